@@ -1,0 +1,5 @@
+//! Configuration: raw TOML in, a checked [`Config`] or every error at once out.
+
+pub mod model;
+
+pub use model::*;

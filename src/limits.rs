@@ -1,0 +1,64 @@
+//! Every bound of the node, in one place, with assertions on how the bounds relate.
+//!
+//! A queue, a name, a buffer or a loop that could grow takes its limit from here. Limits that a user sets are
+//! checked by `config` against these.
+
+/// Lanes a ring can hold: the frame header has room for the counters of this many.
+pub const MAX_LANES: usize = 8;
+/// Topics a node can hold.
+pub const MAX_TOPICS: usize = 256;
+/// Partitions of one topic.
+pub const MAX_PARTITIONS: usize = 16;
+/// Bytes of a topic name (Fluvio's own limit).
+pub const MAX_TOPIC_NAME: usize = 63;
+/// Bytes of the name of a source, rule, sink, lane or link.
+pub const MAX_NAME: usize = 63;
+/// Attributes of one record.
+pub const MAX_ATTRS: usize = 16;
+/// Streams of one sink in one lane.
+pub const MAX_STREAMS: usize = 8;
+
+/// The unit of everything on disk: headers and frames begin at multiples of it.
+pub const PAGE: usize = 4096;
+/// Raw bytes after which a frame is sealed.
+pub const FRAME_RAW_TARGET: usize = 64 * 1024;
+/// The largest record: key, value and attributes together (also `slot / 4`, whichever is smaller).
+pub const MAX_RECORD: usize = 512 * 1024;
+/// Slots of the smallest ring.
+pub const MIN_SLOTS: u64 = 16;
+/// Slots a ring aims to have.
+pub const TARGET_SLOTS: u64 = 64;
+/// The smallest slot.
+pub const MIN_SLOT: u64 = 256 * 1024;
+/// The largest slot.
+pub const MAX_SLOT: u64 = 4 * 1024 * 1024;
+/// The smallest ring.
+pub const MIN_RING: u64 = MIN_SLOTS * MIN_SLOT;
+/// Bytes of all state entries of one owner.
+pub const MAX_STATE_OWNER_BYTES: usize = 64 * 1024;
+/// State entries of one owner.
+pub const MAX_STATE_OWNER_ENTRIES: usize = 4096;
+
+/// Bytes that wait in memory for the writer before sources are held back.
+pub const MAX_UNSYNCED_BYTES: usize = 1024 * 1024;
+/// Bytes of decompressed frames kept for readers.
+pub const READ_CACHE_BYTES: usize = 512 * 1024;
+
+/// The largest frame that the endpoint or the Fluvio sink reads from a peer.
+pub const MAX_WIRE_FRAME: usize = 4 * 1024 * 1024;
+/// Connections of the endpoint (each of its two ports), of the control socket, of the HTTP server.
+pub const MAX_CONNECTIONS: usize = 64;
+/// Events kept in the ring for `headwater events`.
+pub const MAX_EVENTS: usize = 1000;
+
+const _: () = {
+    assert!(MIN_SLOT.is_multiple_of(PAGE as u64) && MAX_SLOT.is_multiple_of(PAGE as u64));
+    // A record alone in its frame, its header, directory and padding must fit a slot beside the snapshot.
+    assert!(MAX_RECORD as u64 <= MAX_SLOT / 4);
+    assert!(FRAME_RAW_TARGET as u64 <= MIN_SLOT / 4);
+    // A whole frame can wait while the one before it is written.
+    assert!(MAX_UNSYNCED_BYTES >= 2 * (MAX_RECORD / 2));
+    // Two of the largest frames fit the cache, so that two sinks at different places make progress.
+    assert!(READ_CACHE_BYTES >= 2 * FRAME_RAW_TARGET);
+    assert!(MAX_LANES <= u8::MAX as usize && MAX_PARTITIONS <= u8::MAX as usize + 1);
+};
