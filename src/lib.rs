@@ -9,13 +9,14 @@
 //! ------------------------------------------ async stops here ------------------------------------------
 //! 2  pipeline                                   pure composition
 //! 1  rules | ring | forward                     siblings, never importing each other
-//! 0  record topic lane name time template codec limits backoff
+//! 0  record topic lane name time template envelope codec limits backoff
 //! ```
 
 pub mod backoff;
 pub mod cli;
 pub mod config;
 pub mod endpoint;
+pub mod envelope;
 pub mod forward;
 pub mod hub;
 pub mod lane;

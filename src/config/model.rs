@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub use crate::envelope::ValueMode;
 use crate::name::Name;
 use crate::rules::RuleSpec;
 use crate::template::Template;
@@ -72,16 +73,6 @@ pub struct TopicConfig {
     pub lane: Name,
     /// 1 to 16, default 1.
     pub partitions: u8,
-}
-
-/// What becomes a record's value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ValueMode {
-    /// The bytes as they came.
-    #[default]
-    Raw,
-    /// A JSON envelope: time, source, node, labels, attributes, clock flag, value.
-    Envelope,
 }
 
 /// What every source has.

@@ -1,6 +1,7 @@
 //! Rules: what Fluvio calls SmartModules. Pure over records, in named chains.
 
 use crate::record::RecordRef;
+use crate::template::Context;
 
 /// A checked rule, ready to be compiled. (One variant per rule file; config builds it, tests too.)
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +32,12 @@ impl Chain {
     }
     /// Runs the chain; `emit` gets each output, borrowed from the input or from scratch. A pure filter chain copies
     /// nothing and allocates nothing.
-    pub fn apply(&mut self, _record: RecordRef<'_>, _emit: &mut dyn FnMut(RecordRef<'_>)) -> Verdict {
+    pub fn apply(
+        &mut self,
+        _context: &Context<'_>,
+        _record: RecordRef<'_>,
+        _emit: &mut dyn FnMut(RecordRef<'_>),
+    ) -> Verdict {
         todo!()
     }
 }
