@@ -13,6 +13,17 @@ pub struct Intake {
     _todo: std::rc::Rc<()>,
 }
 
+/// See [`Intake::group`].
+pub struct Group<'a> {
+    _intake: &'a Intake,
+}
+
+impl Drop for Group<'_> {
+    fn drop(&mut self) {
+        todo!() // Ring::end_group
+    }
+}
+
 impl Intake {
     pub fn name(&self) -> &Name {
         todo!()
@@ -32,6 +43,12 @@ impl Intake {
     }
     /// As `offer`, waiting while the disk is behind. None: refused as too large (already counted).
     pub async fn offer_wait(&self, _topic: TopicId, _record: &RecordRef<'_>) -> Option<Admitted> {
+        todo!()
+    }
+    /// Until the guard is dropped, what is offered and the state entries put share one frame per lane: after a crash
+    /// all of it is there or nothing, so a checkpoint never trails the lines that it covers. Adds at most `bytes`
+    /// (32 KiB, or one larger record); offers inside a group are never `Busy`. Not to be held across an await.
+    pub fn group(&self, _bytes: usize) -> Result<Group<'_>, OfferError> {
         todo!()
     }
     /// Returns once `offer` has room again.

@@ -16,7 +16,7 @@ mod store;
 
 pub use admin::{Admin, Reply, Request};
 pub use board::*;
-pub use intake::Intake;
+pub use intake::{Group, Intake};
 pub use outlet::{Outlet, SinkOrder, Step, Tally};
 pub use store::{PartStep, Store};
 

@@ -451,6 +451,17 @@ impl Ring {
     ) -> Result<Appended, AppendError> {
         todo!()
     }
+    /// Until [`Ring::end_group`] no frame is sealed: what is appended to a lane and the state entries put meanwhile
+    /// share one frame, so that after a crash all of it is there or nothing (a checkpoint and its lines, a packet id
+    /// and its message, a produced batch). The caller adds at most `bytes` (`FRAME_RAW_TARGET`, or one larger
+    /// record); appends inside a group are never `Busy`.
+    pub fn begin_group(&mut self, _now: BootTime, _bytes: usize) -> Result<(), AppendError> {
+        todo!()
+    }
+    /// Ends the group; seals what became large enough meanwhile.
+    pub fn end_group(&mut self, _now: BootTime) {
+        todo!()
+    }
     /// Sets (or with None removes) a state entry, atomic with the records beside it and never durable before
     /// records that were appended earlier.
     pub fn put_state(
