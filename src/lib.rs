@@ -9,7 +9,7 @@
 //! ------------------------------------------ async stops here ------------------------------------------
 //! 2  pipeline                                   pure composition
 //! 1  rules | ring | forward                     siblings, never importing each other
-//! 0  record topic lane name time template envelope codec limits backoff
+//! 0  record topic lane name time template json envelope codec limits backoff
 //! ```
 
 pub mod backoff;
@@ -19,6 +19,7 @@ pub mod endpoint;
 pub mod envelope;
 pub mod forward;
 pub mod hub;
+pub mod json;
 pub mod lane;
 pub mod limits;
 pub mod name;

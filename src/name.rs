@@ -45,3 +45,27 @@ impl From<Name> for String {
         name.as_str().to_owned()
     }
 }
+
+/// The candidate nearest to a mistyped `name`, if one is near enough to be worth suggesting.
+pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let worth = |distance: usize| distance <= (name.chars().count() / 3).max(1);
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(&name.to_lowercase(), candidate), candidate))
+        .filter(|(distance, _)| worth(*distance))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_is_recognised_and_a_stranger_is_not() {
+        assert_eq!(nearest("max_byte", ["linger", "max_bytes"]), Some("max_bytes"));
+        assert_eq!(nearest("lingre", ["linger", "max_bytes"]), Some("linger"));
+        assert_eq!(nearest("Linger", ["linger"]), Some("linger"));
+        assert_eq!(nearest("colour", ["linger", "max_bytes"]), None);
+    }
+}
