@@ -1,7 +1,111 @@
-//! The pipeline: pure composition of rules, ring and sink books. (To be written; the types below are its face.)
+//! The pipeline: pure composition of rules, ring and sink accounts.
+//!
+//! A source's event goes in by [`Pipeline::offer`]: key and envelope, the rules of its topic, the ring. A sink reads by
+//! [`Pipeline::read`] and says by [`Pipeline::advance`] what became of what it read; its account and cursor are one state
+//! entry. The cursor rides on frames that are written anyway; only where nothing else is written does it get a frame of
+//! its own, every 30 s or 8 MiB, because a cursor that is too old costs a longer resume and never a record.
+//!
+//! Nothing here waits, reads a clock or touches a disk: the node (or the simulation) takes the disk's commands from
+//! [`Pipeline::poll`] and brings completions back by [`Pipeline::complete`].
 
+mod book;
+mod route;
+
+use std::collections::BTreeMap;
+
+use book::Book;
+pub use book::{Account, Tally};
+use route::{Outcome, Route, Way};
+
+use crate::envelope::{self, ValueMode};
+use crate::lane::LaneId;
 use crate::name::Name;
-use crate::ring::{Health, LanePos, Report, RingId, Stats, TopicInfo};
+use crate::record::{Flags, RecordRef};
+use crate::ring::{
+    Appended, Command, Completion, Entry, Health, LanePos, LaneReader, Owner, OwnerKind, PartReader, ReadStep, Report,
+    Ring, RingId, StateError, Stats, Ticket, TopicError, TopicInfo,
+};
+use crate::rules::RuleSpec;
+use crate::template::{Context, Template};
+use crate::time::{BootTime, ClockSync, Now, Span};
+use crate::topic::{TopicId, TopicName, TopicPart, TopicSet};
+
+/// A moved cursor that nothing else carries gets a frame of its own after this long,
+const CURSOR_EVERY: Span = Span::from_secs(30);
+/// or after this much was sent.
+const CURSOR_BYTES: u64 = 8 * 1024 * 1024;
+/// A moved cursor rides along with data at most this often.
+const CURSOR_RIDE: Span = Span::from_secs(1);
+/// The wall clock is noted again when it moved against the boot clock by more than this.
+const CLOCK_STEP: i64 = 50_000;
+
+/// What the pipeline needs to know of the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    pub node: String,
+    pub labels: BTreeMap<String, String>,
+    pub lanes: Vec<Name>,
+    /// Topics with settings of their own; others get the default lane and one partition.
+    pub topics: BTreeMap<TopicName, TopicPlan>,
+    pub default_lane: u8,
+    pub rules: Vec<RulePlan>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicPlan {
+    pub lane: LaneId,
+    pub partitions: u8,
+}
+
+/// A rule that stands before the ring.
+#[derive(Clone, Debug)]
+pub struct RulePlan {
+    pub topics: TopicSet,
+    pub into: Option<TopicName>,
+    pub spec: RuleSpec,
+}
+
+/// What a source puts around its events.
+#[derive(Clone, Debug)]
+pub struct SourcePlan {
+    pub name: Name,
+    pub key: Option<Template>,
+    pub value: ValueMode,
+}
+
+/// A sink as the pipeline knows it.
+#[derive(Clone, Debug)]
+pub struct SinkPlan {
+    pub name: Name,
+    pub topics: TopicSet,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceId(pub usize);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SinkId(pub usize);
+
+/// What became of one offered event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// Settled when the event may be acknowledged.
+    pub ticket: Ticket,
+    /// The place of its first output; None when the rules dropped it.
+    pub first: Option<Appended>,
+    /// Rules that failed on it (it passed them unchanged).
+    pub rule_errors: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OfferError {
+    /// Nothing was taken: offer again when there is room.
+    #[error("the disk is behind")]
+    Busy,
+    /// The source counts it as refused and goes on (and may acknowledge it).
+    #[error("record of {bytes} bytes is larger than the {limit} that fit this ring")]
+    TooLarge { bytes: usize, limit: usize },
+}
 
 /// Everything countable, for status, metrics and heartbeat.
 #[derive(Clone, Debug)]
@@ -16,15 +120,18 @@ pub struct Snapshot {
     pub topics: Vec<TopicInfo>,
     pub lanes: Vec<Name>,
     pub sinks: Vec<SinkBook>,
+    /// Rules that failed on a record since the start.
+    pub rule_errors: u64,
 }
 
-/// The account of one sink: promise 2, per lane summed up. In ring records from where the sink was first configured:
+/// The account of one sink: promise 2, all lanes together. In ring records from where the sink was first configured:
 /// `admitted = delivered + filtered + refused + pending + evicted + expired + corrupt + lost_unsynced + released`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SinkBook {
     pub name: Name,
     /// False: it left the config, its cursor is kept until `sink forget`.
     pub configured: bool,
+    /// Set by whoever makes the snapshot: pausing is not the pipeline's.
     pub paused: bool,
     pub cursor: LanePos,
     pub admitted: u64,
@@ -37,4 +144,548 @@ pub struct SinkBook {
     pub corrupt: u64,
     pub lost_unsynced: u64,
     pub released: u64,
+}
+
+struct Source {
+    owner: Owner,
+    plan: SourcePlan,
+}
+
+struct Sink {
+    owner: Owner,
+    topics: TopicSet,
+    configured: bool,
+    lanes: Vec<(Book, LaneReader)>,
+    /// State that goes to the ring together with the cursor it belongs to.
+    state: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+}
+
+pub struct Pipeline {
+    ring: Ring,
+    plan: Plan,
+    routes: Vec<Option<Route>>,
+    sources: Vec<Source>,
+    sinks: Vec<Sink>,
+    recovery: Report,
+    memory_mode: bool,
+    /// Grows when a topic is made or removed.
+    topics_generation: u64,
+    rule_errors: u64,
+    clock: Option<ClockSync>,
+    cursors_put: BootTime,
+    cursor_bytes: u64,
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl Pipeline {
+    pub fn new(ring: Ring, recovery: Report, memory_mode: bool, plan: Plan) -> Self {
+        let mut pipeline = Self {
+            ring,
+            plan,
+            routes: Vec::new(),
+            sources: Vec::new(),
+            sinks: Vec::new(),
+            recovery,
+            memory_mode,
+            topics_generation: 1,
+            rule_errors: 0,
+            clock: None,
+            cursors_put: BootTime::default(),
+            cursor_bytes: 0,
+            key: Vec::new(),
+            value: Vec::new(),
+        };
+        pipeline.compile_routes();
+        pipeline
+    }
+
+    pub fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    pub fn ring_mut(&mut self) -> &mut Ring {
+        &mut self.ring
+    }
+
+    /// A new configuration, between two records. Sinks and sources are added and removed by their own calls.
+    pub fn replan(&mut self, plan: Plan) {
+        self.plan = plan;
+        self.compile_routes();
+    }
+
+    fn compile_routes(&mut self) {
+        for topic in self.plan.topics.keys().cloned().collect::<Vec<_>>() {
+            // A full table is said by the source that needs the topic.
+            let _ = self.open_in_ring(&topic, None);
+        }
+        for id in self.ring.topic_ids() {
+            self.compile_route(id);
+        }
+    }
+
+    fn compile_route(&mut self, id: TopicId) {
+        let Some(info) = self.ring.topic(id) else { return };
+        let mut opened = Vec::new();
+        let plan = self.plan.clone();
+        let route = Route::compile(&plan, &info.name, |into| {
+            let known = self.ring.topic_id(into.as_str());
+            let id = known.or_else(|| self.open_in_ring(into, None).ok())?;
+            opened.push(id);
+            Some(id)
+        });
+        let index = id.0 as usize;
+        if self.routes.len() <= index {
+            self.routes.resize_with(index + 1, || None);
+        }
+        self.routes[index] = Some(route);
+        for into in opened {
+            if self.routes.get(into.0 as usize).is_none_or(Option::is_none) {
+                self.compile_route(into);
+            }
+        }
+    }
+
+    fn open_in_ring(&mut self, name: &TopicName, partitions: Option<u8>) -> Result<TopicId, TopicError> {
+        let lane = LaneId(self.plan.default_lane);
+        let plan = self.plan.topics.get(name).copied().unwrap_or(TopicPlan { lane, partitions: 1 });
+        if let Some(id) = self.ring.topic_id(name.as_str()) {
+            return Ok(id);
+        }
+        self.topics_generation += 1;
+        self.ring.open_topic(name, plan.lane, partitions.unwrap_or(plan.partitions))
+    }
+
+    // ---- topics ----
+
+    /// The topic's number; the topic is made if it is not there, with `partitions` or what the plan says.
+    pub fn open_topic(&mut self, name: &TopicName, partitions: Option<u8>) -> Result<TopicId, TopicError> {
+        let id = self.open_in_ring(name, partitions)?;
+        if self.routes.get(id.0 as usize).is_none_or(Option::is_none) {
+            self.compile_route(id);
+        }
+        Ok(id)
+    }
+
+    pub fn remove_topic(&mut self, id: TopicId) {
+        self.ring.remove_topic(id);
+        if let Some(route) = self.routes.get_mut(id.0 as usize) {
+            *route = None;
+        }
+        self.topics_generation += 1;
+    }
+
+    pub fn topics_generation(&self) -> u64 {
+        self.topics_generation
+    }
+
+    // ---- sources ----
+
+    pub fn add_source(&mut self, plan: SourcePlan) -> SourceId {
+        let owner = Owner { kind: OwnerKind::Source, name: plan.name.clone() };
+        match self.sources.iter().position(|source| source.plan.name == plan.name) {
+            Some(index) => {
+                self.sources[index].plan = plan;
+                SourceId(index)
+            }
+            None => {
+                self.sources.push(Source { owner, plan });
+                SourceId(self.sources.len() - 1)
+            }
+        }
+    }
+
+    pub fn source_owner(&self, id: SourceId) -> &Owner {
+        &self.sources[id.0].owner
+    }
+
+    /// One event of a source: key and envelope by the source's plan, then the topic's rules, then the ring.
+    pub fn offer(
+        &mut self,
+        now: Now,
+        source: SourceId,
+        part: TopicPart,
+        record: &RecordRef<'_>,
+    ) -> Result<Admitted, OfferError> {
+        self.make_ready(now)?;
+        let Self { ring, routes, sources, plan, key, value, .. } = self;
+        let source = &sources[source.0].plan;
+        let topic = routes.get(part.topic.0 as usize).and_then(Option::as_ref).map(|route| route.name.clone());
+        let context = Context {
+            node: &plan.node,
+            topic: topic.as_ref().map_or("", TopicName::as_str),
+            source: source.name.as_str(),
+            labels: &plan.labels,
+        };
+        let mut record = stamp(now, record);
+        if let Some(template) = &source.key {
+            key.clear();
+            if template.render(&context, &record, key) {
+                record.key = Some(key);
+            }
+        }
+        if source.value == ValueMode::Envelope {
+            value.clear();
+            let time = record.event_time.unwrap_or(now.wall);
+            envelope::write(value, &context, &record, Some(time));
+            record.value = value;
+        }
+        let mut way = Way { ring, routes, context, now: now.boot, outcome: Outcome::default() };
+        way.admit(part, record);
+        let outcome = way.outcome;
+        self.admitted(outcome)
+    }
+
+    /// A record of the node's own or of a Fluvio client: as it is, through the topic's rules.
+    pub fn offer_plain(&mut self, now: Now, part: TopicPart, record: &RecordRef<'_>) -> Result<Admitted, OfferError> {
+        self.make_ready(now)?;
+        self.admit_plain(now, part, record)
+    }
+
+    /// Records that stay together in one frame. All or nothing is taken as far as room goes; a record that is too
+    /// large refuses the whole batch before any of it is taken.
+    pub fn offer_batch<'a>(
+        &mut self,
+        now: Now,
+        part: TopicPart,
+        records: &mut dyn Iterator<Item = RecordRef<'a>>,
+        bytes: usize,
+    ) -> Result<Vec<Admitted>, OfferError> {
+        self.make_ready(now)?;
+        let limit = self.ring.max_record();
+        if bytes > limit {
+            return Err(OfferError::TooLarge { bytes, limit });
+        }
+        self.ring.begin_group(now.boot, bytes).map_err(|_| OfferError::Busy)?;
+        let admitted = records.map(|record| self.admit_plain(now, part, &record)).collect();
+        self.ring.end_group(now.boot);
+        admitted
+    }
+
+    fn admit_plain(&mut self, now: Now, part: TopicPart, record: &RecordRef<'_>) -> Result<Admitted, OfferError> {
+        let Self { ring, routes, plan, .. } = self;
+        let topic = routes.get(part.topic.0 as usize).and_then(Option::as_ref).map(|route| route.name.clone());
+        let topic = topic.as_ref().map_or("", TopicName::as_str);
+        let context = Context { node: &plan.node, topic, source: "", labels: &plan.labels };
+        let mut way = Way { ring, routes, context, now: now.boot, outcome: Outcome::default() };
+        way.admit(part, stamp(now, record));
+        let outcome = way.outcome;
+        self.admitted(outcome)
+    }
+
+    fn admitted(&mut self, outcome: Outcome) -> Result<Admitted, OfferError> {
+        self.rule_errors += u64::from(outcome.errors);
+        match outcome.too_large {
+            Some((bytes, limit)) if outcome.outputs == 0 => Err(OfferError::TooLarge { bytes, limit }),
+            _ => Ok(Admitted { ticket: self.ring.last_ticket(), first: outcome.first, rule_errors: outcome.errors }),
+        }
+    }
+
+    /// Room in the ring, and what rides along with the next frame put in front of it.
+    fn make_ready(&mut self, now: Now) -> Result<(), OfferError> {
+        if !self.ring.has_room() {
+            return Err(OfferError::Busy);
+        }
+        self.note_clock(now);
+        if now.boot - self.cursors_put >= CURSOR_RIDE {
+            self.put_cursors(now.boot);
+        }
+        Ok(())
+    }
+
+    /// Notes how wall time follows from boot time, when that has changed.
+    pub fn note_clock(&mut self, now: Now) {
+        let sync = ClockSync::of(now);
+        let changed = self.clock.is_none_or(|known| {
+            known.trusted != sync.trusted || known.offset.abs_diff(sync.offset) > CLOCK_STEP.unsigned_abs()
+        });
+        if changed {
+            self.clock = Some(sync);
+            self.ring.set_clock(now.boot, sync);
+        }
+    }
+
+    // ---- sinks ----
+
+    /// A sink begins where its cursor is, or at the end of every lane when it is new.
+    pub fn add_sink(&mut self, plan: SinkPlan) -> SinkId {
+        if let Some(index) = self.sinks.iter().position(|sink| sink.owner.name == plan.name) {
+            self.sinks[index].topics = plan.topics;
+            self.sinks[index].configured = true;
+            self.move_floor();
+            return SinkId(index);
+        }
+        let owner = Owner { kind: OwnerKind::Sink, name: plan.name };
+        let lanes = self.load_lanes(&owner);
+        self.sinks.push(Sink { owner, topics: plan.topics, configured: true, lanes, state: BTreeMap::new() });
+        self.move_floor();
+        SinkId(self.sinks.len() - 1)
+    }
+
+    fn load_lanes(&self, owner: &Owner) -> Vec<(Book, LaneReader)> {
+        let lanes = 0..self.plan.lanes.len().max(1) as u8;
+        let load = |lane| {
+            let lane = LaneId(lane);
+            let stored = self.ring.state(owner, &cursor_key(lane)).and_then(|bytes| postcard::from_bytes(bytes).ok());
+            let book = Book::new(stored.unwrap_or_else(|| Account::new(self.ring.lane_end(lane))));
+            let reader = self.ring.lane_reader(lane, book.account.cursor);
+            (book, reader)
+        };
+        lanes.map(load).collect()
+    }
+
+    /// The sink left the config: its cursor stays, but holds nothing back any more.
+    pub fn remove_sink(&mut self, id: SinkId) {
+        self.sinks[id.0].configured = false;
+        self.move_floor();
+    }
+
+    /// Drops cursor, account and state of a sink that is not configured; false when it is, or is not known.
+    pub fn forget_sink(&mut self, now: BootTime, name: &Name) -> bool {
+        let owner = Owner { kind: OwnerKind::Sink, name: name.clone() };
+        if self.sinks.iter().any(|sink| sink.owner == owner && sink.configured) {
+            return false;
+        }
+        let entries = self.ring.states(&owner);
+        for (key, _) in &entries {
+            // Removing takes no room.
+            let _ = self.ring.put_state(now, &owner, key, None);
+        }
+        if let Some(sink) = self.sinks.iter_mut().find(|sink| sink.owner == owner) {
+            sink.lanes.clear();
+        }
+        self.sinks.retain(|sink| sink.owner != owner || sink.configured);
+        !entries.is_empty()
+    }
+
+    pub fn sink_owner(&self, id: SinkId) -> &Owner {
+        &self.sinks[id.0].owner
+    }
+
+    pub fn cursor(&self, id: SinkId, lane: LaneId) -> LanePos {
+        self.sinks[id.0].lanes[lane.index()].0.account.cursor
+    }
+
+    pub fn account(&self, id: SinkId, lane: LaneId) -> Account {
+        self.sinks[id.0].lanes[lane.index()].0.account
+    }
+
+    pub fn wants(&self, id: SinkId, topic: TopicId) -> bool {
+        self.routes
+            .get(topic.0 as usize)
+            .and_then(Option::as_ref)
+            .is_some_and(|route| self.sinks[id.0].topics.contains(&route.name))
+    }
+
+    /// Whether a record marked as worthless once a newer one exists has been followed by a newer one.
+    pub fn is_superseded(&self, entry: &Entry<'_>) -> bool {
+        entry.record.flags.has(Flags::SUPERSEDED_BY_NEWER)
+            && self.ring.topic(entry.part.topic).is_some_and(|info| {
+                info.partitions.get(entry.part.partition as usize).is_some_and(|p| p.durable_end > entry.offset + 1)
+            })
+    }
+
+    pub fn topic_name(&self, topic: TopicId) -> Option<&TopicName> {
+        self.routes.get(topic.0 as usize).and_then(Option::as_ref).map(|route| &route.name)
+    }
+
+    /// What stands at `pos` of a lane for this sink. Gaps are noted in its account as they are met.
+    pub fn read(&mut self, id: SinkId, lane: LaneId, pos: LanePos) -> ReadStep {
+        let (book, reader) = &mut self.sinks[id.0].lanes[lane.index()];
+        if reader.pos != pos {
+            // Where it went back, the physical place is found anew.
+            if pos.seq < reader.pos.seq {
+                *reader = self.ring.lane_reader(lane, pos);
+            } else {
+                reader.pos = pos;
+            }
+        }
+        let step = self.ring.read_lane(reader);
+        if let ReadStep::Gap(gap) = &step {
+            book.met(gap);
+        }
+        step
+    }
+
+    /// Moves a sink's cursor; `state` is stored atomically with it. `bytes` were sent for it.
+    pub fn advance(
+        &mut self,
+        now: BootTime,
+        id: SinkId,
+        lane: LaneId,
+        to: LanePos,
+        tally: Tally,
+        bytes: u64,
+        state: &[(&[u8], Option<&[u8]>)],
+    ) {
+        let sink = &mut self.sinks[id.0];
+        let book = &mut sink.lanes[lane.index()].0;
+        book.advance(to, tally);
+        for (key, value) in state {
+            sink.state.insert(key.to_vec(), value.map(<[u8]>::to_vec));
+        }
+        self.cursor_bytes += bytes;
+        if self.cursor_bytes >= CURSOR_BYTES {
+            self.put_cursors(now);
+        }
+        self.move_floor();
+    }
+
+    fn move_floor(&mut self) {
+        for lane in 0..self.plan.lanes.len().max(1) {
+            let configured = self.sinks.iter().filter(|sink| sink.configured);
+            let floor = configured.filter_map(|sink| sink.lanes.get(lane)).map(|(b, _)| b.account.cursor.seq).min();
+            self.ring.set_floor(LaneId(lane as u8), floor);
+        }
+    }
+
+    /// Cursors, accounts and what belongs to them, in one frame.
+    fn put_cursors(&mut self, now: BootTime) {
+        self.cursors_put = now;
+        self.cursor_bytes = 0;
+        let dirty = |sink: &Sink| sink.lanes.iter().any(|(book, _)| book.dirty);
+        if !self.sinks.iter().any(dirty) {
+            return;
+        }
+        if self.ring.begin_group(now, 0).is_err() {
+            return;
+        }
+        for sink in &mut self.sinks {
+            for (key, value) in std::mem::take(&mut sink.state) {
+                // A full owner keeps its older positions: a resume then searches longer, and loses nothing.
+                let _ = self.ring.put_state(now, &sink.owner, &key, value.as_deref());
+            }
+            for (lane, (book, _)) in sink.lanes.iter_mut().enumerate().filter(|(_, (book, _))| book.dirty) {
+                let mut bytes = [0u8; 160];
+                let Ok(bytes) = postcard::to_slice(&book.account, &mut bytes) else { continue };
+                let key = cursor_key(LaneId(lane as u8));
+                book.dirty = self.ring.put_state(now, &sink.owner, &key, Some(bytes)).is_err();
+            }
+        }
+        self.ring.end_group(now);
+    }
+
+    /// A sink's state entry, as it was last given to [`Pipeline::advance`].
+    pub fn sink_state(&self, id: SinkId, key: &[u8]) -> Option<Vec<u8>> {
+        let sink = &self.sinks[id.0];
+        match sink.state.get(key) {
+            Some(value) => value.clone(),
+            None => self.ring.state(&sink.owner, key).map(<[u8]>::to_vec),
+        }
+    }
+
+    // ---- the disk ----
+
+    pub fn poll(&mut self, now: Now) -> Option<Command> {
+        if self.cursor_timeout().is_some_and(|at| at <= now.boot) {
+            self.put_cursors(now.boot);
+        }
+        self.ring.poll(now.boot)
+    }
+
+    pub fn next_timeout(&self) -> Option<BootTime> {
+        [self.ring.next_timeout(), self.cursor_timeout()].into_iter().flatten().min()
+    }
+
+    fn cursor_timeout(&self) -> Option<BootTime> {
+        let dirty = self.sinks.iter().any(|sink| sink.lanes.iter().any(|(book, _)| book.dirty));
+        dirty.then_some(self.cursors_put + CURSOR_EVERY)
+    }
+
+    pub fn complete(&mut self, now: Now, completion: Completion) {
+        self.ring.complete(now.boot, completion);
+    }
+
+    /// Seals everything with the newest cursors; the shutdown is clean once the ticket is settled.
+    pub fn close(&mut self, now: Now) -> Ticket {
+        self.note_clock(now);
+        self.put_cursors(now.boot);
+        self.ring.close(now.boot)
+    }
+
+    pub fn read_part(&mut self, reader: &mut PartReader) -> ReadStep {
+        self.ring.read_part(reader)
+    }
+
+    pub fn put_state(
+        &mut self,
+        now: BootTime,
+        owner: &Owner,
+        key: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<Ticket, StateError> {
+        self.ring.put_state(now, owner, key, value)
+    }
+
+    // ---- status ----
+
+    pub fn snapshot(&self) -> Snapshot {
+        let ring = self.ring.stats();
+        let mut sinks: Vec<_> = self.sinks.iter().map(|sink| self.book(sink, &ring)).collect();
+        for owner in self.ring.owners(OwnerKind::Sink) {
+            if !sinks.iter().any(|book| book.name == owner.name) {
+                let lanes = self.load_lanes(&owner);
+                let sink =
+                    Sink { owner, topics: TopicSet::default(), configured: false, lanes, state: BTreeMap::new() };
+                sinks.push(self.book(&sink, &ring));
+            }
+        }
+        Snapshot {
+            ring_id: self.ring.id(),
+            boot: self.ring.boot(),
+            health: self.ring.health(),
+            recovery: self.recovery.clone(),
+            memory_mode: self.memory_mode,
+            topics: self.ring.topic_ids().into_iter().filter_map(|id| self.ring.topic(id)).collect(),
+            lanes: self.plan.lanes.clone(),
+            sinks,
+            rule_errors: self.rule_errors,
+            ring,
+        }
+    }
+
+    fn book(&self, sink: &Sink, ring: &Stats) -> SinkBook {
+        let mut sum = SinkBook {
+            name: sink.owner.name.clone(),
+            configured: sink.configured,
+            paused: false,
+            cursor: sink.lanes.first().map(|(book, _)| book.account.cursor).unwrap_or_default(),
+            admitted: 0,
+            delivered: 0,
+            filtered: 0,
+            refused: 0,
+            pending: 0,
+            evicted: 0,
+            expired: 0,
+            corrupt: 0,
+            lost_unsynced: 0,
+            released: 0,
+        };
+        for ((book, _), lane) in sink.lanes.iter().zip(&ring.lanes) {
+            let (account, pending) = book.as_of(lane);
+            sum.admitted += lane.durable.ordinal.saturating_sub(account.start.ordinal);
+            sum.pending += pending;
+            sum.delivered += account.delivered;
+            sum.filtered += account.filtered;
+            sum.refused += account.refused;
+            sum.evicted += account.evicted;
+            sum.expired += account.expired;
+            sum.corrupt += account.corrupt;
+            sum.lost_unsynced += account.lost_unsynced;
+            sum.released += account.released;
+        }
+        sum
+    }
+}
+
+/// The state key of a sink's account in one lane.
+fn cursor_key(lane: LaneId) -> [u8; 8] {
+    let mut key = *b"cursor/0";
+    key[7] += lane.0;
+    key
+}
+
+fn stamp<'a>(now: Now, record: &RecordRef<'a>) -> RecordRef<'a> {
+    let flags = if now.trusted { record.flags } else { record.flags.with(Flags::CLOCK_UNTRUSTED) };
+    RecordRef { admitted: now.boot, flags, ..*record }
 }

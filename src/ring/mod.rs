@@ -462,6 +462,15 @@ impl Ring {
     pub fn end_group(&mut self, _now: BootTime) {
         todo!()
     }
+    /// False when too many bytes wait for the writer (`limits::MAX_UNSYNCED_BYTES`). After a true, one record with
+    /// all that rules make of it, or one group, may be appended without `Busy`.
+    pub fn has_room(&self) -> bool {
+        todo!()
+    }
+    /// The largest record, or group, of this ring in bytes.
+    pub fn max_record(&self) -> usize {
+        todo!()
+    }
     /// Sets (or with None removes) a state entry, atomic with the records beside it and never durable before
     /// records that were appended earlier.
     pub fn put_state(

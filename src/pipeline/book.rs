@@ -1,0 +1,189 @@
+//! The account of one sink in one lane: promise 2, kept in one state entry, atomic with the cursor.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ring::{Gap, GapReason, LanePos, LaneStats};
+
+/// Gaps that a sink has met and not yet passed; more are joined into the last one's count.
+const MAX_OPEN_GAPS: usize = 64;
+
+/// What is stored: postcard, under the key `cursor/<lane>` of the sink.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// Where the sink was first configured.
+    pub start: LanePos,
+    /// Everything below is accounted for.
+    pub cursor: LanePos,
+    pub delivered: u64,
+    pub filtered: u64,
+    pub refused: u64,
+    pub evicted: u64,
+    pub expired: u64,
+    pub corrupt: u64,
+    pub lost_unsynced: u64,
+    pub released: u64,
+}
+
+/// What became of records between two cursor positions, in ring records; gaps are added by the book itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub delivered: u64,
+    pub filtered: u64,
+    pub refused: u64,
+    pub released: u64,
+}
+
+impl Tally {
+    pub fn total(self) -> u64 {
+        self.delivered + self.filtered + self.refused + self.released
+    }
+}
+
+impl Account {
+    pub fn new(start: LanePos) -> Self {
+        Self { start, cursor: start, ..Self::default() }
+    }
+
+    /// Everything that has been accounted for, by the identity of promise 2.
+    pub fn settled(&self) -> u64 {
+        self.delivered
+            + self.filtered
+            + self.refused
+            + self.evicted
+            + self.expired
+            + self.corrupt
+            + self.lost_unsynced
+            + self.released
+    }
+
+    /// What holds at every moment: the records between start and cursor are all accounted for.
+    pub fn balances(&self) -> bool {
+        self.cursor.ordinal - self.start.ordinal == self.settled()
+    }
+}
+
+/// The live account: the stored one and the gaps ahead of the cursor.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Book {
+    pub account: Account,
+    gaps: VecDeque<Gap>,
+    /// Changed since it was last given to the ring.
+    pub dirty: bool,
+}
+
+impl Book {
+    pub fn new(account: Account) -> Self {
+        Self { account, gaps: VecDeque::new(), dirty: true }
+    }
+
+    /// The reader met a gap. A sink that goes back to its cursor meets it again: it is noted once.
+    pub fn met(&mut self, gap: &Gap) {
+        self.gaps.retain(|known| known.to.seq <= gap.from.seq);
+        if self.gaps.len() == MAX_OPEN_GAPS {
+            return;
+        }
+        if gap.count() > 0 {
+            self.gaps.push_back(gap.clone());
+        }
+    }
+
+    /// Moves the cursor to `to`. Records passed that neither `tally` nor a gap explains would break the identity: they
+    /// are a bug of the caller, found in tests by the assertion and in the field counted as released.
+    pub fn advance(&mut self, to: LanePos, tally: Tally) {
+        let account = &mut self.account;
+        if to.ordinal < account.cursor.ordinal {
+            return;
+        }
+        let passed = to.ordinal - account.cursor.ordinal;
+        let mut explained = tally.total();
+        while let Some(gap) = self.gaps.front().filter(|gap| gap.from.ordinal < to.ordinal) {
+            let from = gap.from.ordinal.max(account.cursor.ordinal);
+            let count = gap.to.ordinal.min(to.ordinal).saturating_sub(from);
+            *slot(account, gap.reason) += count;
+            explained += count;
+            if gap.to.ordinal > to.ordinal {
+                break;
+            }
+            self.gaps.pop_front();
+        }
+        debug_assert_eq!(passed, explained, "cursor moved over {passed} records, {explained} explained: {tally:?}");
+        account.delivered += tally.delivered;
+        account.filtered += tally.filtered;
+        account.refused += tally.refused;
+        account.released += tally.released + passed.saturating_sub(explained);
+        account.cursor = to;
+        self.dirty = true;
+    }
+
+    /// The account as a person may see it now: what was evicted before the sink came to it is shown at once.
+    pub fn as_of(&self, lane: &LaneStats) -> (Account, u64) {
+        let mut account = self.account;
+        let gone = lane.oldest.ordinal.saturating_sub(account.cursor.ordinal);
+        account.evicted += gone;
+        account.cursor.ordinal += gone;
+        (account, lane.durable.ordinal.saturating_sub(account.cursor.ordinal))
+    }
+}
+
+fn slot(account: &mut Account, reason: GapReason) -> &mut u64 {
+    match reason {
+        GapReason::Evicted => &mut account.evicted,
+        GapReason::Expired => &mut account.expired,
+        GapReason::Corrupt => &mut account.corrupt,
+        GapReason::LostUnsynced => &mut account.lost_unsynced,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lane::LaneId;
+
+    fn pos(n: u64) -> LanePos {
+        LanePos { seq: n, ordinal: n }
+    }
+
+    fn gap(from: u64, to: u64, reason: GapReason) -> Gap {
+        Gap { lane: LaneId(0), from: pos(from), to: pos(to), reason, parts: vec![] }
+    }
+
+    #[test]
+    fn a_gap_is_counted_once_however_often_it_is_met() {
+        let mut book = Book::new(Account::new(pos(10)));
+        for _ in 0..3 {
+            book.met(&gap(12, 20, GapReason::Evicted));
+        }
+        book.advance(pos(25), Tally { delivered: 4, filtered: 3, ..Tally::default() });
+        assert_eq!((book.account.evicted, book.account.delivered), (8, 4));
+        assert!(book.account.balances());
+    }
+
+    #[test]
+    fn a_cursor_inside_a_gap_counts_the_part_it_passed() {
+        let mut book = Book::new(Account::new(pos(0)));
+        book.met(&gap(0, 10, GapReason::Corrupt));
+        book.advance(pos(4), Tally::default());
+        assert_eq!(book.account.corrupt, 4);
+        book.advance(pos(12), Tally { delivered: 2, ..Tally::default() });
+        assert_eq!(book.account.corrupt, 10);
+        assert!(book.account.balances());
+    }
+
+    #[test]
+    fn what_was_evicted_ahead_of_a_sleeping_sink_is_shown_and_balances() {
+        let book = Book::new(Account::new(pos(5)));
+        let lane = LaneStats { oldest: pos(9), durable: pos(30), ..LaneStats::default() };
+        let (account, pending) = book.as_of(&lane);
+        assert_eq!((account.evicted, pending), (4, 21));
+        assert_eq!(30 - account.start.ordinal, account.settled() + pending);
+    }
+
+    #[test]
+    fn the_account_survives_its_encoding() {
+        let account = Account { delivered: 7, ..Account::new(pos(3)) };
+        let bytes = postcard::to_allocvec(&account).unwrap();
+        assert_eq!(postcard::from_bytes::<Account>(&bytes).unwrap(), account);
+    }
+}
