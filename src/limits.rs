@@ -50,6 +50,15 @@ pub const MAX_WIRE_FRAME: usize = 4 * 1024 * 1024;
 pub const MAX_CONNECTIONS: usize = 64;
 /// Events kept in the ring for `headwater events`.
 pub const MAX_EVENTS: usize = 1000;
+/// Events that wait for the node to write them into their topic.
+pub const MAX_EVENTS_WAITING: usize = 256;
+/// State changes that one part may announce at once; a part that flaps then gets one every `EVENT_REFILL_SECS`.
+pub const EVENT_BURST: u32 = 10;
+pub const EVENT_REFILL_SECS: i64 = 60;
+/// Counters, and gauges, of one part.
+pub const MAX_COUNTERS: usize = 64;
+/// Bytes of what a part says about its state: a peer's words end up in there.
+pub const MAX_REPORT: usize = 512;
 
 const _: () = {
     assert!(MIN_SLOT.is_multiple_of(PAGE as u64) && MAX_SLOT.is_multiple_of(PAGE as u64));
