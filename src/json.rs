@@ -424,7 +424,7 @@ impl<'a> Scanner<'a> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
@@ -439,7 +439,8 @@ mod tests {
             any::<bool>().prop_map(Into::into),
             any::<i64>().prop_map(Into::into),
             any::<u64>().prop_map(Into::into),
-            (-1e9..1e9f64).prop_map(Into::into),
+            // Quarters: serde_json's own float parsing is not exact to the last digit.
+            any::<i32>().prop_map(|n| (f64::from(n) / 4.0).into()),
             "[a-c\"\\\\\n\u{e9}\u{1f600}]{0,6}".prop_map(Into::into),
         ];
         leaf.prop_recursive(4, 32, 5, |inner| {

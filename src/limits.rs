@@ -15,6 +15,8 @@ pub const MAX_TOPIC_NAME: usize = 63;
 pub const MAX_NAME: usize = 63;
 /// Attributes of one record.
 pub const MAX_ATTRS: usize = 16;
+/// Fields that one rule can name.
+pub const MAX_RULE_FIELDS: usize = 64;
 /// Streams of one sink in one lane.
 pub const MAX_STREAMS: usize = 8;
 
