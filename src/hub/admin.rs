@@ -2,10 +2,14 @@
 
 use std::rc::Rc;
 
-use super::Board;
+use tokio::sync::oneshot;
+
+use super::core::Core;
+use super::{Board, SinkOrder};
+use crate::lane::LaneId;
 use crate::name::Name;
 use crate::pipeline::Snapshot;
-use crate::time::Now;
+use crate::time::{Now, Span};
 
 /// What a person asks of the running node; answered by `node`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,32 +28,68 @@ pub type Reply = Result<String, String>;
 
 #[derive(Clone)]
 pub struct Admin {
-    _todo: Rc<()>,
+    core: Rc<Core>,
 }
 
 impl Admin {
-    pub fn now(&self) -> Now {
-        todo!()
+    pub(super) fn new(core: &Rc<Core>) -> Self {
+        Self { core: core.clone() }
     }
+
+    pub fn now(&self) -> Now {
+        self.core.now()
+    }
+
     /// What every part says about itself.
     pub fn board(&self) -> Rc<Board> {
-        todo!()
+        self.core.board.clone()
     }
-    /// Numbers of the ring, the topics, the sources and the sinks, as of now.
+
+    /// Numbers of the ring, the topics and the sinks, as of now.
     pub fn snapshot(&self) -> Snapshot {
-        todo!()
+        let mut snapshot = self.core.pipeline.borrow().snapshot();
+        for sink in &mut snapshot.sinks {
+            sink.paused = self.core.lever(&sink.name).is_some_and(|lever| lever.order() == SinkOrder::Pause);
+        }
+        snapshot
     }
-    pub async fn request(&self, _request: Request) -> Reply {
-        todo!()
+
+    pub async fn request(&self, request: Request) -> Reply {
+        let gone = || Err("the node is shutting down; ask again when it runs".to_owned());
+        let (answer, reply) = oneshot::channel();
+        if self.core.requests.send((request, answer)).await.is_err() {
+            return gone();
+        }
+        reply.await.unwrap_or_else(|_| gone())
     }
-    /// Returns when every sink that is not paused is caught up with what was durable at the call.
+
+    /// Records that sinks which are not paused still have to send, of what was durable at `ends`.
+    fn waiting(&self, ends: &[u64]) -> bool {
+        let pipeline = self.core.pipeline.borrow();
+        let levers = self.core.levers.borrow();
+        levers.iter().filter(|lever| lever.order() != SinkOrder::Pause).any(|lever| {
+            let mut lanes = ends.iter().enumerate();
+            lanes.any(|(lane, end)| pipeline.cursor(lever.id, LaneId(lane as u8)).seq < *end)
+        })
+    }
+
+    /// Returns when every sink that is not paused is caught up with what had been admitted at the call.
     pub async fn drained(&self) {
-        todo!()
+        let ticket = self.core.pipeline.borrow().ring().last_ticket();
+        self.core.hurry(Span::default());
+        self.core.wait_settled(ticket).await;
+        let ends: Vec<u64> = {
+            let pipeline = self.core.pipeline.borrow();
+            (0..pipeline.lanes() as u8).map(|lane| pipeline.ring().lane_durable(LaneId(lane)).seq).collect()
+        };
+        self.core.until(|| !self.waiting(&ends)).await;
     }
+
     pub fn is_stopping(&self) -> bool {
-        todo!()
+        self.core.stop.is_set()
     }
+
     pub async fn stopping(&self) {
-        todo!()
+        self.core.stop.wait().await;
     }
 }

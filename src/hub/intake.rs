@@ -1,101 +1,167 @@
 //! A source's handle.
 
-use super::{Admitted, OfferError, PartState};
+use std::rc::Rc;
+
+use super::core::{Core, Stop};
+use super::{Admitted, OfferError, Part, PartKind, PartState, counters};
 use crate::name::Name;
+use crate::pipeline::{SourceId, SourcePlan};
 use crate::record::RecordRef;
 use crate::ring::{StateError, Ticket, TopicError};
-use crate::time::Now;
-use crate::topic::{TopicId, TopicName};
+use crate::time::{Now, Span};
+use crate::topic::{TopicId, TopicName, TopicPart};
 
 /// Cheap to clone. All calls are synchronous unless `async`; none blocks the loop.
 #[derive(Clone)]
 pub struct Intake {
-    _todo: std::rc::Rc<()>,
+    core: Rc<Core>,
+    id: SourceId,
+    name: Name,
+    part: Rc<Part>,
+    ack_memory: bool,
+    stop: Stop,
 }
 
 /// See [`Intake::group`].
 pub struct Group<'a> {
-    _intake: &'a Intake,
+    core: &'a Core,
 }
 
 impl Drop for Group<'_> {
     fn drop(&mut self) {
-        todo!() // Ring::end_group
+        let now = self.core.now();
+        self.core.pipeline.borrow_mut().end_group(now);
+        self.core.kick.notify_one();
     }
 }
 
 impl Intake {
-    pub fn name(&self) -> &Name {
-        todo!()
+    pub(super) fn new(core: &Rc<Core>, plan: SourcePlan, ack_memory: bool, stop: Stop) -> Self {
+        let name = plan.name.clone();
+        let part = core.part(PartKind::Source, name.as_str());
+        let id = core.pipeline.borrow_mut().add_source(plan);
+        Self { core: core.clone(), id, name, part, ack_memory, stop }
     }
+
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
     /// The clocks, as of now.
     pub fn now(&self) -> Now {
-        todo!()
+        self.core.now()
     }
+
     /// The topic's number, the topic made if it is not there.
-    pub fn topic(&self, _name: &TopicName) -> Result<TopicId, TopicError> {
-        todo!()
+    pub fn topic(&self, name: &TopicName) -> Result<TopicId, TopicError> {
+        let id = self.core.pipeline.borrow_mut().open_topic(name, None)?;
+        self.core.moved.notify_waiters();
+        Ok(id)
     }
-    /// Sets admission time and clock flag, renders the source's key template, wraps the value if the source's mode is `envelope`,
-    /// runs the topic's rules, appends. The record's bytes are only borrowed for the call.
-    pub fn offer(&self, _topic: TopicId, _record: &RecordRef<'_>) -> Result<Admitted, OfferError> {
-        todo!()
+
+    /// Sets admission time and clock flag, renders the source's key template, wraps the value if the source's mode is
+    /// `envelope`, runs the topic's rules, appends. The record's bytes are only borrowed for the call. Events that the
+    /// rules drop are counted `filtered`, those too large for the ring `refused`.
+    pub fn offer(&self, topic: TopicId, record: &RecordRef<'_>) -> Result<Admitted, OfferError> {
+        let now = self.core.now();
+        let part = TopicPart { topic, partition: 0 };
+        let admitted = self.core.pipeline.borrow_mut().offer(now, self.id, part, record);
+        match &admitted {
+            Ok(Admitted { first: None, .. }) => self.part.count(counters::FILTERED, 1),
+            Ok(_) => self.core.kick.notify_one(),
+            Err(OfferError::TooLarge { .. }) => self.part.count(counters::REFUSED, 1),
+            Err(OfferError::Busy) => {}
+        }
+        admitted
     }
+
     /// As `offer`, waiting while the disk is behind. None: refused as too large (already counted).
-    pub async fn offer_wait(&self, _topic: TopicId, _record: &RecordRef<'_>) -> Option<Admitted> {
-        todo!()
+    pub async fn offer_wait(&self, topic: TopicId, record: &RecordRef<'_>) -> Option<Admitted> {
+        loop {
+            match self.offer(topic, record) {
+                Ok(admitted) => return Some(admitted),
+                Err(OfferError::TooLarge { .. }) => return None,
+                Err(OfferError::Busy) => self.room().await,
+            }
+        }
     }
+
     /// Until the guard is dropped, what is offered and the state entries put share one frame per lane: after a crash
     /// all of it is there or nothing, so a checkpoint never trails the lines that it covers. Adds at most `bytes`
     /// (32 KiB, or one larger record); offers inside a group are never `Busy`. Not to be held across an await.
-    pub fn group(&self, _bytes: usize) -> Result<Group<'_>, OfferError> {
-        todo!()
+    pub fn group(&self, bytes: usize) -> Result<Group<'_>, OfferError> {
+        let now = self.core.now();
+        self.core.pipeline.borrow_mut().begin_group(now, bytes)?;
+        Ok(Group { core: &self.core })
     }
+
     /// Returns once `offer` has room again.
     pub async fn room(&self) {
-        todo!()
+        self.core.room().await;
     }
+
     /// Sets or removes a state entry of this source: durable together with (never before) everything offered before.
-    pub fn put_state(&self, _key: &[u8], _value: Option<&[u8]>) -> Result<Ticket, StateError> {
-        todo!()
+    pub fn put_state(&self, key: &[u8], value: Option<&[u8]>) -> Result<Ticket, StateError> {
+        let now = self.core.now();
+        let mut pipeline = self.core.pipeline.borrow_mut();
+        let owner = pipeline.source_owner(self.id).clone();
+        let ticket = pipeline.put_state(now.boot, &owner, key, value)?;
+        self.core.kick.notify_one();
+        Ok(ticket)
     }
-    pub fn state(&self, _key: &[u8]) -> Option<Vec<u8>> {
-        todo!()
+
+    pub fn state(&self, key: &[u8]) -> Option<Vec<u8>> {
+        let pipeline = self.core.pipeline.borrow();
+        pipeline.ring().state(pipeline.source_owner(self.id), key).map(<[u8]>::to_vec)
     }
+
     /// All entries of this source, in key order.
     pub fn states(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        todo!()
+        let pipeline = self.core.pipeline.borrow();
+        pipeline.ring().states(pipeline.source_owner(self.id))
     }
+
     /// The peer can send nothing more before it is acknowledged: commit at once (`within` = the most it may wait).
-    pub fn hurry(&self, _within: crate::time::Span) {
-        todo!()
+    pub fn hurry(&self, within: Span) {
+        self.core.hurry(within);
     }
+
     /// Everything up to this ticket may be acknowledged (durable, or at once when the source has `ack = "memory"`).
     pub fn settled(&self) -> Ticket {
-        todo!()
+        let pipeline = self.core.pipeline.borrow();
+        if self.ack_memory { pipeline.ring().last_ticket() } else { pipeline.ring().settled() }
     }
+
     /// Returns when `settled() >= ticket`.
-    pub async fn wait_settled(&self, _ticket: Ticket) {
-        todo!()
+    pub async fn wait_settled(&self, ticket: Ticket) {
+        self.core.until(|| self.settled() >= ticket).await;
     }
+
     /// Adds to a counter of this source; shown in status and metrics under its name (see [`super::counters`]).
-    pub fn count(&self, _counter: &'static str, _n: u64) {
-        todo!()
+    pub fn count(&self, counter: &'static str, n: u64) {
+        self.part.count(counter, n);
     }
+
     /// Sets a gauge of this source.
-    pub fn gauge(&self, _name: &'static str, _value: u64) {
-        todo!()
+    pub fn gauge(&self, name: &'static str, value: u64) {
+        self.part.gauge(name, value);
     }
+
     /// Says how the source is; a change is logged and kept as an event.
-    pub fn report(&self, _state: PartState) {
-        todo!()
+    pub fn report(&self, state: PartState) {
+        self.part.report(self.core.now(), state);
     }
+
     /// Whether the node shuts down (or the source is being replaced): offer nothing more.
     pub fn is_stopping(&self) -> bool {
-        todo!()
+        self.stop.is_set() || self.core.stop.is_set()
     }
+
     /// Returns when `is_stopping` becomes true.
     pub async fn stopping(&self) {
-        todo!()
+        tokio::select! {
+            () = self.stop.wait() => {}
+            () = self.core.stop.wait() => {}
+        }
     }
 }

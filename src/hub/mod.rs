@@ -1,40 +1,125 @@
 //! The hub: the async side of the pipeline. Cloneable handles that the adapters hold.
 //!
-//! Everything runs on one thread: a handle is an `Rc` onto one [`Pipeline`](crate::pipeline::Pipeline), a call
-//! into it is a plain function call, and nothing is queued between a source and its batch. `node` drives the disk.
+//! Everything runs on one thread: a handle is an `Rc` onto one [`Pipeline`], a call into it is a plain function call, and
+//! nothing is queued between a source and its batch. `node` drives the disk through [`Hub`].
 //!
 //! - [`Intake`]: a source's; offers events, learns when they are durable, keeps checkpoints.
 //! - [`Outlet`]: a sink's; reads durable records in order, moves its cursor.
 //! - [`Store`]: the endpoint's and the control socket's; topics, produce, read by offset.
+//! - [`Admin`]: of those who ask about the whole node.
 //! - [`Board`]: what every part says about itself; becomes the status and the metrics.
 
 mod admin;
 mod board;
+mod core;
 mod intake;
 mod outlet;
 mod store;
+#[cfg(test)]
+mod tests;
 
+use std::rc::Rc;
+
+pub use self::core::{Lever, Requests, Stop};
 pub use admin::{Admin, Reply, Request};
 pub use board::*;
 pub use intake::{Group, Intake};
-pub use outlet::{Outlet, SinkOrder, Step, Tally};
+pub use outlet::{Outlet, SinkOrder, Step};
 pub use store::{PartStep, Store};
 
-/// What became of one offered event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Admitted {
-    /// Settled (see [`Intake::settled`]) when the event may be acknowledged.
-    pub ticket: crate::ring::Ticket,
-    /// The place of its first output; None when the rules dropped it.
-    pub first: Option<crate::ring::Appended>,
+pub use crate::pipeline::{Admitted, OfferError, Tally};
+
+use crate::pipeline::{Pipeline, Plan, SinkPlan, SourcePlan};
+use crate::ring::{Command, Completion, Ticket};
+use crate::time::{BootTime, Now};
+
+/// The node's own handle: makes the others and drives the disk.
+#[derive(Clone)]
+pub struct Hub {
+    core: Rc<core::Core>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OfferError {
-    /// Wait for [`Intake::room`], then offer again. Nothing was taken.
-    #[error("the disk is behind")]
-    Busy,
-    /// Larger than max_record: counted as refused; the source goes on (and may acknowledge it).
-    #[error("record of {bytes} bytes is larger than the {limit} that fit this ring")]
-    TooLarge { bytes: usize, limit: usize },
+impl Hub {
+    /// `clock` is asked whenever something happens; `Requests` are what [`Admin::request`] asks of the node.
+    pub fn new(pipeline: Pipeline, clock: Box<dyn Fn() -> Now>, board: Rc<Board>) -> (Self, Requests) {
+        let (core, requests) = core::Core::new(pipeline, clock, board);
+        (Self { core }, requests)
+    }
+
+    pub fn now(&self) -> Now {
+        self.core.now()
+    }
+
+    pub fn board(&self) -> &Rc<Board> {
+        &self.core.board
+    }
+
+    /// A source's handle; `stop` ends this source alone.
+    pub fn intake(&self, plan: SourcePlan, ack_memory: bool, stop: Stop) -> Intake {
+        Intake::new(&self.core, plan, ack_memory, stop)
+    }
+
+    /// A sink's handle, and the lever that orders it about.
+    pub fn outlet(&self, plan: SinkPlan) -> (Outlet, Rc<Lever>) {
+        Outlet::new(&self.core, plan)
+    }
+
+    /// The sink left the config; its cursor stays.
+    pub fn remove_sink(&self, lever: &Rc<Lever>) {
+        self.core.levers.borrow_mut().retain(|known| !Rc::ptr_eq(known, lever));
+        self.core.pipeline.borrow_mut().remove_sink(lever.id);
+    }
+
+    pub fn store(&self) -> Store {
+        Store::new(&self.core)
+    }
+
+    pub fn admin(&self) -> Admin {
+        Admin::new(&self.core)
+    }
+
+    pub fn replan(&self, plan: Plan) {
+        self.core.pipeline.borrow_mut().replan(plan);
+        self.core.moved.notify_waiters();
+    }
+
+    /// The node shuts down.
+    pub fn stop(&self) {
+        self.core.stop.set();
+    }
+
+    pub fn with_pipeline<T>(&self, f: impl FnOnce(&mut Pipeline) -> T) -> T {
+        f(&mut self.core.pipeline.borrow_mut())
+    }
+
+    // ---- the disk loop ----
+
+    pub fn poll(&self) -> Option<Command> {
+        let now = self.now();
+        self.core.pipeline.borrow_mut().poll(now)
+    }
+
+    pub fn next_timeout(&self) -> Option<BootTime> {
+        self.core.pipeline.borrow().next_timeout()
+    }
+
+    pub fn complete(&self, completion: Completion) {
+        let now = self.now();
+        self.core.pipeline.borrow_mut().complete(now, completion);
+        self.core.moved.notify_waiters();
+    }
+
+    /// Returns when a handle was used in a way that may give the disk something to do.
+    pub async fn kicked(&self) {
+        self.core.kick.notified().await;
+    }
+
+    pub fn close(&self) -> Ticket {
+        let now = self.now();
+        self.core.pipeline.borrow_mut().close(now)
+    }
+
+    pub fn settled(&self) -> Ticket {
+        self.core.settled()
+    }
 }

@@ -1,20 +1,23 @@
 //! A sink's handle.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
-use super::PartState;
+use super::core::{Core, Lever};
+use super::{Part, PartKind, PartState, Tally};
 use crate::lane::LaneId;
 use crate::name::Name;
-use crate::ring::{Frame, Gap, LanePos, RingId};
+use crate::pipeline::{Account, SinkId, SinkPlan};
+use crate::ring::{Entry, Frame, Gap, LanePos, ReadStep, RingId};
 use crate::time::{ClockSync, Now};
 use crate::topic::{TopicId, TopicName};
 
 /// What comes next in a lane.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// Records from the reader's position on: `frame.entries_from(reader_pos.seq)`.
+    /// Records from the position on: `frame.entries_from(pos.seq)`; then go on at `frame.end()`.
     Frame(Arc<Frame>),
-    /// Already counted for this sink when `advance` passes it.
+    /// Go on at `gap.to`; counted for this sink when `advance` passes it.
     Gap(Gap),
     /// Nothing durable yet beyond the position.
     End,
@@ -26,85 +29,148 @@ pub enum SinkOrder {
     Run,
     /// Keep the connection closed, send nothing.
     Pause,
-    /// Send what waits now, lingering for nothing.
+    /// Said once by `order_changed`: connect and send what waits now, lingering for nothing. `order` stays `Run`.
     Flush,
-    /// The node shuts down: finish the request in flight within a second or drop it, then return.
+    /// The sink ends: finish the request in flight within a second or drop it, then return.
     Stop,
 }
 
-/// What became of records between two cursor positions. All of it in ring records.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    pub delivered: u64,
-    pub filtered: u64,
-    pub refused: u64,
-}
-
 pub struct Outlet {
-    _todo: (),
+    core: Rc<Core>,
+    id: SinkId,
+    name: Name,
+    part: Rc<Part>,
+    lever: Rc<Lever>,
 }
 
 impl Outlet {
+    pub(super) fn new(core: &Rc<Core>, plan: SinkPlan) -> (Self, Rc<Lever>) {
+        let name = plan.name.clone();
+        let part = core.part(PartKind::Sink, name.as_str());
+        let id = core.pipeline.borrow_mut().add_sink(plan);
+        let lever = Rc::new(Lever::new(name.clone(), id));
+        let mut levers = core.levers.borrow_mut();
+        levers.retain(|known| known.name != name);
+        levers.push(lever.clone());
+        drop(levers);
+        core.kick.notify_one();
+        (Self { core: core.clone(), id, name, part, lever: lever.clone() }, lever)
+    }
+
     pub fn name(&self) -> &Name {
-        todo!()
+        &self.name
     }
+
     pub fn now(&self) -> Now {
-        todo!()
+        self.core.now()
     }
+
     pub fn ring_id(&self) -> RingId {
-        todo!()
+        self.core.pipeline.borrow().ring().id()
     }
+
     pub fn lanes(&self) -> Vec<LaneId> {
-        todo!()
+        let lanes = self.core.pipeline.borrow().lanes();
+        (0..lanes as u8).map(LaneId).collect()
     }
+
     /// Whether the sink's `topics` / `exclude` take this topic.
-    pub fn wants(&self, _topic: TopicId) -> bool {
-        todo!()
+    pub fn wants(&self, topic: TopicId) -> bool {
+        self.core.pipeline.borrow().wants(self.id, topic)
     }
-    pub fn topic_name(&self, _topic: TopicId) -> Option<TopicName> {
-        todo!()
+
+    /// Whether the record is to be sent: its topic is wanted, and it is not one that a newer one has made worthless
+    /// (heartbeats). What is not taken counts as `filtered`.
+    pub fn takes(&self, entry: &Entry<'_>) -> bool {
+        let pipeline = self.core.pipeline.borrow();
+        pipeline.wants(self.id, entry.part.topic) && !pipeline.is_superseded(entry)
     }
-    pub fn clock(&self, _boot: u32) -> Option<ClockSync> {
-        todo!()
+
+    /// None: the topic was removed; its records count as `released`.
+    pub fn topic_name(&self, topic: TopicId) -> Option<TopicName> {
+        self.core.pipeline.borrow().topic_name(topic).cloned()
     }
+
+    pub fn clock(&self, boot: u32) -> Option<ClockSync> {
+        self.core.pipeline.borrow().ring().clock(boot)
+    }
+
     /// The cursor: everything of the lane below it is accounted for.
-    pub fn cursor(&self, _lane: LaneId) -> LanePos {
-        todo!()
+    pub fn cursor(&self, lane: LaneId) -> LanePos {
+        self.core.pipeline.borrow().cursor(self.id, lane)
     }
+
+    pub fn account(&self, lane: LaneId) -> Account {
+        self.core.pipeline.borrow().account(self.id, lane)
+    }
+
     /// What stands at `pos`; waits for the disk, not for new records.
-    pub async fn read(&mut self, _lane: LaneId, _pos: LanePos) -> Step {
-        todo!()
+    pub async fn read(&mut self, lane: LaneId, pos: LanePos) -> Step {
+        loop {
+            let moved = self.core.moved.notified();
+            tokio::pin!(moved);
+            moved.as_mut().enable();
+            let step = self.core.pipeline.borrow_mut().read(self.id, lane, pos);
+            match step {
+                ReadStep::Frame(frame) => return Step::Frame(frame),
+                ReadStep::Gap(gap) => return Step::Gap(gap),
+                ReadStep::End => return Step::End,
+                ReadStep::Wait => {
+                    self.core.kick.notify_one();
+                    moved.await;
+                }
+            }
+        }
     }
-    /// Returns when something durable stands at or beyond `pos`, or an order changed.
-    pub async fn wait(&mut self, _lane: LaneId, _pos: LanePos) {
-        todo!()
+
+    /// Returns when something stands at or beyond `pos`. (An order that changes meanwhile: `order_changed`.)
+    pub async fn wait(&mut self, lane: LaneId, pos: LanePos) {
+        let core = &self.core;
+        core.until(|| core.pipeline.borrow().ring().lane_durable(lane).seq > pos.seq).await;
     }
+
     /// Moves the cursor to `to`: `tally` says what became of the records passed (gaps met by `read` below `to` are
-    /// added by the hub itself). `state` is stored atomically with it.
-    pub fn advance(&mut self, _lane: LaneId, _to: LanePos, _tally: Tally, _state: &[(&[u8], Option<&[u8]>)]) {
-        todo!()
+    /// added by the pipeline). `state` is stored atomically with it; `bytes` were sent for it.
+    pub fn advance(&mut self, lane: LaneId, to: LanePos, tally: Tally, bytes: u64, state: &[(&[u8], Option<&[u8]>)]) {
+        let now = self.core.now();
+        self.core.pipeline.borrow_mut().advance(now.boot, self.id, lane, to, tally, bytes, state);
+        self.core.moved.notify_waiters();
+        self.core.kick.notify_one();
     }
-    pub fn state(&self, _key: &[u8]) -> Option<Vec<u8>> {
-        todo!()
+
+    pub fn state(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.core.pipeline.borrow().sink_state(self.id, key)
     }
+
     /// Records of the lane that are durable and beyond the cursor.
-    pub fn pending(&self, _lane: LaneId) -> u64 {
-        todo!()
+    pub fn pending(&self, lane: LaneId) -> u64 {
+        let pipeline = self.core.pipeline.borrow();
+        pipeline.ring().lane_durable(lane).ordinal.saturating_sub(pipeline.cursor(self.id, lane).ordinal)
     }
+
     pub fn order(&self) -> SinkOrder {
-        todo!()
+        self.lever.order()
     }
-    /// Returns when the order changes.
+
+    /// Returns when an order is given.
     pub async fn order_changed(&mut self) -> SinkOrder {
-        todo!()
+        self.lever.changed().await
     }
-    pub fn count(&self, _counter: &'static str, _n: u64) {
-        todo!()
+
+    /// As `order_changed`, not borrowing the outlet: for waiting beside a read.
+    pub fn lever(&self) -> Rc<Lever> {
+        self.lever.clone()
     }
-    pub fn gauge(&self, _name: &'static str, _value: u64) {
-        todo!()
+
+    pub fn count(&self, counter: &'static str, n: u64) {
+        self.part.count(counter, n);
     }
-    pub fn report(&self, _state: PartState) {
-        todo!()
+
+    pub fn gauge(&self, name: &'static str, value: u64) {
+        self.part.gauge(name, value);
+    }
+
+    pub fn report(&self, state: PartState) {
+        self.part.report(self.core.now(), state);
     }
 }

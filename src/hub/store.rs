@@ -1,11 +1,15 @@
 //! The handle of those who speak of topics and offsets: the endpoint, the control socket's `send` and `tail`.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
-use super::{Admitted, OfferError, PartState};
+use super::core::Core;
+use super::{Admitted, OfferError, Part, PartKind, PartState};
+use crate::limits::MAX_CONNECTIONS;
+use crate::name::Name;
 use crate::record::RecordRef;
-use crate::ring::{Frame, Ticket, TopicError, TopicInfo};
-use crate::time::Now;
+use crate::ring::{Frame, Owner, OwnerKind, ReadStep, Ticket, TopicError, TopicInfo};
+use crate::time::{ClockSync, Now, Span};
 use crate::topic::{TopicId, TopicName, TopicPart};
 
 /// What stands at an offset.
@@ -21,84 +25,205 @@ pub enum PartStep {
 
 #[derive(Clone)]
 pub struct Store {
-    _todo: std::rc::Rc<()>,
+    core: Rc<Core>,
+    owner: Option<Owner>,
+    part: Rc<Part>,
 }
 
 impl Store {
+    pub(super) fn new(core: &Rc<Core>) -> Self {
+        let owner = Name::new("endpoint").ok().map(|name| Owner { kind: OwnerKind::Endpoint, name });
+        Self { core: core.clone(), owner, part: core.part(PartKind::Endpoint, "endpoint") }
+    }
+
     pub fn now(&self) -> Now {
-        todo!()
+        self.core.now()
     }
+
     pub fn topics(&self) -> Vec<TopicInfo> {
-        todo!()
+        let pipeline = self.core.pipeline.borrow();
+        let ring = pipeline.ring();
+        ring.topic_ids().into_iter().filter_map(|id| ring.topic(id)).collect()
     }
-    pub fn topic(&self, _name: &str) -> Option<TopicInfo> {
-        todo!()
+
+    pub fn topic(&self, name: &str) -> Option<TopicInfo> {
+        let pipeline = self.core.pipeline.borrow();
+        pipeline.ring().topic_id(name).and_then(|id| pipeline.ring().topic(id))
     }
+
+    /// The topic's number, made if it is not there (durable with the next commit).
+    pub fn open_topic(&self, name: &TopicName) -> Result<TopicId, TopicError> {
+        let id = self.core.pipeline.borrow_mut().open_topic(name, None)?;
+        self.core.moved.notify_waiters();
+        self.core.kick.notify_one();
+        Ok(id)
+    }
+
     /// Makes a topic, durable on return.
-    pub async fn create_topic(&self, _name: &TopicName, _partitions: u8) -> Result<TopicId, TopicError> {
-        todo!()
+    pub async fn create_topic(&self, name: &TopicName, partitions: u8) -> Result<TopicId, TopicError> {
+        let (id, ticket) = {
+            let mut pipeline = self.core.pipeline.borrow_mut();
+            let id = pipeline.open_topic(name, Some(partitions))?;
+            (id, pipeline.ring().last_ticket())
+        };
+        self.settle(ticket).await;
+        Ok(id)
     }
+
     /// Removes a topic and its records, durable on return. Offsets of a topic made anew begin at 0.
-    pub async fn delete_topic(&self, _id: TopicId) {
-        todo!()
+    pub async fn delete_topic(&self, id: TopicId) {
+        let ticket = {
+            let mut pipeline = self.core.pipeline.borrow_mut();
+            pipeline.remove_topic(id);
+            pipeline.ring().last_ticket()
+        };
+        self.settle(ticket).await;
     }
+
+    async fn settle(&self, ticket: Ticket) {
+        self.core.moved.notify_waiters();
+        self.core.hurry(Span::default());
+        self.core.wait_settled(ticket).await;
+    }
+
+    pub fn topics_generation(&self) -> u64 {
+        self.core.pipeline.borrow().topics_generation()
+    }
+
     /// Returns when a topic is made or removed after `generation`; gives the new generation.
-    pub async fn topics_changed(&self, _generation: u64) -> u64 {
-        todo!()
+    pub async fn topics_changed(&self, generation: u64) -> u64 {
+        self.core.until(|| self.topics_generation() != generation).await;
+        self.topics_generation()
     }
+
     /// Offers one record to a partition through the topic's rules.
-    pub fn offer(&self, _part: TopicPart, _record: &RecordRef<'_>) -> Result<Admitted, OfferError> {
-        todo!()
+    pub fn offer(&self, part: TopicPart, record: &RecordRef<'_>) -> Result<Admitted, OfferError> {
+        let now = self.core.now();
+        let admitted = self.core.pipeline.borrow_mut().offer_plain(now, part, record);
+        self.core.kick.notify_one();
+        admitted
     }
-    /// A batch of records that must land as one frame, in order, through the topic's rules; `last` is settled when
-    /// all are durable.
+
+    /// A batch of records of `bytes` (see [`RecordRef::len`]) that lands as one frame, in order, through the topic's
+    /// rules; the last one's ticket is settled when all are durable.
     pub fn offer_batch<'a>(
         &self,
-        _part: TopicPart,
-        _records: &mut dyn Iterator<Item = RecordRef<'a>>,
+        part: TopicPart,
+        records: &mut dyn Iterator<Item = RecordRef<'a>>,
+        bytes: usize,
     ) -> Result<Vec<Admitted>, OfferError> {
-        todo!()
+        let now = self.core.now();
+        let admitted = self.core.pipeline.borrow_mut().offer_batch(now, part, records, bytes);
+        self.core.kick.notify_one();
+        admitted
     }
+
+    /// The largest record, or batch, that the ring takes, in bytes.
+    pub fn max_record(&self) -> usize {
+        self.core.pipeline.borrow().ring().max_record()
+    }
+
     pub async fn room(&self) {
-        todo!()
+        self.core.room().await;
     }
-    pub fn hurry(&self, _within: crate::time::Span) {
-        todo!()
+
+    pub fn hurry(&self, within: Span) {
+        self.core.hurry(within);
     }
+
     pub fn settled(&self) -> Ticket {
-        todo!()
+        self.core.settled()
     }
-    pub async fn wait_settled(&self, _ticket: Ticket) {
-        todo!()
+
+    pub async fn wait_settled(&self, ticket: Ticket) {
+        self.core.wait_settled(ticket).await;
     }
-    /// What stands at `offset`; waits for the disk, not for new records. Reading ascending offsets is cheap.
-    pub async fn read(&self, _part: TopicPart, _offset: u64) -> PartStep {
-        todo!()
+
+    /// What stands at `offset`; waits for the disk, not for new records. Reading ascending offsets is cheap: the places
+    /// of the newest readers are remembered.
+    pub async fn read(&self, part: TopicPart, offset: u64) -> PartStep {
+        let mut reader = self.take_reader(part, offset);
+        let step = loop {
+            let moved = self.core.moved.notified();
+            tokio::pin!(moved);
+            moved.as_mut().enable();
+            let step = self.core.pipeline.borrow_mut().read_part(&mut reader);
+            match step {
+                ReadStep::Frame(frame) => break PartStep::Frame(frame),
+                ReadStep::Gap(_) => break PartStep::Gone { resume: reader.offset },
+                ReadStep::End => break PartStep::End,
+                ReadStep::Wait => {
+                    self.core.kick.notify_one();
+                    moved.await;
+                }
+            }
+        };
+        let mut readers = self.core.part_readers.borrow_mut();
+        if readers.len() >= MAX_CONNECTIONS {
+            readers.remove(0);
+        }
+        readers.push(reader);
+        step
     }
+
+    /// The remembered reader nearest below `offset`, moved there; else a new one.
+    fn take_reader(&self, part: TopicPart, offset: u64) -> crate::ring::PartReader {
+        let mut readers = self.core.part_readers.borrow_mut();
+        let candidates = readers.iter().enumerate().filter(|(_, r)| r.part == part && r.offset <= offset);
+        match candidates.max_by_key(|(_, r)| r.offset).map(|(index, _)| index) {
+            Some(index) => {
+                let mut reader = readers.remove(index);
+                reader.offset = offset;
+                reader
+            }
+            None => self.core.pipeline.borrow().ring().part_reader(part, offset),
+        }
+    }
+
     /// Returns when the partition's durable end is beyond `offset`, or the topic is gone.
-    pub async fn wait_beyond(&self, _part: TopicPart, _offset: u64) {
-        todo!()
+    pub async fn wait_beyond(&self, part: TopicPart, offset: u64) {
+        let beyond = || {
+            let pipeline = self.core.pipeline.borrow();
+            pipeline.ring().durable_end(part).is_none_or(|end| end > offset)
+        };
+        self.core.until(beyond).await;
     }
-    pub fn clock(&self, _boot: u32) -> Option<crate::time::ClockSync> {
-        todo!()
+
+    pub fn clock(&self, boot: u32) -> Option<ClockSync> {
+        self.core.pipeline.borrow().ring().clock(boot)
     }
+
     /// State entries of owner kind `Endpoint` (consumer offsets, producers).
-    pub fn state(&self, _key: &[u8]) -> Option<Vec<u8>> {
-        todo!()
+    pub fn state(&self, key: &[u8]) -> Option<Vec<u8>> {
+        let pipeline = self.core.pipeline.borrow();
+        pipeline.ring().state(self.owner.as_ref()?, key).map(<[u8]>::to_vec)
     }
-    pub fn put_state(&self, _key: &[u8], _value: Option<&[u8]>) -> Option<Ticket> {
-        todo!()
+
+    pub fn put_state(&self, key: &[u8], value: Option<&[u8]>) -> Option<Ticket> {
+        let now = self.core.now();
+        let ticket = self.core.pipeline.borrow_mut().put_state(now.boot, self.owner.as_ref()?, key, value).ok();
+        self.core.kick.notify_one();
+        ticket
     }
-    pub fn count(&self, _counter: &'static str, _n: u64) {
-        todo!()
+
+    /// All entries of owner kind `Endpoint`, in key order.
+    pub fn states(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.owner.as_ref().map(|owner| self.core.pipeline.borrow().ring().states(owner)).unwrap_or_default()
     }
-    pub fn report(&self, _state: PartState) {
-        todo!()
+
+    pub fn count(&self, counter: &'static str, n: u64) {
+        self.part.count(counter, n);
     }
+
+    pub fn report(&self, state: PartState) {
+        self.part.report(self.core.now(), state);
+    }
+
     pub fn is_stopping(&self) -> bool {
-        todo!()
+        self.core.stop.is_set()
     }
+
     pub async fn stopping(&self) {
-        todo!()
+        self.core.stop.wait().await;
     }
 }

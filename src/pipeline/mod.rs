@@ -172,6 +172,7 @@ pub struct Pipeline {
     topics_generation: u64,
     rule_errors: u64,
     clock: Option<ClockSync>,
+    in_group: bool,
     cursors_put: BootTime,
     cursor_bytes: u64,
     key: Vec<u8>,
@@ -191,6 +192,7 @@ impl Pipeline {
             topics_generation: 1,
             rule_errors: 0,
             clock: None,
+            in_group: false,
             cursors_put: BootTime::default(),
             cursor_bytes: 0,
             key: Vec::new(),
@@ -275,6 +277,10 @@ impl Pipeline {
         self.topics_generation += 1;
     }
 
+    pub fn lanes(&self) -> usize {
+        self.plan.lanes.len().max(1)
+    }
+
     pub fn topics_generation(&self) -> u64 {
         self.topics_generation
     }
@@ -351,15 +357,27 @@ impl Pipeline {
         records: &mut dyn Iterator<Item = RecordRef<'a>>,
         bytes: usize,
     ) -> Result<Vec<Admitted>, OfferError> {
-        self.make_ready(now)?;
         let limit = self.ring.max_record();
         if bytes > limit {
             return Err(OfferError::TooLarge { bytes, limit });
         }
-        self.ring.begin_group(now.boot, bytes).map_err(|_| OfferError::Busy)?;
+        self.begin_group(now, bytes)?;
         let admitted = records.map(|record| self.admit_plain(now, part, &record)).collect();
-        self.ring.end_group(now.boot);
+        self.end_group(now);
         admitted
+    }
+
+    /// Until [`Pipeline::end_group`] everything offered and every state entry put share one frame per lane.
+    pub fn begin_group(&mut self, now: Now, bytes: usize) -> Result<(), OfferError> {
+        self.make_ready(now)?;
+        self.ring.begin_group(now.boot, bytes).map_err(|_| OfferError::Busy)?;
+        self.in_group = true;
+        Ok(())
+    }
+
+    pub fn end_group(&mut self, now: Now) {
+        self.in_group = false;
+        self.ring.end_group(now.boot);
     }
 
     fn admit_plain(&mut self, now: Now, part: TopicPart, record: &RecordRef<'_>) -> Result<Admitted, OfferError> {
@@ -383,6 +401,9 @@ impl Pipeline {
 
     /// Room in the ring, and what rides along with the next frame put in front of it.
     fn make_ready(&mut self, now: Now) -> Result<(), OfferError> {
+        if self.in_group {
+            return Ok(());
+        }
         if !self.ring.has_room() {
             return Err(OfferError::Busy);
         }
@@ -423,7 +444,7 @@ impl Pipeline {
     }
 
     fn load_lanes(&self, owner: &Owner) -> Vec<(Book, LaneReader)> {
-        let lanes = 0..self.plan.lanes.len().max(1) as u8;
+        let lanes = 0..self.lanes() as u8;
         let load = |lane| {
             let lane = LaneId(lane);
             let stored = self.ring.state(owner, &cursor_key(lane)).and_then(|bytes| postcard::from_bytes(bytes).ok());
@@ -532,7 +553,7 @@ impl Pipeline {
     }
 
     fn move_floor(&mut self) {
-        for lane in 0..self.plan.lanes.len().max(1) {
+        for lane in 0..self.lanes() {
             let configured = self.sinks.iter().filter(|sink| sink.configured);
             let floor = configured.filter_map(|sink| sink.lanes.get(lane)).map(|(b, _)| b.account.cursor.seq).min();
             self.ring.set_floor(LaneId(lane as u8), floor);

@@ -530,6 +530,14 @@ impl Ring {
     pub fn lane_reader(&self, _lane: LaneId, _pos: LanePos) -> LaneReader {
         todo!()
     }
+    /// One past the newest durable record of a lane.
+    pub fn lane_durable(&self, _lane: LaneId) -> LanePos {
+        todo!()
+    }
+    /// One past the newest durable record of a partition; None when the topic is gone.
+    pub fn durable_end(&self, _part: TopicPart) -> Option<u64> {
+        todo!()
+    }
     /// The place one past the newest record that has a seq: where a new sink begins.
     pub fn lane_end(&self, _lane: LaneId) -> LanePos {
         todo!()

@@ -1,0 +1,1 @@
+//! The handles over a ring in memory.
