@@ -1,0 +1,352 @@
+//! The status as a page for people. Its layout is golden: the tests hold it line by line.
+//!
+//! First the node, then the ring, then each sink with what waits for it, then the sources, then whatever else is not
+//! well. One line says what is, the line below it the numbers.
+
+use std::fmt::Write;
+
+use super::human::{about, binary, compact, compact_one, decimal, long, thousands};
+use super::status::{PartStatus, RingStatus, SinkStatus, Status};
+
+/// Longer names push their own line only.
+const MAX_NAME_COLUMN: usize = 20;
+
+/// The whole page, ending in a line break.
+pub fn page(status: &Status) -> String {
+    let names = status.sinks.iter().map(|s| &s.part).chain(&status.sources).chain(shown_parts(status));
+    let longest = names.map(|p| p.name.chars().count()).max().unwrap_or(0);
+    let mut page = Page { text: String::new(), column: longest.clamp(4, MAX_NAME_COLUMN) + 2 };
+    heading(&mut page, status);
+    ring(&mut page, status);
+    for sink in &status.sinks {
+        self::sink(&mut page, sink);
+    }
+    for source in &status.sources {
+        page.line(&source.name, &format!("{}{}", state(source), source_numbers(source)));
+    }
+    for part in shown_parts(status) {
+        page.line(&part.name, &state(part));
+    }
+    page.text
+}
+
+struct Page {
+    text: String,
+    column: usize,
+}
+
+impl Page {
+    fn line(&mut self, name: &str, text: &str) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.text, "{name:<width$}{text}", width = self.column.max(name.chars().count() + 1));
+    }
+    fn more(&mut self, text: &str) {
+        self.line("", text);
+    }
+}
+
+/// Beside sinks and sources: the endpoint always, the rest when it is not well. The disk is the ring's line.
+fn shown_parts(status: &Status) -> impl Iterator<Item = &PartStatus> {
+    let ill = |p: &PartStatus| p.state == "warn" || p.state == "down";
+    status.parts.iter().filter(move |p| p.kind != "disk" && (p.kind == "endpoint" || ill(p)))
+}
+
+fn heading(page: &mut Page, status: &Status) {
+    let config: String = status.config.hash.chars().take(4).collect();
+    let changed = if status.config.differs { " (files changed since: `headwater reload`)" } else { "" };
+    let clock = if status.clock.trusted {
+        format!("clock trusted {} ago", compact_one(status.clock.for_s))
+    } else {
+        format!("clock NOT TRUSTED, shows {}", status.clock.time)
+    };
+    let stopping = if status.stopping { "  SHUTTING DOWN" } else { "" };
+    let up = compact(status.up_s);
+    let _ = writeln!(
+        page.text,
+        "{}  v{}  config {config}{changed}  up {up}  {clock}{stopping}",
+        status.node, status.version
+    );
+}
+
+fn ring(page: &mut Page, status: &Status) {
+    let ring = &status.ring;
+    let fill = format!("{} of {}", binary(ring.used_bytes), binary(ring.max_bytes));
+    if ring.in_memory {
+        let disk = status.parts.iter().find(|p| p.kind == "disk");
+        let since = disk.map_or(String::new(), |d| format!(" {}", long(d.for_s)));
+        let why = disk.map_or(ring.trouble.as_str(), |d| d.what.as_str());
+        let next = disk.map_or(String::new(), next_try);
+        page.line("ring", &format!("IN MEMORY{since}: {why}{next}"));
+        page.more(&format!("{fill}; a power cut loses what is in it"));
+    } else {
+        page.line("ring", &format!("{fill}{}; card written {}", room(ring), written(ring)));
+        if ring.health != "good" && !ring.health.is_empty() {
+            page.more(&format!("{}: {}", ring.health.to_uppercase(), ring.trouble));
+        }
+    }
+    for line in recovery(ring) {
+        page.more(&line);
+    }
+}
+
+fn room(ring: &RingStatus) -> String {
+    match ring.room_s {
+        Some(0) => "; FULL, the oldest are evicted".into(),
+        Some(seconds) => format!("; room for {} at today's rate", about(seconds)),
+        None => String::new(),
+    }
+}
+
+fn written(ring: &RingStatus) -> String {
+    format!("{} today", decimal(ring.written_today))
+}
+
+fn recovery(ring: &RingStatus) -> Vec<String> {
+    let found = &ring.recovery;
+    let mut lines = Vec::new();
+    if found.cloned {
+        lines.push("came from another machine: took a new ring id, what waited may be sent twice".into());
+    }
+    if !found.fresh && !found.clean_shutdown && !ring.in_memory {
+        let tail = if found.tail_unknown { "; its very last commit is unreadable or never was" } else { "" };
+        lines.push(format!(
+            "started after a crash or power cut: corrupt {}, lost unsynced {}{tail}",
+            thousands(found.corrupt),
+            thousands(found.lost_unsynced)
+        ));
+    }
+    lines
+}
+
+/// `DOWN 2 h 11 m: what; next try 38 s`
+fn state(part: &PartStatus) -> String {
+    let word = match part.state.as_str() {
+        "up" => "up",
+        "warn" => "WARNING",
+        "down" => "DOWN",
+        "paused" => "PAUSED",
+        _ => "starting",
+    };
+    let what = if part.what.is_empty() { String::new() } else { format!(": {}", part.what) };
+    format!("{word} {}{what}{}", long(part.for_s), next_try(part))
+}
+
+fn next_try(part: &PartStatus) -> String {
+    match part.next_try_s {
+        None => String::new(),
+        Some(0) => "; trying now".into(),
+        Some(seconds) => format!("; next try {}", long(seconds)),
+    }
+}
+
+fn sink(page: &mut Page, sink: &SinkStatus) {
+    if sink.configured {
+        page.line(&sink.part.name, &state(&sink.part));
+    } else {
+        let name = &sink.part.name;
+        page.line(name, &format!("NOT IN THE CONFIG: put it back, or `headwater sink forget {name}`"));
+    }
+    page.more(&format!("{}; {}", waiting(sink), losses(sink)));
+}
+
+fn waiting(sink: &SinkStatus) -> String {
+    if sink.pending == 0 {
+        return "nothing waiting".into();
+    }
+    let eta = sink.eta_s.map_or(String::new(), |s| format!(", about {}", about(s)));
+    format!("{} waiting ({} to send{eta})", thousands(sink.pending), binary(sink.to_send_bytes))
+}
+
+/// The three that everybody asks about always, the others when there are any.
+fn losses(sink: &SinkStatus) -> String {
+    let mut text = format!(
+        "evicted {}, corrupt {}, maybe duplicated {}",
+        thousands(sink.evicted),
+        thousands(sink.corrupt),
+        thousands(sink.maybe_duplicated)
+    );
+    let others = [
+        ("expired", sink.expired),
+        ("lost unsynced", sink.lost_unsynced),
+        ("refused", sink.refused),
+        ("duplicated", sink.duplicated),
+        ("released", sink.released),
+    ];
+    for (name, count) in others.into_iter().filter(|(_, n)| *n > 0) {
+        let _ = write!(text, ", {name} {}", thousands(count));
+    }
+    text
+}
+
+fn source_numbers(source: &PartStatus) -> String {
+    let mut text = format!("; {} received", thousands(source.counters.get("received").copied().unwrap_or(0)));
+    let notable = [
+        "filtered",
+        "malformed",
+        "truncated",
+        "refused",
+        "redelivered",
+        "repeats_dropped",
+        "lost_before_source",
+        "turned_away",
+    ];
+    for name in notable {
+        // What a peer says of itself may go down again when it restarts: a gauge then.
+        let count = source.counters.get(name).or_else(|| source.gauges.get(name));
+        if let Some(count) = count.filter(|n| **n > 0) {
+            let _ = write!(text, ", {} {}", name.replace('_', " "), thousands(*count));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{down_sink, sample, up_source};
+
+    #[test]
+    fn the_page_of_a_node_whose_link_is_down_reads_as_promised() {
+        let expected = "\
+pump-0417  v0.3.1  config 9c1e  up 3d 4h  clock trusted 2m ago
+ring  312 MiB of 1 GiB; room for 9 d at today's rate; card written 41 MB today
+hq    DOWN 2 h 11 m: connect sc.example:9003 timed out; next try 38 s
+      48,211 waiting (3.1 MiB to send, about 4 min); evicted 0, corrupt 0, maybe duplicated 0
+";
+        assert_eq!(page(&sample()), expected);
+    }
+
+    #[test]
+    fn a_node_that_is_well_says_so_in_as_few_words() {
+        let mut status = sample();
+        let sink = &mut status.sinks[0];
+        (sink.pending, sink.eta_s) = (0, None);
+        sink.part.state = "up".into();
+        sink.part.what = "connected to sc.example:9003".into();
+        sink.part.next_try_s = None;
+        status.sources.push(up_source());
+        let expected = "\
+pump-0417  v0.3.1  config 9c1e  up 3d 4h  clock trusted 2m ago
+ring    312 MiB of 1 GiB; room for 9 d at today's rate; card written 41 MB today
+hq      up 2 h 11 m: connected to sc.example:9003
+        nothing waiting; evicted 0, corrupt 0, maybe duplicated 0
+broker  up 3 d 4 h: connected to 10.0.0.5:1883; 1,204,332 received, filtered 12, lost before source 3
+";
+        assert_eq!(page(&status), expected);
+    }
+
+    #[test]
+    fn losses_of_every_kind_are_named() {
+        let mut status = sample();
+        let sink = &mut status.sinks[0];
+        (sink.evicted, sink.corrupt, sink.maybe_duplicated, sink.expired) = (48_211, 2, 3, 4);
+        (sink.lost_unsynced, sink.refused, sink.duplicated, sink.released) = (5, 6, 7, 8);
+        sink.eta_s = None;
+        status.ring.room_s = Some(0);
+        let expected = "\
+pump-0417  v0.3.1  config 9c1e  up 3d 4h  clock trusted 2m ago
+ring  312 MiB of 1 GiB; FULL, the oldest are evicted; card written 41 MB today
+hq    DOWN 2 h 11 m: connect sc.example:9003 timed out; next try 38 s
+      48,211 waiting (3.1 MiB to send); evicted 48,211, corrupt 2, maybe duplicated 3, expired 4, lost unsynced 5, \
+refused 6, duplicated 7, released 8
+";
+        assert_eq!(page(&status), expected);
+    }
+
+    #[test]
+    fn a_degraded_disk_says_what_is_wrong_with_it() {
+        let mut status = sample();
+        status.ring.health = "degraded".into();
+        status.ring.trouble = "slot-0007 quarantined: sync failed, input/output error; replace the card soon".into();
+        status.ring.recovery.clean_shutdown = false;
+        status.ring.recovery.lost_unsynced = 12;
+        status.ring.recovery.tail_unknown = true;
+        status.ring.recovery.cloned = true;
+        let expected = "\
+pump-0417  v0.3.1  config 9c1e  up 3d 4h  clock trusted 2m ago
+ring  312 MiB of 1 GiB; room for 9 d at today's rate; card written 41 MB today
+      DEGRADED: slot-0007 quarantined: sync failed, input/output error; replace the card soon
+      came from another machine: took a new ring id, what waited may be sent twice
+      started after a crash or power cut: corrupt 0, lost unsynced 12; its very last commit is unreadable or never was
+hq    DOWN 2 h 11 m: connect sc.example:9003 timed out; next try 38 s
+      48,211 waiting (3.1 MiB to send, about 4 min); evicted 0, corrupt 0, maybe duplicated 0
+";
+        assert_eq!(page(&status), expected);
+    }
+
+    #[test]
+    fn memory_mode_says_why_and_what_it_means() {
+        let mut status = sample();
+        status.ring.in_memory = true;
+        (status.ring.used_bytes, status.ring.max_bytes) = (1_258_291, 8 << 20);
+        status.parts.push(PartStatus {
+            kind: "disk".into(),
+            name: "disk".into(),
+            state: "down".into(),
+            what: "write /var/lib/headwater/slot-0003: read-only file system".into(),
+            for_s: 320,
+            next_try_s: Some(17),
+            ..PartStatus::default()
+        });
+        let expected = "\
+pump-0417  v0.3.1  config 9c1e  up 3d 4h  clock trusted 2m ago
+ring  IN MEMORY 5 m 20 s: write /var/lib/headwater/slot-0003: read-only file system; next try 17 s
+      1.2 MiB of 8 MiB; a power cut loses what is in it
+hq    DOWN 2 h 11 m: connect sc.example:9003 timed out; next try 38 s
+      48,211 waiting (3.1 MiB to send, about 4 min); evicted 0, corrupt 0, maybe duplicated 0
+";
+        assert_eq!(page(&status), expected);
+    }
+
+    #[test]
+    fn an_untrusted_clock_and_changed_files_stand_in_the_heading() {
+        let mut status = sample();
+        status.clock.trusted = false;
+        status.clock.time = "1970-01-01T00:03:10.000000Z".into();
+        status.config.differs = true;
+        status.stopping = true;
+        let page = page(&status);
+        assert_eq!(
+            page.lines().next().unwrap(),
+            "pump-0417  v0.3.1  config 9c1e (files changed since: `headwater reload`)  up 3d 4h  \
+             clock NOT TRUSTED, shows 1970-01-01T00:03:10.000000Z  SHUTTING DOWN"
+        );
+    }
+
+    #[test]
+    fn paused_forgotten_and_retrying_sinks_and_ill_parts_are_told_apart() {
+        let mut status = sample();
+        let mut paused = down_sink("backup");
+        (paused.part.state, paused.part.what, paused.part.next_try_s) = ("paused".into(), String::new(), None);
+        let mut old = down_sink("old");
+        old.configured = false;
+        status.sinks[0].part.next_try_s = Some(0);
+        status.sinks.extend([paused, old]);
+        let part = |kind: &str, state: &str, what: &str| PartStatus {
+            kind: kind.into(),
+            name: kind.into(),
+            state: state.into(),
+            what: what.into(),
+            for_s: 61,
+            ..PartStatus::default()
+        };
+        status.parts = vec![
+            part("http", "down", "127.0.0.1:9004 is in use by another program"),
+            part("endpoint", "up", "sc 10.1.0.5:9003, spu 10.1.0.5:9010"),
+            part("control", "up", "/run/headwater/control.sock"),
+        ];
+        let waits =
+            "          48,211 waiting (3.1 MiB to send, about 4 min); evicted 0, corrupt 0, maybe duplicated 0\n";
+        let expected = format!(
+            "pump-0417  v0.3.1  config 9c1e  up 3d 4h  clock trusted 2m ago
+ring      312 MiB of 1 GiB; room for 9 d at today's rate; card written 41 MB today
+hq        DOWN 2 h 11 m: connect sc.example:9003 timed out; trying now
+{waits}backup    PAUSED 2 h 11 m
+{waits}old       NOT IN THE CONFIG: put it back, or `headwater sink forget old`
+{waits}http      DOWN 1 m 1 s: 127.0.0.1:9004 is in use by another program
+endpoint  up 1 m 1 s: sc 10.1.0.5:9003, spu 10.1.0.5:9010
+"
+        );
+        assert_eq!(page(&status), expected);
+    }
+}
