@@ -1,0 +1,88 @@
+//! Slices of a partition, as batches.
+
+use super::batch::{self, NO_TIME, Served};
+use crate::hub::{PartStep, Store};
+use crate::ring::{Frame, PartitionInfo};
+use crate::topic::TopicPart;
+
+/// What stands at an offset.
+#[derive(Debug)]
+pub enum Slice {
+    /// Batches, the first of which holds the offset asked for; `next` is one past the last whole one.
+    Batches { bytes: Vec<u8>, next: u64 },
+    /// Nothing durable there yet.
+    End,
+    /// The offset is gone; reading can go on at `resume`.
+    Gone { resume: u64 },
+}
+
+/// Reads batches from the one that holds `from` on.
+///
+/// `whole`: as many whole batches as fit `limit`, at least one. Otherwise exactly what a real SPU does: the bytes of
+/// the log from there on, cut at `limit` wherever that is (with a limit of 61, one header and its record count).
+pub async fn slice(store: &Store, part: TopicPart, from: u64, limit: usize, whole: bool) -> Slice {
+    let mut bytes = Vec::new();
+    let mut next = from;
+    loop {
+        match store.read(part, next).await {
+            PartStep::Frame(frame) => {
+                let before = next;
+                let full = take_frame(store, &frame, part, &mut next, limit, whole, &mut bytes);
+                // A frame without the offset would be asked for again, for ever.
+                if full || next == before {
+                    break;
+                }
+            }
+            PartStep::Gone { resume } if bytes.is_empty() => return Slice::Gone { resume },
+            PartStep::Gone { .. } | PartStep::End => break,
+        }
+    }
+    if bytes.is_empty() && next == from {
+        return Slice::End;
+    }
+    if !whole {
+        bytes.truncate(limit);
+    }
+    Slice::Batches { bytes, next }
+}
+
+/// Appends the frame's batches that end beyond `next`; true when there is no room for more.
+fn take_frame(
+    store: &Store,
+    frame: &Frame,
+    part: TopicPart,
+    next: &mut u64,
+    limit: usize,
+    whole: bool,
+    out: &mut Vec<u8>,
+) -> bool {
+    let clock = store.clock(frame.boot());
+    let records = frame.entries_of(part, 0).map(|entry| {
+        let time = entry.record.event_time.or_else(|| clock.map(|c| c.wall(entry.record.admitted)));
+        let time_ms = time.map_or(NO_TIME, |t| t.0.div_euclid(1000).max(NO_TIME));
+        Served { offset: entry.offset, time_ms, record: entry.record }
+    });
+    let mut full = false;
+    batch::encode(records, out, |out, run| {
+        // The frame is read from its beginning, so that batches are cut the same way whatever is asked for.
+        if run.end <= *next {
+            out.truncate(run.at);
+            return true;
+        }
+        if whole && run.at > 0 && out.len() > limit {
+            out.truncate(run.at);
+            full = true;
+            return false;
+        }
+        *next = run.end;
+        full = out.len() >= limit;
+        !full
+    });
+    full
+}
+
+/// The partition's numbers, if it is still the same topic.
+pub fn partition(store: &Store, topic: &str, part: TopicPart) -> Option<PartitionInfo> {
+    let info = store.topic(topic).filter(|t| t.id == part.topic)?;
+    info.partitions.get(usize::from(part.partition)).copied()
+}

@@ -1,0 +1,448 @@
+//! The SPU's side: records in, records out.
+//!
+//! A produce is offered to the topic's rules batch by batch, in the order of the connection, and answered when its
+//! records are durable; meanwhile the next requests are handled, so that one client with many requests in flight
+//! gets many of them into one commit. All of it is bounded: [`MAX_PRODUCES`] unanswered ones per connection.
+//!
+//! A batch lands in one frame with its producer's numbers as the records' origin, and is served as one batch again
+//! (see [`super::batch`]). Two batches with the same numbers side by side in one frame would look like one, and a
+//! repeat could not be counted: the second one waits until the first is durable, which closes its frame.
+//!
+//! A fetch at the end of a partition first makes durable what has been taken in: a sink that lost its connection in
+//! the middle of a produce learns here whether the records arrived, and "not yet durable" must not look like "no".
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use fluvio_protocol::link::ErrorCode;
+use fluvio_spu_schema::fetch::{FetchResponse, FetchablePartitionResponse, FetchableTopicResponse};
+use fluvio_spu_schema::produce::{PartitionProduceResponse, ProduceResponse, TopicProduceResponse};
+use fluvio_spu_schema::server::consumer_offset::{
+    DeleteConsumerOffsetResponse, FetchConsumerOffsetsResponse, UpdateConsumerOffsetResponse,
+};
+use fluvio_spu_schema::server::fetch_offset::{
+    FetchOffsetPartitionResponse, FetchOffsetTopicResponse, FetchOffsetsResponse,
+};
+use fluvio_spu_schema::server::update_offset::{OffsetUpdateStatus, UpdateOffsetsResponse};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::answer::{self, Packed};
+use super::batch::{Batch, BatchError};
+use super::conn::{Close, Peer};
+use super::read::{self, Slice};
+use super::request::{
+    Fetch, FetchOffsets, Produce, ProducePart, StreamFetch, read_delete_consumer, read_fetch_consumers,
+    read_update_consumer, read_update_offsets, version_is_read,
+};
+use super::stream::{self, StreamState};
+use super::wire::{Frame, Header, Reader};
+use super::{Shared, keys, offsets};
+use crate::hub::{OfferError, counters};
+use crate::ring::Ticket;
+use crate::time::Span;
+use crate::topic::TopicPart;
+
+/// Unanswered produces of one connection.
+const MAX_PRODUCES: usize = 16;
+/// Streams of one connection. The protocol cannot end a stream without its connection, so dropped ones pile up.
+const MAX_STREAMS: usize = 256;
+/// What one answer to a fetch holds: at least one whole batch.
+const MAX_FETCH: usize = super::batch::MAX_BATCH;
+/// How long a fetch at the end waits for what is being written.
+const SETTLE: Duration = Duration::from_secs(5);
+
+const NO_SMARTMODULES: &str =
+    "a Headwater node runs no SmartModules for its clients; use rules, or filter in the client";
+
+/// One client of the SPU's port.
+pub struct Spu {
+    shared: Rc<Shared>,
+    peer: Rc<Peer>,
+    streams: HashMap<u32, Rc<StreamState>>,
+    last_stream: u32,
+    produces: Rc<Semaphore>,
+}
+
+/// What became of one partition of a produce.
+struct Stored {
+    error: ErrorCode,
+    base_offset: i64,
+    /// Everything stored is durable when this is settled.
+    ticket: Ticket,
+}
+
+impl Spu {
+    pub fn new(shared: Rc<Shared>, peer: Rc<Peer>) -> Self {
+        let produces = Rc::new(Semaphore::new(MAX_PRODUCES));
+        Self { shared, peer, streams: HashMap::new(), last_stream: 0, produces }
+    }
+
+    pub async fn handle(&mut self, frame: Frame<'_>, tasks: &mut JoinSet<()>) -> Result<(), Close> {
+        let header = frame.header;
+        if !version_is_read(false, header.key, header.version) {
+            return Err(Close::unread(header, false));
+        }
+        if frame.oversize {
+            return self.refuse_oversize(&frame).await;
+        }
+        let answer = match header.key {
+            keys::API_VERSIONS => {
+                answer::encode(header, &answer::Versions { keys: &keys::SPU_KEYS, platform: keys::SPU_PLATFORM })?
+            }
+            keys::PRODUCE => return self.produce(frame, tasks).await,
+            keys::FETCH => self.fetch(header, frame.body()).await?,
+            keys::FETCH_OFFSETS => self.fetch_offsets(header, frame.body())?,
+            keys::STREAM_FETCH => return self.stream(header, frame.body(), tasks).await,
+            keys::UPDATE_OFFSETS => self.update_offsets(header, frame.body())?,
+            keys::UPDATE_CONSUMER_OFFSET => return self.update_consumer(header, frame.body(), tasks),
+            keys::DELETE_CONSUMER_OFFSET => self.delete_consumer(header, frame.body()).await?,
+            keys::FETCH_CONSUMER_OFFSETS => {
+                let filter = read_fetch_consumers(frame.body(), header.version)?;
+                let consumers = offsets::list(&self.shared.store, &filter);
+                answer::encode(header, &FetchConsumerOffsetsResponse { error_code: ErrorCode::None, consumers })?
+            }
+            _ => return Err(Close::unread(header, false)),
+        };
+        self.peer.send(answer).await
+    }
+
+    /// An answer that says so: with a closed connection the client would send it again for ever.
+    async fn refuse_oversize(&self, frame: &Frame<'_>) -> Result<(), Close> {
+        if frame.header.key != keys::PRODUCE {
+            return Err(Close::unread(frame.header, true));
+        }
+        let (name, partition) = Produce::read_beginning(frame.body())?;
+        let error = Stored { error: ErrorCode::MessageTooLarge, base_offset: 0, ticket: Ticket(0) };
+        let responses = vec![TopicProduceResponse { name: name.into(), partitions: vec![error.answer(partition)] }];
+        self.peer.send(answer::encode(frame.header, &ProduceResponse { responses, throttle_time_ms: 0 })?).await
+    }
+
+    // ------------------------------------------------------------------------------------------ produce
+
+    async fn produce(&self, frame: Frame<'_>, tasks: &mut JoinSet<()>) -> Result<(), Close> {
+        let permit = Rc::clone(&self.produces);
+        // Never closed; waits while too many are unanswered, which holds the client back.
+        let slot = permit.acquire().await.map_err(|_| Close::Stopping)?;
+        let header = frame.header;
+        let request = Produce::read(frame.body())?;
+        let mut last = Ticket(0);
+        let mut responses = Vec::new();
+        for (name, parts) in &request.topics {
+            let mut partitions = Vec::new();
+            for part in parts {
+                let stored = if request.smartmodules {
+                    Stored { error: ErrorCode::Other(NO_SMARTMODULES.into()), base_offset: 0, ticket: Ticket(0) }
+                } else {
+                    self.produce_part(name, *part).await?
+                };
+                last = last.max(stored.ticket);
+                partitions.push(stored.answer(part.partition));
+            }
+            responses.push(TopicProduceResponse { name: (*name).to_owned(), partitions });
+        }
+        let answer = answer::encode(header, &ProduceResponse { responses, throttle_time_ms: 0 })?;
+        drop(request);
+        drop(frame);
+        // Given back by the task, when the answer is out.
+        slot.forget();
+        let (shared, peer) = (Rc::clone(&self.shared), Rc::clone(&self.peer));
+        tasks.spawn_local(async move {
+            shared.store.wait_settled(last).await;
+            // A failure ends the connection through its reader.
+            let _ = peer.send(answer).await;
+            permit.add_permits(1);
+        });
+        Ok(())
+    }
+
+    async fn produce_part(&self, topic: &str, part: ProducePart<'_>) -> Result<Stored, Close> {
+        let mut stored = Stored { error: ErrorCode::None, base_offset: -1, ticket: Ticket(0) };
+        let Some(to) = offsets::find(&self.shared.store, topic, part.partition) else {
+            // What a real SPU says to a topic that it has not (or no more): clients look it up again.
+            stored.error = ErrorCode::NotLeaderForPartition;
+            return Ok(stored);
+        };
+        let mut set = part.records;
+        // All headers and checksums first, so that a damaged set is refused whole.
+        let mut check = set;
+        while check.remaining() > 0 {
+            if let Err(error) = Batch::take(&mut check) {
+                stored.error = self.refusal(&error);
+                return Ok(stored);
+            }
+        }
+        while set.remaining() > 0 {
+            match self.produce_batch(to, &mut set).await? {
+                Ok((first, ticket)) => {
+                    stored.ticket = stored.ticket.max(ticket);
+                    if stored.base_offset < 0 {
+                        stored.base_offset = first.map_or(-1, |o| o as i64);
+                    }
+                }
+                Err(error) => {
+                    stored.error = error;
+                    break;
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+        if stored.base_offset < 0 {
+            stored.base_offset = self.log_end(topic, to);
+        }
+        Ok(stored)
+    }
+
+    /// One batch: the offset of its first record that was stored, and when all of it is durable.
+    async fn produce_batch(
+        &self,
+        to: TopicPart,
+        set: &mut Reader<'_>,
+    ) -> Result<Result<(Option<u64>, Ticket), ErrorCode>, Close> {
+        let store = &self.shared.store;
+        let checked = Batch::take(set).and_then(|batch| {
+            let unpacked = batch.unpack()?;
+            let count = batch.check(&unpacked)?;
+            Ok((batch, unpacked, count))
+        });
+        let (batch, unpacked, count) = match checked {
+            Ok(checked) => checked,
+            Err(error) => return Ok(Err(self.refusal(&error))),
+        };
+        if let Some(origin) = batch.origin
+            && let Some(before) = self.shared.same_origin_unsettled(to, origin)
+        {
+            store.hurry(Span::default());
+            store.wait_settled(before).await;
+        }
+        let admitted = loop {
+            match store.offer_batch(to, &mut batch.records(&unpacked)) {
+                Ok(admitted) => break admitted,
+                Err(OfferError::Busy) => {
+                    store.hurry(Span::default());
+                    store.room().await;
+                }
+                Err(OfferError::TooLarge { .. }) => {
+                    store.count(counters::REFUSED, count as u64);
+                    return Ok(Err(ErrorCode::MessageTooLarge));
+                }
+            }
+            if store.is_stopping() {
+                return Err(Close::Stopping);
+            }
+        };
+        store.count(counters::RECEIVED, count as u64);
+        store.count(counters::RECEIVED_BYTES, unpacked.len() as u64);
+        store.hurry(Span::default());
+        let ticket = admitted.iter().map(|a| a.ticket).max().unwrap_or_default();
+        if let Some(origin) = batch.origin {
+            self.shared.remember_origin(to, origin, ticket);
+        }
+        // A rule may send its output to another topic; the answer speaks of this one.
+        let first = admitted.iter().filter_map(|a| a.first).find(|a| a.part == to).map(|a| a.offset);
+        Ok(Ok((first, ticket)))
+    }
+
+    fn refusal(&self, error: &BatchError) -> ErrorCode {
+        match error {
+            BatchError::TooLarge => {
+                self.shared.store.count(counters::REFUSED, 1);
+                ErrorCode::MessageTooLarge
+            }
+            BatchError::Compression(_) => ErrorCode::CompressionError,
+            other => {
+                self.shared.store.count(counters::MALFORMED, 1);
+                ErrorCode::Other(other.to_string())
+            }
+        }
+    }
+
+    fn log_end(&self, topic: &str, part: TopicPart) -> i64 {
+        let info = self.shared.store.topic(topic);
+        info.and_then(|t| t.partitions.get(usize::from(part.partition)).map(|p| p.next as i64)).unwrap_or(0)
+    }
+
+    // ------------------------------------------------------------------------------------------ fetch
+
+    async fn fetch(&self, header: Header, body: &[u8]) -> Result<Vec<u8>, Close> {
+        let request = Fetch::read(body)?;
+        let mut left = MAX_FETCH;
+        let mut topics = Vec::new();
+        for (name, parts) in &request.topics {
+            let mut partitions = Vec::new();
+            for part in parts {
+                let limit = usize::try_from(request.max_bytes).unwrap_or(0).min(left);
+                let answer = self.fetch_part(name, part.partition, part.offset, limit).await;
+                left -= answer.records.0.len().min(left);
+                partitions.push(answer);
+            }
+            topics.push(FetchableTopicResponse { name: (*name).to_owned(), partitions, ..Default::default() });
+        }
+        Ok(answer::encode(header, &FetchResponse { topics, ..Default::default() })?)
+    }
+
+    async fn fetch_part(
+        &self,
+        topic: &str,
+        partition: u32,
+        offset: i64,
+        limit: usize,
+    ) -> FetchablePartitionResponse<Packed> {
+        let mut answer = FetchablePartitionResponse { partition_index: partition, ..Default::default() };
+        let Some(part) = offsets::find(&self.shared.store, topic, partition) else {
+            answer.error_code = ErrorCode::NotLeaderForPartition;
+            return answer;
+        };
+        let from = offset.max(0) as u64;
+        // A timeout only means that what is on its way is not seen yet.
+        let _ = timeout(SETTLE, self.settle_end(part, topic, from)).await;
+        let Some(info) = read::partition(&self.shared.store, topic, part) else {
+            answer.error_code = ErrorCode::NotLeaderForPartition;
+            return answer;
+        };
+        if from > info.durable_end {
+            // Word for word what a real SPU says: a resume reads the log end from it.
+            answer.error_code =
+                ErrorCode::Other(format!("start offset: {from} is greater than leo: {}", info.durable_end));
+            return answer;
+        }
+        answer.high_watermark = info.durable_end as i64;
+        answer.log_start_offset = info.earliest as i64;
+        match read::slice(&self.shared.store, part, from, limit, false).await {
+            Slice::Batches { bytes, .. } => answer.records = Packed(bytes),
+            Slice::End => {}
+            Slice::Gone { resume } => {
+                answer.error_code = ErrorCode::OffsetEvicted { offset, next_available: resume as i64 };
+            }
+        }
+        answer
+    }
+
+    /// Before the end is shown: what has been taken in becomes durable.
+    async fn settle_end(&self, part: TopicPart, topic: &str, from: u64) {
+        let Some(info) = read::partition(&self.shared.store, topic, part) else { return };
+        if from >= info.durable_end && info.next > info.durable_end {
+            self.shared.store.hurry(Span::default());
+            self.shared.store.wait_beyond(part, info.next - 1).await;
+        }
+    }
+
+    fn fetch_offsets(&self, header: Header, body: &[u8]) -> Result<Vec<u8>, Close> {
+        let request = FetchOffsets::read(body, header.version)?;
+        let mut topics = Vec::new();
+        for (name, parts) in &request.topics {
+            let info = self.shared.store.topic(name);
+            let partitions = parts.iter().map(|&partition_index| {
+                let part = info.as_ref().and_then(|t| t.partitions.get(partition_index as usize));
+                FetchOffsetPartitionResponse {
+                    error_code: if part.is_some() { ErrorCode::None } else { ErrorCode::PartitionNotLeader },
+                    partition_index,
+                    start_offset: part.map_or(0, |p| p.earliest as i64),
+                    last_stable_offset: part.map_or(0, |p| p.durable_end as i64),
+                }
+            });
+            topics.push(FetchOffsetTopicResponse { name: (*name).to_owned(), partitions: partitions.collect() });
+        }
+        Ok(answer::encode(header, &FetchOffsetsResponse { topics })?)
+    }
+
+    // ------------------------------------------------------------------------------------------ streams
+
+    async fn stream(&mut self, header: Header, body: &[u8], tasks: &mut JoinSet<()>) -> Result<(), Close> {
+        let request = StreamFetch::read(body, header.version)?;
+        self.streams.retain(|_, state| Rc::strong_count(state) > 1);
+        let part = offsets::find(&self.shared.store, request.topic, request.partition);
+        let refused = if request.smartmodules {
+            Some(ErrorCode::Other(NO_SMARTMODULES.into()))
+        } else if self.streams.len() >= MAX_STREAMS {
+            Some(ErrorCode::Other(format!("a connection has at most {MAX_STREAMS} streams")))
+        } else if part.is_none() {
+            Some(ErrorCode::NotLeaderForPartition)
+        } else {
+            None
+        };
+        let (Some(part), None) = (part, &refused) else {
+            let error = refused.unwrap_or(ErrorCode::NotLeaderForPartition);
+            let answer = stream::error(request.topic, 0, request.partition, error);
+            return self.peer.send(answer::encode(header, &answer)?).await;
+        };
+        self.last_stream = self.last_stream.wrapping_add(1);
+        let state = Rc::new(StreamState {
+            id: self.last_stream,
+            part,
+            topic: request.topic.to_owned(),
+            consumer: request.consumer.map(str::to_owned),
+            acked: Cell::default(),
+            wake: tokio::sync::Notify::new(),
+        });
+        self.streams.insert(state.id, Rc::clone(&state));
+        let from = request.offset.max(0) as u64;
+        let limit = usize::try_from(request.max_bytes).unwrap_or(0);
+        tasks.spawn_local(stream::run(Rc::clone(&self.shared), Rc::clone(&self.peer), header, state, from, limit));
+        Ok(())
+    }
+
+    fn update_offsets(&self, header: Header, body: &[u8]) -> Result<Vec<u8>, Close> {
+        let mut status = Vec::new();
+        for (offset, session_id) in read_update_offsets(body)? {
+            let stream = self.streams.get(&session_id);
+            if let Some(stream) = stream {
+                stream.acked.set(Some(offset));
+                stream.wake.notify_one();
+            }
+            let error = if stream.is_some() { ErrorCode::None } else { ErrorCode::FetchSessionNotFoud };
+            status.push(OffsetUpdateStatus { session_id, error });
+        }
+        Ok(answer::encode(header, &UpdateOffsetsResponse { status })?)
+    }
+
+    // ------------------------------------------------------------------------------------------ consumer offsets
+
+    fn update_consumer(&self, header: Header, body: &[u8], tasks: &mut JoinSet<()>) -> Result<(), Close> {
+        let (offset, session) = read_update_consumer(body)?;
+        let put = match self.streams.get(&session).map(|s| (s.part, s.consumer.as_deref())) {
+            None => Err(ErrorCode::FetchSessionNotFoud),
+            Some((_, None)) => Err(ErrorCode::Other("stream without consumer id".into())),
+            Some((part, Some(consumer))) => offsets::put(&self.shared.store, part, consumer, offset),
+        };
+        let (shared, peer) = (Rc::clone(&self.shared), Rc::clone(&self.peer));
+        let answer = match &put {
+            Ok(_) => UpdateConsumerOffsetResponse { offset, error_code: ErrorCode::None },
+            Err(error) => UpdateConsumerOffsetResponse { offset: 0, error_code: error.clone() },
+        };
+        let answer = answer::encode(header, &answer)?;
+        // The client waits for the answer before it flushes again, so these cannot pile up.
+        tasks.spawn_local(async move {
+            if let Ok(ticket) = put {
+                shared.store.hurry(Span::from_millis(20));
+                shared.store.wait_settled(ticket).await;
+            }
+            let _ = peer.send(answer).await;
+        });
+        Ok(())
+    }
+
+    async fn delete_consumer(&self, header: Header, body: &[u8]) -> Result<Vec<u8>, Close> {
+        let filter = read_delete_consumer(body)?;
+        let error_code = match offsets::delete(&self.shared.store, &filter) {
+            Err(error) => error,
+            Ok(None) => ErrorCode::None,
+            Ok(Some(ticket)) => {
+                self.shared.store.hurry(Span::from_millis(20));
+                self.shared.store.wait_settled(ticket).await;
+                ErrorCode::None
+            }
+        };
+        Ok(answer::encode(header, &DeleteConsumerOffsetResponse { error_code })?)
+    }
+}
+
+impl Stored {
+    fn answer(self, partition_index: u32) -> PartitionProduceResponse {
+        let base_offset = if self.error == ErrorCode::None { self.base_offset } else { 0 };
+        PartitionProduceResponse { partition_index, error_code: self.error, base_offset, ..Default::default() }
+    }
+}

@@ -1,0 +1,309 @@
+//! Bytes in: a reader that never trusts a length, and the frames of one connection.
+//!
+//! The published decoders of the wire crates trust what the peer says: a varint may shift past 64 bits, a record's
+//! length becomes a capacity, a batch length below 45 underflows, a duration overflows. With `panic = "abort"` each
+//! of them would end the node, so requests are taken apart here, field by field, and only answers are put together
+//! with the official types.
+//!
+//! A frame is `i32` length, then `u16` key, `i16` version, `i32` correlation, the client id and the body, big-endian.
+//! Its length is bounded by its key (only a produce is ever large); what is longer is read away in small pieces, its
+//! first [`KEPT_OF_OVERSIZE`] bytes kept, so that the peer gets an answer that names its topic instead of a closed
+//! connection that it would try again for ever. Large bodies of all connections share one [`Budget`].
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
+
+use super::keys;
+use crate::limits::MAX_WIRE_FRAME;
+
+/// The largest body of a request that is not a produce.
+pub const SMALL_FRAME: usize = 64 * 1024;
+/// The largest frame that is read away to answer it with an error; beyond it the connection is closed.
+const MAX_OVERSIZE: usize = 64 * 1024 * 1024;
+/// What is kept of a frame that is too large.
+const KEPT_OF_OVERSIZE: usize = 4 * 1024;
+/// A frame that has begun must be complete within this time: it may hold a share of the budget.
+const FRAME_DEADLINE: Duration = Duration::from_secs(60);
+/// The large frames of all connections together.
+const BUDGET_BYTES: usize = 2 * MAX_WIRE_FRAME;
+
+const _: () = assert!(BUDGET_BYTES.is_multiple_of(1024) && BUDGET_BYTES / 1024 <= u32::MAX as usize);
+
+/// Bytes that are not what the protocol says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("malformed {0}")]
+pub struct Malformed(pub &'static str);
+
+/// Takes fields off a byte slice.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    pub fn remaining(&self) -> usize {
+        self.rest.len()
+    }
+
+    pub fn bytes(&mut self, n: usize, what: &'static str) -> Result<&'a [u8], Malformed> {
+        let (taken, rest) = self.rest.split_at_checked(n).ok_or(Malformed(what))?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], Malformed> {
+        let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(Malformed(what))?;
+        self.rest = rest;
+        Ok(*taken)
+    }
+
+    pub fn u8(&mut self, what: &'static str) -> Result<u8, Malformed> {
+        Ok(self.array::<1>(what)?[0])
+    }
+
+    pub fn flag(&mut self, what: &'static str) -> Result<bool, Malformed> {
+        match self.u8(what)? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(Malformed(what)),
+        }
+    }
+
+    pub fn i16(&mut self, what: &'static str) -> Result<i16, Malformed> {
+        Ok(i16::from_be_bytes(self.array(what)?))
+    }
+
+    pub fn i32(&mut self, what: &'static str) -> Result<i32, Malformed> {
+        Ok(i32::from_be_bytes(self.array(what)?))
+    }
+
+    pub fn u32(&mut self, what: &'static str) -> Result<u32, Malformed> {
+        Ok(u32::from_be_bytes(self.array(what)?))
+    }
+
+    pub fn i64(&mut self, what: &'static str) -> Result<i64, Malformed> {
+        Ok(i64::from_be_bytes(self.array(what)?))
+    }
+
+    /// `i16` length and UTF-8; a length of zero or less is the empty string, as the official decoder has it.
+    pub fn str(&mut self, what: &'static str) -> Result<&'a str, Malformed> {
+        let len = self.i16(what)?;
+        let bytes = self.bytes(usize::try_from(len).unwrap_or(0), what)?;
+        std::str::from_utf8(bytes).map_err(|_| Malformed(what))
+    }
+
+    pub fn opt_str(&mut self, what: &'static str) -> Result<Option<&'a str>, Malformed> {
+        if self.flag(what)? { self.str(what).map(Some) } else { Ok(None) }
+    }
+
+    /// The `i32` count of a vector whose items take at least `min_item` bytes each: never more than can be there.
+    pub fn count(&mut self, min_item: usize, what: &'static str) -> Result<usize, Malformed> {
+        let count = usize::try_from(self.i32(what)?).unwrap_or(0);
+        if count.checked_mul(min_item).is_none_or(|n| n > self.rest.len()) {
+            return Err(Malformed(what));
+        }
+        Ok(count)
+    }
+
+    /// Zigzag varint of at most ten bytes.
+    pub fn varint(&mut self, what: &'static str) -> Result<i64, Malformed> {
+        let mut raw: u64 = 0;
+        for i in 0..10 {
+            let byte = self.u8(what)?;
+            raw |= u64::from(byte & 0x7f) << (7 * i);
+            if byte & 0x80 == 0 {
+                return Ok((raw >> 1) as i64 ^ -((raw & 1) as i64));
+            }
+        }
+        Err(Malformed(what))
+    }
+
+    /// Nothing may be left over.
+    pub fn end(self, what: &'static str) -> Result<(), Malformed> {
+        if self.rest.is_empty() { Ok(()) } else { Err(Malformed(what)) }
+    }
+}
+
+/// The fixed part of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    pub key: u16,
+    pub version: i16,
+    pub correlation: i32,
+}
+
+/// One request as it came.
+pub struct Frame<'b> {
+    pub header: Header,
+    body: Vec<u8>,
+    body_at: usize,
+    /// Only the beginning of the body is here: the request is too large for its kind.
+    pub oversize: bool,
+    _share: Option<SemaphorePermit<'b>>,
+}
+
+impl Frame<'_> {
+    pub fn body(&self) -> &[u8] {
+        self.body.get(self.body_at..).unwrap_or_default()
+    }
+}
+
+/// What the large frames of all connections share.
+pub struct Budget(Semaphore);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(Semaphore::new(BUDGET_BYTES / 1024))
+    }
+}
+
+impl Budget {
+    async fn share(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        let kib = u32::try_from(bytes.div_ceil(1024)).ok()?;
+        // Never closed, so the only answer is a permit.
+        self.0.acquire_many(kib).await.ok()
+    }
+}
+
+/// Reads the next frame; None at a clean end of the stream.
+pub async fn read_frame<'b, S>(stream: &mut S, budget: &'b Budget) -> io::Result<Option<Frame<'b>>>
+where
+    S: AsyncRead + Unpin,
+{
+    let mut start = [0; 4];
+    if stream.read(&mut start[..1]).await? == 0 {
+        return Ok(None);
+    }
+    timeout(FRAME_DEADLINE, read_started(stream, budget, start))
+        .await
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "a request began and did not end within 60 s"))?
+        .map(Some)
+}
+
+async fn read_started<'b, S>(stream: &mut S, budget: &'b Budget, mut start: [u8; 4]) -> io::Result<Frame<'b>>
+where
+    S: AsyncRead + Unpin,
+{
+    stream.read_exact(&mut start[1..]).await?;
+    let len = i32::from_be_bytes(start);
+    let len = usize::try_from(len).ok().filter(|n| (10..=MAX_OVERSIZE).contains(n)).ok_or_else(|| {
+        bad_frame(format!("a frame of {len} bytes; is the peer a Fluvio client, and does it speak without TLS?"))
+    })?;
+    let key = stream.read_u16().await?;
+    let limit = if key == keys::PRODUCE || key == keys::STREAM_FETCH { MAX_WIRE_FRAME } else { SMALL_FRAME };
+    let rest = len - 2;
+    let oversize = len > limit;
+    let keep = if oversize { KEPT_OF_OVERSIZE.min(rest) } else { rest };
+    let share = if keep > SMALL_FRAME { budget.share(keep).await } else { None };
+    // Grows with what arrives: a peer that only promises bytes costs nothing.
+    let mut body = Vec::new();
+    if (&mut *stream).take(keep as u64).read_to_end(&mut body).await? < keep {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    if oversize {
+        let left = (rest - keep) as u64;
+        if tokio::io::copy(&mut (&mut *stream).take(left), &mut tokio::io::sink()).await? < left {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    let mut reader = Reader::new(&body);
+    let header = read_header(key, &mut reader).map_err(|e| bad_frame(e.to_string()))?;
+    let body_at = body.len() - reader.remaining();
+    Ok(Frame { header, body, body_at, oversize, _share: share })
+}
+
+fn read_header(key: u16, reader: &mut Reader<'_>) -> Result<Header, Malformed> {
+    let version = reader.i16("version")?;
+    let correlation = reader.i32("correlation id")?;
+    reader.str("client id")?;
+    Ok(Header { key, version, correlation })
+}
+
+fn bad_frame(what: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn frame_bytes(key: u16, body: &[u8]) -> Vec<u8> {
+        let mut inner = key.to_be_bytes().to_vec();
+        inner.extend_from_slice(&25i16.to_be_bytes());
+        inner.extend_from_slice(&7i32.to_be_bytes());
+        inner.extend_from_slice(b"\x00\x02id");
+        inner.extend_from_slice(body);
+        let mut out = (inner.len() as i32).to_be_bytes().to_vec();
+        out.extend_from_slice(&inner);
+        out
+    }
+
+    async fn read_all(bytes: &[u8]) -> Vec<(Header, usize, bool)> {
+        let budget = Budget::default();
+        let mut stream = bytes;
+        let mut out = Vec::new();
+        while let Ok(Some(frame)) = read_frame(&mut stream, &budget).await {
+            out.push((frame.header, frame.body().len(), frame.oversize));
+        }
+        out
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn frames_come_apart_where_they_end() {
+        let mut bytes = frame_bytes(keys::FETCH_OFFSETS, b"abc");
+        bytes.extend(frame_bytes(keys::PRODUCE, &vec![0; 1_000_000]));
+        let header = |key| Header { key, version: 25, correlation: 7 };
+        assert_eq!(
+            read_all(&bytes).await,
+            [(header(keys::FETCH_OFFSETS), 3, false), (header(keys::PRODUCE), 1_000_000, false)]
+        );
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_frame_too_large_for_its_kind_keeps_its_beginning_and_the_next_is_read() {
+        let mut bytes = frame_bytes(keys::FETCH, &vec![0; SMALL_FRAME]);
+        bytes.extend(frame_bytes(keys::PRODUCE, &vec![0; MAX_WIRE_FRAME]));
+        bytes.extend(frame_bytes(keys::FETCH, b"x"));
+        let seen = read_all(&bytes).await;
+        assert_eq!(seen.iter().map(|s| s.2).collect::<Vec<_>>(), [true, true, false]);
+        assert!(seen[..2].iter().all(|s| s.1 <= KEPT_OF_OVERSIZE));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_length_that_cannot_be_is_refused() {
+        for len in [0i32, -1, 9, i32::MAX] {
+            let budget = Budget::default();
+            let mut bytes = len.to_be_bytes().to_vec();
+            bytes.extend([0; 64]);
+            assert!(read_frame(&mut &bytes[..], &budget).await.is_err(), "{len}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn varints_read_what_the_official_encoder_wrote(value in i64::from(i32::MIN / 2)..i64::from(i32::MAX / 2)) {
+            let mut bytes = Vec::new();
+            fluvio_protocol::EncoderVarInt::encode_varint(&value, &mut bytes).unwrap();
+            let mut reader = Reader::new(&bytes);
+            prop_assert_eq!(reader.varint("v").unwrap(), value);
+            prop_assert_eq!(reader.remaining(), 0);
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            runtime.block_on(read_all(&bytes));
+            let mut reader = Reader::new(&bytes);
+            while reader.varint("v").is_ok() && reader.str("s").is_ok() && reader.count(3, "c").is_ok() {}
+        }
+    }
+}
