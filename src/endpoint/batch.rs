@@ -57,6 +57,14 @@ pub enum BatchError {
     Schema,
 }
 
+/// What a checked batch holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contents {
+    pub count: usize,
+    /// Keys and values together.
+    pub bytes: usize,
+}
+
 /// A produced batch, its header checked, its records still packed.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
@@ -125,18 +133,19 @@ impl<'a> Batch<'a> {
 
     /// Checks the records of the unpacked bytes: as many as the header says, with nothing left over. Only then may
     /// [`Batch::records`] be used. Two passes instead of a list: a list of tiny records takes twenty times their bytes.
-    pub fn check(&self, unpacked: &[u8]) -> Result<usize, BatchError> {
+    pub fn check(&self, unpacked: &[u8]) -> Result<Contents, BatchError> {
         let mut reader = Reader::new(unpacked);
         // The smallest record takes seven bytes.
         let count = reader.count(7, "record count")?;
         if i64::from(self.last_offset_delta) + 1 != count as i64 {
             return Err(Malformed("record count").into());
         }
+        let mut bytes = 0;
         for _ in 0..count {
-            read_record(&mut reader, self.first_timestamp)?;
+            bytes += read_record(&mut reader, self.first_timestamp)?.len();
         }
         reader.end("records")?;
-        Ok(count)
+        Ok(Contents { count, bytes })
     }
 
     /// The records of bytes that passed [`Batch::check`]; of others, those before the first that is malformed.
@@ -369,9 +378,10 @@ mod tests {
         let mut reader = Reader::new(bytes);
         let batch = Batch::take(&mut reader)?;
         let unpacked = batch.unpack()?;
-        let count = batch.check(&unpacked)?;
+        let contents = batch.check(&unpacked)?;
         let records: Vec<_> = batch.records(&unpacked).collect();
-        assert_eq!(records.len(), count);
+        assert_eq!(records.len(), contents.count);
+        assert_eq!(records.iter().map(RecordRef::len).sum::<usize>(), contents.bytes);
         Ok(records.iter().map(|r| (r.key.map(<[u8]>::to_vec), r.value.to_vec(), r.event_time)).collect())
     }
 
@@ -453,7 +463,7 @@ mod tests {
             let set = &bytes[run.at..];
             assert!(set.len() <= MAX_BATCH);
             let batch = Batch::take(&mut Reader::new(set)).unwrap();
-            out.push(batch.check(&batch.unpack().unwrap()).unwrap());
+            out.push(batch.check(&batch.unpack().unwrap()).unwrap().count);
             from = run.end;
             true
         });

@@ -200,8 +200,8 @@ async fn watch<S>(
         topics.retain(|t| t.name.as_str() != CONSUMER_OFFSET);
         topics
     };
+    let mut generation = shared.store.topics_generation();
     let mut known = current();
-    let mut generation = 0;
     let all = known.iter().chain([&consumer_offset_topic()]).flat_map(&objects).collect();
     let mut update = MetadataUpdate::with_all(0, all);
     loop {

@@ -205,10 +205,10 @@ impl Spu {
         let store = &self.shared.store;
         let checked = Batch::take(set).and_then(|batch| {
             let unpacked = batch.unpack()?;
-            let count = batch.check(&unpacked)?;
-            Ok((batch, unpacked, count))
+            let contents = batch.check(&unpacked)?;
+            Ok((batch, unpacked, contents))
         });
-        let (batch, unpacked, count) = match checked {
+        let (batch, unpacked, contents) = match checked {
             Ok(checked) => checked,
             Err(error) => return Ok(Err(self.refusal(&error))),
         };
@@ -219,14 +219,14 @@ impl Spu {
             store.wait_settled(before).await;
         }
         let admitted = loop {
-            match store.offer_batch(to, &mut batch.records(&unpacked)) {
+            match store.offer_batch(to, &mut batch.records(&unpacked), contents.bytes) {
                 Ok(admitted) => break admitted,
                 Err(OfferError::Busy) => {
                     store.hurry(Span::default());
                     store.room().await;
                 }
                 Err(OfferError::TooLarge { .. }) => {
-                    store.count(counters::REFUSED, count as u64);
+                    store.count(counters::REFUSED, contents.count as u64);
                     return Ok(Err(ErrorCode::MessageTooLarge));
                 }
             }
@@ -234,8 +234,8 @@ impl Spu {
                 return Err(Close::Stopping);
             }
         };
-        store.count(counters::RECEIVED, count as u64);
-        store.count(counters::RECEIVED_BYTES, unpacked.len() as u64);
+        store.count(counters::RECEIVED, contents.count as u64);
+        store.count(counters::RECEIVED_BYTES, contents.bytes as u64);
         store.hurry(Span::default());
         let ticket = admitted.iter().map(|a| a.ticket).max().unwrap_or_default();
         if let Some(origin) = batch.origin {

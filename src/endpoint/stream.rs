@@ -7,6 +7,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use fluvio_protocol::link::ErrorCode;
 use fluvio_spu_schema::fetch::FetchablePartitionResponse;
@@ -22,6 +23,9 @@ use crate::topic::TopicPart;
 
 /// What one answer holds, unless a single batch is larger: many streams must not hold many megabytes.
 const ANSWER_TARGET: usize = 256 * 1024;
+
+/// The wait after a read that found nothing where something should be.
+const EMPTY_PAUSE: Duration = Duration::from_millis(100);
 
 const _: () = assert!(ANSWER_TARGET <= batch::MAX_BATCH);
 
@@ -58,9 +62,9 @@ pub async fn run(
                 let error = ErrorCode::OffsetEvicted { offset: from as i64, next_available: resume as i64 };
                 return fail(&peer, header, &state, error).await;
             }
-            // The end moved back and forth around a topic that is going; never a busy loop.
+            // Only around a topic that is going; whatever the reason, never a busy loop.
             Slice::End => {
-                tokio::task::yield_now().await;
+                tokio::time::sleep(EMPTY_PAUSE).await;
                 continue;
             }
         };
