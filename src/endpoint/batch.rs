@@ -374,7 +374,9 @@ mod tests {
             .collect()
     }
 
-    fn read(bytes: &[u8]) -> Result<Vec<(Option<Vec<u8>>, Vec<u8>, Option<WallTime>)>, BatchError> {
+    type Read = Vec<(Option<Vec<u8>>, Vec<u8>, Option<WallTime>)>;
+
+    fn read(bytes: &[u8]) -> Result<Read, BatchError> {
         let mut reader = Reader::new(bytes);
         let batch = Batch::take(&mut reader)?;
         let unpacked = batch.unpack()?;
