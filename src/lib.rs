@@ -18,6 +18,7 @@ pub mod config;
 pub mod endpoint;
 pub mod envelope;
 pub mod forward;
+pub mod framing;
 pub mod hub;
 pub mod json;
 pub mod lane;
