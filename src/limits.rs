@@ -48,6 +48,9 @@ pub const READ_CACHE_BYTES: usize = 512 * 1024;
 
 /// The largest frame that the endpoint or the Fluvio sink reads from a peer.
 pub const MAX_WIRE_FRAME: usize = 4 * 1024 * 1024;
+/// Upstream topics of one sink and lane, and partitions of all of them together.
+pub const MAX_UPSTREAM_TOPICS: usize = 256;
+pub const MAX_UPSTREAM_PARTITIONS: usize = 1024;
 /// Connections of the endpoint (each of its two ports), of the control socket, of the HTTP server.
 pub const MAX_CONNECTIONS: usize = 64;
 /// Events kept in the ring for `headwater events`.
@@ -71,5 +74,6 @@ const _: () = {
     assert!(MAX_UNSYNCED_BYTES >= 2 * (MAX_RECORD / 2));
     // Two of the largest frames fit the cache, so that two sinks at different places make progress.
     assert!(READ_CACHE_BYTES >= 2 * FRAME_RAW_TARGET);
+    assert!(MAX_UPSTREAM_PARTITIONS <= u16::MAX as usize && MAX_UPSTREAM_TOPICS <= MAX_UPSTREAM_PARTITIONS);
     assert!(MAX_LANES <= u8::MAX as usize && MAX_PARTITIONS <= u8::MAX as usize + 1);
 };

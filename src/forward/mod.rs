@@ -1,1 +1,270 @@
-//! (to be written)
+//! Sending to the partitions of an upstream, each record exactly once.
+//!
+//! [`Forward`] is a machine without clock, socket or bytes. Its driver reads one lane of the ring in order and offers every
+//! record with its outputs ([`Out`]: which upstream partition, how many bytes, when); the machine says into which batch
+//! each output goes, when a batch is sent, what a failed request means, and how far the cursor may move. The bytes stay
+//! with the driver, who keys its buffers by batch number. So one machine serves every sink that has partitions with
+//! offsets, and the simulation drives the same code with a model of an upstream.
+//!
+//! ```text
+//!   driver: read lane -> offer ---> batches per target ---> Send ------> Sent (base offset or Reject)
+//!                          ^                                               |
+//!                          +---- rewind to the cursor <--- anything lost --+---> Advance (cursor, tally, state)
+//! ```
+//!
+//! # What makes it exactly once
+//!
+//! An upstream of Fluvio's kind is not idempotent, but it stores a batch's producer fields untouched. They hold our
+//! [`marker`]: an id that only this (ring, sink, lane, upstream partition) uses, and the seq of the batch's last ring record.
+//! Outputs of one ring record never straddle batches, and one request at most is in flight per partition. So the newest
+//! marker in a partition says which records it has, and everything else follows from one number per partition, `done`:
+//!
+//! - An offered output whose seq is at or below what its partition has (or has in flight) is not taken again.
+//! - Whenever something is lost (a connection, a refused batch, a moved leader) that partition's batches are thrown
+//!   away and reading goes back to the cursor. There is no retry buffer: a lost batch is read from the ring again, and
+//!   while the upstream is away the machine holds nothing.
+//! - Before a partition is used after a (re)connect, [`search`] finds the newest marker there. If a request may still
+//!   land (it was in flight when its connection died, or another process may have sent one), the search waits a
+//!   grace period and looks once more. A request that lands even later is noticed by the next base offset, which is
+//!   then higher than expected: the difference is read and counted as `duplicated`.
+//! - The position of the last acknowledged batch is stored with the cursor. If that batch is not there any more, the
+//!   upstream was truncated or recreated: announced, and the ring is sent again from the newest marker
+//!   (`on_upstream_loss = "resend"`) or not. What a search could not prove is counted as `maybe_duplicated`.
+//! - A marker above the ring's own end means that this ring is a restored backup: the machine takes a new
+//!   incarnation (part of the producer id), so that it neither skips new records nor meets its former self again.
+//!
+//! # The cursor
+//!
+//! It is the first record of the oldest batch that is not acknowledged, else the place of the next record to read.
+//! Every batch remembers the tally of everything before its first record, so counts are exact wherever the cursor stops
+//! and no record needs an entry of its own: the window is bounded by bytes and two batches per partition.
+//!
+//! # Partitions
+//!
+//! Records with a key go where the official client puts them, those without to partition (seq / 512) mod n. The n of an
+//! upstream topic is stored, durable before its first use, and a new n holds from the ring's end on, above everything that was
+//! ever sent: a record that is read again after any crash is looked for where it was sent.
+//!
+//! # What it is not
+//!
+//! It knows no metadata, addresses or sessions: a driver answers [`Output::Open`] with [`Input::Up`] when the leader of that
+//! partition can be spoken to, and says [`Input::Down`] when it cannot; deadlines of single requests are the driver's. It does not
+//! yet search by content: where an upstream rebuilds batches (deduplication), which the first acknowledged batch
+//! shows, resends are counted as `maybe_duplicated`.
+
+mod machine;
+mod marker;
+mod placing;
+mod reject;
+mod resume;
+mod search;
+mod state;
+mod target;
+#[cfg(test)]
+mod tests;
+
+pub use machine::Forward;
+pub use marker::{Marker, producer_id};
+pub use reject::Reject;
+pub use search::HEADER_COST;
+
+use crate::lane::LaneId;
+use crate::name::Name;
+use crate::record::Origin;
+use crate::time::Span;
+
+/// A place in a lane: the seq of the next record, and how many records of the lane are below it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pos {
+    pub seq: u64,
+    pub ordinal: u64,
+}
+
+/// What became of ring records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub delivered: u64,
+    pub filtered: u64,
+    pub refused: u64,
+}
+
+/// What to do when the upstream has lost what it acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnLoss {
+    Resend,
+    Continue,
+}
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub ring_id: u128,
+    pub sink: Name,
+    pub lane: LaneId,
+    /// Bytes of one batch, as the driver counts them.
+    pub max_batch: usize,
+    /// Bytes of all batches together that are being filled or in flight.
+    pub window: usize,
+    /// How long a request inside a stalled upstream may take to land.
+    pub grace: Span,
+    /// Base and cap of the wait after a rejection.
+    pub retry: (Span, Span),
+    /// Bytes a search may download.
+    pub search_max: usize,
+    pub on_loss: OnLoss,
+    /// Whether a batch counts only when the high watermark has passed it.
+    pub committed: bool,
+    pub seed: u64,
+}
+
+/// An upstream topic, by the order in which it was met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicIx(pub u16);
+
+/// One partition of an upstream topic, by the order in which it was met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TargetIx(pub u16);
+
+/// One output of a ring record.
+#[derive(Clone, Copy, Debug)]
+pub struct Out {
+    pub target: TargetIx,
+    /// Its size in the driver's encoding.
+    pub bytes: usize,
+    /// Its time in milliseconds; deltas inside a batch stay within 31 bits.
+    pub at_ms: i64,
+}
+
+/// Where an output goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub target: TargetIx,
+    pub batch: u64,
+    /// Its number in the batch; 0 begins a new one.
+    pub index: u32,
+    /// The time of the batch's first output.
+    pub base_ms: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// Done with this record; read on.
+    Taken,
+    /// Not now: offer it again (from [`Forward::read_pos`]) after the next input or timeout.
+    Full,
+}
+
+/// Where a record of an upstream topic belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placing {
+    Target(TargetIx),
+    /// The topic's partitions are not known or change just now.
+    Wait,
+    /// More partitions than the machine holds.
+    TooMany,
+}
+
+/// A batch to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    pub id: u64,
+    pub marker: Origin,
+    /// Outputs in it.
+    pub count: u32,
+    /// Ring records in it.
+    pub records: u32,
+    pub bytes: usize,
+    pub base_ms: i64,
+    pub max_ms: i64,
+    pub last_seq: u64,
+}
+
+/// A question about a partition; not more than one at a time for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// First offset and high watermark.
+    Offsets,
+    /// The header of the batch that holds this offset, committed or not.
+    Header { at: i64 },
+}
+
+/// A batch's header as the upstream has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    pub base: i64,
+    pub count: u32,
+    pub origin: Origin,
+}
+
+impl Header {
+    /// The offset after its last record.
+    pub fn end(&self) -> i64 {
+        self.base.saturating_add(i64::from(self.count))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The upstream topic has this many partitions; `fresh`: it was made just now, nothing can be on its way to it.
+    Partitions { topic: TopicIx, count: u32, fresh: bool },
+    /// The partition's leader can be spoken to.
+    Up { target: TargetIx },
+    /// It cannot any more. What was asked is void; what was sent may or may not land.
+    Down { target: TargetIx },
+    /// The answer to a Send: the base offset given to the batch.
+    Sent { target: TargetIx, result: Result<i64, Reject> },
+    /// The answer to [`Query::Offsets`]: first offset and high watermark.
+    Offsets { target: TargetIx, result: Result<(i64, i64), Reject> },
+    /// The answer to [`Query::Header`]; None past the log end.
+    Header { target: TargetIx, result: Result<Option<Header>, Reject> },
+    /// What the last Advance with `sync` stored is durable.
+    Synced,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Connect to the partition's leader, however long it takes; then say Up.
+    Open {
+        target: TargetIx,
+    },
+    /// What is known of the topic's partitions and leaders is wrong: ask again before the next Up.
+    Refresh {
+        topic: TopicIx,
+    },
+    Ask {
+        target: TargetIx,
+        query: Query,
+    },
+    Send {
+        target: TargetIx,
+        batch: Batch,
+    },
+    /// Forget every batch of this target.
+    Discard {
+        target: TargetIx,
+    },
+    /// Move the cursor and store the state entries with it; answer Synced once they are durable if `sync`.
+    Advance {
+        to: Pos,
+        tally: Tally,
+        state: Vec<(Vec<u8>, Vec<u8>)>,
+        sync: bool,
+    },
+    Note(Note),
+}
+
+/// What a person should know, and counters live on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// The upstream no longer has what it acknowledged; `resending` from after the seq `from`.
+    UpstreamLoss { target: TargetIx, from: u64, resending: bool },
+    /// Outputs that are there twice.
+    Duplicated { target: TargetIx, count: u64 },
+    /// Ring records that may be there twice.
+    MaybeDuplicated { target: TargetIx, count: u64 },
+    /// The upstream refuses this one record for good: skipped, counted.
+    Refused { target: TargetIx, seq: u64 },
+    /// The upstream rebuilds batches: markers do not survive.
+    MarkersLost { target: TargetIx },
+    /// The upstream holds records that this ring has not written yet: a restored backup; a new incarnation was taken.
+    AheadOfRing { target: TargetIx, seq: u64 },
+}

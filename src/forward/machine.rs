@@ -1,0 +1,689 @@
+//! The machine: topics and targets, the cursor, the window.
+
+use std::collections::VecDeque;
+
+use super::state::{self, LaneState, Position, TopicState};
+use super::target::{Filling, Identity, Phase, Target};
+use super::{
+    Input, Note, Offer, Options, Out, Output, Place, Placing, Pos, Query, Reject, Tally, TargetIx, TopicIx, placing,
+};
+use crate::backoff::Backoff;
+use crate::limits::{MAX_UPSTREAM_PARTITIONS, MAX_UPSTREAM_TOPICS};
+use crate::time::BootTime;
+
+/// Whether a stored change must be durable before it is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sync {
+    Done,
+    Wanted,
+    Asked,
+}
+
+/// One upstream topic.
+#[derive(Clone, Debug)]
+pub(super) struct Topic {
+    pub name: String,
+    /// As stored; `positions` holds only partitions that have no target yet.
+    pub state: TopicState,
+    /// The partition count that metadata told last, if it is not in use yet.
+    pub pending: Option<u32>,
+    pub sync: Sync,
+    /// Made just now: nothing can be on its way to it.
+    pub fresh: bool,
+    pub dirty: bool,
+    pub targets: Vec<TargetIx>,
+}
+
+/// Sends one lane to the partitions of an upstream. See the module's essay.
+#[derive(Debug)]
+pub struct Forward {
+    pub(super) options: Options,
+    pub(super) lane: LaneState,
+    pub(super) lane_sync: Sync,
+    pub(super) topics: Vec<Topic>,
+    pub(super) targets: Vec<Target>,
+    /// Everything below it is accounted for; what became of it, since the machine was made.
+    pub(super) cursor: Pos,
+    cursor_tally: Tally,
+    /// Where to read next; what became of everything below it.
+    read: Pos,
+    cum: Tally,
+    /// One past the newest durable record.
+    pub(super) ring_end: u64,
+    held: usize,
+    next_batch: u64,
+    /// Idle targets send what they have, although more would fit.
+    push: bool,
+    pub(super) work: VecDeque<Output>,
+    /// Outputs that the upstream refuses for good, at or above the cursor.
+    poison: Vec<(TargetIx, u64)>,
+    dirty_cursor: bool,
+    syncing: bool,
+}
+
+impl Forward {
+    /// `cursor` is where the sink's lane stands, `ring_end` one past the lane's newest durable record, `stored` the sink's
+    /// state entries.
+    pub fn new(
+        options: Options,
+        cursor: Pos,
+        ring_end: u64,
+        stored: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>,
+    ) -> Self {
+        let mut forward = Self {
+            lane: LaneState { version: state::VERSION, ..LaneState::default() },
+            lane_sync: Sync::Done,
+            topics: Vec::new(),
+            targets: Vec::new(),
+            cursor,
+            cursor_tally: Tally::default(),
+            read: cursor,
+            cum: Tally::default(),
+            ring_end,
+            held: 0,
+            next_batch: 0,
+            push: false,
+            work: VecDeque::new(),
+            poison: Vec::new(),
+            dirty_cursor: false,
+            syncing: false,
+            options,
+        };
+        let mut topics = Vec::new();
+        for (key, value) in stored {
+            if key == state::lane_key(forward.options.lane) {
+                forward.lane = LaneState::decode(&value).unwrap_or(forward.lane);
+            } else if let Some(name) = state::topic_of_key(forward.options.lane, &key)
+                && let Some(topic) = TopicState::decode(&value)
+            {
+                topics.push((name.to_owned(), topic));
+            }
+        }
+        for (name, topic) in topics.into_iter().take(MAX_UPSTREAM_TOPICS) {
+            forward.restore(name, topic);
+        }
+        forward.rewind();
+        forward
+    }
+
+    fn restore(&mut self, name: String, stored: TopicState) {
+        let resends: Vec<u32> =
+            stored.positions.iter().filter(|p| p.resend_below.is_some()).map(|p| p.partition).collect();
+        let ix = self.add_topic(name, stored);
+        // An unfinished resend is read from where it stopped, so its target must be known before reading begins.
+        for partition in resends {
+            self.target(ix, partition);
+        }
+    }
+
+    fn add_topic(&mut self, name: String, state: TopicState) -> TopicIx {
+        let ix = TopicIx(self.topics.len() as u16);
+        self.topics.push(Topic {
+            name,
+            state,
+            pending: None,
+            sync: Sync::Done,
+            fresh: false,
+            dirty: false,
+            targets: Vec::new(),
+        });
+        ix
+    }
+
+    // ---- topics and targets ----
+
+    /// The upstream topic of this name; None when there are too many.
+    pub fn topic(&mut self, name: &str) -> Option<TopicIx> {
+        if let Some(at) = self.topics.iter().position(|t| t.name == name) {
+            return Some(TopicIx(at as u16));
+        }
+        if self.topics.len() >= MAX_UPSTREAM_TOPICS {
+            return None;
+        }
+        let state = TopicState { version: state::VERSION, ..TopicState::default() };
+        Some(self.add_topic(name.to_owned(), state))
+    }
+
+    pub fn topic_name(&self, topic: TopicIx) -> &str {
+        &self.topics[topic.0 as usize].name
+    }
+
+    /// Every upstream topic that is known.
+    pub fn topics(&self) -> impl Iterator<Item = (TopicIx, &str)> {
+        self.topics.iter().enumerate().map(|(i, t)| (TopicIx(i as u16), t.name.as_str()))
+    }
+
+    /// Topic and partition of a target.
+    pub fn target_name(&self, target: TargetIx) -> (TopicIx, &str, u32) {
+        let t = &self.targets[target.0 as usize];
+        (t.topic, self.topic_name(t.topic), t.partition)
+    }
+
+    /// The partition a record belongs to.
+    pub fn place(&mut self, topic: TopicIx, key: Option<&[u8]>, seq: u64) -> Placing {
+        let t = &self.topics[topic.0 as usize];
+        let switched = t.state.switch.filter(|(from, _)| seq >= *from);
+        let n = switched.map_or(t.state.partitions, |(_, n)| n);
+        // A count is durable before its first use: else a crash would look for the record where it was not sent.
+        let first_use = switched.is_some() || t.state.switch.is_none();
+        if n == 0 || (first_use && t.sync != Sync::Done) {
+            self.push = true;
+            return Placing::Wait;
+        }
+        let partition = placing::partition(key, seq, n);
+        self.target(topic, partition).map_or(Placing::TooMany, Placing::Target)
+    }
+
+    fn target(&mut self, topic: TopicIx, partition: u32) -> Option<TargetIx> {
+        let t = &self.topics[topic.0 as usize];
+        if let Some(ix) = t.targets.iter().find(|ix| self.targets[ix.0 as usize].partition == partition) {
+            return Some(*ix);
+        }
+        if self.targets.len() >= MAX_UPSTREAM_PARTITIONS {
+            return None;
+        }
+        let ix = TargetIx(self.targets.len() as u16);
+        let fresh = t.fresh;
+        let id = self.identity(topic, partition).producer_id(self.options.ring_id);
+        let positions = &mut self.topics[topic.0 as usize].state.positions;
+        let at = positions.iter().position(|p| p.partition == partition);
+        let position = at.map(|at| positions.swap_remove(at)).unwrap_or_default();
+        let next = position.last.map_or(0, |s| s.number + 1);
+        let (base, cap) = self.options.retry;
+        self.targets.push(Target {
+            topic,
+            partition,
+            phase: Phase::Closed,
+            id,
+            next,
+            taken: next,
+            last: position.last,
+            resend_below: position.resend_below,
+            opaque: position.opaque,
+            proven: position.last.is_some(),
+            expected: None,
+            doubt: !fresh,
+            suspect_until: None,
+            unsure: false,
+            open: None,
+            inflight: None,
+            limit: self.options.max_batch,
+            backoff: Backoff::new(base, cap, self.options.seed ^ u64::from(ix.0)),
+        });
+        self.topics[topic.0 as usize].targets.push(ix);
+        Some(ix)
+    }
+
+    pub(super) fn identity(&self, topic: TopicIx, partition: u32) -> Identity<'_> {
+        Identity {
+            sink: self.options.sink.as_str(),
+            lane: self.options.lane,
+            incarnation: self.lane.incarnation,
+            topic: self.topic_name(topic),
+            partition,
+        }
+    }
+
+    // ---- reading ----
+
+    /// The place from which the driver reads on. Look again after every input: what was lost is read again.
+    pub fn read_pos(&self) -> Pos {
+        self.read
+    }
+
+    /// Everything below is accounted for.
+    pub fn cursor(&self) -> Pos {
+        self.cursor
+    }
+
+    /// Bytes in batches: what the driver's buffers hold.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// How many requests with records are in flight.
+    pub fn in_flight(&self) -> usize {
+        self.targets.iter().filter(|t| t.inflight.is_some()).count()
+    }
+
+    /// One past the newest durable record of the lane: a marker at or above it is not this ring's doing. Tell it before
+    /// records up to there are offered.
+    pub fn set_ring_end(&mut self, seq: u64) {
+        self.ring_end = self.ring_end.max(seq);
+    }
+
+    /// Nothing durable stands at the read position: what there is is sent.
+    pub fn caught_up(&mut self) {
+        self.push = true;
+    }
+
+    /// Steps over records that will never arrive (the hub counts them) or that the driver knows to be behind.
+    pub fn skip(&mut self, to: Pos) {
+        if to.seq > self.read.seq {
+            self.read = to;
+            self.dirty_cursor = true;
+        }
+    }
+
+    /// Offers the record at `at` with all its outputs (none: filtered). `put` is called for each output that must be
+    /// kept, in order.
+    pub fn offer(&mut self, at: Pos, ring: u128, outs: &[Out], put: &mut dyn FnMut(usize, Place)) -> Offer {
+        self.offer_or_refuse(at, ring, outs, false, put)
+    }
+
+    /// As `offer` for a record that cannot be sent at all (no valid topic): counted as refused.
+    pub fn refuse(&mut self, at: Pos) {
+        self.offer_or_refuse(at, 0, &[], true, &mut |_, _| {});
+    }
+
+    fn offer_or_refuse(
+        &mut self,
+        at: Pos,
+        ring: u128,
+        outs: &[Out],
+        mut refused: bool,
+        put: &mut dyn FnMut(usize, Place),
+    ) -> Offer {
+        if at.seq < self.read.seq {
+            return Offer::Taken;
+        }
+        let mut bytes = 0;
+        let mut takes = false;
+        for i in 0..outs.len() {
+            match self.verdict(at, ring, outs, i) {
+                Verdict::Skip => {}
+                Verdict::Refused => refused = true,
+                Verdict::Take => (takes, bytes) = (true, bytes + Group::of(outs, outs[i].target).bytes),
+                Verdict::Full => return self.full(),
+            }
+        }
+        if takes && self.held > 0 && self.held + bytes > self.options.window {
+            return self.full();
+        }
+        if takes {
+            for i in 0..outs.len() {
+                if self.verdict(at, ring, outs, i) == Verdict::Take {
+                    self.put_group(at, ring, outs, i, put);
+                }
+            }
+            self.push = false;
+        }
+        if at.seq >= self.cursor.seq {
+            match (refused, outs.is_empty()) {
+                (true, _) => self.cum.refused += 1,
+                (false, true) => self.cum.filtered += 1,
+                (false, false) => self.cum.delivered += 1,
+            }
+        }
+        self.read = Pos { seq: at.seq + 1, ordinal: at.ordinal + 1 };
+        self.dirty_cursor |= self.held == 0;
+        Offer::Taken
+    }
+
+    fn full(&mut self) -> Offer {
+        self.push = true;
+        Offer::Full
+    }
+
+    /// What would happen to all outputs of this record for the target of `outs[i]`; only its first output decides.
+    fn verdict(&mut self, at: Pos, ring: u128, outs: &[Out], i: usize) -> Verdict {
+        let ix = outs[i].target;
+        if outs[..i].iter().any(|o| o.target == ix) {
+            return Verdict::Skip;
+        }
+        let replay = at.seq < self.cursor.seq;
+        let cum = self.cum;
+        let lane_ready = self.lane_sync == Sync::Done;
+        let t = &mut self.targets[ix.0 as usize];
+        if replay && t.resend_below.is_none_or(|below| at.seq >= below) {
+            return Verdict::Skip;
+        }
+        if at.seq < t.taken {
+            // Read again: what is before this batch may have been counted differently this time.
+            if let Some(batch) = t.batches_mut().find(|b| b.first.seq == at.seq) {
+                batch.before = cum;
+            }
+            return Verdict::Skip;
+        }
+        if self.poison.contains(&(ix, at.seq)) {
+            return Verdict::Refused;
+        }
+        if matches!(t.phase, Phase::Closed) && lane_ready {
+            t.phase = Phase::Opening;
+            self.work.push_back(Output::Open { target: ix });
+        }
+        if !t.takes() || !lane_ready {
+            return Verdict::Full;
+        }
+        let group = Group::of(outs, ix);
+        let fits = match &t.open {
+            None => true,
+            Some(open) => {
+                open.has_room(ring, group.bytes, group.min_ms, group.max_ms, t.limit) || matches!(t.phase, Phase::Ready)
+            }
+        };
+        if fits { Verdict::Take } else { Verdict::Full }
+    }
+
+    fn put_group(&mut self, at: Pos, ring: u128, outs: &[Out], i: usize, put: &mut dyn FnMut(usize, Place)) {
+        let ix = outs[i].target;
+        let group = Group::of(outs, ix);
+        let t = &self.targets[ix.0 as usize];
+        let limit = t.limit;
+        let full = |b: &Filling| !b.has_room(ring, group.bytes, group.min_ms, group.max_ms, limit);
+        if t.open.as_ref().is_some_and(full) {
+            self.send(ix);
+        }
+        let (cum, id) = (self.cum, self.next_batch);
+        let unsure = ring != self.options.ring_id || at.seq < self.lane.unsure_below;
+        let t = &mut self.targets[ix.0 as usize];
+        if t.open.is_none() {
+            self.next_batch += 1;
+        }
+        let base_ms = outs[i].at_ms;
+        let batch = t.open.get_or_insert_with(|| Filling {
+            id,
+            ring,
+            first: at,
+            before: cum,
+            last_seq: at.seq,
+            outputs: 0,
+            records: 0,
+            bytes: 0,
+            base_ms,
+            min_ms: base_ms,
+            max_ms: base_ms,
+            unsure: false,
+        });
+        for (n, out) in outs.iter().enumerate().filter(|(_, o)| o.target == ix) {
+            put(n, Place { target: ix, batch: batch.id, index: batch.outputs, base_ms: batch.base_ms });
+            batch.outputs += 1;
+            batch.max_ms = batch.max_ms.max(out.at_ms);
+            batch.min_ms = batch.min_ms.min(out.at_ms);
+        }
+        batch.bytes += group.bytes;
+        batch.records += 1;
+        batch.last_seq = at.seq;
+        batch.unsure |= unsure;
+        t.taken = at.seq + 1;
+        self.held += group.bytes;
+    }
+
+    /// Sends the open batch of a target that is ready.
+    pub(super) fn send(&mut self, ix: TargetIx) {
+        let t = &mut self.targets[ix.0 as usize];
+        debug_assert!(matches!(t.phase, Phase::Ready) && t.inflight.is_none(), "one request in flight");
+        let Some(mut open) = t.open.take() else { return };
+        open.unsure |= std::mem::take(&mut t.unsure);
+        t.inflight = Some(open);
+        t.phase = Phase::Sending;
+        let (topic, partition) = (t.topic, t.partition);
+        let batch = open.batch(&self.identity(topic, partition));
+        self.work.push_back(Output::Send { target: ix, batch });
+    }
+
+    // ---- time and output ----
+
+    /// When `poll` has something to say although no input comes before.
+    pub fn next_timeout(&self) -> Option<BootTime> {
+        self.targets.iter().filter_map(Target::until).min()
+    }
+
+    pub fn poll(&mut self, now: BootTime) -> Option<Output> {
+        if let Some(output) = self.work.pop_front() {
+            return Some(output);
+        }
+        self.wake(now);
+        self.settle_topics();
+        if self.push {
+            for i in 0..self.targets.len() {
+                if matches!(self.targets[i].phase, Phase::Ready) && self.targets[i].open.is_some() {
+                    self.send(TargetIx(i as u16));
+                }
+            }
+        }
+        self.work.pop_front().or_else(|| self.advance())
+    }
+
+    fn wake(&mut self, now: BootTime) {
+        for i in 0..self.targets.len() {
+            if self.targets[i].until().is_some_and(|until| now >= until) {
+                self.timeout(TargetIx(i as u16));
+            }
+        }
+    }
+
+    /// Puts new partition counts to use, and forgets old ones.
+    fn settle_topics(&mut self) {
+        for topic in self.topics.iter_mut().filter(|t| t.sync == Sync::Done) {
+            if topic.state.switch.is_some_and(|(from, _)| self.cursor.seq >= from)
+                && let Some((_, n)) = topic.state.switch.take()
+            {
+                topic.state.partitions = n;
+                topic.dirty = true;
+            }
+            if topic.state.switch.is_some() {
+                continue;
+            }
+            let Some(count) = topic.pending.take() else { continue };
+            if topic.state.partitions == 0 {
+                topic.state.partitions = count;
+            } else {
+                // No record at or above the ring's end was ever sent by anyone: only there a new count doubles nothing.
+                topic.state.switch = Some((self.ring_end, count));
+            }
+            (topic.sync, topic.dirty) = (Sync::Wanted, true);
+        }
+    }
+
+    /// The furthest place below which everything is accounted for.
+    fn safe(&self) -> (Pos, Tally) {
+        let oldest = self.targets.iter().flat_map(Target::batches).min_by_key(|b| b.first.seq);
+        match oldest {
+            Some(batch) if batch.first.seq < self.read.seq => (batch.first, batch.before),
+            _ => (self.read, self.cum),
+        }
+    }
+
+    fn advance(&mut self) -> Option<Output> {
+        let sync =
+            !self.syncing && (self.lane_sync == Sync::Wanted || self.topics.iter().any(|t| t.sync == Sync::Wanted));
+        if !self.dirty_cursor && !sync {
+            return None;
+        }
+        self.dirty_cursor = false;
+        let (to, tally) = self.safe();
+        let moved = to.seq > self.cursor.seq;
+        let from = self.cursor_tally;
+        if moved {
+            (self.cursor, self.cursor_tally) = (to, tally);
+            self.poison.retain(|(_, seq)| *seq >= to.seq);
+            self.end_resends();
+        }
+        let state = self.take_state(sync);
+        if !moved && state.is_empty() {
+            return None;
+        }
+        self.syncing |= sync;
+        let tally = Tally {
+            delivered: self.cursor_tally.delivered - from.delivered,
+            filtered: self.cursor_tally.filtered - from.filtered,
+            refused: self.cursor_tally.refused - from.refused,
+        };
+        Some(Output::Advance { to: self.cursor, tally, state, sync })
+    }
+
+    /// A resend is over when reading has passed it and nothing of it is in flight.
+    fn end_resends(&mut self) {
+        let read = self.read.seq;
+        for t in self.targets.iter_mut().filter(|t| t.resend_below.is_some_and(|below| read >= below) && t.is_idle()) {
+            t.resend_below = None;
+            self.topics[t.topic.0 as usize].dirty = true;
+        }
+    }
+
+    fn take_state(&mut self, sync: bool) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut entries = Vec::new();
+        if sync && self.lane_sync == Sync::Wanted {
+            self.lane_sync = Sync::Asked;
+            entries.push((state::lane_key(self.options.lane), state::encode(&self.lane)));
+        }
+        for i in 0..self.topics.len() {
+            if sync && self.topics[i].sync == Sync::Wanted {
+                self.topics[i].sync = Sync::Asked;
+            }
+            if std::mem::take(&mut self.topics[i].dirty) {
+                let key = state::topic_key(self.options.lane, &self.topics[i].name);
+                entries.push((key, state::encode(&self.topic_state(&self.topics[i]))));
+            }
+        }
+        entries
+    }
+
+    fn topic_state(&self, topic: &Topic) -> TopicState {
+        let mut stored = topic.state.clone();
+        let live = topic.targets.iter().map(|ix| &self.targets[ix.0 as usize]);
+        stored.positions.extend(live.map(|t| Position {
+            partition: t.partition,
+            last: t.last,
+            resend_below: t.resend_below,
+            opaque: t.opaque,
+        }));
+        stored
+    }
+
+    // ---- losing and finding ----
+
+    pub(super) fn dirty(&mut self, ix: TargetIx) {
+        let topic = self.targets[ix.0 as usize].topic;
+        self.topics[topic.0 as usize].dirty = true;
+        self.dirty_cursor = true;
+    }
+
+    pub(super) fn note(&mut self, note: Note) {
+        self.work.push_back(Output::Note(note));
+    }
+
+    pub(super) fn ask(&mut self, target: TargetIx, query: Query) {
+        self.work.push_back(Output::Ask { target, query });
+    }
+
+    /// Forgets a target's batches and reads them again.
+    pub(super) fn discard(&mut self, ix: TargetIx) {
+        let t = &mut self.targets[ix.0 as usize];
+        let held = t.held();
+        let had = !t.is_idle();
+        t.drop_batches();
+        self.held -= held;
+        if had {
+            self.work.push_back(Output::Discard { target: ix });
+            self.rewind();
+        }
+    }
+
+    pub(super) fn release(&mut self, bytes: usize) {
+        self.held -= bytes;
+    }
+
+    /// Reads again from the cursor, or from where the oldest unfinished resend stands.
+    pub(super) fn rewind(&mut self) {
+        (self.read, self.cum) = (self.cursor, self.cursor_tally);
+        for t in self.targets.iter().filter(|t| t.resend_below.is_some()) {
+            if t.next < self.read.seq {
+                self.read = Pos { seq: t.next, ordinal: 0 };
+            }
+        }
+        self.dirty_cursor = true;
+    }
+
+    /// Never again: the upstream refuses this record.
+    pub(super) fn poison(&mut self, ix: TargetIx, seq: u64) {
+        self.poison.push((ix, seq));
+        self.note(Note::Refused { target: ix, seq });
+    }
+
+    pub fn handle(&mut self, now: BootTime, input: Input) {
+        match input {
+            Input::Partitions { topic, count, fresh } => self.partitions(topic, count, fresh),
+            Input::Up { target } => self.up(now, target),
+            Input::Down { target } => self.down(target),
+            Input::Sent { target, result } => match result {
+                Ok(base) => self.acknowledged(now, target, base),
+                Err(reject) => self.rejected(now, target, reject),
+            },
+            Input::Offsets { target, result } => self.offsets(now, target, result),
+            Input::Header { target, result } => self.header(now, target, result),
+            Input::Synced => self.synced(),
+        }
+    }
+
+    fn partitions(&mut self, ix: TopicIx, count: u32, fresh: bool) {
+        let topic = &mut self.topics[ix.0 as usize];
+        topic.fresh = fresh;
+        let newest = topic.state.switch.map_or(topic.state.partitions, |(_, n)| n);
+        topic.pending = Some(count).filter(|n| *n > 0 && *n != newest);
+        if fresh {
+            for ix in topic.targets.clone() {
+                self.targets[ix.0 as usize].doubt = false;
+            }
+        }
+    }
+
+    fn synced(&mut self) {
+        self.syncing = false;
+        for topic in self.topics.iter_mut().filter(|t| t.sync == Sync::Asked) {
+            topic.sync = Sync::Done;
+        }
+        if self.lane_sync == Sync::Asked {
+            self.lane_sync = Sync::Done;
+        }
+        self.dirty_cursor = true;
+    }
+
+    fn rejected(&mut self, now: BootTime, ix: TargetIx, reject: Reject) {
+        let Some(batch) = self.targets[ix.0 as usize].inflight else { return };
+        if !matches!(self.targets[ix.0 as usize].phase, Phase::Sending) {
+            return;
+        }
+        if reject != Reject::TooLarge {
+            return self.fail(now, ix, reject);
+        }
+        let t = &mut self.targets[ix.0 as usize];
+        t.phase = Phase::Ready;
+        if batch.records == 1 {
+            // The record was the trouble, not the size of batches.
+            t.limit = self.options.max_batch;
+            self.poison(ix, batch.last_seq);
+        } else {
+            t.limit = (batch.bytes / 2).max(1);
+        }
+        self.discard(ix);
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Skip,
+    Refused,
+    Take,
+    Full,
+}
+
+/// All outputs of one record for one target, taken together.
+struct Group {
+    bytes: usize,
+    min_ms: i64,
+    max_ms: i64,
+}
+
+impl Group {
+    fn of(outs: &[Out], ix: TargetIx) -> Self {
+        let mut group = Self { bytes: 0, min_ms: i64::MAX, max_ms: i64::MIN };
+        for out in outs.iter().filter(|o| o.target == ix) {
+            group.bytes += out.bytes;
+            group.min_ms = group.min_ms.min(out.at_ms);
+            group.max_ms = group.max_ms.max(out.at_ms);
+        }
+        group
+    }
+}

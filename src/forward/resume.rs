@@ -1,0 +1,272 @@
+//! What a target does when its connection comes, goes, or answers.
+
+use super::machine::{Forward, Sync};
+use super::search::{Found, HEADER_COST, Own, Search, Step, Verdict};
+use super::state::Stored;
+use super::target::Phase;
+use super::{Header, Marker, Note, OnLoss, Output, Query, Reject, TargetIx};
+use crate::time::{BootTime, Span};
+
+/// How long after a lost request a higher base offset than expected is looked into.
+const SUSPECT: Span = Span::from_secs(600);
+
+impl Forward {
+    pub(super) fn up(&mut self, now: BootTime, ix: TargetIx) {
+        let search_max = self.options.search_max;
+        let t = &mut self.targets[ix.0 as usize];
+        if !matches!(t.phase, Phase::Opening | Phase::Closed) {
+            return;
+        }
+        if t.opaque {
+            t.unsure |= std::mem::take(&mut t.doubt);
+            t.expected = None;
+            t.phase = Phase::Ready;
+            return;
+        }
+        let (search, query) = Search::new(t.id, t.last, t.expected.unwrap_or(0), search_max);
+        t.phase = Phase::Resume(search);
+        let _ = now;
+        self.ask(ix, query);
+    }
+
+    pub(super) fn down(&mut self, ix: TargetIx) {
+        self.forget_requests(ix);
+        let t = &mut self.targets[ix.0 as usize];
+        t.doubt |= matches!(t.phase, Phase::Sending);
+        if !matches!(t.phase, Phase::Wait { .. }) {
+            t.phase = Phase::Closed;
+        }
+        self.discard(ix);
+    }
+
+    /// A rejection: wait, then connect and look again.
+    pub(super) fn fail(&mut self, now: BootTime, ix: TargetIx, reject: Reject) {
+        self.forget_requests(ix);
+        let t = &mut self.targets[ix.0 as usize];
+        t.doubt |= reject == Reject::Unknown && matches!(t.phase, Phase::Sending);
+        t.phase = Phase::Wait { until: now + t.backoff.next_wait() };
+        let topic = t.topic;
+        self.discard(ix);
+        if reject == Reject::Stale {
+            self.work.push_back(Output::Refresh { topic });
+        }
+    }
+
+    /// Requests that were not handed out yet are void.
+    fn forget_requests(&mut self, ix: TargetIx) {
+        self.work.retain(|output| match output {
+            Output::Open { target } | Output::Ask { target, .. } | Output::Send { target, .. } => *target != ix,
+            _ => true,
+        });
+    }
+
+    pub(super) fn timeout(&mut self, ix: TargetIx) {
+        let search_max = self.options.search_max;
+        let t = &mut self.targets[ix.0 as usize];
+        match std::mem::replace(&mut t.phase, Phase::Closed) {
+            Phase::Grace { mut search, .. } => {
+                let query = search.again();
+                t.phase = Phase::Again(search);
+                self.ask(ix, query);
+            }
+            Phase::Uncommitted { .. } => {
+                let (search, query) = Search::new(t.id, t.last, t.expected.unwrap_or(0), search_max);
+                t.phase = Phase::Resume(search);
+                self.ask(ix, query);
+            }
+            // Closed: the next record for it opens it again.
+            Phase::Wait { .. } => {}
+            other => t.phase = other,
+        }
+    }
+
+    pub(super) fn offsets(&mut self, now: BootTime, ix: TargetIx, result: Result<(i64, i64), Reject>) {
+        let Phase::Resume(search) = &mut self.targets[ix.0 as usize].phase else { return };
+        match result {
+            Ok((start, high_watermark)) => {
+                let step = search.offsets(start, high_watermark);
+                self.step(now, ix, step);
+            }
+            Err(reject) => self.fail(now, ix, reject),
+        }
+    }
+
+    pub(super) fn header(&mut self, now: BootTime, ix: TargetIx, result: Result<Option<Header>, Reject>) {
+        let header = match result {
+            Ok(header) => header,
+            Err(reject) => return self.fail(now, ix, reject),
+        };
+        let t = &mut self.targets[ix.0 as usize];
+        match &mut t.phase {
+            Phase::Resume(search) | Phase::Again(search) => {
+                let step = search.header(header);
+                self.step(now, ix, step);
+            }
+            Phase::Proving { base } => {
+                let base = *base;
+                self.proved(ix, base, header);
+            }
+            Phase::Probing { .. } => self.probed(ix, header),
+            _ => {}
+        }
+    }
+
+    fn step(&mut self, now: BootTime, ix: TargetIx, step: Step) {
+        match step {
+            Step::Ask(query) => self.ask(ix, query),
+            Step::Confused => self.fail(now, ix, Reject::OutOfRange),
+            Step::Found(found) => self.found(now, ix, found),
+        }
+    }
+
+    fn found(&mut self, now: BootTime, ix: TargetIx, found: Found) {
+        if let Some(newest) = found.newest.filter(|n| n.number >= self.ring_end) {
+            return self.ahead_of_ring(ix, newest.number);
+        }
+        let grace = self.options.grace;
+        let t = &mut self.targets[ix.0 as usize];
+        if t.doubt
+            && let Phase::Resume(search) = &t.phase
+        {
+            t.phase = Phase::Grace { until: now + grace, search: search.clone() };
+            return;
+        }
+        if std::mem::take(&mut t.doubt) {
+            t.suspect_until = Some(now + SUSPECT);
+            t.unsure |= found.unproven;
+        }
+        t.proven |= found.newest.is_some();
+        let uncommitted = |own: Own| own.end() > found.high_watermark;
+        if self.options.committed && found.newest.is_some_and(uncommitted) {
+            // Written but not replicated: sending it again would double it, counting it would be a lie.
+            t.phase = Phase::Uncommitted { until: now + t.backoff.next_wait() };
+            return;
+        }
+        t.phase = Phase::Ready;
+        t.expected = Some(found.log_end);
+        if found.doubled > 0 && found.verdict == Verdict::There {
+            self.note(Note::Duplicated { target: ix, count: found.doubled });
+        }
+        let t = &mut self.targets[ix.0 as usize];
+        if found.verdict == Verdict::Lost {
+            return self.lost(ix, found.newest);
+        }
+        if let Some(own) = found.newest.filter(|own| own.number >= t.next) {
+            t.next = own.number + 1;
+            t.last = Some(Stored { base: own.base, count: own.count, number: own.number });
+            self.dirty(ix);
+        }
+        self.targets[ix.0 as usize].drop_batches();
+    }
+
+    /// The upstream does not have the stored batch any more.
+    fn lost(&mut self, ix: TargetIx, newest: Option<Own>) {
+        let cursor = self.cursor.seq;
+        let resend = self.options.on_loss == OnLoss::Resend;
+        let t = &mut self.targets[ix.0 as usize];
+        let from = newest.map_or(0, |own| own.number + 1);
+        t.last = newest.map(|own| Stored { base: own.base, count: own.count, number: own.number });
+        if resend {
+            t.next = from;
+            t.resend_below = Some(cursor.max(t.resend_below.unwrap_or(0))).filter(|below| from < *below);
+        } else {
+            t.next = t.next.max(from);
+        }
+        t.drop_batches();
+        self.note(Note::UpstreamLoss { target: ix, from, resending: resend });
+        self.dirty(ix);
+        self.rewind();
+    }
+
+    /// Another life of this ring has written above what this one has: become someone else.
+    fn ahead_of_ring(&mut self, ix: TargetIx, seq: u64) {
+        self.note(Note::AheadOfRing { target: ix, seq });
+        self.lane.incarnation += 1;
+        self.lane.unsure_below = self.lane.unsure_below.max(self.ring_end);
+        self.lane_sync = Sync::Wanted;
+        for i in 0..self.targets.len() {
+            let target = TargetIx(i as u16);
+            self.forget_requests(target);
+            let (topic, partition) = (self.targets[i].topic, self.targets[i].partition);
+            let id = self.identity(topic, partition).producer_id(self.options.ring_id);
+            let t = &mut self.targets[i];
+            (t.id, t.last, t.doubt, t.phase) = (id, None, false, Phase::Closed);
+            self.discard(target);
+            self.dirty(target);
+        }
+        for topic in &mut self.topics {
+            for position in &mut topic.state.positions {
+                position.last = None;
+            }
+            topic.dirty = true;
+        }
+    }
+
+    pub(super) fn acknowledged(&mut self, now: BootTime, ix: TargetIx, base: i64) {
+        let t = &mut self.targets[ix.0 as usize];
+        if !matches!(t.phase, Phase::Sending) {
+            return;
+        }
+        let expected = t.expected;
+        if !t.opaque && expected.is_some_and(|e| base < e) {
+            // Lower than what was there before: the upstream began anew. Look what it has, this batch included.
+            return self.fail(now, ix, Reject::Unknown);
+        }
+        let Some(batch) = t.inflight.take() else { return };
+        t.next = batch.last_seq + 1;
+        t.last = Some(Stored { base, count: batch.outputs, number: batch.last_seq });
+        t.expected = Some(base.saturating_add(i64::from(batch.outputs)));
+        t.backoff.reset();
+        t.phase = Phase::Ready;
+        t.suspect_until = t.suspect_until.filter(|until| now < *until);
+        let probe = expected.filter(|e| base > *e && t.suspect_until.is_some() && !t.opaque);
+        if !t.proven && !t.opaque {
+            t.phase = Phase::Proving { base };
+            self.ask(ix, Query::Header { at: base });
+        } else if let Some(at) = probe {
+            t.phase = Phase::Probing { at, to: base, budget: self.options.search_max };
+            self.ask(ix, Query::Header { at });
+        }
+        self.release(batch.bytes);
+        if batch.unsure {
+            self.note(Note::MaybeDuplicated { target: ix, count: u64::from(batch.records) });
+        }
+        self.dirty(ix);
+    }
+
+    /// Whether the first acknowledged batch stands there with our marker.
+    fn proved(&mut self, ix: TargetIx, base: i64, header: Option<Header>) {
+        let t = &mut self.targets[ix.0 as usize];
+        t.phase = Phase::Ready;
+        let id = t.id;
+        if header.is_some_and(|h| h.base == base && Marker::of_origin(h.origin).id == id) {
+            t.proven = true;
+            return;
+        }
+        t.opaque = true;
+        self.note(Note::MarkersLost { target: ix });
+        self.dirty(ix);
+    }
+
+    fn probed(&mut self, ix: TargetIx, header: Option<Header>) {
+        let t = &mut self.targets[ix.0 as usize];
+        let id = t.id;
+        let Phase::Probing { at, to, budget } = &mut t.phase else { return };
+        *budget = budget.saturating_sub(HEADER_COST);
+        let Some(header) = header.filter(|h| h.end() > *at && h.base < *to) else {
+            t.phase = Phase::Ready;
+            return;
+        };
+        *at = header.end();
+        let next = Some(*at).filter(|at| at < to && *budget >= HEADER_COST);
+        if next.is_none() {
+            t.phase = Phase::Ready;
+        }
+        if Marker::of_origin(header.origin).id == id {
+            self.note(Note::Duplicated { target: ix, count: u64::from(header.count) });
+        }
+        if let Some(at) = next {
+            self.ask(ix, Query::Header { at });
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What is stored with the cursor: one entry per upstream topic, one per lane.
+//!
+//! ```text
+//! key "t" lane "/" upstream topic  ->  postcard of TopicState
+//! key "l" lane                     ->  postcard of LaneState
+//! ```
+//!
+//! `lane` is one byte. An entry that does not decode (a newer version wrote it) is treated as absent: the search then finds the
+//! markers upstream.
+
+use serde::{Deserialize, Serialize};
+
+use crate::lane::LaneId;
+
+/// Partitions of one upstream topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TopicState {
+    /// Format of this entry.
+    pub version: u8,
+    /// How many partitions records are spread over; 0 before the topic was ever seen.
+    pub partitions: u32,
+    /// Records from this seq on are spread over that many.
+    pub switch: Option<(u64, u32)>,
+    pub positions: Vec<Position>,
+}
+
+/// How far one partition is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Position {
+    pub partition: u32,
+    /// The last acknowledged batch.
+    pub last: Option<Stored>,
+    /// Everything above `last.number` and below this seq is being sent again, although the cursor is beyond.
+    pub resend_below: Option<u64>,
+    /// The upstream rebuilds batches.
+    pub opaque: bool,
+}
+
+/// One acknowledged batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Stored {
+    pub base: i64,
+    pub count: u32,
+    pub number: u64,
+}
+
+/// What a whole lane has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LaneState {
+    pub version: u8,
+    pub incarnation: u32,
+    /// Records below this seq were perhaps sent by an earlier incarnation.
+    pub unsure_below: u64,
+}
+
+pub(super) const VERSION: u8 = 1;
+
+impl TopicState {
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        postcard::from_bytes(bytes).ok().filter(|s: &Self| s.version == VERSION)
+    }
+}
+
+impl LaneState {
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        postcard::from_bytes(bytes).ok().filter(|s: &Self| s.version == VERSION)
+    }
+}
+
+pub(super) fn encode<T: Serialize>(state: &T) -> Vec<u8> {
+    // Plain numbers and vectors: there is nothing here that postcard cannot encode.
+    postcard::to_allocvec(state).unwrap_or_default()
+}
+
+pub(super) fn topic_key(lane: LaneId, topic: &str) -> Vec<u8> {
+    let mut key = vec![b't', lane.0, b'/'];
+    key.extend_from_slice(topic.as_bytes());
+    key
+}
+
+/// The upstream topic of a stored key of this lane.
+pub(super) fn topic_of_key(lane: LaneId, key: &[u8]) -> Option<&str> {
+    std::str::from_utf8(key.strip_prefix(&[b't', lane.0, b'/'])?).ok()
+}
+
+pub(super) fn lane_key(lane: LaneId) -> Vec<u8> {
+    vec![b'l', lane.0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_of_another_version_is_as_good_as_none() {
+        let state = TopicState { version: VERSION + 1, partitions: 3, ..TopicState::default() };
+        assert_eq!(TopicState::decode(&encode(&state)), None);
+        assert_eq!(TopicState::decode(b"\xff\xff\xff"), None);
+    }
+
+    #[test]
+    fn a_topic_is_read_back_from_its_key_in_its_lane_only() {
+        let key = topic_key(LaneId(1), "pump");
+        assert_eq!(topic_of_key(LaneId(1), &key), Some("pump"));
+        assert_eq!(topic_of_key(LaneId(0), &key), None);
+    }
+}

@@ -1,0 +1,174 @@
+//! One partition of an upstream topic: its phase, its batches, and what is known to be in it.
+
+use super::search::Search;
+use super::state::Stored;
+use super::{Batch, LaneId, Marker, Pos, Tally, TopicIx, producer_id};
+use crate::backoff::Backoff;
+use crate::time::BootTime;
+
+/// What a partition is doing.
+#[derive(Clone, Debug)]
+pub(super) enum Phase {
+    /// Not connected, and nothing wants to be sent.
+    Closed,
+    /// The driver was asked to connect.
+    Opening,
+    /// Rejected: nothing until then.
+    Wait {
+        until: BootTime,
+    },
+    /// Looking for the newest marker.
+    Resume(Search),
+    /// A request may still land: look again then.
+    Grace {
+        until: BootTime,
+        search: Search,
+    },
+    /// The second look.
+    Again(Search),
+    /// Our newest batch is there but not replicated: look again then.
+    Uncommitted {
+        until: BootTime,
+    },
+    Ready,
+    Sending,
+    /// Reading the first acknowledged batch back.
+    Proving {
+        base: i64,
+    },
+    /// Reading what stands between the expected and the given base offset.
+    Probing {
+        at: i64,
+        to: i64,
+        budget: usize,
+    },
+}
+
+/// A batch that is being filled or is in flight.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Filling {
+    pub id: u64,
+    pub ring: u128,
+    /// The place of its first record, and the tally of everything before it.
+    pub first: Pos,
+    pub before: Tally,
+    pub last_seq: u64,
+    pub outputs: u32,
+    pub records: u32,
+    pub bytes: usize,
+    pub base_ms: i64,
+    pub min_ms: i64,
+    pub max_ms: i64,
+    pub unsure: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub topic: TopicIx,
+    pub partition: u32,
+    pub phase: Phase,
+    /// Our id in its batch headers.
+    pub id: i64,
+    /// Everything of ours below this seq is there.
+    pub next: u64,
+    /// Everything of ours below this seq is there, in flight or in the open batch.
+    pub taken: u64,
+    pub last: Option<Stored>,
+    pub resend_below: Option<u64>,
+    /// The upstream rebuilds batches: markers say nothing.
+    pub opaque: bool,
+    /// A marker of ours was read back from it.
+    pub proven: bool,
+    /// The offset that the next batch gets if nobody else writes.
+    pub expected: Option<i64>,
+    /// A request may be on its way to it.
+    pub doubt: bool,
+    /// Until then a higher base offset than expected is looked into.
+    pub suspect_until: Option<BootTime>,
+    /// The next batch may repeat something.
+    pub unsure: bool,
+    pub open: Option<Filling>,
+    pub inflight: Option<Filling>,
+    /// Bytes of a batch; lower than configured once the upstream found one too large.
+    pub limit: usize,
+    pub backoff: Backoff,
+}
+
+impl Target {
+    pub fn batches(&self) -> impl Iterator<Item = &Filling> {
+        self.inflight.iter().chain(self.open.iter())
+    }
+
+    pub fn batches_mut(&mut self) -> impl Iterator<Item = &mut Filling> {
+        self.inflight.iter_mut().chain(self.open.iter_mut())
+    }
+
+    pub fn held(&self) -> usize {
+        self.batches().map(|b| b.bytes).sum()
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.open.is_none() && self.inflight.is_none()
+    }
+
+    /// Whether records may be put into its open batch.
+    pub fn takes(&self) -> bool {
+        matches!(self.phase, Phase::Ready | Phase::Sending | Phase::Proving { .. } | Phase::Probing { .. })
+    }
+
+    /// When it wants to be called although nothing happened.
+    pub fn until(&self) -> Option<BootTime> {
+        match self.phase {
+            Phase::Wait { until } | Phase::Grace { until, .. } | Phase::Uncommitted { until } => Some(until),
+            _ => None,
+        }
+    }
+
+    pub fn drop_batches(&mut self) {
+        self.open = None;
+        self.inflight = None;
+        self.taken = self.next;
+    }
+}
+
+/// What a producer id is made of beside the ring.
+pub(super) struct Identity<'a> {
+    pub sink: &'a str,
+    pub lane: LaneId,
+    pub incarnation: u32,
+    pub topic: &'a str,
+    pub partition: u32,
+}
+
+impl Identity<'_> {
+    pub fn producer_id(&self, ring: u128) -> i64 {
+        producer_id(ring, self.sink, self.lane, self.incarnation, self.topic, self.partition)
+    }
+}
+
+impl Filling {
+    /// Whether `bytes` more with times between `min_ms` and `max_ms` fit; the wire keeps deltas of 31 bits.
+    pub fn has_room(&self, ring: u128, bytes: usize, min_ms: i64, max_ms: i64, limit: usize) -> bool {
+        let low = self.base_ms.saturating_add(i64::from(i32::MIN));
+        let high = self.base_ms.saturating_add(i64::from(i32::MAX));
+        self.ring == ring
+            && self.bytes.saturating_add(bytes) <= limit
+            && min_ms >= low
+            && max_ms <= high
+            && self.outputs < i32::MAX as u32 / 2
+    }
+
+    pub fn batch(&self, identity: &Identity<'_>) -> Batch {
+        let marker = Marker { id: identity.producer_id(self.ring), number: self.last_seq };
+        Batch {
+            id: self.id,
+            marker: marker.to_origin(),
+            count: self.outputs,
+            records: self.records,
+            bytes: self.bytes,
+            base_ms: self.base_ms,
+            max_ms: self.max_ms,
+            last_seq: self.last_seq,
+        }
+    }
+}
