@@ -5,6 +5,7 @@
 //! heartbeat record for nodes that nobody can reach ([`heartbeat`]).
 
 pub mod check;
+pub mod desk;
 pub mod events;
 pub mod heartbeat;
 pub mod human;
@@ -15,6 +16,7 @@ pub mod status;
 pub mod testing;
 pub mod text;
 
+pub use desk::Desk;
 pub use heartbeat::heartbeat;
 pub use meter::Meter;
 pub use status::{Facts, Status, collect};
