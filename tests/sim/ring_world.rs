@@ -1,0 +1,1092 @@
+//! The ring alone, driven from one seed: appends, state, readers, sinks with cursors, a writer and a reader that
+//! take their time, and faults at any moment. [`Model`] says whether what comes back is right.
+
+use std::collections::{HashMap, VecDeque};
+
+use headwater::backoff::Rng;
+use headwater::lane::LaneId;
+use headwater::limits::MIN_RING;
+use headwater::name::Name;
+use headwater::record::{AttrBuf, Flags, Origin, RecordRef};
+use headwater::ring::{
+    AppendError, Command, Completion, DiskErrorKind, FileId, GapReason, Health, LaneOptions, LanePos, LaneReader, Op,
+    Options, Owner, OwnerKind, ReadStep, Ring, RingId, execute,
+};
+use headwater::time::{BootTime, ClockSync, Span, WallTime};
+use headwater::topic::{TopicId, TopicName, TopicPart};
+
+use crate::disk::{Armed, Call, Crash, Lie, SimDisk};
+use crate::fault::{Fault, Tape};
+use crate::model::{Check, Counts, Extent, Model, StateKey, Violation, ensure};
+use crate::planted::Plant;
+
+/// What the seeds of a run have met, added up.
+#[derive(Clone, Debug, Default)]
+pub struct Coverage {
+    pub tape: Tape,
+    pub ops: u64,
+    pub appended: u64,
+    pub recoveries: u64,
+    pub gaps: Counts,
+    pub slots_reused: u64,
+    pub busy: u64,
+    pub too_large: u64,
+    pub tails_unknown: u64,
+}
+
+impl Coverage {
+    pub fn add(&mut self, o: &Coverage) {
+        self.tape.add(&o.tape);
+        self.ops += o.ops;
+        self.appended += o.appended;
+        self.recoveries += o.recoveries;
+        self.gaps.read += o.gaps.read;
+        self.gaps.evicted += o.gaps.evicted;
+        self.gaps.corrupt += o.gaps.corrupt;
+        self.gaps.lost += o.gaps.lost;
+        self.slots_reused += o.slots_reused;
+        self.busy += o.busy;
+        self.too_large += o.too_large;
+        self.tails_unknown += o.tails_unknown;
+    }
+}
+
+/// A sink of the model kind: reads lanes in order, keeps its cursor in the ring.
+struct SimSink {
+    owner: Owner,
+    readers: Vec<Option<LaneReader>>,
+    pos: Vec<LanePos>,
+    counts: Vec<Counts>,
+    /// Per lane and ordinal: whether this sink ever delivered it or met it in a gap.
+    accounted: Vec<Vec<bool>>,
+}
+
+struct SimTopic {
+    id: TopicId,
+    name: TopicName,
+    lane: usize,
+    partitions: u8,
+}
+
+pub struct World {
+    rng: Rng,
+    plant: Plant,
+    disk: SimDisk,
+    ring: Option<Ring>,
+    options: Options,
+    now: BootTime,
+    ring_id: RingId,
+    boot: u32,
+    writer: VecDeque<Command>,
+    reader: VecDeque<Command>,
+    written: VecDeque<Completion>,
+    read: VecDeque<Completion>,
+    /// Writes whose completion was not delivered yet, and those delivered since `settled` last moved.
+    under_way: VecDeque<(u64, Extent)>,
+    landed: Vec<Extent>,
+    stalled: u32,
+    model: Model,
+    topics: Vec<SimTopic>,
+    sinks: Vec<SimSink>,
+    next_id: u64,
+    /// Bytes per append and how often someone waits: differs from seed to seed.
+    big: u64,
+    hurry: u64,
+    /// Until nothing failed for want of space, nothing is evicted below the cap.
+    squeezed: bool,
+    pub cover: Coverage,
+}
+
+const MIN_OPS: u64 = 2_000;
+const MIN_FAULTS: u64 = 20;
+
+/// Runs one seed to its end.
+pub fn run(seed: u64, plant: Plant) -> Check<Coverage> {
+    let mut world = World::new(seed, plant)?;
+    while world.cover.ops < MIN_OPS || world.disk.tape.total() < MIN_FAULTS {
+        ensure!(world.cover.ops < 20 * MIN_OPS, "faults are too rare: {:?}", world.disk.tape);
+        world.step()?;
+    }
+    world.finish()?;
+    world.cover.tape.add(&world.disk.tape);
+    world.cover.gaps = world.model.gaps_seen;
+    Ok(world.cover)
+}
+
+impl World {
+    fn new(seed: u64, plant: Plant) -> Check<Self> {
+        let mut rng = Rng::new(seed);
+        let mut disk = SimDisk::new(rng.next_u64());
+        disk.lie = plant.lie();
+        let lanes = 1 + rng.below(3) as usize;
+        let names = ["urgent", "normal", "bulk"];
+        let options = Options {
+            max_bytes: MIN_RING + rng.below(3) * 300_000,
+            lanes: (0..lanes)
+                .map(|i| LaneOptions { name: name(names[i]), reserve: if i == 0 { 10 } else { 0 } })
+                .collect(),
+            linger: Span::from_millis(100 + rng.below(1_000) as i64),
+            binding: [7; 16],
+            boot_id: boot_id(&mut rng),
+            seed: rng.next_u64(),
+        };
+        let mut world = World {
+            plant,
+            disk,
+            ring: None,
+            options,
+            now: BootTime(1_000_000),
+            ring_id: RingId(0),
+            boot: 0,
+            writer: VecDeque::new(),
+            reader: VecDeque::new(),
+            written: VecDeque::new(),
+            read: VecDeque::new(),
+            under_way: VecDeque::new(),
+            landed: Vec::new(),
+            stalled: 0,
+            model: Model::new(lanes),
+            topics: Vec::new(),
+            sinks: Vec::new(),
+            next_id: 0,
+            big: [0, 5, 30, 60][rng.below(4) as usize],
+            hurry: [2, 10, 40][rng.below(3) as usize],
+            squeezed: false,
+            cover: Coverage::default(),
+            rng,
+        };
+        for i in 0..1 + world.rng.below(2) {
+            let owner = Owner { kind: OwnerKind::Sink, name: name(&format!("sink{i}")) };
+            world.sinks.push(SimSink {
+                owner,
+                readers: vec![None; lanes],
+                pos: vec![LanePos::default(); lanes],
+                counts: vec![Counts::default(); lanes],
+                accounted: vec![Vec::new(); lanes],
+            });
+        }
+        world.recover()?;
+        for _ in 0..1 + world.rng.below(4) {
+            world.open_topic()?;
+        }
+        Ok(world)
+    }
+
+    fn ring(&mut self) -> &mut Ring {
+        self.ring.as_mut().expect("the ring is open between crashes")
+    }
+
+    // ------------------------------------------------------------------------------------ one step
+
+    fn step(&mut self) -> Check {
+        self.cover.ops += 1;
+        match self.rng.below(100) {
+            0..50 => {
+                for _ in 0..1 + self.rng.below(4) {
+                    self.append()?;
+                }
+            }
+            50..58 => self.put_state()?,
+            58..61 => self.group()?,
+            61..80 => self.sink_step()?,
+            80..86 => self.read_partition()?,
+            86..92 => self.wait(),
+            92..95 => self.fault()?,
+            95 => self.odd_job()?,
+            _ => self.store_cursor()?,
+        }
+        self.pump()?;
+        self.check_bounds()
+    }
+
+    fn append(&mut self) -> Check {
+        let t = self.rng.below(self.topics.len() as u64) as usize;
+        let (id, partitions) = (self.topics[t].id, self.topics[t].partitions);
+        let part = TopicPart { topic: id, partition: self.rng.below(u64::from(partitions)) as u8 };
+        self.append_to(t, part)?;
+        if self.rng.below(100) < self.hurry {
+            let by = self.now + Span::from_millis(self.rng.below(20) as i64);
+            self.ring().hurry(by);
+        }
+        Ok(())
+    }
+
+    fn append_to(&mut self, topic: usize, part: TopicPart) -> Check<bool> {
+        let mut value = Vec::new();
+        let mut key = Vec::new();
+        let mut attrs = AttrBuf::default();
+        let record = self.make_record(&mut value, &mut key, &mut attrs);
+        let (now, ring_id, boot) = (self.now, self.ring_id, self.boot);
+        let want = self.ring().topic(part.topic).and_then(|t| t.partitions.get(part.partition as usize).copied());
+        match self.ring().append(now, part, &record) {
+            Ok(done) => {
+                ensure!(done.part == part, "appended to {part:?}, answered {:?}", done.part);
+                ensure!(
+                    want.is_some_and(|w| w.next == done.offset),
+                    "{part:?}: next offset was {want:?}, given {}",
+                    done.offset
+                );
+                self.cover.appended += 1;
+                let lane = self.topics[topic].lane;
+                self.model.append(lane, done.ticket.0, part, done.offset, &record, ring_id, boot)?;
+                Ok(true)
+            }
+            Err(AppendError::Busy) => {
+                self.cover.busy += 1;
+                Ok(false)
+            }
+            Err(AppendError::TooLarge { bytes, limit }) => {
+                ensure!(bytes == record.len() && bytes > limit, "{} bytes refused: {bytes} > {limit}", record.len());
+                ensure!(limit >= 32 * 1024, "the limit of {limit} is too small for this ring");
+                self.cover.too_large += 1;
+                Ok(false)
+            }
+            Err(AppendError::NoTopic(id)) => Err(Violation(format!("topic {id:?} is open, append says it is not"))),
+        }
+    }
+
+    /// A record of every shape, with its number in front so that no two are equal.
+    fn make_record<'a>(
+        &mut self,
+        value: &'a mut Vec<u8>,
+        key: &'a mut Vec<u8>,
+        attrs: &'a mut AttrBuf,
+    ) -> RecordRef<'a> {
+        self.next_id += 1;
+        let id = self.next_id;
+        let rng = &mut self.rng;
+        let len = match rng.below(1000) {
+            _ if rng.below(100) < self.big => 500 + rng.below(14_000),
+            0..3 => 30_000 + rng.below(40_000),
+            3..10 => rng.below(9),
+            _ => 20 + rng.below(150),
+        };
+        value.extend_from_slice(format!("{{\"n\":{id},\"v\":\"").as_bytes());
+        while (value.len() as u64) < len {
+            if len > 200 {
+                value.extend_from_slice(&rng.next_u64().to_le_bytes());
+            } else {
+                value.extend_from_slice(b"21.5 degrees ");
+            }
+        }
+        let with_key = rng.below(3) == 0;
+        if with_key {
+            key.extend_from_slice(format!("pump-{}", rng.below(50)).as_bytes());
+        }
+        for _ in 0..rng.below(6).saturating_sub(3) {
+            assert!(attrs.push("kind", &rng.next_u64().to_le_bytes()[..rng.below(8) as usize]));
+        }
+        RecordRef {
+            key: with_key.then_some(&key[..]),
+            value,
+            admitted: self.now,
+            event_time: (rng.below(4) == 0).then(|| WallTime(rng.next_u64() as i64 >> 8)),
+            flags: Flags(rng.below(64) as u16),
+            attrs: attrs.as_attrs(),
+            origin: (rng.below(10) == 0).then(|| Origin {
+                producer_id: rng.next_u64() as i64,
+                producer_epoch: rng.next_u64() as i16,
+                first_sequence: rng.next_u64() as i32,
+            }),
+        }
+    }
+
+    fn put_state(&mut self) -> Check {
+        let who = self.rng.below(3);
+        let owner = source(who);
+        let key = vec![b'k', self.rng.below(8) as u8];
+        let value = match self.rng.below(8) {
+            0 => None,
+            1 => Some(vec![self.rng.next_u64() as u8; self.rng.below(600) as usize]),
+            _ => Some(self.rng.next_u64().to_le_bytes().to_vec()),
+        };
+        self.put(owner, (who as u8, key), value.as_deref())
+    }
+
+    fn put(&mut self, owner: Owner, key: StateKey, value: Option<&[u8]>) -> Check {
+        let now = self.now;
+        let ticket = self.ring().put_state(now, &owner, &key.1, value);
+        let ticket = ticket.map_err(|e| Violation(format!("state of {owner:?} refused: {e}")))?;
+        self.model.put_state(key.clone(), value, ticket.0)?;
+        ensure!(self.ring().state(&owner, &key.1) == value, "state {key:?} is not what was just put");
+        Ok(())
+    }
+
+    /// Records of one lane and a checkpoint that share their fate.
+    fn group(&mut self) -> Check {
+        let now = self.now;
+        if self.ring().begin_group(now, 8 * 1024).is_err() {
+            self.cover.busy += 1;
+            return Ok(());
+        }
+        let t = self.rng.below(self.topics.len() as u64) as usize;
+        let part = TopicPart { topic: self.topics[t].id, partition: 0 };
+        let keep_big = std::mem::replace(&mut self.big, 0);
+        let mut bytes = 0;
+        self.model.begin_group();
+        for _ in 0..1 + self.rng.below(20) {
+            if bytes > 6_000 {
+                break;
+            }
+            bytes += 300;
+            let before = self.next_id;
+            if !self.append_small(t, part)? {
+                return Err(Violation(format!("record {before} refused inside a group")));
+            }
+        }
+        let checkpoint = self.next_id.to_le_bytes();
+        self.put(source(0), (0, b"checkpoint".to_vec()), Some(&checkpoint))?;
+        self.model.end_group();
+        self.big = keep_big;
+        self.ring().end_group(now);
+        Ok(())
+    }
+
+    /// As `append_to`, never larger than a group may take.
+    fn append_small(&mut self, topic: usize, part: TopicPart) -> Check<bool> {
+        self.next_id += 1;
+        let value = format!("line {} of a file, some way in", self.next_id).into_bytes();
+        let record = RecordRef { admitted: self.now, ..RecordRef::of(&value) };
+        let (now, ring_id, boot, lane) = (self.now, self.ring_id, self.boot, self.topics[topic].lane);
+        match self.ring().append(now, part, &record) {
+            Ok(done) => {
+                self.cover.appended += 1;
+                self.model.append(lane, done.ticket.0, part, done.offset, &record, ring_id, boot)?;
+                Ok(true)
+            }
+            Err(_) => Ok(false),
+        }
+    }
+
+    fn open_topic(&mut self) -> Check {
+        let n = self.topics.len();
+        let lane = self.rng.below(self.options.lanes.len() as u64) as usize;
+        let partitions = 1 + self.rng.below(3) as u8;
+        let topic = TopicName::new(&format!("topic-{n}")).expect("a good name");
+        let id = self.ring().open_topic(&topic, LaneId(lane as u8), partitions);
+        let id = id.map_err(|e| Violation(format!("topic refused: {e}")))?;
+        ensure!(self.topics.iter().all(|t| t.id != id), "topic number {id:?} was given twice");
+        self.topics.push(SimTopic { id, name: topic, lane, partitions });
+        Ok(())
+    }
+
+    fn wait(&mut self) {
+        let span = match self.rng.below(4) {
+            0 => 1_000_000,
+            1 => 100_000,
+            _ => 5_000,
+        };
+        self.now = self.now + Span(1 + self.rng.below(span) as i64);
+        if self.rng.below(3) == 0
+            && let Some(at) = self.ring().next_timeout()
+        {
+            self.now = self.now.max(at);
+        }
+    }
+
+    fn odd_job(&mut self) -> Check {
+        let now = self.now;
+        match self.rng.below(4) {
+            0 if self.topics.len() < 12 => self.open_topic()?,
+            1 => {
+                let offset = 1_700_000_000_000_000 + self.rng.below(1_000_000) as i64;
+                self.ring().set_clock(now, ClockSync { offset, trusted: true });
+            }
+            2 => {
+                let (max, linger) = (self.options.max_bytes, Span::from_millis(self.rng.below(2_000) as i64));
+                self.options.linger = linger;
+                self.ring().set_limits(max, linger);
+            }
+            _ => self.clean_restart()?,
+        }
+        Ok(())
+    }
+
+    // ------------------------------------------------------------------------------------ readers
+
+    fn sink_step(&mut self) -> Check {
+        let s = self.rng.below(self.sinks.len() as u64) as usize;
+        let lane = self.rng.below(self.options.lanes.len() as u64) as usize;
+        for _ in 0..1 + self.rng.below(3) {
+            if !self.sink_read(s, lane)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// One step of one sink in one lane; false when there is nothing to read now.
+    fn sink_read(&mut self, s: usize, lane: usize) -> Check<bool> {
+        let partial = self.rng.below(4) == 0;
+        let ring = self.ring.as_mut().expect("open");
+        let sink = &mut self.sinks[s];
+        let mut reader = match sink.readers[lane].take() {
+            Some(reader) => reader,
+            None => ring.lane_reader(LaneId(lane as u8), sink.pos[lane]),
+        };
+        let before = reader.pos;
+        let step = ring.read_lane(&mut reader);
+        let more = match step {
+            ReadStep::Frame(frame) => {
+                ensure!(reader.pos == before, "read_lane moved the reader without a gap");
+                let mut pos = before;
+                for entry in frame.entries_from(before.seq) {
+                    pos = self.model.shown(lane, pos, &entry, frame.ring_id(), frame.boot())?;
+                    sink.deliver(lane, entry.ordinal);
+                    if partial && entry.ordinal % 7 == 3 {
+                        break;
+                    }
+                }
+                ensure!(pos.ordinal > before.ordinal, "lane {lane}: a frame without records at {before:?}");
+                if !partial {
+                    ensure!(pos.ordinal == frame.end().ordinal, "lane {lane}: frame ends at {:?}, not {pos:?}", frame.end());
+                    pos = frame.end();
+                }
+                reader.pos = pos;
+                true
+            }
+            ReadStep::Gap(gap) => {
+                let oldest = ring.stats().lanes[lane].oldest.ordinal;
+                self.model.gap(&gap, before, reader.pos, oldest)?;
+                sink.gap(lane, &gap, self.plant);
+                true
+            }
+            ReadStep::Wait | ReadStep::End => {
+                ensure!(reader.pos == before, "read_lane moved the reader without a gap");
+                false
+            }
+        };
+        sink.pos[lane] = reader.pos;
+        sink.readers[lane] = (self.rng.below(20) != 0).then_some(reader);
+        self.check_sink(s, lane)?;
+        Ok(more)
+    }
+
+    /// Promise 2 for one sink and lane: what it passed is what it counted, and it passed nothing unseen.
+    fn check_sink(&self, s: usize, lane: usize) -> Check {
+        let sink = &self.sinks[s];
+        let (passed, counts) = (sink.pos[lane].ordinal, sink.counts[lane]);
+        ensure!(
+            passed == counts.total(),
+            "{}: lane {lane}: passed {passed} records, counted {counts:?}",
+            sink.owner.name
+        );
+        Ok(())
+    }
+
+    fn store_cursor(&mut self) -> Check {
+        let s = self.rng.below(self.sinks.len() as u64) as usize;
+        let mut cursor: Vec<(LanePos, Counts)> =
+            self.sinks[s].pos.iter().copied().zip(self.sinks[s].counts.iter().copied()).collect();
+        if self.plant == Plant::CursorStoredEarly {
+            // As if everything that can be read had been sent already.
+            for (lane, (pos, counts)) in cursor.iter_mut().enumerate() {
+                let durable = self.ring.as_ref().expect("open").stats().lanes[lane].durable;
+                if durable.ordinal > pos.ordinal {
+                    counts.read += durable.ordinal - pos.ordinal;
+                    *pos = durable;
+                }
+            }
+        }
+        let bytes = encode_cursor(&cursor);
+        let owner = self.sinks[s].owner.clone();
+        self.put(owner, (100 + s as u8, b"cursor".to_vec()), Some(&bytes))?;
+        self.set_floors();
+        Ok(())
+    }
+
+    /// Slots below the slowest durable cursor may be reused.
+    fn set_floors(&mut self) {
+        for lane in 0..self.options.lanes.len() {
+            let lowest = (0..self.sinks.len())
+                .map(|s| {
+                    let key = (100 + s as u8, b"cursor".to_vec());
+                    let stored = match self.plant {
+                        Plant::FloorFromUnsyncedCursor => self.model.state(&key),
+                        _ => self.model.durable_state(&key),
+                    };
+                    stored.map_or(0, |bytes| decode_cursor(bytes)[lane].0.seq)
+                })
+                .min();
+            self.ring().set_floor(LaneId(lane as u8), lowest);
+        }
+    }
+
+    fn read_partition(&mut self) -> Check {
+        let t = self.rng.below(self.topics.len() as u64) as usize;
+        let (id, partitions, lane) = (self.topics[t].id, self.topics[t].partitions, self.topics[t].lane);
+        let part = TopicPart { topic: id, partition: self.rng.below(u64::from(partitions)) as u8 };
+        let Some(info) = self.ring().topic(id) else {
+            return Err(Violation(format!("topic {id:?} vanished")));
+        };
+        let p = info.partitions[part.partition as usize];
+        ensure!(p.earliest <= p.durable_end && p.durable_end <= p.next, "{part:?}: {p:?}");
+        let from = p.earliest.saturating_sub(2) + self.rng.below(p.next - p.earliest + 4);
+        let oldest: Vec<u64> = self.ring().stats().lanes.iter().map(|l| l.oldest.ordinal).collect();
+        let mut reader = self.ring().part_reader(part, from);
+        for _ in 0..3 {
+            let before = reader.offset;
+            match self.ring.as_mut().expect("open").read_part(&mut reader) {
+                ReadStep::Frame(frame) => {
+                    ensure!(reader.offset == before, "read_part moved the reader without a gap");
+                    ensure!(frame.lane() == LaneId(lane as u8), "{part:?} read from lane {:?}", frame.lane());
+                    let mut offset = before;
+                    for entry in frame.entries_of(part, before) {
+                        self.model.shown_part(part, offset, &entry)?;
+                        offset += 1;
+                    }
+                    ensure!(offset > before, "{part:?}: a frame without records at offset {before}");
+                    reader.offset = offset;
+                }
+                ReadStep::Gap(_) => {
+                    ensure!(reader.offset > before, "{part:?}: a gap that the reader does not pass");
+                    self.model.part_gap(part, before, reader.offset, &oldest)?;
+                }
+                ReadStep::End => {
+                    ensure!(reader.offset == before, "read_part moved the reader without a gap");
+                    ensure!(before >= p.durable_end, "{part:?}: end at offset {before}, durable end is {}", p.durable_end);
+                    break;
+                }
+                ReadStep::Wait => {
+                    self.pump_reader()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    // ------------------------------------------------------------------------------------ the disk threads
+
+    /// Lets the disk threads get on by some random amount, and gives the ring what they finished.
+    fn pump(&mut self) -> Check {
+        let now = self.now;
+        for _ in 0..1000 {
+            let Some(command) = self.ring().poll(now) else { break };
+            self.enqueue(command);
+        }
+        self.stalled = self.stalled.saturating_sub(1);
+        if self.stalled == 0 && self.rng.below(2) == 0 {
+            for _ in 0..1 + self.rng.below(4) {
+                self.run_writer();
+            }
+        }
+        if self.rng.below(2) == 0 {
+            for _ in 0..1 + self.rng.below(4) {
+                self.run_reader();
+            }
+        }
+        self.now = self.now + Span(self.rng.below(2_000) as i64);
+        for _ in 0..self.rng.below(4) {
+            self.deliver_one()?;
+        }
+        self.mind_the_disk()
+    }
+
+    fn enqueue(&mut self, command: Command) {
+        match &command.op {
+            Op::Read { .. } => return self.reader.push_back(command),
+            Op::Write { file, at, data, .. } => {
+                let extent = Extent { file: *file, from: *at, to: at + data.len() as u64 };
+                self.under_way.push_back((command.token, extent));
+            }
+            Op::Create { .. } | Op::Remove { .. } => {}
+        }
+        if self.plant == Plant::WritesReordered && !self.writer.is_empty() && self.rng.below(2) == 0 {
+            self.writer.push_front(command);
+        } else {
+            self.writer.push_back(command);
+        }
+    }
+
+    fn run_writer(&mut self) {
+        if self.disk.dead().is_none()
+            && let Some(command) = self.writer.pop_front()
+        {
+            let reuse = matches!(&command.op, Op::Write { at: 0, file: FileId::Slot(_), .. });
+            self.cover.slots_reused += u64::from(reuse);
+            let done = execute(command, &mut self.disk);
+            if self.disk.dead().is_none() {
+                self.written.push_back(done);
+            }
+        }
+    }
+
+    fn run_reader(&mut self) {
+        if self.disk.dead().is_none()
+            && let Some(command) = self.reader.pop_front()
+        {
+            let place = match &command.op {
+                Op::Read { slot, at, len, .. } => Some((*slot, *at, at + u64::from(*len))),
+                _ => None,
+            };
+            let done = execute(command, &mut self.disk);
+            if let (Err(_), Some((slot, from, to))) = (&done.result, place) {
+                self.model.taint(FileId::Slot(slot), from, to);
+            }
+            if self.disk.dead().is_none() {
+                self.read.push_back(done);
+            }
+        }
+    }
+
+    /// Completions come in order from each thread, in any order between the two.
+    fn deliver_one(&mut self) -> Check {
+        let from_writer = match (self.written.is_empty(), self.read.is_empty()) {
+            (true, true) => return Ok(()),
+            (false, false) => self.rng.below(2) == 0,
+            (writer, _) => !writer,
+        };
+        let queue = if from_writer { &mut self.written } else { &mut self.read };
+        let done = queue.pop_front().expect("not empty");
+        if let Err(error) = &done.result {
+            self.squeezed |= error.kind != DiskErrorKind::Io || from_writer;
+        }
+        if from_writer && let Some(i) = self.under_way.iter().position(|(token, _)| *token == done.token) {
+            let (_, extent) = self.under_way.remove(i).expect("found above");
+            self.landed.push(extent);
+        }
+        let now = self.now;
+        self.ring().complete(now, done);
+        self.settle()
+    }
+
+    fn settle(&mut self) -> Check {
+        let settled = match self.plant {
+            Plant::AcknowledgedEarly => self.ring().last_ticket(),
+            _ => self.ring().settled(),
+        };
+        ensure!(settled <= self.ring().last_ticket(), "settled {settled:?} was never given");
+        ensure!(settled.0 >= self.model.settled(), "settled went back to {settled:?}");
+        if settled.0 > self.model.settled() {
+            let landed = std::mem::take(&mut self.landed);
+            self.model.settle(settled.0, landed)?;
+        }
+        Ok(())
+    }
+
+    fn pump_reader(&mut self) -> Check {
+        let now = self.now;
+        while let Some(command) = self.ring().poll(now) {
+            self.enqueue(command);
+        }
+        self.run_reader();
+        if let Some(done) = self.read.pop_front() {
+            self.ring().complete(now, done);
+        }
+        self.mind_the_disk()
+    }
+
+    /// A fuse that burnt down, or a ring that gave up.
+    fn mind_the_disk(&mut self) -> Check {
+        if let Some(crash) = self.disk.dead() {
+            return self.crash(crash);
+        }
+        if matches!(self.ring().health(), Health::Failed(_)) {
+            ensure!(self.squeezed, "the ring failed although the disk did not: {:?}", self.ring().health());
+            return self.crash(Crash::Process);
+        }
+        Ok(())
+    }
+
+    // ------------------------------------------------------------------------------------ faults
+
+    fn fault(&mut self) -> Check {
+        match self.rng.below(30) {
+            0..2 => self.crash(Crash::Process)?,
+            2..4 => self.crash(Crash::Power)?,
+            4..7 => {
+                let crash = if self.rng.below(3) == 0 { Crash::Process } else { Crash::Power };
+                self.disk.light_fuse(self.rng.below(12) as u32, crash);
+            }
+            7..10 => {
+                self.stalled = 10 + self.rng.below(100) as u32;
+                self.disk.tape.hit(Fault::Stall);
+            }
+            10..12 => self.disk.evict_cache(),
+            12..16 => self.rot(),
+            16 => self.disk.calm(),
+            _ => self.arm(),
+        }
+        Ok(())
+    }
+
+    fn arm(&mut self) {
+        let (on, within) = match self.rng.below(12) {
+            0..3 => (Call::Write, 6),
+            3..6 => (Call::Sync, 6),
+            6..8 => (Call::Create, 1),
+            8..11 => (Call::Read, 3),
+            11 if self.rng.below(2) == 0 => (Call::Remove, 1),
+            _ => (Call::List, 1),
+        };
+        let kind = match (on, self.rng.below(4)) {
+            (Call::Read, _) => DiskErrorKind::Io,
+            (_, 0) => DiskErrorKind::NoSpace,
+            (_, 1) => DiskErrorKind::ReadOnly,
+            _ => DiskErrorKind::Io,
+        };
+        let times = match self.rng.below(5) {
+            0 => 2 + self.rng.below(6) as u32,
+            _ => 1,
+        };
+        let after = self.rng.below(within) as u32;
+        self.disk.arm(Armed { on, after, kind, times });
+    }
+
+    fn rot(&mut self) {
+        if self.rng.below(6) == 0 {
+            let _ = self.disk.rot(FileId::Root, 0, 8192);
+            return;
+        }
+        let spare = if self.rng.below(5) == 0 { 0 } else { 3 };
+        let Some(target) = self.model.target(self.rng.next_u64(), spare) else { return };
+        let (at, len) = match self.rng.below(8) {
+            0 => (0, 4096), // the slot's own header
+            _ => (target.from, target.to - target.from),
+        };
+        if let Some(range) = self.disk.rot(target.file, at, len) {
+            self.model.taint(target.file, range.start, range.end);
+        }
+    }
+
+    fn crash(&mut self, crash: Crash) -> Check {
+        self.ring = None;
+        self.forget_process(crash);
+        self.recover()
+    }
+
+    /// Everything that lived in the process (and, with the power, in the kernel) is gone.
+    fn forget_process(&mut self, crash: Crash) {
+        self.disk.crash(crash);
+        for queue in [&mut self.writer, &mut self.reader] {
+            queue.clear();
+        }
+        self.written.clear();
+        self.read.clear();
+        self.stalled = 0;
+        let mut extents = std::mem::take(&mut self.landed);
+        extents.extend(self.under_way.drain(..).map(|(_, e)| e));
+        self.model.crash(extents);
+        if crash == Crash::Power {
+            self.options.boot_id = boot_id(&mut self.rng);
+            self.now = BootTime(self.rng.below(30_000_000) as i64);
+        }
+    }
+
+    /// Brings the ring back, crashing on the way now and then, and holds it against the model.
+    fn recover(&mut self) -> Check {
+        self.cover.recoveries += 1;
+        let mut tries = 0;
+        let (ring, report) = loop {
+            tries += 1;
+            if tries < 4 && self.cover.recoveries > 1 {
+                match self.rng.below(12) {
+                    0..2 => self.disk.light_fuse(self.rng.below(60) as u32, Crash::Power),
+                    2 => self.disk.light_fuse(self.rng.below(60) as u32, Crash::Process),
+                    3 => self.arm(),
+                    _ => {}
+                }
+            }
+            let outcome = Ring::recover(&mut self.disk, self.options.clone());
+            if let Some(crash) = self.disk.dead() {
+                self.disk.tape.hit(Fault::CrashInRecovery);
+                drop(outcome);
+                self.disk.crash(crash);
+                continue;
+            }
+            for (file, from, to) in self.disk.take_failed_reads() {
+                self.model.taint(file, from, to);
+            }
+            match outcome {
+                Ok(done) => break done,
+                Err(error) => {
+                    ensure!(tries < 8, "recovery fails on a disk that works: {error}");
+                    self.disk.calm();
+                }
+            }
+        };
+        self.disk.calm();
+        self.ring = Some(ring);
+        self.check_recovery(report.tail_unknown)
+    }
+
+    fn check_recovery(&mut self, tail_unknown: bool) -> Check {
+        self.cover.tails_unknown += u64::from(tail_unknown);
+        let first = self.cover.recoveries == 1;
+        let (id, boot) = (self.ring().id(), self.ring().boot());
+        ensure!(first || id == self.ring_id, "the ring id changed: {:?}, now {id:?}", self.ring_id);
+        (self.ring_id, self.boot) = (id, boot);
+        let stats = self.ring().stats();
+        ensure!(stats.lanes.len() == self.options.lanes.len(), "{} lanes after recovery", stats.lanes.len());
+        let open: Vec<u64> = (0..stats.lanes.len()).map(|l| self.model.first_open(l)).collect();
+        let mut newest_state = 0;
+        for key in if first { Vec::new() } else { self.model.state_keys() } {
+            let owner = if key.0 >= 100 { self.sinks[key.0 as usize - 100].owner.clone() } else { source(key.0.into()) };
+            let value = self.ring.as_ref().expect("open").state(&owner, &key.1).map(<[u8]>::to_vec);
+            let fresh = self.model.recovered_state(&key, value.as_deref())?;
+            newest_state = newest_state.max(fresh.unwrap_or(0));
+        }
+        for (lane, l) in stats.lanes.iter().enumerate() {
+            if let Some(ticket) = self.model.vanishing(lane, l.admitted) {
+                ensure!(
+                    ticket > newest_state,
+                    "lane {lane}: ticket {ticket} vanished, but state given after it (ticket {newest_state}) is there"
+                );
+            }
+            self.model.recovered_lane(lane, l.admitted)?;
+        }
+        self.topics_came_back()?;
+        self.sinks_came_back()?;
+        self.set_floors();
+        for lane in 0..stats.lanes.len() {
+            self.audit(lane, open[lane])?;
+        }
+        self.model.state_survived(newest_state)?;
+        self.model.groups_whole()
+    }
+
+    fn topics_came_back(&mut self) -> Check {
+        for t in 0..self.topics.len() {
+            let topic = &self.topics[t];
+            let (name, lane, partitions) = (topic.name.clone(), topic.lane, topic.partitions);
+            let had = self.ring().topic_id(name.as_str());
+            let id = self.ring().open_topic(&name, LaneId(lane as u8), partitions);
+            let id = id.map_err(|e| Violation(format!("topic {name} refused after recovery: {e}")))?;
+            ensure!(had.is_none_or(|h| h == id), "topic {name} was {had:?} and opens as {id:?}");
+            if id != self.topics[t].id {
+                ensure!(had.is_none(), "topic {name} was {:?}, is {id:?}", self.topics[t].id);
+                let lost = self.model.forget_topic(self.topics[t].id);
+                ensure!(lost, "topic {name} lost its number {:?} with durable records in it", self.topics[t].id);
+                self.topics[t].id = id;
+            }
+            let info = self.ring().topic(id).ok_or_else(|| Violation(format!("topic {name} is open and unknown")))?;
+            ensure!(info.lane == LaneId(lane as u8), "topic {name} moved to lane {:?}", info.lane);
+            for (p, have) in info.partitions.iter().enumerate() {
+                let part = TopicPart { topic: id, partition: p as u8 };
+                let last = self.model.offset_of_last(part);
+                ensure!(last.is_none_or(|l| have.next > l), "{part:?}: offset {last:?} is in use, next is {}", have.next);
+            }
+        }
+        Ok(())
+    }
+
+    fn sinks_came_back(&mut self) -> Check {
+        for s in 0..self.sinks.len() {
+            let key = (100 + s as u8, b"cursor".to_vec());
+            let lanes = self.options.lanes.len();
+            let cursor = match self.model.state(&key) {
+                Some(bytes) => decode_cursor(bytes),
+                None => vec![(LanePos::default(), Counts::default()); lanes],
+            };
+            let sink = &mut self.sinks[s];
+            for (lane, (pos, counts)) in cursor.into_iter().enumerate() {
+                let unseen = (0..pos.ordinal).find(|o| !sink.accounted[lane].get(*o as usize).copied().unwrap_or(false));
+                ensure!(
+                    unseen.is_none(),
+                    "{}: lane {lane}: the cursor is at {pos:?}, but #{unseen:?} was neither delivered nor announced",
+                    sink.owner.name
+                );
+                sink.pos[lane] = pos;
+                sink.counts[lane] = counts;
+                sink.readers[lane] = None;
+                let admitted = self.model.admitted(lane);
+                sink.accounted[lane].truncate(admitted.max(pos.ordinal) as usize);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a lane from `from` (or from the place before it that is known) to its end.
+    fn audit(&mut self, lane: usize, from: u64) -> Check {
+        let start = self.model.place(lane, from);
+        let mut reader = self.ring().lane_reader(LaneId(lane as u8), start);
+        let mut guard = 0u32;
+        loop {
+            guard += 1;
+            ensure!(guard < 100_000, "lane {lane}: the reader does not come to an end");
+            let before = reader.pos;
+            let ring = self.ring.as_mut().expect("open");
+            match ring.read_lane(&mut reader) {
+                ReadStep::Frame(frame) => {
+                    let mut pos = before;
+                    for entry in frame.entries_from(before.seq) {
+                        pos = self.model.shown(lane, pos, &entry, frame.ring_id(), frame.boot())?;
+                    }
+                    ensure!(pos.ordinal > before.ordinal, "lane {lane}: a frame without records at {before:?}");
+                    reader.pos = frame.end();
+                }
+                ReadStep::Gap(gap) => {
+                    let oldest = ring.stats().lanes[lane].oldest.ordinal;
+                    self.model.gap(&gap, before, reader.pos, oldest)?;
+                }
+                ReadStep::Wait => {
+                    let now = self.now;
+                    while let Some(command) = self.ring().poll(now) {
+                        self.enqueue(command);
+                    }
+                    self.run_reader();
+                    while let Some(done) = self.read.pop_front() {
+                        self.ring().complete(now, done);
+                    }
+                }
+                ReadStep::End => {
+                    let durable = ring.stats().lanes[lane].durable;
+                    ensure!(
+                        before.ordinal == durable.ordinal,
+                        "lane {lane}: end at #{}, durable to #{}",
+                        before.ordinal,
+                        durable.ordinal
+                    );
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    // ------------------------------------------------------------------------------------ good order
+
+    /// Nothing fails any more: everything given becomes durable.
+    fn settle_all(&mut self) -> Check {
+        self.disk.calm();
+        self.stalled = 0;
+        for _ in 0..2_000 {
+            let now = self.now;
+            while let Some(command) = self.ring().poll(now) {
+                self.enqueue(command);
+            }
+            while !self.writer.is_empty() {
+                self.run_writer();
+            }
+            while !self.reader.is_empty() {
+                self.run_reader();
+            }
+            while !(self.written.is_empty() && self.read.is_empty()) {
+                self.deliver_one()?;
+            }
+            self.mind_the_disk()?;
+            let ring = self.ring();
+            if ring.settled() == ring.last_ticket() && self.writer.is_empty() && self.reader.is_empty() {
+                return Ok(());
+            }
+            let next = self.ring().next_timeout();
+            self.now = next.unwrap_or(self.now).max(self.now + Span::from_millis(20));
+        }
+        let ring = self.ring();
+        let (settled, last) = (ring.settled(), ring.last_ticket());
+        Err(Violation(format!("settled stays at {settled:?} of {last:?} although the disk works: {:?}", self.ring().health())))
+    }
+
+    fn clean_restart(&mut self) -> Check {
+        self.settle_all()?;
+        let now = self.now;
+        let ticket = self.ring().close(now);
+        for _ in 0..1000 {
+            while let Some(command) = self.ring().poll(now) {
+                self.enqueue(command);
+            }
+            self.run_writer();
+            self.run_reader();
+            self.deliver_one()?;
+            if self.ring().settled() >= ticket {
+                break;
+            }
+        }
+        ensure!(self.ring().settled() >= ticket, "close does not come to an end");
+        self.disk.tape.hit(Fault::CleanRestart);
+        self.ring = None;
+        let crash = if self.rng.below(2) == 0 { Crash::Process } else { Crash::Power };
+        self.forget_process(crash);
+        self.recover()
+    }
+
+    /// The end of the run: all settles, every sink and every partition reads to its end, the sums are right.
+    fn finish(&mut self) -> Check {
+        self.settle_all()?;
+        self.settle_all()?;
+        for s in 0..self.sinks.len() {
+            for lane in 0..self.options.lanes.len() {
+                let mut guard = 0u32;
+                while self.sinks[s].pos[lane].ordinal < self.model.admitted(lane) {
+                    guard += 1;
+                    ensure!(guard < 100_000, "sink {s} does not come to the end of lane {lane}");
+                    if !self.sink_read(s, lane)? {
+                        self.pump_reader()?;
+                    }
+                }
+            }
+        }
+        for lane in 0..self.options.lanes.len() {
+            self.audit(lane, 0)?;
+        }
+        self.check_bounds()?;
+        let crash = if self.rng.below(2) == 0 { Crash::Process } else { Crash::Power };
+        self.crash(crash)?;
+        for lane in 0..self.options.lanes.len() {
+            self.audit(lane, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Promise 4, and stats that agree with each other.
+    fn check_bounds(&mut self) -> Check {
+        let bytes = self.disk.bytes();
+        ensure!(bytes <= self.options.max_bytes, "{bytes} bytes on disk of {} allowed", self.options.max_bytes);
+        Ok(())
+    }
+}
+
+impl SimSink {
+    fn mark(&mut self, lane: usize, ordinal: u64) {
+        let seen = &mut self.accounted[lane];
+        if seen.len() <= ordinal as usize {
+            seen.resize(ordinal as usize + 1, false);
+        }
+        seen[ordinal as usize] = true;
+    }
+
+    fn deliver(&mut self, lane: usize, ordinal: u64) {
+        self.counts[lane].read += 1;
+        self.mark(lane, ordinal);
+    }
+
+    fn gap(&mut self, lane: usize, gap: &headwater::ring::Gap, plant: Plant) {
+        if plant == Plant::GapNotCounted && gap.reason == GapReason::Evicted {
+            return;
+        }
+        self.counts[lane].gap(gap.reason, gap.count());
+        for ordinal in gap.from.ordinal..gap.to.ordinal {
+            self.mark(lane, ordinal);
+        }
+    }
+}
+
+fn name(s: &str) -> Name {
+    Name::new(s).expect("a good name")
+}
+
+fn source(n: u64) -> Owner {
+    Owner { kind: OwnerKind::Source, name: name(&format!("source{n}")) }
+}
+
+fn boot_id(rng: &mut Rng) -> [u8; 16] {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&rng.next_u64().to_le_bytes());
+    id
+}
+
+fn encode_cursor(cursor: &[(LanePos, Counts)]) -> Vec<u8> {
+    let numbers = cursor.iter().flat_map(|(p, c)| [p.seq, p.ordinal, c.read, c.evicted, c.corrupt, c.lost]);
+    numbers.flat_map(u64::to_le_bytes).collect()
+}
+
+fn decode_cursor(bytes: &[u8]) -> Vec<(LanePos, Counts)> {
+    let numbers: Vec<u64> =
+        bytes.chunks_exact(8).map(|c| u64::from_le_bytes(c.try_into().expect("eight bytes"))).collect();
+    let one = |n: &[u64]| {
+        (
+            LanePos { seq: n[0], ordinal: n[1] },
+            Counts { read: n[2], evicted: n[3], corrupt: n[4], lost: n[5] },
+        )
+    };
+    numbers.chunks_exact(6).map(one).collect()
+}
