@@ -303,10 +303,6 @@ impl SimDisk {
         std::mem::take(&mut self.failed_reads)
     }
 
-    pub fn slots(&self) -> Vec<(FileId, u64)> {
-        self.files.iter().map(|(id, f)| (*id, f.cache.len() as u64)).collect()
-    }
-
     /// Bit rot of durable data: a flipped bit, or a sector of zeros or garbage, inside `[at, at + len)`. Returns the
     /// bytes that changed.
     pub fn rot(&mut self, file: FileId, at: u64, len: u64) -> Option<std::ops::Range<u64>> {
@@ -347,7 +343,7 @@ impl SimDisk {
     }
 
     /// Decides about one call. `Ok(true)`: the call crashes the machine and happens in part.
-    fn enter(&mut self, call: Call, op: &'static str, file: &str) -> Result<bool, DiskError> {
+    fn enter(&mut self, op: &'static str, file: &str) -> Result<bool, DiskError> {
         if self.dead.is_some() {
             return Err(Self::error(DiskErrorKind::Io, op, file));
         }
@@ -391,7 +387,7 @@ fn name(file: FileId) -> String {
 
 impl Disk for SimDisk {
     fn list(&mut self) -> Result<Vec<(SlotId, u64)>, DiskError> {
-        let died = self.enter(Call::List, "list", ".")?;
+        let died = self.enter("list", ".")?;
         if died {
             return Err(Self::error(DiskErrorKind::Io, "list", "."));
         }
@@ -409,7 +405,7 @@ impl Disk for SimDisk {
     }
 
     fn create(&mut self, file: FileId, bytes: u64) -> Result<(), DiskError> {
-        let died = self.enter(Call::Create, "create", &name(file))?;
+        let died = self.enter("create", &name(file))?;
         let failed = self.armed_error(Call::Create);
         if died || failed.is_some() {
             // It may be there or not, and as long as it got.
@@ -435,7 +431,7 @@ impl Disk for SimDisk {
     }
 
     fn read(&mut self, file: FileId, at: u64, buf: &mut [u8]) -> Result<usize, DiskError> {
-        if self.enter(Call::Read, "read", &name(file))? {
+        if self.enter("read", &name(file))? {
             return Err(Self::error(DiskErrorKind::Io, "read", &name(file)));
         }
         if let Some(kind) = self.armed_error(Call::Read) {
@@ -450,7 +446,7 @@ impl Disk for SimDisk {
     }
 
     fn write(&mut self, file: FileId, at: u64, data: &[u8]) -> Result<(), DiskError> {
-        let died = self.enter(Call::Write, "write", &name(file))?;
+        let died = self.enter("write", &name(file))?;
         let failed = self.armed_error(Call::Write);
         let part = self.rng.below(data.len() as u64 / SECTOR as u64 + 1) as usize * SECTOR;
         let lie = self.lie;
@@ -474,7 +470,7 @@ impl Disk for SimDisk {
     }
 
     fn sync(&mut self, file: FileId) -> Result<(), DiskError> {
-        let died = self.enter(Call::Sync, "sync", &name(file))?;
+        let died = self.enter("sync", &name(file))?;
         let failed = self.armed_error(Call::Sync);
         let lie = self.lie;
         let rng_seed = self.rng.next_u64();
@@ -504,7 +500,7 @@ impl Disk for SimDisk {
     }
 
     fn remove(&mut self, file: FileId) -> Result<(), DiskError> {
-        let died = self.enter(Call::Remove, "remove", &name(file))?;
+        let died = self.enter("remove", &name(file))?;
         let failed = self.armed_error(Call::Remove);
         if died || failed.is_some() {
             if self.rng.below(2) == 0 {

@@ -14,6 +14,7 @@ mod fault;
 mod model;
 mod planted;
 mod ring_world;
+mod threads;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;

@@ -1,24 +1,23 @@
 //! The ring alone, driven from one seed: appends, state, readers, sinks with cursors, a writer and a reader that
 //! take their time, and faults at any moment. [`Model`] says whether what comes back is right.
 
-use std::collections::{HashMap, VecDeque};
-
 use headwater::backoff::Rng;
 use headwater::lane::LaneId;
 use headwater::limits::MIN_RING;
 use headwater::name::Name;
 use headwater::record::{AttrBuf, Flags, Origin, RecordRef};
 use headwater::ring::{
-    AppendError, Command, Completion, DiskErrorKind, FileId, GapReason, Health, LaneOptions, LanePos, LaneReader, Op,
-    Options, Owner, OwnerKind, ReadStep, Ring, RingId, execute,
+    AppendError, DiskErrorKind, FileId, GapReason, Health, LaneOptions, LanePos, LaneReader, Options, Owner, OwnerKind,
+    ReadStep, Ring, RingId,
 };
 use headwater::time::{BootTime, ClockSync, Span, WallTime};
 use headwater::topic::{TopicId, TopicName, TopicPart};
 
-use crate::disk::{Armed, Call, Crash, Lie, SimDisk};
+use crate::disk::{Armed, Call, Crash, SimDisk};
 use crate::fault::{Fault, Tape};
-use crate::model::{Check, Counts, Extent, Model, StateKey, Violation, ensure};
+use crate::model::{Check, Counts, Model, StateKey, Violation, ensure};
 use crate::planted::Plant;
+use crate::threads::Threads;
 
 /// What the seeds of a run have met, added up.
 #[derive(Clone, Debug, Default)]
@@ -71,20 +70,12 @@ struct SimTopic {
 pub struct World {
     rng: Rng,
     plant: Plant,
-    disk: SimDisk,
+    threads: Threads,
     ring: Option<Ring>,
     options: Options,
     now: BootTime,
     ring_id: RingId,
     boot: u32,
-    writer: VecDeque<Command>,
-    reader: VecDeque<Command>,
-    written: VecDeque<Completion>,
-    read: VecDeque<Completion>,
-    /// Writes whose completion was not delivered yet, and those delivered since `settled` last moved.
-    under_way: VecDeque<(u64, Extent)>,
-    landed: Vec<Extent>,
-    stalled: u32,
     model: Model,
     topics: Vec<SimTopic>,
     sinks: Vec<SimSink>,
@@ -92,8 +83,6 @@ pub struct World {
     /// Bytes per append and how often someone waits: differs from seed to seed.
     big: u64,
     hurry: u64,
-    /// Until nothing failed for want of space, nothing is evicted below the cap.
-    squeezed: bool,
     pub cover: Coverage,
 }
 
@@ -103,13 +92,14 @@ const MIN_FAULTS: u64 = 20;
 /// Runs one seed to its end.
 pub fn run(seed: u64, plant: Plant) -> Check<Coverage> {
     let mut world = World::new(seed, plant)?;
-    while world.cover.ops < MIN_OPS || world.disk.tape.total() < MIN_FAULTS {
-        ensure!(world.cover.ops < 20 * MIN_OPS, "faults are too rare: {:?}", world.disk.tape);
+    while world.cover.ops < MIN_OPS || world.threads.disk.tape.total() < MIN_FAULTS {
+        ensure!(world.cover.ops < 20 * MIN_OPS, "faults are too rare: {:?}", world.threads.disk.tape);
         world.step()?;
     }
     world.finish()?;
-    world.cover.tape.add(&world.disk.tape);
+    world.cover.tape.add(&world.threads.disk.tape);
     world.cover.gaps = world.model.gaps_seen;
+    world.cover.slots_reused = world.threads.slots_begun;
     Ok(world.cover)
 }
 
@@ -132,26 +122,18 @@ impl World {
         };
         let mut world = World {
             plant,
-            disk,
+            threads: Threads::new(disk, plant),
             ring: None,
             options,
             now: BootTime(1_000_000),
             ring_id: RingId(0),
             boot: 0,
-            writer: VecDeque::new(),
-            reader: VecDeque::new(),
-            written: VecDeque::new(),
-            read: VecDeque::new(),
-            under_way: VecDeque::new(),
-            landed: Vec::new(),
-            stalled: 0,
             model: Model::new(lanes),
             topics: Vec::new(),
             sinks: Vec::new(),
             next_id: 0,
             big: [0, 5, 30, 60][rng.below(4) as usize],
             hurry: [2, 10, 40][rng.below(3) as usize],
-            squeezed: false,
             cover: Coverage::default(),
             rng,
         };
@@ -559,22 +541,8 @@ impl World {
 
     /// Lets the disk threads get on by some random amount, and gives the ring what they finished.
     fn pump(&mut self) -> Check {
-        let now = self.now;
-        for _ in 0..1000 {
-            let Some(command) = self.ring().poll(now) else { break };
-            self.enqueue(command);
-        }
-        self.stalled = self.stalled.saturating_sub(1);
-        if self.stalled == 0 && self.rng.below(2) == 0 {
-            for _ in 0..1 + self.rng.below(4) {
-                self.run_writer();
-            }
-        }
-        if self.rng.below(2) == 0 {
-            for _ in 0..1 + self.rng.below(4) {
-                self.run_reader();
-            }
-        }
+        self.poll()?;
+        self.threads.run_some(&mut self.rng);
         self.now = self.now + Span(self.rng.below(2_000) as i64);
         for _ in 0..self.rng.below(4) {
             self.deliver_one()?;
@@ -582,72 +550,29 @@ impl World {
         self.mind_the_disk()
     }
 
-    fn enqueue(&mut self, command: Command) {
-        match &command.op {
-            Op::Read { .. } => return self.reader.push_back(command),
-            Op::Write { file, at, data, .. } => {
-                let extent = Extent { file: *file, from: *at, to: at + data.len() as u64 };
-                self.under_way.push_back((command.token, extent));
-            }
-            Op::Create { .. } | Op::Remove { .. } => {}
-        }
-        if self.plant == Plant::WritesReordered && !self.writer.is_empty() && self.rng.below(2) == 0 {
-            self.writer.push_front(command);
-        } else {
-            self.writer.push_back(command);
-        }
-    }
-
-    fn run_writer(&mut self) {
-        if self.disk.dead().is_none()
-            && let Some(command) = self.writer.pop_front()
-        {
-            let reuse = matches!(&command.op, Op::Write { at: 0, file: FileId::Slot(_), .. });
-            self.cover.slots_reused += u64::from(reuse);
-            let done = execute(command, &mut self.disk);
-            if self.disk.dead().is_none() {
-                self.written.push_back(done);
-            }
-        }
-    }
-
-    fn run_reader(&mut self) {
-        if self.disk.dead().is_none()
-            && let Some(command) = self.reader.pop_front()
-        {
-            let place = match &command.op {
-                Op::Read { slot, at, len, .. } => Some((*slot, *at, at + u64::from(*len))),
-                _ => None,
-            };
-            let done = execute(command, &mut self.disk);
-            if let (Err(_), Some((slot, from, to))) = (&done.result, place) {
-                self.model.taint(FileId::Slot(slot), from, to);
-            }
-            if self.disk.dead().is_none() {
-                self.read.push_back(done);
-            }
-        }
-    }
-
-    /// Completions come in order from each thread, in any order between the two.
-    fn deliver_one(&mut self) -> Check {
-        let from_writer = match (self.written.is_empty(), self.read.is_empty()) {
-            (true, true) => return Ok(()),
-            (false, false) => self.rng.below(2) == 0,
-            (writer, _) => !writer,
-        };
-        let queue = if from_writer { &mut self.written } else { &mut self.read };
-        let done = queue.pop_front().expect("not empty");
-        if let Err(error) = &done.result {
-            self.squeezed |= error.kind != DiskErrorKind::Io || from_writer;
-        }
-        if from_writer && let Some(i) = self.under_way.iter().position(|(token, _)| *token == done.token) {
-            let (_, extent) = self.under_way.remove(i).expect("found above");
-            self.landed.push(extent);
-        }
+    fn poll(&mut self) -> Check {
         let now = self.now;
-        self.ring().complete(now, done);
-        self.settle()
+        for _ in 0..10_000 {
+            let Some(command) = self.ring().poll(now) else { return Ok(()) };
+            self.threads.give(command, &mut self.rng);
+        }
+        Err(Violation("poll does not come to an end".into()))
+    }
+
+    fn deliver_one(&mut self) -> Check {
+        let now = self.now;
+        if let Some(done) = self.threads.finished(&mut self.rng) {
+            self.ring().complete(now, done);
+            self.taint_failed_reads();
+            return self.settle();
+        }
+        Ok(())
+    }
+
+    fn taint_failed_reads(&mut self) {
+        for (file, from, to) in self.threads.disk.take_failed_reads() {
+            self.model.taint(file, from, to);
+        }
     }
 
     fn settle(&mut self) -> Check {
@@ -658,31 +583,36 @@ impl World {
         ensure!(settled <= self.ring().last_ticket(), "settled {settled:?} was never given");
         ensure!(settled.0 >= self.model.settled(), "settled went back to {settled:?}");
         if settled.0 > self.model.settled() {
-            let landed = std::mem::take(&mut self.landed);
+            let landed = self.threads.take_landed();
             self.model.settle(settled.0, landed)?;
         }
         Ok(())
     }
 
     fn pump_reader(&mut self) -> Check {
+        self.pump_reader_quietly()?;
+        self.mind_the_disk()
+    }
+
+    /// As `pump_reader`, where a crash would come at the wrong moment.
+    fn pump_reader_quietly(&mut self) -> Check {
+        self.poll()?;
+        self.threads.run_reader();
+        self.taint_failed_reads();
         let now = self.now;
-        while let Some(command) = self.ring().poll(now) {
-            self.enqueue(command);
-        }
-        self.run_reader();
-        if let Some(done) = self.read.pop_front() {
+        while let Some(done) = self.threads.finished_read() {
             self.ring().complete(now, done);
         }
-        self.mind_the_disk()
+        Ok(())
     }
 
     /// A fuse that burnt down, or a ring that gave up.
     fn mind_the_disk(&mut self) -> Check {
-        if let Some(crash) = self.disk.dead() {
+        if let Some(crash) = self.threads.disk.dead() {
             return self.crash(crash);
         }
         if matches!(self.ring().health(), Health::Failed(_)) {
-            ensure!(self.squeezed, "the ring failed although the disk did not: {:?}", self.ring().health());
+            ensure!(self.threads.squeezed, "the ring failed although the disk did not: {:?}", self.ring().health());
             return self.crash(Crash::Process);
         }
         Ok(())
@@ -696,15 +626,15 @@ impl World {
             2..4 => self.crash(Crash::Power)?,
             4..7 => {
                 let crash = if self.rng.below(3) == 0 { Crash::Process } else { Crash::Power };
-                self.disk.light_fuse(self.rng.below(12) as u32, crash);
+                self.threads.disk.light_fuse(self.rng.below(12) as u32, crash);
             }
             7..10 => {
-                self.stalled = 10 + self.rng.below(100) as u32;
-                self.disk.tape.hit(Fault::Stall);
+                self.threads.stalled = 10 + self.rng.below(100) as u32;
+                self.threads.disk.tape.hit(Fault::Stall);
             }
-            10..12 => self.disk.evict_cache(),
+            10..12 => self.threads.disk.evict_cache(),
             12..16 => self.rot(),
-            16 => self.disk.calm(),
+            16 => self.threads.disk.calm(),
             _ => self.arm(),
         }
         Ok(())
@@ -730,12 +660,12 @@ impl World {
             _ => 1,
         };
         let after = self.rng.below(within) as u32;
-        self.disk.arm(Armed { on, after, kind, times });
+        self.threads.disk.arm(Armed { on, after, kind, times });
     }
 
     fn rot(&mut self) {
         if self.rng.below(6) == 0 {
-            let _ = self.disk.rot(FileId::Root, 0, 8192);
+            let _ = self.threads.disk.rot(FileId::Root, 0, 8192);
             return;
         }
         let spare = if self.rng.below(5) == 0 { 0 } else { 3 };
@@ -744,7 +674,7 @@ impl World {
             0 => (0, 4096), // the slot's own header
             _ => (target.from, target.to - target.from),
         };
-        if let Some(range) = self.disk.rot(target.file, at, len) {
+        if let Some(range) = self.threads.disk.rot(target.file, at, len) {
             self.model.taint(target.file, range.start, range.end);
         }
     }
@@ -757,15 +687,7 @@ impl World {
 
     /// Everything that lived in the process (and, with the power, in the kernel) is gone.
     fn forget_process(&mut self, crash: Crash) {
-        self.disk.crash(crash);
-        for queue in [&mut self.writer, &mut self.reader] {
-            queue.clear();
-        }
-        self.written.clear();
-        self.read.clear();
-        self.stalled = 0;
-        let mut extents = std::mem::take(&mut self.landed);
-        extents.extend(self.under_way.drain(..).map(|(_, e)| e));
+        let extents = self.threads.crash(crash);
         self.model.crash(extents);
         if crash == Crash::Power {
             self.options.boot_id = boot_id(&mut self.rng);
@@ -781,31 +703,29 @@ impl World {
             tries += 1;
             if tries < 4 && self.cover.recoveries > 1 {
                 match self.rng.below(12) {
-                    0..2 => self.disk.light_fuse(self.rng.below(60) as u32, Crash::Power),
-                    2 => self.disk.light_fuse(self.rng.below(60) as u32, Crash::Process),
+                    0..2 => self.threads.disk.light_fuse(self.rng.below(60) as u32, Crash::Power),
+                    2 => self.threads.disk.light_fuse(self.rng.below(60) as u32, Crash::Process),
                     3 => self.arm(),
                     _ => {}
                 }
             }
-            let outcome = Ring::recover(&mut self.disk, self.options.clone());
-            if let Some(crash) = self.disk.dead() {
-                self.disk.tape.hit(Fault::CrashInRecovery);
+            let outcome = Ring::recover(&mut self.threads.disk, self.options.clone());
+            if let Some(crash) = self.threads.disk.dead() {
+                self.threads.disk.tape.hit(Fault::CrashInRecovery);
                 drop(outcome);
-                self.disk.crash(crash);
+                self.threads.disk.crash(crash);
                 continue;
             }
-            for (file, from, to) in self.disk.take_failed_reads() {
-                self.model.taint(file, from, to);
-            }
+            self.taint_failed_reads();
             match outcome {
                 Ok(done) => break done,
                 Err(error) => {
                     ensure!(tries < 8, "recovery fails on a disk that works: {error}");
-                    self.disk.calm();
+                    self.threads.disk.calm();
                 }
             }
         };
-        self.disk.calm();
+        self.threads.disk.calm();
         self.ring = Some(ring);
         self.check_recovery(report.tail_unknown)
     }
@@ -919,16 +839,7 @@ impl World {
                     let oldest = ring.stats().lanes[lane].oldest.ordinal;
                     self.model.gap(&gap, before, reader.pos, oldest)?;
                 }
-                ReadStep::Wait => {
-                    let now = self.now;
-                    while let Some(command) = self.ring().poll(now) {
-                        self.enqueue(command);
-                    }
-                    self.run_reader();
-                    while let Some(done) = self.read.pop_front() {
-                        self.ring().complete(now, done);
-                    }
-                }
+                ReadStep::Wait => self.pump_reader_quietly()?,
                 ReadStep::End => {
                     let durable = ring.stats().lanes[lane].durable;
                     ensure!(
@@ -947,25 +858,19 @@ impl World {
 
     /// Nothing fails any more: everything given becomes durable.
     fn settle_all(&mut self) -> Check {
-        self.disk.calm();
-        self.stalled = 0;
+        self.threads.disk.calm();
+        self.threads.stalled = 0;
         for _ in 0..2_000 {
-            let now = self.now;
-            while let Some(command) = self.ring().poll(now) {
-                self.enqueue(command);
-            }
-            while !self.writer.is_empty() {
-                self.run_writer();
-            }
-            while !self.reader.is_empty() {
-                self.run_reader();
-            }
-            while !(self.written.is_empty() && self.read.is_empty()) {
+            self.poll()?;
+            self.threads.run_all();
+            while !self.threads.idle() {
                 self.deliver_one()?;
+                self.poll()?;
+                self.threads.run_all();
             }
             self.mind_the_disk()?;
             let ring = self.ring();
-            if ring.settled() == ring.last_ticket() && self.writer.is_empty() && self.reader.is_empty() {
+            if ring.settled() == ring.last_ticket() {
                 return Ok(());
             }
             let next = self.ring().next_timeout();
@@ -981,18 +886,15 @@ impl World {
         let now = self.now;
         let ticket = self.ring().close(now);
         for _ in 0..1000 {
-            while let Some(command) = self.ring().poll(now) {
-                self.enqueue(command);
-            }
-            self.run_writer();
-            self.run_reader();
+            self.poll()?;
+            self.threads.run_all();
             self.deliver_one()?;
             if self.ring().settled() >= ticket {
                 break;
             }
         }
         ensure!(self.ring().settled() >= ticket, "close does not come to an end");
-        self.disk.tape.hit(Fault::CleanRestart);
+        self.threads.disk.tape.hit(Fault::CleanRestart);
         self.ring = None;
         let crash = if self.rng.below(2) == 0 { Crash::Process } else { Crash::Power };
         self.forget_process(crash);
@@ -1029,7 +931,7 @@ impl World {
 
     /// Promise 4, and stats that agree with each other.
     fn check_bounds(&mut self) -> Check {
-        let bytes = self.disk.bytes();
+        let bytes = self.threads.disk.bytes();
         ensure!(bytes <= self.options.max_bytes, "{bytes} bytes on disk of {} allowed", self.options.max_bytes);
         Ok(())
     }

@@ -1,0 +1,155 @@
+//! The two disk threads, as the simulation has them: each runs its commands in order, each takes its time, and what
+//! they finished reaches the ring in any order between the two.
+
+use std::collections::VecDeque;
+
+use headwater::backoff::Rng;
+use headwater::ring::{Command, Completion, FileId, Op, execute};
+
+use crate::disk::{Crash, SimDisk};
+use crate::model::Extent;
+use crate::planted::Plant;
+
+pub struct Threads {
+    pub disk: SimDisk,
+    plant: Plant,
+    writer: VecDeque<Command>,
+    reader: VecDeque<Command>,
+    written: VecDeque<Completion>,
+    read: VecDeque<Completion>,
+    /// Writes whose completion the ring has not seen, and those that it has seen since `take_landed`.
+    under_way: VecDeque<(u64, Extent)>,
+    landed: Vec<Extent>,
+    /// Turns for which the writer does nothing.
+    pub stalled: u32,
+    /// Something other than a plain read error happened: the ring may have had to make do with less.
+    pub squeezed: bool,
+    /// First writes into a slot, new or reused.
+    pub slots_begun: u64,
+}
+
+impl Threads {
+    pub fn new(disk: SimDisk, plant: Plant) -> Self {
+        Self {
+            disk,
+            plant,
+            writer: VecDeque::new(),
+            reader: VecDeque::new(),
+            written: VecDeque::new(),
+            read: VecDeque::new(),
+            under_way: VecDeque::new(),
+            landed: Vec::new(),
+            stalled: 0,
+            squeezed: false,
+            slots_begun: 0,
+        }
+    }
+
+    pub fn give(&mut self, command: Command, rng: &mut Rng) {
+        match &command.op {
+            Op::Read { .. } => return self.reader.push_back(command),
+            Op::Write { file, at, data, .. } => {
+                let extent = Extent { file: *file, from: *at, to: at + data.len() as u64 };
+                self.under_way.push_back((command.token, extent));
+            }
+            Op::Create { .. } | Op::Remove { .. } => {}
+        }
+        if self.plant == Plant::WritesReordered && !self.writer.is_empty() && rng.below(2) == 0 {
+            self.writer.push_front(command);
+        } else {
+            self.writer.push_back(command);
+        }
+    }
+
+    /// Some turns of both threads.
+    pub fn run_some(&mut self, rng: &mut Rng) {
+        self.stalled = self.stalled.saturating_sub(1);
+        if self.stalled == 0 && rng.below(2) == 0 {
+            for _ in 0..1 + rng.below(4) {
+                self.run_writer();
+            }
+        }
+        if rng.below(2) == 0 {
+            for _ in 0..1 + rng.below(4) {
+                self.run_reader();
+            }
+        }
+    }
+
+    pub fn run_writer(&mut self) {
+        if self.disk.dead().is_none()
+            && let Some(command) = self.writer.pop_front()
+        {
+            self.slots_begun += u64::from(matches!(&command.op, Op::Write { at: 0, file: FileId::Slot(_), .. }));
+            let done = execute(command, &mut self.disk);
+            if self.disk.dead().is_none() {
+                self.squeezed |= done.result.is_err();
+                self.written.push_back(done);
+            }
+        }
+    }
+
+    pub fn run_reader(&mut self) {
+        if self.disk.dead().is_none()
+            && let Some(command) = self.reader.pop_front()
+        {
+            let done = execute(command, &mut self.disk);
+            if self.disk.dead().is_none() {
+                self.read.push_back(done);
+            }
+        }
+    }
+
+    pub fn run_all(&mut self) {
+        while !self.writer.is_empty() && self.disk.dead().is_none() {
+            self.run_writer();
+        }
+        while !self.reader.is_empty() && self.disk.dead().is_none() {
+            self.run_reader();
+        }
+    }
+
+    /// The next thing that one of the threads finished.
+    pub fn finished(&mut self, rng: &mut Rng) -> Option<Completion> {
+        let from_writer = match (self.written.is_empty(), self.read.is_empty()) {
+            (true, true) => return None,
+            (false, false) => rng.below(2) == 0,
+            (nothing_written, _) => !nothing_written,
+        };
+        if !from_writer {
+            return self.read.pop_front();
+        }
+        let done = self.written.pop_front()?;
+        if let Some(i) = self.under_way.iter().position(|(token, _)| *token == done.token) {
+            let (_, extent) = self.under_way.remove(i)?;
+            self.landed.push(extent);
+        }
+        Some(done)
+    }
+
+    pub fn finished_read(&mut self) -> Option<Completion> {
+        self.read.pop_front()
+    }
+
+    pub fn idle(&self) -> bool {
+        self.writer.is_empty() && self.reader.is_empty() && self.written.is_empty() && self.read.is_empty()
+    }
+
+    /// Where the writes went that the ring has learned of since the last call.
+    pub fn take_landed(&mut self) -> Vec<Extent> {
+        std::mem::take(&mut self.landed)
+    }
+
+    /// The process, and perhaps the power, is gone. Returns where the writes went whose outcome nobody settled.
+    pub fn crash(&mut self, crash: Crash) -> Vec<Extent> {
+        self.disk.crash(crash);
+        self.writer.clear();
+        self.reader.clear();
+        self.written.clear();
+        self.read.clear();
+        self.stalled = 0;
+        let mut extents = self.take_landed();
+        extents.extend(self.under_way.drain(..).map(|(_, extent)| extent));
+        extents
+    }
+}
