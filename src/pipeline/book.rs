@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ring::{Gap, GapReason, LanePos, LaneStats};
+use crate::ring::{Gap, GapReason, LanePos, LaneStats, Ticket};
 
 /// Gaps that a sink has met and not yet passed; more are joined into the last one's count.
 const MAX_OPEN_GAPS: usize = 64;
+/// Stored cursors that are not durable yet; a newer one then replaces the last.
+const MAX_UNSETTLED: usize = 8;
 
 /// What is stored: postcard, under the key `cursor/<lane>` of the sink.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,11 +73,34 @@ pub(super) struct Book {
     gaps: VecDeque<Gap>,
     /// Changed since it was last given to the ring.
     pub dirty: bool,
+    /// What a crash goes back to: the ring must keep everything from here on, or records that were delivered would be
+    /// met again as evicted.
+    floor: u64,
+    unsettled: VecDeque<(Ticket, u64)>,
 }
 
 impl Book {
     pub fn new(account: Account) -> Self {
-        Self { account, gaps: VecDeque::new(), dirty: true }
+        let floor = account.cursor.seq;
+        Self { account, gaps: VecDeque::new(), dirty: true, floor, unsettled: VecDeque::new() }
+    }
+
+    /// The account was given to the ring under this ticket.
+    pub fn stored(&mut self, ticket: Ticket) {
+        if self.unsettled.len() == MAX_UNSETTLED {
+            self.unsettled.pop_back();
+        }
+        self.unsettled.push_back((ticket, self.account.cursor.seq));
+        self.dirty = false;
+    }
+
+    /// The lowest seq that this sink may still ask for, after any crash.
+    pub fn floor(&mut self, settled: Ticket) -> u64 {
+        while let Some((_, seq)) = self.unsettled.front().filter(|(ticket, _)| *ticket <= settled) {
+            self.floor = *seq;
+            self.unsettled.pop_front();
+        }
+        self.floor
     }
 
     /// The reader met a gap. A sink that goes back to its cursor meets it again: it is noted once.
@@ -178,6 +203,16 @@ mod tests {
         let (account, pending) = book.as_of(&lane);
         assert_eq!((account.evicted, pending), (4, 21));
         assert_eq!(30 - account.start.ordinal, account.settled() + pending);
+    }
+
+    #[test]
+    fn the_floor_follows_the_durable_cursor_and_never_the_live_one() {
+        let mut book = Book::new(Account::new(pos(5)));
+        book.advance(pos(9), Tally { delivered: 4, ..Tally::default() });
+        assert_eq!(book.floor(Ticket(100)), 5, "not stored yet");
+        book.stored(Ticket(101));
+        assert_eq!(book.floor(Ticket(100)), 5, "not durable yet");
+        assert_eq!(book.floor(Ticket(101)), 9);
     }
 
     #[test]

@@ -552,10 +552,12 @@ impl Pipeline {
         self.move_floor();
     }
 
+    /// Slots that every sink has passed, by cursors that are durable, may be used again.
     fn move_floor(&mut self) {
+        let settled = self.ring.settled();
         for lane in 0..self.lanes() {
-            let configured = self.sinks.iter().filter(|sink| sink.configured);
-            let floor = configured.filter_map(|sink| sink.lanes.get(lane)).map(|(b, _)| b.account.cursor.seq).min();
+            let configured = self.sinks.iter_mut().filter(|sink| sink.configured);
+            let floor = configured.filter_map(|sink| sink.lanes.get_mut(lane)).map(|(b, _)| b.floor(settled)).min();
             self.ring.set_floor(LaneId(lane as u8), floor);
         }
     }
@@ -580,10 +582,19 @@ impl Pipeline {
                 let mut bytes = [0u8; 160];
                 let Ok(bytes) = postcard::to_slice(&book.account, &mut bytes) else { continue };
                 let key = cursor_key(LaneId(lane as u8));
-                book.dirty = self.ring.put_state(now, &sink.owner, &key, Some(bytes)).is_err();
+                if let Ok(ticket) = self.ring.put_state(now, &sink.owner, &key, Some(bytes)) {
+                    book.stored(ticket);
+                }
             }
         }
         self.ring.end_group(now);
+    }
+
+    /// Gives what was advanced to the ring now; it is durable when the ticket is settled (a sink that must know before
+    /// it goes on hurries the ring).
+    pub fn store_cursors(&mut self, now: BootTime) -> Ticket {
+        self.put_cursors(now);
+        self.ring.last_ticket()
     }
 
     /// A sink's state entry, as it was last given to [`Pipeline::advance`].
@@ -614,7 +625,11 @@ impl Pipeline {
     }
 
     pub fn complete(&mut self, now: Now, completion: Completion) {
+        let settled = self.ring.settled();
         self.ring.complete(now.boot, completion);
+        if self.ring.settled() != settled {
+            self.move_floor();
+        }
     }
 
     /// Seals everything with the newest cursors; the shutdown is clean once the ticket is settled.

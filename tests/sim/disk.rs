@@ -79,7 +79,13 @@ impl SimFile {
     fn new(bytes: u64, linked: bool) -> Self {
         let len = bytes as usize;
         let sectors = len.div_ceil(SECTOR);
-        Self { device: vec![0; len], cache: vec![0; len], marks: vec![Mark::Clean; sectors], unclean: Vec::new(), linked }
+        Self {
+            device: vec![0; len],
+            cache: vec![0; len],
+            marks: vec![Mark::Clean; sectors],
+            unclean: Vec::new(),
+            linked,
+        }
     }
 
     fn span(&self, sector: usize) -> std::ops::Range<usize> {

@@ -26,7 +26,10 @@ use planted::Plant;
 use ring_world::Coverage;
 
 /// Runs `seeds` of a world on all cores; the first failing one is returned with what it broke.
-fn run_all(seeds: std::ops::Range<u64>, run: impl Fn(u64) -> Check<Coverage> + Sync) -> Result<Coverage, (u64, String)> {
+fn run_all(
+    seeds: std::ops::Range<u64>,
+    run: impl Fn(u64) -> Check<Coverage> + Sync,
+) -> Result<Coverage, (u64, String)> {
     let next = AtomicU64::new(seeds.start);
     let sum = Mutex::new(Coverage::default());
     let failed = Mutex::new(None::<(u64, String)>);

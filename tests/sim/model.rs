@@ -180,7 +180,10 @@ impl Model {
     ) -> Check {
         let ordinal = self.lanes[lane].len();
         let before = self.offsets.insert((part, offset), (lane, ordinal));
-        ensure!(before.is_none(), "offset {offset} of {part:?} was given twice: {before:?}, now lane {lane} #{ordinal}");
+        ensure!(
+            before.is_none(),
+            "offset {offset} of {part:?} was given twice: {before:?}, now lane {lane} #{ordinal}"
+        );
         self.take_ticket(ticket, What::Rec(lane, ordinal))?;
         self.lanes[lane].push(Rec {
             life: self.life,
@@ -209,7 +212,9 @@ impl Model {
     fn take_ticket(&mut self, ticket: u64, what: What) -> Check {
         let last = self.unsettled.last().map_or(self.settled, |u| u.ticket);
         ensure!(ticket > last, "ticket {ticket} is not above the one before, {last}");
-        if self.in_group && let Some(whole) = self.wholes.last_mut() {
+        if self.in_group
+            && let Some(whole) = self.wholes.last_mut()
+        {
             match &what {
                 What::Rec(lane, ordinal) => whole.recs.push((*lane, *ordinal)),
                 What::State(key) => whole.states.push((key.clone(), ticket)),
@@ -489,13 +494,7 @@ impl Model {
         ensure!(rec.hash == hash_of(&e.record), "lane {lane} #{}: other bytes than were given", e.ordinal);
         ensure!(rec.ring == ring, "lane {lane} #{}: ring id {ring:?}, was {:?}", e.ordinal, rec.ring);
         ensure!(rec.boot == boot, "lane {lane} #{}: boot {boot}, was {}", e.ordinal, rec.boot);
-        ensure!(
-            rec.seq.is_none_or(|s| s == e.seq),
-            "lane {lane} #{}: seq was {:?}, now {}",
-            e.ordinal,
-            rec.seq,
-            e.seq
-        );
+        ensure!(rec.seq.is_none_or(|s| s == e.seq), "lane {lane} #{}: seq was {:?}, now {}", e.ordinal, rec.seq, e.seq);
         if let Fate::Gone(reason) = rec.fate {
             let back = reason == GapReason::Corrupt; // a read that failed once may go well later
             ensure!(back, "lane {lane} #{}: announced as {reason:?}, now shown", e.ordinal);

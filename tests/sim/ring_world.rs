@@ -421,7 +421,11 @@ impl World {
                 }
                 ensure!(pos.ordinal > before.ordinal, "lane {lane}: a frame without records at {before:?}");
                 if !partial {
-                    ensure!(pos.ordinal == frame.end().ordinal, "lane {lane}: frame ends at {:?}, not {pos:?}", frame.end());
+                    ensure!(
+                        pos.ordinal == frame.end().ordinal,
+                        "lane {lane}: frame ends at {:?}, not {pos:?}",
+                        frame.end()
+                    );
                     pos = frame.end();
                 }
                 reader.pos = pos;
@@ -526,7 +530,11 @@ impl World {
                 }
                 ReadStep::End => {
                     ensure!(reader.offset == before, "read_part moved the reader without a gap");
-                    ensure!(before >= p.durable_end, "{part:?}: end at offset {before}, durable end is {}", p.durable_end);
+                    ensure!(
+                        before >= p.durable_end,
+                        "{part:?}: end at offset {before}, durable end is {}",
+                        p.durable_end
+                    );
                     break;
                 }
                 ReadStep::Wait => {
@@ -741,7 +749,8 @@ impl World {
         let open: Vec<u64> = (0..stats.lanes.len()).map(|l| self.model.first_open(l)).collect();
         let mut newest_state = 0;
         for key in if first { Vec::new() } else { self.model.state_keys() } {
-            let owner = if key.0 >= 100 { self.sinks[key.0 as usize - 100].owner.clone() } else { source(key.0.into()) };
+            let owner =
+                if key.0 >= 100 { self.sinks[key.0 as usize - 100].owner.clone() } else { source(key.0.into()) };
             let value = self.ring.as_ref().expect("open").state(&owner, &key.1).map(<[u8]>::to_vec);
             let fresh = self.model.recovered_state(&key, value.as_deref())?;
             newest_state = newest_state.max(fresh.unwrap_or(0));
@@ -784,7 +793,11 @@ impl World {
             for (p, have) in info.partitions.iter().enumerate() {
                 let part = TopicPart { topic: id, partition: p as u8 };
                 let last = self.model.offset_of_last(part);
-                ensure!(last.is_none_or(|l| have.next > l), "{part:?}: offset {last:?} is in use, next is {}", have.next);
+                ensure!(
+                    last.is_none_or(|l| have.next > l),
+                    "{part:?}: offset {last:?} is in use, next is {}",
+                    have.next
+                );
             }
         }
         Ok(())
@@ -800,7 +813,8 @@ impl World {
             };
             let sink = &mut self.sinks[s];
             for (lane, (pos, counts)) in cursor.into_iter().enumerate() {
-                let unseen = (0..pos.ordinal).find(|o| !sink.accounted[lane].get(*o as usize).copied().unwrap_or(false));
+                let unseen =
+                    (0..pos.ordinal).find(|o| !sink.accounted[lane].get(*o as usize).copied().unwrap_or(false));
                 ensure!(
                     unseen.is_none(),
                     "{}: lane {lane}: the cursor is at {pos:?}, but #{unseen:?} was neither delivered nor announced",
@@ -878,7 +892,10 @@ impl World {
         }
         let ring = self.ring();
         let (settled, last) = (ring.settled(), ring.last_ticket());
-        Err(Violation(format!("settled stays at {settled:?} of {last:?} although the disk works: {:?}", self.ring().health())))
+        Err(Violation(format!(
+            "settled stays at {settled:?} of {last:?} although the disk works: {:?}",
+            self.ring().health()
+        )))
     }
 
     fn clean_restart(&mut self) -> Check {
@@ -985,10 +1002,7 @@ fn decode_cursor(bytes: &[u8]) -> Vec<(LanePos, Counts)> {
     let numbers: Vec<u64> =
         bytes.chunks_exact(8).map(|c| u64::from_le_bytes(c.try_into().expect("eight bytes"))).collect();
     let one = |n: &[u64]| {
-        (
-            LanePos { seq: n[0], ordinal: n[1] },
-            Counts { read: n[2], evicted: n[3], corrupt: n[4], lost: n[5] },
-        )
+        (LanePos { seq: n[0], ordinal: n[1] }, Counts { read: n[2], evicted: n[3], corrupt: n[4], lost: n[5] })
     };
     numbers.chunks_exact(6).map(one).collect()
 }
