@@ -57,9 +57,9 @@ pub enum Number {
     Float(f64),
 }
 
-/// Bytes to look for, with the search prepared.
+/// Bytes to look for, with the search prepared. Boxed: it is some hundred bytes, most conditions are few.
 #[derive(Clone, Debug)]
-pub struct Needle(Finder<'static>);
+pub struct Needle(Box<Finder<'static>>);
 
 /// A regular expression over bytes. Its memory is bounded; the search is linear in the value.
 #[derive(Clone, Debug)]
@@ -150,7 +150,7 @@ impl Number {
 
 impl Needle {
     pub fn new(bytes: &[u8]) -> Self {
-        Self(Finder::new(bytes).into_owned())
+        Self(Box::new(Finder::new(bytes).into_owned()))
     }
 
     fn is_in(&self, bytes: &[u8]) -> bool {

@@ -264,7 +264,10 @@ impl Walk<'_> {
             Some(_) => false,
             None => {
                 self.out.push(b'{');
-                let any = node.below.iter().fold(false, |any, below| self.add(below, any) || any);
+                let mut any = false;
+                for below in &node.below {
+                    any |= self.add(below, any);
+                }
                 self.out.push(b'}');
                 any
             }
