@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use super::state::{self, LaneState, Position, TopicState};
 use super::target::{Filling, Identity, Phase, Target};
 use super::{
-    Input, Note, Offer, Options, Out, Output, Place, Placing, Pos, Query, Reject, Tally, TargetIx, TopicIx, placing,
+    Input, Note, Offer, Options, Out, Output, Place, Placing, Pos, Query, Reject, Tally, TargetIx, TopicIx, Unsent,
+    placing,
 };
 use crate::backoff::Backoff;
 use crate::limits::{MAX_UPSTREAM_PARTITIONS, MAX_UPSTREAM_TOPICS};
@@ -48,6 +49,8 @@ pub struct Forward {
     /// Where to read next; what became of everything below it.
     read: Pos,
     cum: Tally,
+    /// Records below it were read before.
+    reread_below: u64,
     /// One past the newest durable record.
     pub(super) ring_end: u64,
     held: usize,
@@ -79,6 +82,7 @@ impl Forward {
             cursor_tally: Tally::default(),
             read: cursor,
             cum: Tally::default(),
+            reread_below: 0,
             ring_end,
             held: 0,
             next_batch: 0,
@@ -265,30 +269,13 @@ impl Forward {
         }
     }
 
-    /// Offers the record at `at` with all its outputs (none: filtered). `put` is called for each output that must be
-    /// kept, in order.
+    /// Offers the record at `at` with all its outputs. `put` is called for each output that must be kept, in order.
     pub fn offer(&mut self, at: Pos, ring: u128, outs: &[Out], put: &mut dyn FnMut(usize, Place)) -> Offer {
-        self.offer_or_refuse(at, ring, outs, false, put)
-    }
-
-    /// As `offer` for a record that cannot be sent at all (no valid topic): counted as refused.
-    pub fn refuse(&mut self, at: Pos) {
-        self.offer_or_refuse(at, 0, &[], true, &mut |_, _| {});
-    }
-
-    fn offer_or_refuse(
-        &mut self,
-        at: Pos,
-        ring: u128,
-        outs: &[Out],
-        mut refused: bool,
-        put: &mut dyn FnMut(usize, Place),
-    ) -> Offer {
         if at.seq < self.read.seq {
             return Offer::Taken;
         }
-        let mut bytes = 0;
-        let mut takes = false;
+        self.revisit(at);
+        let (mut bytes, mut takes, mut refused) = (0, false, false);
         for i in 0..outs.len() {
             match self.verdict(at, ring, outs, i) {
                 Verdict::Skip => {}
@@ -308,16 +295,45 @@ impl Forward {
             }
             self.push = false;
         }
+        self.count(at, |tally| match (refused, outs.is_empty()) {
+            (true, _) => tally.refused += 1,
+            (false, true) => tally.filtered += 1,
+            (false, false) => tally.delivered += 1,
+        });
+        Offer::Taken
+    }
+
+    /// Steps over a record that is not sent.
+    pub fn pass(&mut self, at: Pos, why: Unsent) {
+        if at.seq < self.read.seq {
+            return;
+        }
+        self.revisit(at);
+        self.count(at, |tally| match why {
+            Unsent::Filtered => tally.filtered += 1,
+            Unsent::Refused => tally.refused += 1,
+            Unsent::Released => tally.released += 1,
+        });
+    }
+
+    fn count(&mut self, at: Pos, count: impl FnOnce(&mut Tally)) {
         if at.seq >= self.cursor.seq {
-            match (refused, outs.is_empty()) {
-                (true, _) => self.cum.refused += 1,
-                (false, true) => self.cum.filtered += 1,
-                (false, false) => self.cum.delivered += 1,
-            }
+            count(&mut self.cum);
         }
         self.read = Pos { seq: at.seq + 1, ordinal: at.ordinal + 1 };
         self.dirty_cursor |= self.held == 0;
-        Offer::Taken
+    }
+
+    /// A record that is read again may have become something else (poison, superseded): the batch that begins with
+    /// it takes the tally of this reading.
+    fn revisit(&mut self, at: Pos) {
+        if at.seq >= self.reread_below {
+            return;
+        }
+        let cum = self.cum;
+        for batch in self.targets.iter_mut().flat_map(Target::batches_mut).filter(|b| b.first.seq == at.seq) {
+            batch.before = cum;
+        }
     }
 
     fn full(&mut self) -> Offer {
@@ -332,17 +348,12 @@ impl Forward {
             return Verdict::Skip;
         }
         let replay = at.seq < self.cursor.seq;
-        let cum = self.cum;
         let lane_ready = self.lane_sync == Sync::Done;
         let t = &mut self.targets[ix.0 as usize];
         if replay && t.resend_below.is_none_or(|below| at.seq >= below) {
             return Verdict::Skip;
         }
         if at.seq < t.taken {
-            // Read again: what is before this batch may have been counted differently this time.
-            if let Some(batch) = t.batches_mut().find(|b| b.first.seq == at.seq) {
-                batch.before = cum;
-            }
             return Verdict::Skip;
         }
         if self.poison.contains(&(ix, at.seq)) {
@@ -381,25 +392,11 @@ impl Forward {
             self.next_batch += 1;
         }
         let base_ms = outs[i].at_ms;
-        let batch = t.open.get_or_insert_with(|| Filling {
-            id,
-            ring,
-            first: at,
-            before: cum,
-            last_seq: at.seq,
-            outputs: 0,
-            records: 0,
-            bytes: 0,
-            base_ms,
-            min_ms: base_ms,
-            max_ms: base_ms,
-            unsure: false,
-        });
+        let batch = t.open.get_or_insert(Filling::new(id, ring, at, cum, base_ms));
         for (n, out) in outs.iter().enumerate().filter(|(_, o)| o.target == ix) {
             put(n, Place { target: ix, batch: batch.id, index: batch.outputs, base_ms: batch.base_ms });
             batch.outputs += 1;
             batch.max_ms = batch.max_ms.max(out.at_ms);
-            batch.min_ms = batch.min_ms.min(out.at_ms);
         }
         batch.bytes += group.bytes;
         batch.records += 1;
@@ -509,6 +506,7 @@ impl Forward {
             delivered: self.cursor_tally.delivered - from.delivered,
             filtered: self.cursor_tally.filtered - from.filtered,
             refused: self.cursor_tally.refused - from.refused,
+            released: self.cursor_tally.released - from.released,
         };
         Some(Output::Advance { to: self.cursor, tally, state, sync })
     }
@@ -587,6 +585,7 @@ impl Forward {
 
     /// Reads again from the cursor, or from where the oldest unfinished resend stands.
     pub(super) fn rewind(&mut self) {
+        self.reread_below = self.reread_below.max(self.read.seq);
         (self.read, self.cum) = (self.cursor, self.cursor_tally);
         for t in self.targets.iter().filter(|t| t.resend_below.is_some()) {
             if t.next < self.read.seq {

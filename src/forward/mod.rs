@@ -86,6 +86,18 @@ pub struct Tally {
     pub delivered: u64,
     pub filtered: u64,
     pub refused: u64,
+    pub released: u64,
+}
+
+/// Why a record is not sent at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsent {
+    /// Not wanted, or dropped by a rule.
+    Filtered,
+    /// No place upstream can be made for it.
+    Refused,
+    /// Its topic left the ring.
+    Released,
 }
 
 /// What to do when the upstream has lost what it acknowledged.

@@ -57,7 +57,6 @@ pub(super) struct Filling {
     pub records: u32,
     pub bytes: usize,
     pub base_ms: i64,
-    pub min_ms: i64,
     pub max_ms: i64,
     pub unsure: bool,
 }
@@ -147,6 +146,22 @@ impl Identity<'_> {
 }
 
 impl Filling {
+    pub fn new(id: u64, ring: u128, first: Pos, before: Tally, base_ms: i64) -> Self {
+        Self {
+            id,
+            ring,
+            first,
+            before,
+            last_seq: first.seq,
+            outputs: 0,
+            records: 0,
+            bytes: 0,
+            base_ms,
+            max_ms: base_ms,
+            unsure: false,
+        }
+    }
+
     /// Whether `bytes` more with times between `min_ms` and `max_ms` fit; the wire keeps deltas of 31 bits.
     pub fn has_room(&self, ring: u128, bytes: usize, min_ms: i64, max_ms: i64, limit: usize) -> bool {
         let low = self.base_ms.saturating_add(i64::from(i32::MIN));

@@ -59,6 +59,9 @@ enum Asked {
     Send { origin: Origin, outputs: Vec<(u64, usize)> },
 }
 
+/// A send that its sender has lost sight of: when it lands, where, and what.
+type Limbo = (BootTime, (String, u32), Origin, Vec<(u64, usize)>);
+
 /// What may go wrong.
 #[derive(Clone, Copy, Debug, Default)]
 struct Faults {
@@ -103,7 +106,7 @@ struct World {
     logs: BTreeMap<(String, u32), Log>,
     partitions: BTreeMap<String, u32>,
     wire: Vec<(TargetIx, Wire)>,
-    limbo: Vec<(BootTime, (String, u32), Origin, Vec<(u64, usize)>)>,
+    limbo: Vec<Limbo>,
     counts: Counts,
     seed: u64,
 }
@@ -315,9 +318,9 @@ impl World {
 
     /// What is under way for these targets is lost; sends may still land.
     fn lose(&mut self, gone: impl Fn(TargetIx) -> bool) {
-        let (lost, kept) = std::mem::take(&mut self.wire).into_iter().partition(|(t, _)| gone(*t));
+        let (lost, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.wire).into_iter().partition(|(t, _)| gone(*t));
         self.wire = kept;
-        for (target, wire) in Vec::<(TargetIx, Wire)>::from(lost) {
+        for (target, wire) in lost {
             if let (Some(within), Wire::Request(Asked::Send { origin, outputs })) = (self.faults.late, wire)
                 && self.rng.below(2) == 0
             {
@@ -356,9 +359,9 @@ impl World {
 
     fn land_late(&mut self) {
         let now = self.now;
-        let (landing, still) = std::mem::take(&mut self.limbo).into_iter().partition(|(at, ..)| *at <= now);
+        let (landing, still): (Vec<_>, Vec<_>) = std::mem::take(&mut self.limbo).into_iter().partition(|l| l.0 <= now);
         self.limbo = still;
-        for (_, name, origin, outputs) in Vec::<(BootTime, (String, u32), Origin, Vec<(u64, usize)>)>::from(landing) {
+        for (_, name, origin, outputs) in landing {
             self.counts.landed_late += 1;
             self.logs.entry(name).or_default().append(origin, outputs);
         }

@@ -142,6 +142,31 @@ impl Outlet {
         self.core.pipeline.borrow().sink_state(self.id, key)
     }
 
+    /// All state entries of this sink, in key order.
+    pub fn states(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.core.pipeline.borrow().sink_states(self.id)
+    }
+
+    /// Returns when everything given to `advance` is durable.
+    pub async fn persist(&self) {
+        let now = self.core.now().boot;
+        let ticket = self.core.pipeline.borrow_mut().store_cursors(now);
+        self.core.hurry(crate::time::Span::default());
+        self.core.wait_settled(ticket).await;
+    }
+
+    /// One past the newest durable record.
+    pub fn end(&self, lane: LaneId) -> LanePos {
+        self.core.pipeline.borrow().ring().lane_durable(lane)
+    }
+
+    /// The node's id and labels, for templates.
+    pub fn site(&self) -> (String, std::collections::BTreeMap<String, String>) {
+        let pipeline = self.core.pipeline.borrow();
+        let (node, labels) = pipeline.site();
+        (node.to_owned(), labels.clone())
+    }
+
     /// Records of the lane that are durable and beyond the cursor.
     pub fn pending(&self, lane: LaneId) -> u64 {
         let pipeline = self.core.pipeline.borrow();

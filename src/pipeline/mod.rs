@@ -606,6 +606,30 @@ impl Pipeline {
         }
     }
 
+    /// All state entries of a sink, as they were last given to [`Pipeline::advance`], in key order.
+    pub fn sink_states(&self, id: SinkId) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let sink = &self.sinks[id.0];
+        let mut states: BTreeMap<_, _> = self.ring.states(&sink.owner).into_iter().collect();
+        for (key, value) in &sink.state {
+            match value {
+                Some(value) => states.insert(key.clone(), value.clone()),
+                None => states.remove(key),
+            };
+        }
+        states.into_iter().collect()
+    }
+
+    /// Gives the ring all cursors now; what was given to [`Pipeline::advance`] is durable when the ticket is settled.
+    pub fn store_cursors(&mut self, now: BootTime) -> Ticket {
+        self.put_cursors(now);
+        self.ring.last_ticket()
+    }
+
+    /// The node's id and labels, for templates.
+    pub fn site(&self) -> (&str, &BTreeMap<String, String>) {
+        (&self.plan.node, &self.plan.labels)
+    }
+
     // ---- the disk ----
 
     pub fn poll(&mut self, now: Now) -> Option<Command> {
