@@ -75,13 +75,13 @@ pub(super) struct Book {
     pub dirty: bool,
     /// What a crash goes back to: the ring must keep everything from here on, or records that were delivered would be
     /// met again as evicted.
-    floor: u64,
-    unsettled: VecDeque<(Ticket, u64)>,
+    floor: LanePos,
+    unsettled: VecDeque<(Ticket, LanePos)>,
 }
 
 impl Book {
     pub fn new(account: Account) -> Self {
-        let floor = account.cursor.seq;
+        let floor = account.cursor;
         Self { account, gaps: VecDeque::new(), dirty: true, floor, unsettled: VecDeque::new() }
     }
 
@@ -90,14 +90,14 @@ impl Book {
         if self.unsettled.len() == MAX_UNSETTLED {
             self.unsettled.pop_back();
         }
-        self.unsettled.push_back((ticket, self.account.cursor.seq));
+        self.unsettled.push_back((ticket, self.account.cursor));
         self.dirty = false;
     }
 
-    /// The lowest seq that this sink may still ask for, after any crash.
-    pub fn floor(&mut self, settled: Ticket) -> u64 {
-        while let Some((_, seq)) = self.unsettled.front().filter(|(ticket, _)| *ticket <= settled) {
-            self.floor = *seq;
+    /// The lowest place that this sink may still ask for, after any crash.
+    pub fn floor(&mut self, settled: Ticket) -> LanePos {
+        while let Some((_, at)) = self.unsettled.front().filter(|(ticket, _)| *ticket <= settled) {
+            self.floor = *at;
             self.unsettled.pop_front();
         }
         self.floor
@@ -209,10 +209,10 @@ mod tests {
     fn the_floor_follows_the_durable_cursor_and_never_the_live_one() {
         let mut book = Book::new(Account::new(pos(5)));
         book.advance(pos(9), Tally { delivered: 4, ..Tally::default() });
-        assert_eq!(book.floor(Ticket(100)), 5, "not stored yet");
+        assert_eq!(book.floor(Ticket(100)), pos(5), "not stored yet");
         book.stored(Ticket(101));
-        assert_eq!(book.floor(Ticket(100)), 5, "not durable yet");
-        assert_eq!(book.floor(Ticket(101)), 9);
+        assert_eq!(book.floor(Ticket(100)), pos(5), "not durable yet");
+        assert_eq!(book.floor(Ticket(101)), pos(9));
     }
 
     #[test]

@@ -558,7 +558,7 @@ impl Pipeline {
         for lane in 0..self.lanes() {
             let configured = self.sinks.iter_mut().filter(|sink| sink.configured);
             let floor = configured.filter_map(|sink| sink.lanes.get_mut(lane)).map(|(b, _)| b.floor(settled)).min();
-            self.ring.set_floor(LaneId(lane as u8), floor);
+            self.ring.set_floor(LaneId(lane as u8), floor.map(|at| at.seq));
         }
     }
 
@@ -588,13 +588,6 @@ impl Pipeline {
             }
         }
         self.ring.end_group(now);
-    }
-
-    /// Gives what was advanced to the ring now; it is durable when the ticket is settled (a sink that must know before
-    /// it goes on hurries the ring).
-    pub fn store_cursors(&mut self, now: BootTime) -> Ticket {
-        self.put_cursors(now);
-        self.ring.last_ticket()
     }
 
     /// A sink's state entry, as it was last given to [`Pipeline::advance`].
