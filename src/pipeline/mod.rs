@@ -612,6 +612,12 @@ impl Pipeline {
         states.into_iter().collect()
     }
 
+    /// Gives the ring all cursors now; what was given to [`Pipeline::advance`] is durable when the ticket is settled.
+    pub fn store_cursors(&mut self, now: BootTime) -> Ticket {
+        self.put_cursors(now);
+        self.ring.last_ticket()
+    }
+
     /// The node's id and labels, for templates.
     pub fn site(&self) -> (&str, &BTreeMap<String, String>) {
         (&self.plan.node, &self.plan.labels)
