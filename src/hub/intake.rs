@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::core::{Core, Stop};
 use super::{Admitted, OfferError, Part, PartKind, PartState, counters};
+use crate::limits::MAX_RECORD;
 use crate::name::Name;
 use crate::pipeline::{SourceId, SourcePlan};
 use crate::record::RecordRef;
@@ -93,6 +94,12 @@ impl Intake {
         let now = self.core.now();
         self.core.pipeline.borrow_mut().begin_group(now, bytes)?;
         Ok(Group { core: &self.core })
+    }
+
+    /// Key, value and attributes of the largest record that the ring takes now (memory mode may take less).
+    pub fn max_record(&self) -> usize {
+        let slot = self.core.pipeline.borrow().ring().stats().slot_bytes;
+        MAX_RECORD.min(usize::try_from(slot / 4).unwrap_or(MAX_RECORD))
     }
 
     /// Returns once `offer` has room again.
