@@ -62,9 +62,12 @@ pub struct Framer {
     end: usize,
     offset: u64,
     skip: Skip,
+    /// The next frame, when somebody has asked how long it is.
+    ready: Option<Cut>,
 }
 
 /// A frame's place in the buffer.
+#[derive(Clone, Copy, Debug)]
 struct Cut {
     from: usize,
     to: usize,
@@ -83,12 +86,12 @@ impl Framer {
     /// `max`: the longest frame; `block`: how much is read at once at most (more if `max` asks for it).
     pub fn new(framing: Framing, max: usize, block: usize) -> Self {
         let block = block.max(max.saturating_add(AROUND));
-        Self { framing, max, buf: Vec::new(), block, start: 0, end: 0, offset: 0, skip: Skip::Nothing }
+        Self { framing, max, buf: Vec::new(), block, start: 0, end: 0, offset: 0, skip: Skip::Nothing, ready: None }
     }
 
     /// Forgets what was read and goes on elsewhere.
     pub fn restart(&mut self, offset: u64, skip: Skip) {
-        (self.start, self.end, self.offset, self.skip) = (0, 0, offset, skip);
+        (self.start, self.end, self.offset, self.skip, self.ready) = (0, 0, offset, skip, None);
     }
 
     /// Where in the stream the first byte stands that no frame has taken.
@@ -130,21 +133,32 @@ impl Framer {
 
     /// The next whole frame, or None when more must be read.
     pub fn next_frame(&mut self) -> Option<Frame<'_>> {
+        let cut = self.ready.take().or_else(|| self.find())?;
+        Some(self.take(&cut))
+    }
+
+    /// The length of what [`Framer::next_frame`] will give; the frame stays where it is.
+    pub fn peek_len(&mut self) -> Option<usize> {
+        self.ready = self.ready.or_else(|| self.find());
+        self.ready.map(|cut| cut.to - cut.from)
+    }
+
+    fn find(&mut self) -> Option<Cut> {
         self.skip_rest();
         if self.skip != Skip::Nothing || self.start == self.end {
             return None;
         }
         let held = &self.buf[self.start..self.end];
-        let cut = match self.head(held) {
+        match self.head(held) {
             Head::Line => cut_line(held, self.max),
             Head::Counted { prefix, len } => cut_counted(held, prefix, len, self.max),
             Head::NeedMore => None,
-        }?;
-        Some(self.take(&cut))
+        }
     }
 
     /// The stream has ended for good: what is left of it, if anything is.
     pub fn flush(&mut self) -> Option<Frame<'_>> {
+        debug_assert!(self.ready.is_none(), "whole frames come before the last, partial one");
         self.skip_rest();
         self.skip = Skip::Nothing;
         let held = &self.buf[self.start..self.end];
@@ -271,7 +285,10 @@ mod tests {
         let mut from = Chunks { bytes, sizes: sizes.to_vec(), turn: 0 };
         let mut out = Vec::new();
         loop {
-            while let Some(frame) = framer.next_frame() {
+            loop {
+                let len = framer.peek_len();
+                let Some(frame) = framer.next_frame() else { break };
+                assert_eq!(len, Some(frame.bytes.len()));
                 let owned = (frame.bytes.to_vec(), frame.truncated);
                 out.push((owned, framer.offset()));
             }

@@ -9,11 +9,27 @@
 //! intake says that the node stops. Adding one touches its file, this one, its variant in `config::model` and its row
 //! in the README.
 
-use crate::config::model::{SourceConfig, SourceKind};
-use crate::hub::Intake;
-use crate::ring::{StateError, TopicError};
+use std::time::Duration;
 
+use crate::config::model::{SourceConfig, SourceKind};
+use crate::hub::{Group, Intake, OfferError};
+use crate::limits::FRAME_RAW_TARGET;
+use crate::record::RecordRef;
+use crate::ring::{StateError, TopicError};
+use crate::topic::TopicId;
+
+mod exec;
+mod file;
+mod host;
 mod mqtt;
+mod net;
+mod socket;
+mod syslog;
+
+pub use file::would_read;
+
+/// How often a record above the ordinary size asks for room again.
+const LARGE_RECORD_WAIT: Duration = Duration::from_millis(5);
 
 /// Why a source stopped; shown, and tried again after a wait.
 #[derive(Debug, thiserror::Error)]
@@ -37,13 +53,49 @@ pub enum SourceError {
 pub async fn run(config: &SourceConfig, intake: Intake) -> Result<(), SourceError> {
     match &config.kind {
         SourceKind::Mqtt(mqtt) => mqtt::run(mqtt, intake).await,
-        SourceKind::File(_)
-        | SourceKind::Syslog(_)
-        | SourceKind::Socket(_)
-        | SourceKind::Exec(_)
-        | SourceKind::Host(_) => {
-            intake.stopping().await;
-            Ok(())
+        SourceKind::File(file) => file::run(file, intake).await,
+        SourceKind::Syslog(syslog) => syslog::run(syslog, intake).await,
+        SourceKind::Socket(socket) => socket::run(socket, intake).await,
+        SourceKind::Exec(exec) => exec::run(exec, intake).await,
+        SourceKind::Host(host) => host::run(host, intake).await,
+    }
+}
+
+/// Enters a group (see [`Intake::group`]), waiting while the disk is behind; None when the node stops first.
+async fn enter_group(intake: &Intake, bytes: usize) -> Option<Group<'_>> {
+    loop {
+        match intake.group(bytes) {
+            Ok(group) => return Some(group),
+            Err(_) if wait_for_room(intake, bytes).await => {}
+            Err(_) => return None,
         }
+    }
+}
+
+/// Offers one event, waiting while the disk is behind, but not longer than the node runs; false: it stops.
+async fn offer(intake: &Intake, topic: TopicId, record: &RecordRef<'_>) -> bool {
+    loop {
+        match intake.offer(topic, record) {
+            // One that is too large for this ring was counted.
+            Ok(_) | Err(OfferError::TooLarge { .. }) => return true,
+            Err(OfferError::Busy) if wait_for_room(intake, record.len()).await => {}
+            Err(OfferError::Busy) => return false,
+        }
+    }
+}
+
+/// Room is announced for records of ordinary size; a larger one asks again in a moment, not in a tight loop.
+async fn wait_for_room(intake: &Intake, bytes: usize) -> bool {
+    let room = async {
+        intake.room().await;
+        if bytes > FRAME_RAW_TARGET {
+            tokio::time::sleep(LARGE_RECORD_WAIT).await;
+        } else {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = intake.stopping() => false,
+        () = room => true,
     }
 }
