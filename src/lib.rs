@@ -9,7 +9,7 @@
 //! ------------------------------------------ async stops here ------------------------------------------
 //! 2  pipeline                                   pure composition
 //! 1  rules | ring | forward                     siblings, never importing each other
-//! 0  record topic lane name time template json envelope codec limits backoff
+//! 0  record topic lane name time template json envelope framing codec limits backoff
 //! ```
 
 pub mod backoff;
