@@ -47,6 +47,10 @@ pub mod counters {
     pub const SENT_BATCHES: &str = "sent_batches";
     pub const DUPLICATED: &str = "duplicated";
     pub const MAYBE_DUPLICATED: &str = "maybe_duplicated";
+    /// Times the upstream no longer had what it had acknowledged.
+    pub const UPSTREAM_LOSSES: &str = "upstream_losses";
+    /// Records that a sink's rule failed on; they passed unchanged.
+    pub const RULE_ERRORS: &str = "rule_errors";
 }
 
 /// How a part is.

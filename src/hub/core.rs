@@ -152,7 +152,7 @@ impl Lever {
         self.changed.notify_one();
     }
 
-    pub(super) async fn changed(&self) -> SinkOrder {
+    pub async fn changed(&self) -> SinkOrder {
         self.changed.notified().await;
         if self.flush.take() && self.order() == SinkOrder::Run { SinkOrder::Flush } else { self.order() }
     }

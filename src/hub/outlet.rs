@@ -129,6 +129,16 @@ impl Outlet {
         core.until(|| core.pipeline.borrow().ring().lane_durable(lane).seq > pos.seq).await;
     }
 
+    /// As `wait` for several lanes at once.
+    pub async fn wait_any(&self, places: &[(LaneId, LanePos)]) {
+        let core = &self.core;
+        core.until(|| {
+            let pipeline = core.pipeline.borrow();
+            places.iter().any(|(lane, pos)| pipeline.ring().lane_durable(*lane).seq > pos.seq)
+        })
+        .await;
+    }
+
     /// Moves the cursor to `to`: `tally` says what became of the records passed (gaps met by `read` below `to` are
     /// added by the pipeline). `state` is stored atomically with it; `bytes` were sent for it.
     pub fn advance(&mut self, lane: LaneId, to: LanePos, tally: Tally, bytes: u64, state: &[(&[u8], Option<&[u8]>)]) {

@@ -1,0 +1,222 @@
+//! One connection: connect, TLS, handshake, frames; each with a deadline of its own.
+//!
+//! The official client has no deadline on the handshake and leaves keepalive at two hours. Here a connection is up only
+//! after the peer has answered ApiVersions, and a half-open one is found by keepalive.
+//!
+//! A handshake that fails is looked into once, so that the status can name what really listens there: the first bytes of
+//! the answer, and one MQTT CONNECT on a second connection when the peer just hung up.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fluvio_protocol::link::versions::ApiVersionsResponse;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::trouble::{Trouble, guess, host_of};
+use super::wire;
+use crate::config::model::{FluvioSink, TlsConfig};
+use crate::limits::MAX_WIRE_FRAME;
+
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(120);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
+const KEEPALIVE_PROBES: u32 = 4;
+/// How long a second look at a peer that hung up may take.
+const LOOK: Duration = Duration::from_secs(2);
+/// Where systems keep the certificates they trust.
+const SYSTEM_CA: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
+pub trait Io: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}
+
+/// A peer that has answered the handshake.
+pub struct Link {
+    pub address: String,
+    pub stream: Box<dyn Io>,
+    pub versions: ApiVersionsResponse,
+}
+
+impl Link {
+    pub async fn open(address: &str, sink: &FluvioSink) -> Result<Self, Trouble> {
+        let after = sink.connect_timeout.to_std();
+        let tcp = tcp(address, after).await?;
+        let mut stream: Box<dyn Io> = match &sink.tls {
+            None => Box::new(tcp),
+            Some(tls) => Box::new(start_tls(address, tls, tcp, after).await?),
+        };
+        let versions = match timeout(after, handshake(&mut stream)).await {
+            Err(_) => return Err(Trouble::Silent { address: address.into(), after }),
+            Ok(Ok(versions)) => versions,
+            Ok(Err(stranger)) => return Err(name_stranger(address, stranger, after).await),
+        };
+        Ok(Self { address: address.into(), stream, versions })
+    }
+
+    /// The newest version of an API that the peer speaks; None when it does not have it.
+    pub fn speaks(&self, key: u16) -> Option<i16> {
+        self.versions.api_keys.iter().find(|k| k.api_key as u16 == key).map(|k| k.max_version)
+    }
+}
+
+/// What a handshake met that is not Fluvio.
+enum Stranger {
+    Bytes(Vec<u8>),
+    HungUp,
+    Io(io::Error),
+}
+
+async fn tcp(address: &str, after: Duration) -> Result<TcpStream, Trouble> {
+    let failed = |e: io::Error| Trouble::Connect { address: address.into(), reason: plain(&e) };
+    let stream = match timeout(after, TcpStream::connect(address)).await {
+        Err(_) => return Err(Trouble::ConnectTimeout { address: address.into(), after }),
+        Ok(stream) => stream.map_err(failed)?,
+    };
+    // Best effort: a kernel without an option still connects.
+    let _ = stream.set_nodelay(true);
+    let _ = rustix::net::sockopt::set_socket_keepalive(&stream, true);
+    let _ = rustix::net::sockopt::set_tcp_keepidle(&stream, KEEPALIVE_IDLE);
+    let _ = rustix::net::sockopt::set_tcp_keepintvl(&stream, KEEPALIVE_EVERY);
+    let _ = rustix::net::sockopt::set_tcp_keepcnt(&stream, KEEPALIVE_PROBES);
+    Ok(stream)
+}
+
+/// An error in words, without the "(os error 111)".
+pub fn plain(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".into(),
+        io::ErrorKind::ConnectionReset => "connection reset".into(),
+        io::ErrorKind::UnexpectedEof => "the peer hung up".into(),
+        _ => {
+            let text = error.to_string();
+            text.split(" (os error").next().unwrap_or_default().to_owned()
+        }
+    }
+}
+
+async fn handshake(stream: &mut Box<dyn Io>) -> Result<ApiVersionsResponse, Stranger> {
+    let request = wire::api_versions(1).map_err(Stranger::Io)?;
+    stream.write_all(&request).await.map_err(Stranger::Io)?;
+    let mut head = [0; 4];
+    let mut have = 0;
+    while have < head.len() {
+        match stream.read(&mut head[have..]).await {
+            Ok(0) if have == 0 => return Err(Stranger::HungUp),
+            Ok(0) => return Err(Stranger::Bytes(head[..have].to_vec())),
+            Ok(n) => have += n,
+            Err(e) if e.kind() == io::ErrorKind::ConnectionReset && have == 0 => return Err(Stranger::HungUp),
+            Err(e) => return Err(Stranger::Io(e)),
+        }
+    }
+    // An SC or SPU lists a dozen APIs; anything longer is something else's idea of these four bytes.
+    let len = i32::from_be_bytes(head);
+    if !(8..64 * 1024).contains(&len) {
+        return Err(Stranger::Bytes(head.to_vec()));
+    }
+    let mut body = vec![0; len as usize];
+    stream.read_exact(&mut body).await.map_err(Stranger::Io)?;
+    wire::read_api_versions(&body[4..]).map_err(|_| Stranger::Bytes(head.to_vec()))
+}
+
+async fn name_stranger(address: &str, stranger: Stranger, after: Duration) -> Trouble {
+    let address = address.to_owned();
+    match stranger {
+        Stranger::Bytes(bytes) => match guess(&bytes) {
+            Some("TLS") => Trouble::WantsTls { address },
+            Some(what) => Trouble::OtherProtocol { address, what },
+            None => Trouble::OtherProtocol { address, what: "something else" },
+        },
+        Stranger::HungUp => match timeout(LOOK, is_mqtt(&address, after)).await {
+            Ok(true) => Trouble::OtherProtocol { address, what: "MQTT" },
+            _ => Trouble::Closed { address },
+        },
+        Stranger::Io(e) => Trouble::Broken { address, reason: plain(&e) },
+    }
+}
+
+/// Whether an MQTT CONNECT is answered with a CONNACK.
+async fn is_mqtt(address: &str, after: Duration) -> bool {
+    let Ok(mut stream) = tcp(address, after).await else { return false };
+    let connect = b"\x10\x14\x00\x04MQTT\x04\x02\x00\x0a\x00\x08hw-probe";
+    let mut answer = [0; 2];
+    stream.write_all(connect).await.is_ok()
+        && stream.read_exact(&mut answer).await.is_ok()
+        && guess(&answer) == Some("MQTT")
+}
+
+async fn start_tls(
+    address: &str,
+    tls: &TlsConfig,
+    tcp: TcpStream,
+    after: Duration,
+) -> Result<tokio_rustls::client::TlsStream<TcpStream>, Trouble> {
+    let bad = |reason: String| Trouble::Tls { address: address.into(), reason };
+    let config = tls_config(tls).map_err(bad)?;
+    let name = tls.server_name.as_deref().unwrap_or_else(|| host_of(address)).to_owned();
+    let name = ServerName::try_from(name).map_err(|e| bad(e.to_string()))?;
+    match timeout(after, TlsConnector::from(Arc::new(config)).connect(name, tcp)).await {
+        Err(_) => Err(Trouble::Silent { address: address.into(), after }),
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(e)) if e.to_string().contains("corrupt message") || e.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(Trouble::NoTls { address: address.into() })
+        }
+        Ok(Err(e)) => Err(bad(plain(&e))),
+    }
+}
+
+fn tls_config(tls: &TlsConfig) -> Result<rustls::ClientConfig, String> {
+    let mut roots = rustls::RootCertStore::empty();
+    for cert in ca_certificates(tls)? {
+        // One odd certificate in a system's bundle must not cost the rest.
+        let _ = roots.add(cert);
+    }
+    if roots.is_empty() {
+        return Err("no usable CA certificate: set tls.ca".into());
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| e.to_string())?
+        .with_root_certificates(roots);
+    let (Some(cert), Some(key)) = (&tls.cert, &tls.key) else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let named = |e: rustls::pki_types::pem::Error| format!("read {}: {e}", cert.display());
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(cert).map_err(named)?.collect();
+    let key = PrivateKeyDer::from_pem_slice(key.0.as_bytes()).map_err(|e| format!("tls.key: {e}"))?;
+    builder.with_client_auth_cert(chain.map_err(named)?, key).map_err(|e| format!("client certificate: {e}"))
+}
+
+fn ca_certificates(tls: &TlsConfig) -> Result<Vec<CertificateDer<'static>>, String> {
+    let read = |path: &std::path::Path| -> Result<Vec<_>, String> {
+        let named = |e: rustls::pki_types::pem::Error| format!("read {}: {e}", path.display());
+        CertificateDer::pem_file_iter(path).map_err(named)?.collect::<Result<_, _>>().map_err(named)
+    };
+    match &tls.ca {
+        Some(path) => read(path),
+        None => {
+            let found = SYSTEM_CA.iter().map(std::path::Path::new).find(|p| p.exists());
+            read(found.ok_or("no system CA bundle found: set tls.ca")?)
+        }
+    }
+}
+
+/// One frame: its correlation id and the rest. The length is checked before anything is allocated for it.
+pub async fn read_frame(stream: &mut (impl AsyncRead + Unpin), most: usize) -> io::Result<(i32, Vec<u8>)> {
+    debug_assert!(most <= MAX_WIRE_FRAME);
+    let mut head = [0; 8];
+    stream.read_exact(&mut head).await?;
+    let [a, b, c, d, w, x, y, z] = head;
+    let len = i32::from_be_bytes([a, b, c, d]);
+    if len < 4 || len as usize > most {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {len} bytes; {most} are allowed")));
+    }
+    let mut body = vec![0; len as usize - 4];
+    stream.read_exact(&mut body).await?;
+    Ok((i32::from_be_bytes([w, x, y, z]), body))
+}

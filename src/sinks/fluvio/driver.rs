@@ -1,0 +1,652 @@
+//! The driver: carries out what `forward` says over the connections that there are, and tells it what came of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use fluvio_protocol::Encoder;
+use fluvio_protocol::link::ErrorCode;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::conn::plain;
+use super::feed::{Fed, Feed};
+use super::meta::{self, Meta};
+use super::spu::{self, Request, SpuEvent};
+use super::trouble::{Trouble, host_of, is_local, port_of};
+use super::wire::{self, Malformed, Produce};
+use crate::backoff::Backoff;
+use crate::config::model::{FluvioSink, SinkConfig};
+use crate::forward::{Input, Note, Output, Query, Reject, TargetIx, TopicIx};
+use crate::hub::{Outlet, PartState, Tally, counters};
+use crate::limits::{MAX_UPSTREAM_PARTITIONS, MAX_UPSTREAM_TOPICS};
+use crate::time::Span;
+
+/// Events that wait for the driver; more make the tasks wait.
+const EVENTS: usize = 64;
+/// Visits to the SC are at least this far apart.
+const VISIT_EVERY: Duration = Duration::from_secs(1);
+
+enum Event {
+    Visited(Result<Meta, Trouble>),
+    Spu { id: i32, generation: u64, event: SpuEvent },
+}
+
+/// A lane by its place in `feeds`, and a partition of it.
+type Place = (usize, TargetIx);
+
+/// A connection to an SPU, or the wish for one.
+struct Spu {
+    generation: u64,
+    requests: Option<mpsc::Sender<Request>>,
+    up: bool,
+    address: String,
+    members: BTreeSet<Place>,
+    backoff: Backoff,
+    retry_at: Instant,
+    trouble: Option<Trouble>,
+}
+
+#[derive(Clone, Copy)]
+enum Asked {
+    Sent,
+    Query(Query),
+}
+
+pub struct Driver {
+    pub outlet: Outlet,
+    sink: FluvioSink,
+    feeds: Vec<Feed>,
+    /// Feeds that could not offer more until something happens.
+    stuck: Vec<bool>,
+    /// Bytes sent per feed since its cursor moved last.
+    sent: Vec<u64>,
+    /// Partitions whose leader is to be connected to.
+    opens: BTreeSet<Place>,
+    /// Which SPU a partition is on, and requests under way.
+    on: BTreeMap<Place, i32>,
+    asked: BTreeMap<i32, (Place, Asked)>,
+    correlation: i32,
+    spus: BTreeMap<i32, Spu>,
+    generation: u64,
+    meta: Meta,
+    visiting: bool,
+    visit_wanted: bool,
+    visit_at: Instant,
+    visit_backoff: Backoff,
+    visit_trouble: Option<Trouble>,
+    /// What an SPU last said no to, until something is taken.
+    rejected: Option<String>,
+    warned: Option<String>,
+    said: Option<PartState>,
+    events: mpsc::Receiver<Event>,
+    tell: mpsc::Sender<Event>,
+    tasks: JoinSet<()>,
+    seed: u64,
+}
+
+impl Driver {
+    pub fn new(config: &SinkConfig, sink: &FluvioSink, outlet: Outlet) -> Self {
+        // Many nodes that lost the same upstream must not come back in step: the wall clock and the ring differ.
+        let seed = outlet.ring_id().0 as u64 ^ outlet.now().wall.0 as u64;
+        let feeds: Vec<_> =
+            outlet.lanes().into_iter().map(|lane| Feed::new(config, sink, &outlet, lane, seed)).collect();
+        let (tell, events) = mpsc::channel(EVENTS);
+        let now = Instant::now();
+        Self {
+            stuck: vec![false; feeds.len()],
+            sent: vec![0; feeds.len()],
+            feeds,
+            outlet,
+            sink: sink.clone(),
+            opens: BTreeSet::new(),
+            on: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            correlation: 1,
+            spus: BTreeMap::new(),
+            generation: 0,
+            meta: Meta::default(),
+            visiting: false,
+            visit_wanted: true,
+            visit_at: now,
+            visit_backoff: Backoff::new(sink.retry.0, sink.retry.1, seed),
+            visit_trouble: None,
+            rejected: None,
+            warned: None,
+            said: None,
+            events,
+            tell,
+            tasks: JoinSet::new(),
+            seed,
+        }
+    }
+
+    /// One round: events, records, requests. True when there is more to do at once.
+    pub async fn turn(&mut self) -> bool {
+        while let Ok(event) = self.events.try_recv() {
+            self.take(event);
+        }
+        // Ended tasks are only bookkeeping.
+        while self.tasks.try_join_next().is_some() {}
+        let mut more = false;
+        for i in 0..self.feeds.len() {
+            more |= self.feed(i).await;
+            more |= self.carry_out(i).await;
+        }
+        self.connect();
+        self.visit();
+        self.report();
+        more
+    }
+
+    /// Offers records of one lane; true when there are more.
+    async fn feed(&mut self, i: usize) -> bool {
+        if self.stuck[i] {
+            return false;
+        }
+        match self.feeds[i].turn(&mut self.outlet).await {
+            Fed::More => return true,
+            Fed::End => {}
+            Fed::Full => self.stuck[i] = true,
+            Fed::Needs(topic) => {
+                self.stuck[i] = true;
+                self.tell_partitions(i, topic);
+            }
+        }
+        false
+    }
+
+    /// Tells `forward` of a topic's partitions, or asks the SC.
+    fn tell_partitions(&mut self, i: usize, topic: TopicIx) {
+        let alone = self.feeds.len() == 1;
+        let forward = &mut self.feeds[i].forward;
+        let name = forward.topic_name(topic).to_owned();
+        match self.meta.topics.get(&name).map(|t| t.partitions).filter(|n| *n > 0) {
+            Some(count) => {
+                let fresh = alone && self.meta.created.contains(&name);
+                let now = self.outlet.now().boot;
+                forward.handle(now, Input::Partitions { topic, count, fresh });
+                self.meta.created.remove(&name);
+            }
+            None => self.visit_wanted = true,
+        }
+    }
+
+    /// Does what `forward` of one lane wants; true when it wanted anything.
+    async fn carry_out(&mut self, i: usize) -> bool {
+        let mut any = false;
+        loop {
+            let now = self.outlet.now().boot;
+            let Some(output) = self.feeds[i].forward.poll(now) else { return any };
+            any = true;
+            self.stuck[i] = false;
+            match output {
+                Output::Open { target } => {
+                    self.opens.insert((i, target));
+                }
+                Output::Refresh { topic } => {
+                    let name = self.feeds[i].forward.topic_name(topic);
+                    self.meta.topics.remove(name);
+                    self.visit_wanted = true;
+                }
+                Output::Ask { target, query } => self.ask((i, target), query),
+                Output::Send { target, batch } => self.send((i, target), &batch),
+                Output::Discard { target } => self.feeds[i].buffers.discard(target.0 as usize),
+                Output::Advance { to, tally, state, sync } => {
+                    let to = crate::ring::LanePos { seq: to.seq, ordinal: to.ordinal };
+                    self.advance(i, to, tally, &state);
+                    if sync {
+                        self.outlet.persist().await;
+                        self.feeds[i].forward.handle(self.outlet.now().boot, Input::Synced);
+                    }
+                }
+                Output::Note(note) => self.note(i, note),
+            }
+        }
+    }
+
+    fn advance(
+        &mut self,
+        i: usize,
+        to: crate::ring::LanePos,
+        tally: crate::forward::Tally,
+        state: &[(Vec<u8>, Vec<u8>)],
+    ) {
+        let tally = Tally {
+            delivered: tally.delivered,
+            filtered: tally.filtered,
+            refused: tally.refused,
+            released: tally.released,
+        };
+        let entries: Vec<_> = state.iter().map(|(k, v)| (k.as_slice(), Some(v.as_slice()))).collect();
+        let bytes = std::mem::take(&mut self.sent[i]);
+        self.outlet.advance(self.feeds[i].lane, to, tally, bytes, &entries);
+    }
+
+    fn note(&mut self, i: usize, note: Note) {
+        let name = |target: TargetIx| {
+            let (_, topic, partition) = self.feeds[i].forward.target_name(target);
+            format!("topic {topic} partition {partition}")
+        };
+        match note {
+            Note::Duplicated { count, .. } => self.outlet.count(counters::DUPLICATED, count),
+            Note::MaybeDuplicated { count, .. } => self.outlet.count(counters::MAYBE_DUPLICATED, count),
+            Note::UpstreamLoss { target, from, resending } => {
+                let then = if resending { "sending again from there" } else { "going on as configured" };
+                self.warned = Some(format!(
+                    "{} was truncated or recreated upstream: what came after seq {from} is gone; {then}",
+                    name(target)
+                ));
+                self.outlet.count(counters::UPSTREAM_LOSSES, 1);
+            }
+            Note::Refused { target, seq } => {
+                self.warned = Some(format!("{} refuses record {seq} as too large: skipped, counted", name(target)));
+            }
+            Note::MarkersLost { target } => {
+                self.warned = Some(format!(
+                    "{} rebuilds batches (deduplication?): after a cut, repeats cannot be told from new records",
+                    name(target)
+                ));
+            }
+            Note::AheadOfRing { target, .. } => {
+                self.warned = Some(format!(
+                    "{} has records that this ring has not written yet: a restored backup? Sending as a new node",
+                    name(target)
+                ));
+            }
+        }
+    }
+
+    // ---- requests ----
+
+    fn next_correlation(&mut self) -> i32 {
+        self.correlation = self.correlation.wrapping_add(1).max(1);
+        self.correlation
+    }
+
+    fn request(&mut self, place: Place, correlation: i32, frame: Vec<u8>, asked: Asked) {
+        let requests = self.on.get(&place).and_then(|id| self.spus.get(id)).and_then(|s| s.requests.as_ref());
+        // A task that has just ended tells so itself, and `forward` hears Down.
+        let taken = requests.is_some_and(|r| r.try_send(Request { correlation, frame }).is_ok());
+        if taken {
+            self.asked.insert(correlation, (place, asked));
+        }
+    }
+
+    fn ask(&mut self, place: Place, query: Query) {
+        let correlation = self.next_correlation();
+        let (_, topic, partition) = self.feeds[place.0].forward.target_name(place.1);
+        let frame = match query {
+            Query::Offsets => wire::offsets(correlation, topic, partition),
+            Query::Header { at } => Ok(wire::header(correlation, topic, partition, at)),
+        };
+        match frame {
+            Ok(frame) => self.request(place, correlation, frame, Asked::Query(query)),
+            Err(e) => self.rejected = Some(plain(&e)),
+        }
+    }
+
+    fn send(&mut self, place: Place, batch: &crate::forward::Batch) {
+        let correlation = self.next_correlation();
+        let feed = &mut self.feeds[place.0];
+        let Some(mut records) = feed.buffers.take(place.1.0 as usize, batch.id) else {
+            debug_assert!(false, "a batch without bytes");
+            return;
+        };
+        let (_, topic, partition) = feed.forward.target_name(place.1);
+        let compression = self.meta.topics.get(topic).and_then(|t| t.compression).unwrap_or(self.sink.compression);
+        // The SPU gives up before we do, so that its answer says what it knows.
+        let timeout_ms = (self.sink.request_timeout.0 / 1000 * 3 / 4).clamp(1, i64::from(i32::MAX)) as i32;
+        let produce = Produce { topic, partition, committed: !self.sink.acks_leader, timeout_ms, compression };
+        let frame = produce.encode(correlation, batch, &mut records);
+        feed.buffers.give_back(records);
+        match frame {
+            Ok(frame) => {
+                let bytes = frame.len() as u64;
+                self.sent[place.0] += bytes;
+                self.outlet.count(counters::SENT_BYTES, bytes);
+                self.outlet.count(counters::SENT_BATCHES, 1);
+                self.request(place, correlation, frame, Asked::Sent);
+            }
+            Err(e) => {
+                self.rejected = Some(e.to_string());
+                let input = Input::Sent { target: place.1, result: Err(Reject::Retry) };
+                self.feeds[place.0].forward.handle(self.outlet.now().boot, input);
+            }
+        }
+    }
+
+    fn answered(&mut self, correlation: i32, body: &[u8]) -> Result<(), Malformed> {
+        let Some(((i, target), asked)) = self.asked.remove(&correlation) else { return Ok(()) };
+        let now = self.outlet.now().boot;
+        let forward = &mut self.feeds[i].forward;
+        let (_, topic, partition) = forward.target_name(target);
+        let mut refused = None;
+        let mut reject = |code: ErrorCode| {
+            let reject = Reject::of_code(number(&code));
+            refused = Some((reject, format!("topic {topic} partition {partition}: {code}")));
+            reject
+        };
+        let input = match asked {
+            Asked::Sent => {
+                let result = wire::read_produced(body, topic, partition)?.map_err(&mut reject);
+                Input::Sent { target, result }
+            }
+            Asked::Query(Query::Offsets) => {
+                let result = wire::read_offsets(body, topic, partition)?.map_err(&mut reject);
+                Input::Offsets { target, result }
+            }
+            Asked::Query(Query::Header { at }) => {
+                let result = wire::read_header(body, topic, partition, at)?.map_err(&mut reject);
+                Input::Header { target, result }
+            }
+        };
+        match refused {
+            // Halved or skipped: `forward` says which.
+            Some((Reject::TooLarge, _)) => {}
+            Some((_, why)) => self.rejected = Some(why),
+            None => self.rejected = None,
+        }
+        forward.handle(now, input);
+        self.stuck[i] = false;
+        Ok(())
+    }
+
+    // ---- events ----
+
+    fn take(&mut self, event: Event) {
+        self.stuck.fill(false);
+        match event {
+            Event::Visited(result) => self.visited(result),
+            Event::Spu { id, generation, event } => {
+                if self.spus.get(&id).is_some_and(|spu| spu.generation == generation) {
+                    self.spu_event(id, event);
+                }
+            }
+        }
+    }
+
+    fn spu_event(&mut self, id: i32, event: SpuEvent) {
+        let Some(spu) = self.spus.get_mut(&id) else { return };
+        match event {
+            SpuEvent::Up => {
+                spu.up = true;
+                spu.trouble = None;
+                spu.backoff.reset();
+                self.outlet.count(counters::CONNECTS, 1);
+            }
+            SpuEvent::Answer { correlation, body } => {
+                if let Err(e) = self.answered(correlation, &body) {
+                    let address = self.spus.get(&id).map(|s| s.address.clone()).unwrap_or_default();
+                    self.lost_spu(id, Some(Trouble::Broken { address, reason: e.to_string() }));
+                }
+            }
+            SpuEvent::Down(trouble) => self.lost_spu(id, trouble),
+        }
+    }
+
+    fn lost_spu(&mut self, id: i32, trouble: Option<Trouble>) {
+        let Some(spu) = self.spus.get_mut(&id) else { return };
+        let mapped = self.sink.spu_address.contains_key(&id);
+        let was_up = std::mem::replace(&mut spu.up, false);
+        spu.requests = None;
+        spu.generation = 0;
+        let members = std::mem::take(&mut spu.members);
+        if let Some(trouble) = trouble {
+            // An address that once worked is not the trouble.
+            let trouble = if was_up { trouble } else { trouble.at_spu(id, &spu.address, mapped) };
+            spu.trouble = Some(trouble);
+            spu.retry_at = Instant::now() + spu.backoff.next_wait().to_std();
+            // It may have moved, or its partitions may.
+            self.visit_wanted = true;
+        }
+        let now = self.outlet.now().boot;
+        self.asked.retain(|_, (place, _)| !members.contains(place));
+        for place in members {
+            self.on.remove(&place);
+            self.feeds[place.0].forward.handle(now, Input::Down { target: place.1 });
+        }
+    }
+
+    // ---- connections ----
+
+    /// Connects what is to be opened.
+    fn connect(&mut self) {
+        let now = self.outlet.now().boot;
+        for place in self.opens.clone() {
+            let (_, topic, partition) = self.feeds[place.0].forward.target_name(place.1);
+            let leader = self.meta.topics.get(topic).and_then(|t| t.leaders.get(&partition)).copied();
+            let Some(id) = leader else {
+                self.visit_wanted = true;
+                continue;
+            };
+            self.start_spu(id);
+            let Some(spu) = self.spus.get_mut(&id).filter(|spu| spu.up) else { continue };
+            spu.members.insert(place);
+            self.opens.remove(&place);
+            self.on.insert(place, id);
+            self.feeds[place.0].forward.handle(now, Input::Up { target: place.1 });
+            self.stuck[place.0] = false;
+        }
+    }
+
+    fn start_spu(&mut self, id: i32) {
+        let seed = self.seed ^ id as u64;
+        let spu = self.spus.entry(id).or_insert_with(|| Spu {
+            generation: 0,
+            requests: None,
+            up: false,
+            address: String::new(),
+            members: BTreeSet::new(),
+            backoff: Backoff::new(self.sink.retry.0, self.sink.retry.1, seed),
+            retry_at: Instant::now(),
+            trouble: None,
+        });
+        if spu.requests.is_some() || Instant::now() < spu.retry_at {
+            return;
+        }
+        let mapped = self.sink.spu_address.get(&id);
+        let Some(address) = mapped.or_else(|| self.meta.spus.get(&id)).cloned() else {
+            self.visit_wanted = true;
+            return;
+        };
+        if mapped.is_none() && is_local(host_of(&address)) && !is_local(host_of(&self.meta.sc)) {
+            // It would be this machine: at best nobody answers, at worst our own endpoint does.
+            let port = port_of(&address).unwrap_or(9010);
+            spu.trouble = Some(Trouble::Advertised { spu: id, advertised: address, port, why: String::new() });
+            spu.retry_at = Instant::now() + spu.backoff.next_wait().to_std();
+            self.visit_wanted = true;
+            return;
+        }
+        self.generation += 1;
+        let generation = self.generation;
+        let (sender, requests) = mpsc::channel(MAX_UPSTREAM_PARTITIONS);
+        (spu.generation, spu.requests, spu.address) = (generation, Some(sender), address.clone());
+        let (tell, sink) = (self.tell.clone(), self.sink.clone());
+        self.tasks.spawn_local(async move {
+            let tell = async |event| {
+                // A driver that is gone needs no telling.
+                let _ = tell.send(Event::Spu { id, generation, event }).await;
+            };
+            spu::run(address, sink, requests, tell).await;
+        });
+    }
+
+    fn visit(&mut self) {
+        if !self.visit_wanted || self.visiting || Instant::now() < self.visit_at {
+            return;
+        }
+        let names = self.feeds.iter().flat_map(|f| f.forward.topics().map(|(_, name)| name.to_owned()));
+        let wanted: BTreeSet<String> = names.take(MAX_UPSTREAM_TOPICS * self.feeds.len()).collect();
+        (self.visiting, self.visit_wanted) = (true, false);
+        let (tell, sink) = (self.tell.clone(), self.sink.clone());
+        self.tasks.spawn_local(async move {
+            let result = meta::visit(&sink, &wanted).await;
+            let _ = tell.send(Event::Visited(result)).await;
+        });
+    }
+
+    fn visited(&mut self, result: Result<Meta, Trouble>) {
+        self.visiting = false;
+        let trouble = match result {
+            Ok(meta) => {
+                self.visit_at = Instant::now() + VISIT_EVERY;
+                if meta.problems.is_empty() {
+                    self.visit_backoff.reset();
+                } else {
+                    self.visit_wanted = true;
+                    self.visit_at = Instant::now() + self.visit_backoff.next_wait().to_std();
+                }
+                self.meta = meta;
+                for i in 0..self.feeds.len() {
+                    let topics: Vec<_> = self.feeds[i].forward.topics().map(|(ix, _)| ix).collect();
+                    for topic in topics {
+                        if self.meta.topics.contains_key(self.feeds[i].forward.topic_name(topic)) {
+                            self.tell_partitions(i, topic);
+                        }
+                    }
+                }
+                None
+            }
+            Err(trouble) => {
+                self.visit_wanted = true;
+                self.visit_at = Instant::now() + self.visit_backoff.next_wait().to_std();
+                Some(trouble)
+            }
+        };
+        self.visit_trouble = trouble;
+    }
+
+    /// Ends all waits: somebody wants it to happen now.
+    pub fn hurry(&mut self) {
+        let now = Instant::now();
+        self.visit_at = now;
+        self.visit_wanted |= self.visit_trouble.is_some();
+        for spu in self.spus.values_mut() {
+            spu.retry_at = now;
+        }
+        self.stuck.fill(false);
+        self.said = None;
+    }
+
+    /// Closes every connection and forgets what was under way.
+    pub fn hang_up(&mut self) {
+        self.tasks = JoinSet::new();
+        while self.events.try_recv().is_ok() {}
+        (self.visiting, self.visit_wanted) = (false, true);
+        let ids: Vec<i32> = self.spus.keys().copied().collect();
+        for id in ids {
+            self.lost_spu(id, None);
+        }
+        self.asked.clear();
+    }
+
+    /// Gives what is in flight until `deadline`.
+    pub async fn leave(&mut self, deadline: Instant) {
+        while self.feeds.iter().any(|f| f.forward.in_flight() > 0) {
+            let Ok(Some(event)) = timeout_at(deadline, self.events.recv()).await else { break };
+            self.take(event);
+            for i in 0..self.feeds.len() {
+                self.settle(i);
+            }
+        }
+        self.hang_up();
+    }
+
+    /// Stores what was acknowledged; sends nothing more.
+    fn settle(&mut self, i: usize) {
+        while let Some(output) = self.feeds[i].forward.poll(self.outlet.now().boot) {
+            if let Output::Advance { to, tally, state, .. } = output {
+                let to = crate::ring::LanePos { seq: to.seq, ordinal: to.ordinal };
+                self.advance(i, to, tally, &state);
+            }
+        }
+    }
+
+    // ---- waiting ----
+
+    /// Returns when there may be something to do.
+    pub async fn idle(&mut self) {
+        let now = Instant::now();
+        let boot = self.outlet.now().boot;
+        let soon = |at: crate::time::BootTime| now + (at - boot).to_std();
+        let forward = self.feeds.iter().filter_map(|f| f.forward.next_timeout()).min().map(soon);
+        let spus =
+            self.opens.iter().next().and(self.spus.values().filter(|s| s.requests.is_none()).map(|s| s.retry_at).min());
+        let visit = (self.visit_wanted && !self.visiting).then_some(self.visit_at);
+        let wake = [forward, spus, visit].into_iter().flatten().min();
+        let places: Vec<_> = self
+            .feeds
+            .iter()
+            .zip(&self.stuck)
+            .filter(|(_, stuck)| !**stuck)
+            .map(|(feed, _)| (feed.lane, feed.read_pos()))
+            .collect();
+        let event = tokio::select! {
+            event = self.events.recv() => event,
+            () = self.outlet.wait_any(&places), if !places.is_empty() => None,
+            () = sleep_until(wake.unwrap_or(now)), if wake.is_some() => {
+                self.stuck.fill(false);
+                None
+            }
+        };
+        if let Some(event) = event {
+            self.take(event);
+        }
+    }
+
+    // ---- telling ----
+
+    fn report(&mut self) {
+        if let Some(why) = self.feeds.iter_mut().find_map(|f| f.refused.take()) {
+            self.warned = Some(format!("a record was refused: {why}"));
+        }
+        let state = self.state();
+        if self.said.as_ref() != Some(&state) {
+            self.outlet.report(state.clone());
+            self.said = Some(state);
+        }
+    }
+
+    fn state(&self) -> PartState {
+        let wait = |at: Instant| Some(Span::from(at.saturating_duration_since(Instant::now())));
+        let needed = |spu: &&Spu| spu.requests.is_none() && !self.opens.is_empty();
+        if let Some(trouble) = &self.visit_trouble {
+            // Said once for each try; the next try's time is part of it.
+            return self.down(trouble.to_string(), wait(self.visit_at));
+        }
+        if let Some((trouble, at)) =
+            self.spus.values().filter(needed).find_map(|s| Some((s.trouble.as_ref()?, s.retry_at)))
+        {
+            return self.down(trouble.to_string(), wait(at));
+        }
+        if let Some(why) = &self.rejected {
+            return self.down(why.clone(), None);
+        }
+        if let Some(problem) = self.meta.problems.first() {
+            return self.down(problem.clone(), wait(self.visit_at));
+        }
+        match &self.warned {
+            Some(what) => PartState::warn(what.clone()),
+            None if self.meta.sc.is_empty() => PartState::Starting,
+            None => PartState::up(format!("connected to {}", self.meta.sc)),
+        }
+    }
+
+    /// Down for the same reason as said before stays what was said: a wait that shrinks is no news.
+    fn down(&self, what: String, retry: Option<Span>) -> PartState {
+        match &self.said {
+            Some(said @ PartState::Down { what: before, .. }) if *before == what => said.clone(),
+            _ => PartState::down(what, retry),
+        }
+    }
+}
+
+/// The number of an error code: what its encoding begins with.
+fn number(code: &ErrorCode) -> i16 {
+    let mut bytes = Vec::new();
+    match code.encode(&mut bytes, wire::SPU_VERSION) {
+        Ok(()) => bytes.first_chunk().map_or(-1, |b| i16::from_be_bytes(*b)),
+        Err(_) => -1,
+    }
+}

@@ -1,0 +1,284 @@
+//! Feeding one lane: records from the outlet through the sink's rules into `forward`'s batches.
+
+use std::sync::Arc;
+
+use super::buffers::Buffers;
+use super::encode::RECORD_OVERHEAD;
+use crate::config::model::{FluvioSink, SinkConfig};
+use crate::forward::{Forward, Offer, OnLoss, Options, Out, Placing, Pos, TargetIx, TopicIx, Unsent};
+use crate::hub::{Outlet, Step, counters};
+use crate::lane::LaneId;
+use crate::ring::{Entry, Frame, LanePos};
+use crate::sinks::shape::Shape;
+use crate::time::ClockSync;
+use crate::topic::{TopicId, TopicName};
+
+/// Records offered before others get their turn.
+const TURN: usize = 4096;
+
+/// What a turn of feeding came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fed {
+    /// There is more to offer right away.
+    More,
+    /// Nothing durable beyond the read position.
+    End,
+    /// `forward` takes no more for now.
+    Full,
+    /// The partitions of this upstream topic must be told first.
+    Needs(TopicIx),
+}
+
+/// One output that was copied out of the rules' scratch.
+struct Item {
+    target: TargetIx,
+    key: Option<std::ops::Range<usize>>,
+    value: std::ops::Range<usize>,
+}
+
+/// What became of one record.
+enum Offered {
+    Taken,
+    Full,
+    Needs(TopicIx),
+}
+
+pub struct Feed {
+    pub lane: LaneId,
+    pub forward: Forward,
+    pub buffers: Buffers,
+    frame: Option<Arc<Frame>>,
+    shape: Shape,
+    /// Where a local topic goes, while the upstream topic is the local one.
+    same: Vec<(TopicId, TopicIx)>,
+    arena: Vec<u8>,
+    items: Vec<Item>,
+    outs: Vec<Out>,
+    /// Why a record could not be given a place, for the status.
+    pub refused: Option<String>,
+}
+
+impl Feed {
+    pub fn new(config: &SinkConfig, sink: &FluvioSink, outlet: &Outlet, lane: LaneId, seed: u64) -> Self {
+        let options = Options {
+            ring_id: outlet.ring_id().0,
+            sink: config.name.clone(),
+            lane,
+            max_batch: sink.max_batch,
+            window: 2 * sink.max_batch,
+            grace: sink.grace,
+            retry: sink.retry,
+            search_max: sink.search_max,
+            on_loss: if sink.resend_on_loss { OnLoss::Resend } else { OnLoss::Continue },
+            committed: !sink.acks_leader,
+            seed,
+        };
+        let (cursor, end) = (outlet.cursor(lane), outlet.end(lane));
+        let cursor = Pos { seq: cursor.seq, ordinal: cursor.ordinal };
+        Self {
+            lane,
+            forward: Forward::new(options, cursor, end.seq, outlet.states()),
+            buffers: Buffers::default(),
+            frame: None,
+            shape: Shape::new(config, Some(&sink.upstream_topic), sink.upstream_key.as_ref(), outlet.site()),
+            same: Vec::new(),
+            arena: Vec::new(),
+            items: Vec::new(),
+            outs: Vec::new(),
+            refused: None,
+        }
+    }
+
+    pub fn read_pos(&self) -> LanePos {
+        let Pos { seq, ordinal } = self.forward.read_pos();
+        LanePos { seq, ordinal }
+    }
+
+    /// Offers what stands at the read position, up to a frame's worth.
+    pub async fn turn(&mut self, outlet: &mut Outlet) -> Fed {
+        let pos = self.read_pos();
+        self.forward.set_ring_end(outlet.end(self.lane).seq);
+        let holds = |f: &Arc<Frame>| f.first().seq <= pos.seq && pos.seq < f.end().seq;
+        let frame = match self.frame.take().filter(holds) {
+            Some(frame) => frame,
+            None => match outlet.read(self.lane, pos).await {
+                Step::Frame(frame) => frame,
+                Step::Gap(gap) => {
+                    self.forward.skip(Pos { seq: gap.to.seq, ordinal: gap.to.ordinal });
+                    return Fed::More;
+                }
+                Step::End => {
+                    self.forward.caught_up();
+                    if self.forward.held() == 0 {
+                        self.rest();
+                    }
+                    return Fed::End;
+                }
+            },
+        };
+        let fed = self.offer_frame(outlet, &frame, pos.seq);
+        if fed != Fed::End {
+            self.frame = Some(frame);
+            return fed;
+        }
+        let end = frame.end();
+        self.forward.skip(Pos { seq: end.seq, ordinal: end.ordinal });
+        Fed::More
+    }
+
+    /// Nothing waits: give back what was needed while something did.
+    pub fn rest(&mut self) {
+        self.frame = None;
+        self.buffers.rest();
+        self.arena = Vec::new();
+    }
+
+    /// Offers a frame's records; End when all are taken.
+    fn offer_frame(&mut self, outlet: &Outlet, frame: &Frame, from: u64) -> Fed {
+        let clock = outlet.clock(frame.boot());
+        let ring = frame.ring_id().0;
+        for (n, entry) in frame.entries_from(from).enumerate() {
+            if n == TURN {
+                return Fed::More;
+            }
+            match self.offer(outlet, &entry, ring, clock) {
+                Offered::Taken => {}
+                Offered::Full => return Fed::Full,
+                Offered::Needs(topic) => return Fed::Needs(topic),
+            }
+        }
+        Fed::End
+    }
+
+    fn offer(&mut self, outlet: &Outlet, entry: &Entry<'_>, ring: u128, clock: Option<ClockSync>) -> Offered {
+        let at = Pos { seq: entry.seq, ordinal: entry.ordinal };
+        let Some(topic) = outlet.topic_name(entry.part.topic) else {
+            self.forward.pass(at, Unsent::Released);
+            return Offered::Taken;
+        };
+        if !outlet.takes(entry) {
+            self.forward.pass(at, Unsent::Filtered);
+            return Offered::Taken;
+        }
+        let time = entry.record.event_time.or_else(|| clock.map(|c| c.wall(entry.record.admitted)));
+        // -1 is Fluvio's "no time".
+        let at_ms = time.map_or(-1, |t| t.0.div_euclid(1000).max(-1));
+        if self.shape.is_plain() {
+            return self.offer_plain(entry, at, ring, at_ms, &topic);
+        }
+        self.offer_shaped(outlet, entry, at, ring, at_ms, &topic, time)
+    }
+
+    /// The record's own bytes, copied once: into the batch.
+    fn offer_plain(&mut self, entry: &Entry<'_>, at: Pos, ring: u128, at_ms: i64, topic: &TopicName) -> Offered {
+        let known = self.same.iter().find(|(id, _)| *id == entry.part.topic);
+        let upstream = match known.map(|(_, ix)| *ix).or_else(|| self.forward.topic(topic.as_str())) {
+            Some(upstream) => upstream,
+            None => return self.refuse(at, "too many upstream topics".into()),
+        };
+        if known.is_none() {
+            self.same.push((entry.part.topic, upstream));
+        }
+        let (key, value) = (entry.record.key, entry.record.value);
+        let target = match self.forward.place(upstream, key, at.seq) {
+            Placing::Target(target) => target,
+            Placing::Wait => return Offered::Needs(upstream),
+            Placing::TooMany => return self.refuse(at, "too many upstream partitions".into()),
+        };
+        let bytes = key.map_or(0, <[u8]>::len) + value.len() + RECORD_OVERHEAD;
+        let buffers = &mut self.buffers;
+        let out = Out { target, bytes, at_ms };
+        match self.forward.offer(at, ring, &[out], &mut |_, place| buffers.push(place, at_ms, key, value)) {
+            Offer::Taken => Offered::Taken,
+            Offer::Full => Offered::Full,
+        }
+    }
+
+    /// Outputs of rules and templates: all are known before the first is placed, because they go together or not at all.
+    #[allow(clippy::too_many_arguments)] // One call site; a struct for it would only rename them.
+    fn offer_shaped(
+        &mut self,
+        outlet: &Outlet,
+        entry: &Entry<'_>,
+        at: Pos,
+        ring: u128,
+        at_ms: i64,
+        topic: &TopicName,
+        time: Option<crate::time::WallTime>,
+    ) -> Offered {
+        self.arena.clear();
+        self.items.clear();
+        self.outs.clear();
+        let Self { shape, forward, arena, items, outs, buffers, .. } = self;
+        let (mut needs, mut refused) = (None, None);
+        let errors = shape.apply(topic.as_str(), entry.record, time, &mut |shaped| {
+            let Ok(shaped) = shaped else {
+                refused = Some("upstream_topic has nothing to stand for in this record".to_owned());
+                return;
+            };
+            let placed = match upstream_topic(forward, shaped.topic, topic) {
+                Ok(upstream) => (upstream, forward.place(upstream, shaped.key, at.seq)),
+                Err(why) => {
+                    refused = Some(why);
+                    return;
+                }
+            };
+            match placed {
+                (_, Placing::Target(target)) => {
+                    let bytes = shaped.key.map_or(0, <[u8]>::len) + shaped.value.len() + RECORD_OVERHEAD;
+                    outs.push(Out { target, bytes, at_ms });
+                    items.push(Item {
+                        target,
+                        key: shaped.key.map(|k| keep(arena, k)),
+                        value: keep(arena, shaped.value),
+                    });
+                }
+                (upstream, Placing::Wait) => needs = Some(upstream),
+                (_, Placing::TooMany) => refused = Some("too many upstream partitions".to_owned()),
+            }
+        });
+        if let Some(why) = refused {
+            return self.refuse(at, why);
+        }
+        if let Some(topic) = needs {
+            return Offered::Needs(topic);
+        }
+        let offer = forward.offer(at, ring, outs, &mut |i, place| {
+            let item = &items[i];
+            debug_assert_eq!(item.target, place.target);
+            buffers.push(place, at_ms, item.key.clone().map(|k| &arena[k]), &arena[item.value.clone()]);
+        });
+        match offer {
+            Offer::Full => Offered::Full,
+            Offer::Taken => {
+                // Counted once per pass: a record that is read again fails again.
+                outlet.count(counters::RULE_ERRORS, u64::from(errors));
+                Offered::Taken
+            }
+        }
+    }
+
+    fn refuse(&mut self, at: Pos, why: String) -> Offered {
+        self.refused = Some(why);
+        self.forward.pass(at, Unsent::Refused);
+        Offered::Taken
+    }
+}
+
+fn keep(arena: &mut Vec<u8>, bytes: &[u8]) -> std::ops::Range<usize> {
+    let at = arena.len();
+    arena.extend_from_slice(bytes);
+    at..arena.len()
+}
+
+fn upstream_topic(forward: &mut Forward, rendered: Option<&[u8]>, local: &TopicName) -> Result<TopicIx, String> {
+    let name = match rendered {
+        None => local.as_str(),
+        Some(bytes) => {
+            let text = std::str::from_utf8(bytes).map_err(|_| "upstream_topic is not UTF-8".to_owned())?;
+            TopicName::new(text).map_err(|e| format!("upstream_topic: {e}"))?;
+            text
+        }
+    };
+    forward.topic(name).ok_or_else(|| format!("topic {name}: too many upstream topics"))
+}

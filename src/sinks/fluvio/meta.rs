@@ -1,0 +1,364 @@
+//! Metadata: which SPU leads which partition, where it is, and topics that have to be made.
+//!
+//! A short visit to the SC, not a client that stays: connect, open the three watches that every client opens, take
+//! their first lists, create what is missing, wait until the wanted topics have leaders, and go. It is made when a
+//! session begins, when a topic is met that is not known, and when an answer says that what is known is stale.
+//!
+//! Why not the `fluvio` crate: its connection brings executor threads of its own (async-global-executor, async-io, a DNS pool) and a
+//! metadata cache with a task per object kind that never notices a restarted SC, has no deadline on the handshake,
+//! and must be dropped and rebuilt to be refreshed. A visit is some 200 lines over the official wire crates with the
+//! deadlines of this sink, no threads, and no memory between visits. The crate stays what tests compare with.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use fluvio_protocol::Decoder;
+use fluvio_sc_schema::message::MsgType;
+use fluvio_sc_schema::objects::{
+    CommonCreateRequest, CreateRequest, Metadata, MetadataUpdate, ObjectApiCreateRequest, ObjectApiWatchRequest,
+    ObjectApiWatchResponse, WatchRequest, WatchResponse,
+};
+use fluvio_sc_schema::partition::{PartitionResolution, PartitionSpec};
+use fluvio_sc_schema::spu::SpuSpec;
+use fluvio_sc_schema::topic::{CompressionAlgorithm, TopicSpec};
+use fluvio_sc_schema::{AdminSpec, Status, TryEncodableFrom};
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, timeout_at};
+
+use super::conn::{Link, plain, read_frame};
+use super::trouble::Trouble;
+use super::wire::{self, CREATE, PRODUCE, SC_VERSION, WATCH};
+use crate::config::model::{Compression, FluvioSink};
+use crate::limits::MAX_WIRE_FRAME;
+
+/// Correlation ids of the watches; creations follow.
+const SPUS: i32 = 2;
+const PARTITIONS: i32 = 3;
+const TOPICS: i32 = 4;
+const CREATIONS: i32 = 10;
+
+/// What a visit learned.
+#[derive(Clone, Debug, Default)]
+pub struct Meta {
+    /// The SC that answered.
+    pub sc: String,
+    /// Public addresses, `host:port`.
+    pub spus: BTreeMap<i32, String>,
+    pub topics: BTreeMap<String, Topic>,
+    /// Topics that were made in this visit.
+    pub created: BTreeSet<String>,
+    /// Why wanted topics are not usable, in plain words.
+    pub problems: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Topic {
+    pub partitions: u32,
+    /// The one compression the topic takes; None: any.
+    pub compression: Option<Compression>,
+    /// Leaders of partitions that are online.
+    pub leaders: BTreeMap<u32, i32>,
+}
+
+impl Topic {
+    fn is_ready(&self) -> bool {
+        self.partitions > 0 && (0..self.partitions).all(|p| self.leaders.contains_key(&p))
+    }
+}
+
+/// Visits the first SC that answers.
+pub async fn visit(sink: &FluvioSink, wanted: &BTreeSet<String>) -> Result<Meta, Trouble> {
+    let mut first = None;
+    for address in &sink.endpoint {
+        match Link::open(address, sink).await {
+            Ok(link) => return Visit::new(link, sink)?.run(wanted).await,
+            Err(trouble) => first = first.or(Some(trouble)),
+        }
+    }
+    Err(first.unwrap_or(Trouble::Broken { address: "endpoint".into(), reason: "no SC is configured".into() }))
+}
+
+struct Visit<'a> {
+    link: Link,
+    sink: &'a FluvioSink,
+    meta: Meta,
+    /// Watches whose first list came.
+    listed: BTreeSet<i32>,
+    /// Creations that were not answered yet: name by correlation id.
+    creating: BTreeMap<i32, String>,
+    after: Duration,
+}
+
+impl<'a> Visit<'a> {
+    fn new(link: Link, sink: &'a FluvioSink) -> Result<Self, Trouble> {
+        let address = link.address.clone();
+        match link.speaks(WATCH) {
+            None if link.speaks(PRODUCE).is_some() => return Err(Trouble::IsSpu { address }),
+            None => return Err(Trouble::OtherProtocol { address, what: "something else" }),
+            Some(theirs) if theirs < SC_VERSION => {
+                return Err(Trouble::TooOld { address, ours: SC_VERSION, theirs });
+            }
+            Some(_) => {}
+        }
+        let meta = Meta { sc: address, ..Meta::default() };
+        let after = sink.request_timeout.to_std();
+        Ok(Self { link, sink, meta, listed: BTreeSet::new(), creating: BTreeMap::new(), after })
+    }
+
+    async fn run(mut self, wanted: &BTreeSet<String>) -> Result<Meta, Trouble> {
+        let deadline = Instant::now() + self.after;
+        self.watch::<SpuSpec>(SPUS).await?;
+        self.watch::<PartitionSpec>(PARTITIONS).await?;
+        self.watch::<TopicSpec>(TOPICS).await?;
+        let mut asked = false;
+        loop {
+            if self.listed.len() == 3 {
+                if !std::mem::replace(&mut asked, true) {
+                    self.create_missing(wanted).await?;
+                }
+                if self.creating.is_empty() && self.unready(wanted).is_empty() {
+                    break;
+                }
+            }
+            match timeout_at(deadline, read_frame(&mut self.link.stream, MAX_WIRE_FRAME)).await {
+                Ok(Ok((correlation, body))) => self.take(correlation, &body)?,
+                Ok(Err(e)) => return Err(self.broken(plain(&e))),
+                Err(_) if self.listed.len() < 3 => {
+                    return Err(Trouble::Unanswered { address: self.meta.sc, after: self.after });
+                }
+                // Some topics are not ready: go on with those that are.
+                Err(_) => break,
+            }
+        }
+        for topic in self.unready(wanted) {
+            self.meta.problems.push(format!("topic {topic} has partitions without a leader"));
+        }
+        Ok(self.meta)
+    }
+
+    /// Wanted topics that exist but cannot be written to yet.
+    fn unready(&self, wanted: &BTreeSet<String>) -> Vec<String> {
+        let waits = |name: &&String| {
+            let known = self.meta.topics.get(*name);
+            known.map_or(self.meta.created.contains(*name), |topic| !topic.is_ready())
+        };
+        wanted.iter().filter(waits).cloned().collect()
+    }
+
+    async fn watch<S: AdminSpec>(&mut self, correlation: i32) -> Result<(), Trouble>
+    where
+        ObjectApiWatchRequest: TryEncodableFrom<WatchRequest<S>>,
+    {
+        let request = ObjectApiWatchRequest::try_encode_from(WatchRequest::<S>::default(), SC_VERSION)
+            .map_err(|e| self.broken(e.to_string()))?;
+        let frame = wire::request(WATCH, SC_VERSION, correlation, &request).map_err(|e| self.broken(plain(&e)))?;
+        self.send(&frame).await
+    }
+
+    async fn send(&mut self, frame: &[u8]) -> Result<(), Trouble> {
+        let deadline = Instant::now() + self.after;
+        match timeout_at(deadline, self.link.stream.write_all(frame)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(e)) => Err(self.broken(plain(&e))),
+            Err(_) => Err(Trouble::Unanswered { address: self.meta.sc.clone(), after: self.after }),
+        }
+    }
+
+    fn broken(&self, reason: String) -> Trouble {
+        Trouble::Broken { address: self.meta.sc.clone(), reason }
+    }
+
+    async fn create_missing(&mut self, wanted: &BTreeSet<String>) -> Result<(), Trouble> {
+        let missing: Vec<String> = wanted.iter().filter(|t| !self.meta.topics.contains_key(*t)).cloned().collect();
+        for (i, name) in missing.into_iter().enumerate() {
+            if !self.sink.create_topics {
+                let text = format!("topic {name} does not exist upstream; create it, or set create_topics = true");
+                self.meta.problems.push(text);
+                continue;
+            }
+            let common = CommonCreateRequest { name: name.clone(), dry_run: false, timeout: None };
+            let spec = TopicSpec::new_computed(self.sink.partitions, 1, None);
+            let request = ObjectApiCreateRequest::try_encode_from(CreateRequest::new(common, spec), SC_VERSION)
+                .map_err(|e| self.broken(e.to_string()))?;
+            let correlation = CREATIONS + i as i32;
+            let frame = wire::request(CREATE, SC_VERSION, correlation, &request).map_err(|e| self.broken(plain(&e)))?;
+            self.send(&frame).await?;
+            self.creating.insert(correlation, name);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, correlation: i32, body: &[u8]) -> Result<(), Trouble> {
+        match correlation {
+            SPUS => self.spus(self.update::<SpuSpec>(body)?),
+            PARTITIONS => self.partitions(self.update::<PartitionSpec>(body)?),
+            TOPICS => self.topics(self.update::<TopicSpec>(body)?),
+            other => {
+                let Some(name) = self.creating.remove(&other) else { return Ok(()) };
+                let status: Status = wire::read(body, SC_VERSION).map_err(|e| self.broken(e.to_string()))?;
+                return self.created(name, status);
+            }
+        }
+        self.listed.insert(correlation);
+        Ok(())
+    }
+
+    fn created(&mut self, name: String, status: Status) -> Result<(), Trouble> {
+        use fluvio_protocol::link::ErrorCode;
+        match status.error_code {
+            ErrorCode::None => {
+                self.meta.created.insert(name);
+            }
+            // Somebody else was quicker.
+            ErrorCode::TopicAlreadyExists => {}
+            code => {
+                let why = status.error_message.unwrap_or_else(|| code.to_string());
+                self.meta.problems.push(format!("create topic {name}: {why}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn update<S: AdminSpec>(&self, body: &[u8]) -> Result<MetadataUpdate<S>, Trouble>
+    where
+        ObjectApiWatchResponse: TryEncodableFrom<WatchResponse<S>>,
+        S::Status: fluvio_protocol::Encoder + Decoder,
+    {
+        let response: ObjectApiWatchResponse = wire::read(body, SC_VERSION).map_err(|e| self.broken(e.to_string()))?;
+        let update: Option<WatchResponse<S>> = response.downcast().map_err(|e| self.broken(e.to_string()))?;
+        update.map(WatchResponse::inner).ok_or_else(|| self.broken("a watch answered about something else".into()))
+    }
+
+    fn spus(&mut self, update: MetadataUpdate<SpuSpec>) {
+        for (spu, gone) in changes(update) {
+            let public = &spu.spec.public_endpoint;
+            let host = public.ingress.iter().find_map(|i| i.hostname.clone().or_else(|| i.ip.clone()));
+            match host.filter(|h| !gone && !h.is_empty()) {
+                Some(host) if host.contains(':') => {
+                    self.meta.spus.insert(spu.spec.id, format!("[{host}]:{}", public.port));
+                }
+                Some(host) => {
+                    self.meta.spus.insert(spu.spec.id, format!("{host}:{}", public.port));
+                }
+                None => {
+                    self.meta.spus.remove(&spu.spec.id);
+                }
+            }
+        }
+    }
+
+    fn partitions(&mut self, update: MetadataUpdate<PartitionSpec>) {
+        for (object, gone) in changes(update) {
+            let Some((topic, partition)) = object.name.rsplit_once('-') else { continue };
+            let Ok(partition) = partition.parse::<u32>() else { continue };
+            let leaders = &mut self.meta.topics.entry(topic.to_owned()).or_default().leaders;
+            if !gone && object.status.resolution == PartitionResolution::Online {
+                leaders.insert(partition, object.spec.leader);
+            } else {
+                leaders.remove(&partition);
+            }
+        }
+    }
+
+    fn topics(&mut self, update: MetadataUpdate<TopicSpec>) {
+        for (object, gone) in changes(update) {
+            if gone {
+                self.meta.topics.remove(&object.name);
+                continue;
+            }
+            let topic = self.meta.topics.entry(object.name).or_default();
+            topic.partitions = object.spec.partitions();
+            topic.compression = match object.spec.get_compression_type() {
+                CompressionAlgorithm::Any => None,
+                CompressionAlgorithm::None => Some(Compression::None),
+                CompressionAlgorithm::Gzip => Some(Compression::Gzip),
+                CompressionAlgorithm::Snappy => Some(Compression::Snappy),
+                CompressionAlgorithm::Lz4 => Some(Compression::Lz4),
+                CompressionAlgorithm::Zstd => Some(Compression::Zstd),
+            };
+        }
+    }
+}
+
+/// The objects of a list or of changes, and whether each is gone.
+fn changes<S>(update: MetadataUpdate<S>) -> impl Iterator<Item = (Metadata<S>, bool)>
+where
+    S: AdminSpec,
+    S::Status: fluvio_protocol::Encoder + Decoder,
+{
+    let changed = update.changes.into_iter().map(|m| (m.content, m.header == MsgType::DELETE));
+    update.all.into_iter().map(|object| (object, false)).chain(changed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sinks::fluvio::captures::{Capture, frames};
+    use crate::sinks::fluvio::testing;
+    use tokio::io::{AsyncReadExt, duplex};
+
+    /// Plays a recorded SC: checks that our frames differ from the recorded client's only in names and numbers.
+    async fn against(capture: Capture, wanted: &[&str]) -> Meta {
+        let (_, answers) = frames(capture);
+        let (ours, mut theirs) = duplex(1 << 20);
+        let versions = wire::read_api_versions(&answers[0][4..]).unwrap();
+        let link = Link { address: "sc:9003".into(), stream: Box::new(ours), versions };
+        let sink = testing::sink("sc:9003");
+        let wanted = wanted.iter().map(|w| (*w).to_owned()).collect();
+        tokio::task::LocalSet::new()
+            .run_until(async move {
+                tokio::task::spawn_local(async move {
+                    // The recorded client's ids, in the order of its watches: SPU 1, Partition 2, Topic 3, creation 4.
+                    for answer in &answers[1..] {
+                        let id = match answer[3] {
+                            1 => SPUS,
+                            2 => PARTITIONS,
+                            3 => TOPICS,
+                            _ => CREATIONS,
+                        };
+                        theirs.write_all(&(answer.len() as i32).to_be_bytes()).await.unwrap();
+                        theirs.write_all(&id.to_be_bytes()).await.unwrap();
+                        theirs.write_all(&answer[4..]).await.unwrap();
+                    }
+                    let mut rest = Vec::new();
+                    let _ = theirs.read_to_end(&mut rest).await;
+                });
+                Visit::new(link, &sink).unwrap().run(&wanted).await.unwrap()
+            })
+            .await
+    }
+
+    #[tokio::test]
+    async fn the_lists_of_a_real_sc_name_leaders_and_addresses() {
+        let meta = against(Capture::ProduceScWatch, &["t1", "t2"]).await;
+        assert_eq!(meta.spus, [(5001, "127.0.0.1:18010".to_owned())].into());
+        let t2 = &meta.topics["t2"];
+        assert_eq!((t2.partitions, t2.compression, t2.leaders.len()), (2, None, 2));
+        assert!(meta.created.is_empty() && meta.problems.is_empty(), "{:?}", meta.problems);
+    }
+
+    #[tokio::test]
+    async fn a_topic_made_on_a_real_sc_is_waited_for_until_it_has_a_leader() {
+        let meta = against(Capture::TopicCreate, &["t1"]).await;
+        assert_eq!(meta.created, ["t1".to_owned()].into());
+        assert_eq!(meta.topics["t1"].leaders, [(0, 5001)].into());
+    }
+
+    #[test]
+    fn our_requests_are_those_of_the_recorded_client() {
+        let (sent, _) = frames(Capture::TopicCreate);
+        let body = |frame: &[u8]| {
+            // Behind key, version, correlation id and the client's name.
+            let name = u16::from_be_bytes([frame[8], frame[9]]) as usize;
+            (frame[..4].to_vec(), frame[10 + name..].to_vec())
+        };
+        let watch = ObjectApiWatchRequest::try_encode_from(WatchRequest::<PartitionSpec>::default(), SC_VERSION);
+        let ours = wire::request(WATCH, SC_VERSION, 2, &watch.unwrap()).unwrap();
+        assert_eq!(body(&ours[4..]), body(&sent[2]));
+        let common = CommonCreateRequest { name: "t1".into(), dry_run: false, timeout: None };
+        let spec = TopicSpec::new_computed(1, 1, None);
+        let create = ObjectApiCreateRequest::try_encode_from(CreateRequest::new(common, spec), SC_VERSION);
+        let ours = wire::request(CREATE, SC_VERSION, 4, &create.unwrap()).unwrap();
+        assert_eq!(body(&ours[4..]), body(sent.last().unwrap()));
+    }
+}

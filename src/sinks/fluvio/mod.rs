@@ -1,0 +1,77 @@
+//! The `fluvio` sink: speaks Fluvio's protocol, and nothing else. What is sent when, and what an answer means, is
+//! `forward`'s business.
+//!
+//! ```text
+//!   outlet -> feed (rules, templates, encoding) -> forward -> driver -> spu tasks -> SPUs
+//!                                                               └────-> visits   -> SC
+//! ```
+//!
+//! - [`driver`]: one per sink. Carries out what `forward` says, keeps track of connections, reports.
+//! - [`feed`]: reads lanes and offers their records; owns the bytes of batches.
+//! - [`spu`]: one task per SPU that is needed now. [`meta`]: one short visit to the SC when metadata is needed.
+//! - [`conn`], [`wire`], [`encode`]: connections, messages, batches. [`trouble`]: what to tell a person.
+//!
+//! # Why its own produce loop
+//!
+//! The official producer spins when its queue is full, loses batches after a failed send, queues without a bound that
+//! matters, and cannot set the producer fields that our markers need. Here one request is in flight per partition, the
+//! window is bounded in bytes, every wait has a deadline, and a lost batch is read from the ring again.
+//!
+//! # Waiting
+//!
+//! Nothing in here blocks the loop: connecting, visiting and talking are tasks of this sink that die with it. Failures
+//! of the SC and of each SPU wait by decorrelated jitter between `retry`'s base and cap, each on its own.
+//! `flush` ends those waits.
+
+mod buffers;
+#[cfg(test)]
+mod captures;
+mod conn;
+mod driver;
+mod encode;
+mod feed;
+mod meta;
+mod spu;
+#[cfg(test)]
+mod testing;
+mod trouble;
+mod wire;
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config::model::{FluvioSink, SinkConfig};
+use crate::hub::{Outlet, PartState, SinkOrder};
+use driver::Driver;
+
+/// What a request that is in flight when the sink stops may still take.
+const LEAVE: Duration = Duration::from_secs(1);
+
+/// Runs until the sink is told to stop. It never gives up: the upstream may be away for weeks.
+pub async fn run(config: &SinkConfig, sink: &FluvioSink, outlet: Outlet) {
+    let lever = outlet.lever();
+    let mut driver = Driver::new(config, sink, outlet);
+    loop {
+        match driver.outlet.order() {
+            SinkOrder::Stop => return driver.leave(Instant::now() + LEAVE).await,
+            SinkOrder::Pause => {
+                driver.hang_up();
+                driver.outlet.report(PartState::Paused);
+                lever.changed().await;
+                driver.hurry();
+                continue;
+            }
+            SinkOrder::Run | SinkOrder::Flush => {}
+        }
+        let more = driver.turn().await;
+        if more {
+            tokio::task::yield_now().await;
+            continue;
+        }
+        tokio::select! {
+            order = lever.changed() => if order == SinkOrder::Flush { driver.hurry() },
+            () = driver.idle() => {}
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! A sink's settings for tests.
+
+use crate::config::model::{Compression, FluvioSink};
+use crate::template::Template;
+use crate::time::Span;
+
+pub fn sink(endpoint: &str) -> FluvioSink {
+    FluvioSink {
+        endpoint: vec![endpoint.to_owned()],
+        tls: None,
+        spu_address: Default::default(),
+        upstream_topic: Template::parse("{topic}").unwrap(),
+        upstream_key: None,
+        compression: Compression::Zstd,
+        create_topics: true,
+        partitions: 1,
+        acks_leader: false,
+        max_batch: 64 * 1024,
+        connect_timeout: Span::from_millis(500),
+        request_timeout: Span::from_secs(2),
+        retry: (Span::from_millis(20), Span::from_millis(200)),
+        search_max: 64 * 1024,
+        resend_on_loss: true,
+        grace: Span::from_millis(50),
+    }
+}

@@ -1,0 +1,126 @@
+//! What can go wrong between this sink and a cluster, in words that say what, where and what to do.
+
+use std::time::Duration;
+
+/// Where an SC listens unless someone chose otherwise.
+const SC_PORT: u16 = 9003;
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Trouble {
+    #[error("connect {address}: {reason}")]
+    Connect { address: String, reason: String },
+    #[error("connect {address} timed out after {}", seconds(*.after))]
+    ConnectTimeout { address: String, after: Duration },
+    #[error("{address} does not answer the handshake within {}; is it a Fluvio SC?", seconds(*.after))]
+    Silent { address: String, after: Duration },
+    #[error("{address} speaks {what}, not Fluvio; an SC usually listens on {SC_PORT}")]
+    OtherProtocol { address: String, what: &'static str },
+    #[error("{address} wants TLS: give the sink `tls = {{ ca = \"...\" }}`")]
+    WantsTls { address: String },
+    #[error("{address} does not speak TLS: take `tls` from the sink, or use the port that has it")]
+    NoTls { address: String },
+    #[error("TLS with {address}: {reason}")]
+    Tls { address: String, reason: String },
+    #[error("{address} is an SPU, not an SC; the SC usually listens on {SC_PORT}")]
+    IsSpu { address: String },
+    #[error("{address} is an SC, not an SPU: check spu_address and the SPU's public address")]
+    IsSc { address: String },
+    #[error("{address} speaks version {theirs} of the protocol at most; {ours} is needed (Fluvio 0.11 or newer)")]
+    TooOld { address: String, ours: i16, theirs: i16 },
+    #[error("{address} closed the connection")]
+    Closed { address: String },
+    #[error("{address} did not answer within {}", seconds(*.after))]
+    Unanswered { address: String, after: Duration },
+    #[error("{address}: {reason}")]
+    Broken { address: String, reason: String },
+    /// The most frequent one.
+    #[error(
+        "the SC answers but its SPU advertises {advertised}{why}; if that is not its address from here, map it: \
+         spu_address = {{ \"{spu}\" = \"HOST:{port}\" }}"
+    )]
+    Advertised { spu: i32, advertised: String, port: u16, why: String },
+    #[error("spu_address {mapped} for SPU {spu}: {reason}")]
+    Mapped { spu: i32, mapped: String, reason: String },
+}
+
+fn seconds(after: Duration) -> String {
+    format!("{} s", after.as_secs_f32())
+}
+
+impl Trouble {
+    /// The same, seen from a connection to an SPU whose address the SC told.
+    pub fn at_spu(self, spu: i32, address: &str, mapped: bool) -> Self {
+        let reason = match &self {
+            Trouble::Connect { reason, .. } => reason.clone(),
+            Trouble::ConnectTimeout { after, .. } => format!("timed out after {}", seconds(*after)),
+            Trouble::Silent { .. } | Trouble::OtherProtocol { .. } | Trouble::IsSc { .. } => {
+                "no SPU answers there".to_owned()
+            }
+            _ => return self,
+        };
+        if mapped {
+            return Trouble::Mapped { spu, mapped: address.to_owned(), reason };
+        }
+        let port = port_of(address).unwrap_or(9010);
+        Trouble::Advertised { spu, advertised: address.to_owned(), port, why: format!(" ({reason})") }
+    }
+}
+
+pub fn port_of(address: &str) -> Option<u16> {
+    address.rsplit_once(':')?.1.parse().ok()
+}
+
+/// The host of `host:port`, brackets of an IPv6 address taken off.
+pub fn host_of(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+/// Whether a host can only mean the machine that uses the name.
+pub fn is_local(host: &str) -> bool {
+    match host.parse::<std::net::IpAddr>() {
+        Ok(ip) => ip.is_loopback() || ip.is_unspecified(),
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
+    }
+}
+
+/// What the first bytes of an answer that is not Fluvio's tell.
+pub fn guess(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [0x20, 0x02..=0x7f, ..] => Some("MQTT"),
+        [b'H', b'T', b'T', b'P', ..] => Some("HTTP"),
+        [b'S', b'S', b'H', b'-', ..] => Some("SSH"),
+        [0x15, 0x03, ..] => Some("TLS"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_advertised_localhost_is_named_with_the_way_out() {
+        let address = "localhost:9010".to_owned();
+        let refused = Trouble::Connect { address: address.clone(), reason: "connection refused".into() };
+        assert_eq!(
+            refused.at_spu(5001, &address, false).to_string(),
+            "the SC answers but its SPU advertises localhost:9010 (connection refused); if that is not its address \
+             from here, map it: spu_address = { \"5001\" = \"HOST:9010\" }"
+        );
+    }
+
+    #[test]
+    fn an_mqtt_broker_is_named_as_such() {
+        assert_eq!(guess(&[0x20, 0x02, 0x00, 0x00]), Some("MQTT"));
+        let trouble = Trouble::OtherProtocol { address: "10.0.0.5:1883".into(), what: "MQTT" };
+        assert_eq!(trouble.to_string(), "10.0.0.5:1883 speaks MQTT, not Fluvio; an SC usually listens on 9003");
+    }
+
+    #[test]
+    fn hosts_and_ports_are_taken_apart() {
+        assert_eq!((host_of("[::1]:9003"), port_of("[::1]:9003")), ("::1", Some(9003)));
+        assert_eq!((host_of("sc.example:9003"), port_of("sc.example")), ("sc.example", None));
+        assert!(is_local("127.0.0.1") && is_local("localhost") && is_local("0.0.0.0") && !is_local("10.0.0.5"));
+    }
+}
