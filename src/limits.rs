@@ -15,6 +15,10 @@ pub const MAX_TOPIC_NAME: usize = 63;
 pub const MAX_NAME: usize = 63;
 /// Attributes of one record.
 pub const MAX_ATTRS: usize = 16;
+/// Sources, sinks and rules of one node.
+pub const MAX_SOURCES: usize = 64;
+pub const MAX_SINKS: usize = 16;
+pub const MAX_RULES: usize = 128;
 /// Fields that one rule can name.
 pub const MAX_RULE_FIELDS: usize = 64;
 /// Streams of one sink in one lane.
@@ -34,6 +38,8 @@ pub const TARGET_SLOTS: u64 = 64;
 pub const MIN_SLOT: u64 = 256 * 1024;
 /// The largest slot.
 pub const MAX_SLOT: u64 = 4 * 1024 * 1024;
+/// The largest ring: far beyond any card, and far from overflows.
+pub const MAX_RING: u64 = 1 << 44;
 /// The smallest ring.
 pub const MIN_RING: u64 = MIN_SLOTS * MIN_SLOT;
 /// Bytes of all state entries of one owner.

@@ -1,5 +1,242 @@
 //! Configuration: raw TOML in, a checked [`Config`] or every error at once out.
+//!
+//! One file and `conf.d/*.toml` beside it, merged ([`raw`]); a [`reader::Reader`] per table that hands out checked values and
+//! remembers what was asked for, so that every other key is an error with its nearest neighbour; one function per kind of
+//! table (`parts`, `sources`, `sinks`, `rules`) that says each key, its bounds and its default once; and what only the whole
+//! shows ([`cross`]). The settings that were read, with origin, are what `check --print` shows and what the table of defaults
+//! is tested against: there is no second list of keys.
+//!
+//! Secrets are read here, so a started node holds them and a reload reads them again.
 
+pub mod changes;
+mod cross;
 pub mod model;
+mod parts;
+mod print;
+mod raw;
+mod reader;
+mod rules;
+mod sinks;
+mod sources;
+pub mod starter;
+mod tls;
+mod units;
 
+use std::cell::RefCell;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+pub use changes::{Changes, changes};
 pub use model::*;
+pub use print::print;
+
+use raw::{At, Table};
+use reader::{Reader, Scope, Setting};
+
+/// The file that commands use when none is named.
+pub const DEFAULT_PATH: &str = "/etc/headwater/headwater.toml";
+/// Config files together, and any one file that a value is read from.
+const MAX_BYTES: u64 = 1024 * 1024;
+const MAX_FILES: usize = 64;
+
+/// One thing that is wrong: where, what, what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    pub file: PathBuf,
+    /// 0: the file as a whole.
+    pub line: u32,
+    /// The key's path, e.g. `sinks.hq.endpoint`; empty for a syntax error.
+    pub key: String,
+    pub message: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if self.line > 0 {
+            write!(f, ":{}", self.line)?;
+        }
+        if !self.key.is_empty() {
+            write!(f, ": {}", self.key)?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Looks up an environment variable.
+pub type Env = Box<dyn Fn(&str) -> Option<String>>;
+
+/// What the config can refer to beside its files; tests bring their own.
+pub struct Surroundings {
+    pub env: Env,
+    /// `$CREDENTIALS_DIRECTORY`, which systemd gives to the service.
+    pub credentials: Option<PathBuf>,
+    pub host_name: String,
+    /// Only looking: credentials that only the service can see are a warning.
+    pub checking: bool,
+}
+
+impl Surroundings {
+    /// Those of this process.
+    pub fn real(checking: bool) -> Self {
+        let env = |name: &str| std::env::var(name).ok();
+        let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        Self { credentials: env("CREDENTIALS_DIRECTORY").map(PathBuf::from), env: Box::new(env), host_name, checking }
+    }
+}
+
+/// Everything that can be said about a config.
+pub struct Examined {
+    pub config: Result<Config, Vec<ConfigError>>,
+    /// As in [`Config::warnings`]; here also when there is no config.
+    pub warnings: Vec<String>,
+    settings: Vec<Setting>,
+    files: Vec<PathBuf>,
+}
+
+/// Reads and checks the config at `path`.
+pub fn load(path: &Path) -> Result<Config, Vec<ConfigError>> {
+    examine(path, &Surroundings::real(false)).config
+}
+
+/// As [`load`], with everything that can be said about it.
+pub fn examine(path: &Path, around: &Surroundings) -> Examined {
+    let report = Report::default();
+    let (root, hash) = gather(path, &report);
+    let scope = Scope::new(&report, around);
+    let config = root.and_then(|root| checked(&root, hash, &scope));
+    let warnings: Vec<String> = report.warnings.take().iter().map(ToString::to_string).collect();
+    let mut errors = report.errors.take();
+    errors.sort_by_key(|e| (report.files.borrow().iter().position(|f| *f == e.file), e.line));
+    let config = match config {
+        Some(config) if errors.is_empty() => Ok(Config { warnings: warnings.clone(), ..config }),
+        _ => Err(errors),
+    };
+    Examined { config, warnings, settings: scope.settings.take(), files: report.files.take() }
+}
+
+/// The hash of the config as it is on disk now (see [`Config::hash`]); None when it cannot be read.
+pub fn hash_on_disk(path: &Path) -> Option<String> {
+    let report = Report::default();
+    let (_, hash) = gather(path, &report);
+    let unreadable = report.errors.borrow().iter().any(|e| e.line == 0);
+    (!unreadable).then_some(hash)
+}
+
+fn checked(root: &Table, hash: String, scope: &Scope<'_>) -> Option<Config> {
+    let root = Reader::root(scope, root);
+    let node = parts::node(&root);
+    let ring = parts::ring(&root);
+    let topics = parts::topics(&root);
+    let sources = sources::sources(&root, node.as_ref());
+    let (rules, rule_specs) = rules::rules(&root);
+    let sinks = sinks::sinks(&root, &rule_specs);
+    let endpoint = parts::endpoint(&root);
+    let http = parts::http(&root);
+    drop(root);
+    let files = scope.report.files.borrow().clone();
+    let (node, ring) = (node?, ring?);
+    let config =
+        Config { hash, files, node, ring, topics, sources, rules, sinks, endpoint, http, warnings: Vec::new() };
+    cross::check(&config, scope);
+    Some(config)
+}
+
+/// What is found while reading: all of it, not the first.
+#[derive(Default)]
+pub(crate) struct Report {
+    files: RefCell<Vec<PathBuf>>,
+    errors: RefCell<Vec<ConfigError>>,
+    warnings: RefCell<Vec<ConfigError>>,
+}
+
+impl Report {
+    fn entry(&self, at: At, key: &str, message: String) -> ConfigError {
+        let file = self.files.borrow().get(usize::from(at.file)).cloned().unwrap_or_default();
+        ConfigError { file, line: at.line, key: key.to_owned(), message }
+    }
+
+    fn error(&self, at: At, key: &str, message: impl Into<String>) {
+        let error = self.entry(at, key, message.into());
+        let mut errors = self.errors.borrow_mut();
+        // One place that is read in two ways is still one error.
+        if !errors.contains(&error) {
+            errors.push(error);
+        }
+    }
+
+    fn warn(&self, at: At, key: &str, message: impl Into<String>) {
+        let warning = self.entry(at, key, message.into());
+        self.warnings.borrow_mut().push(warning);
+    }
+
+    /// `file:line`.
+    fn place(&self, at: At) -> String {
+        let file = self.files.borrow().get(usize::from(at.file)).cloned().unwrap_or_default();
+        format!("{}:{}", file.display(), at.line)
+    }
+}
+
+/// Reads and merges all files. No table when one could not be read or parsed; the hash is of what could be read.
+fn gather(path: &Path, report: &Report) -> (Option<Table>, String) {
+    let mut hasher = twox_hash::XxHash3_64::new();
+    let mut root = Table::default();
+    let mut whole = true;
+    for file in files(path, report) {
+        let index = report.files.borrow().len();
+        report.files.borrow_mut().push(file.clone());
+        let at = At { file: u16::try_from(index).unwrap_or(u16::MAX), line: 0 };
+        let text = match read_bounded(&file) {
+            Ok(text) => text,
+            Err(why) => {
+                report.error(at, "", why);
+                whole = false;
+                continue;
+            }
+        };
+        hasher.write(&(text.len() as u64).to_le_bytes());
+        hasher.write(text.as_bytes());
+        match raw::parse(at.file, &text, report) {
+            Some(table) => raw::merge(&mut root, table, "", report),
+            None => whole = false,
+        }
+    }
+    use std::hash::Hasher as _;
+    (whole.then_some(root), format!("{:016x}", hasher.finish()))
+}
+
+fn files(path: &Path, report: &Report) -> Vec<PathBuf> {
+    let mut files = vec![path.to_owned()];
+    let directory = path.parent().unwrap_or(Path::new("")).join("conf.d");
+    if let Ok(entries) = std::fs::read_dir(&directory) {
+        let toml = |p: &PathBuf| p.extension().is_some_and(|e| e == "toml");
+        files.extend(entries.filter_map(Result::ok).map(|e| e.path()).filter(toml));
+        files[1..].sort();
+    }
+    if files.len() > MAX_FILES {
+        files.truncate(MAX_FILES);
+        report.files.borrow_mut().push(directory);
+        report.error(At::default(), "", format!("more than {MAX_FILES} files"));
+        report.files.borrow_mut().clear();
+    }
+    files
+}
+
+/// Reads a text file, refusing what cannot be a config or a secret.
+fn read_bounded(path: &Path) -> Result<String, String> {
+    let why = |e: std::io::Error| match e.kind() {
+        std::io::ErrorKind::NotFound => "no such file".to_owned(),
+        std::io::ErrorKind::InvalidData => "is not UTF-8 text".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "no permission to read it".to_owned(),
+        _ => e.to_string(),
+    };
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(why)?;
+    std::io::Read::read_to_string(&mut std::io::Read::take(file, MAX_BYTES + 1), &mut text).map_err(why)?;
+    if text.len() as u64 > MAX_BYTES { Err(format!("is larger than {MAX_BYTES} bytes")) } else { Ok(text) }
+}
+
+#[cfg(test)]
+mod tests;

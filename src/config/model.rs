@@ -282,6 +282,7 @@ pub struct SinkConfig {
 }
 
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a handful per node")]
 pub enum SinkKind {
     Fluvio(FluvioSink),
     Stdout,

@@ -1,0 +1,40 @@
+//! `headwater init`: a commented config to begin with.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use crate::config::starter::starter;
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Where to write it; without it, it goes to standard output
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Send everything to this Fluvio cluster
+    #[arg(long, value_name = "HOST:PORT")]
+    pub upstream: Option<String>,
+    /// Replace a file that is there
+    #[arg(long)]
+    pub force: bool,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let text = starter(args.upstream.as_deref());
+    let Some(path) = &args.file else {
+        std::io::stdout().lock().write_all(text.as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).create_new(!args.force).truncate(args.force);
+    let mut file = options.open(path).with_context(|| match path.exists() {
+        true => format!("{} is there already; --force replaces it", path.display()),
+        false => format!("cannot write {}", path.display()),
+    })?;
+    file.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
+    println!("wrote {0}; look it over, then: headwater check -c {0}", path.display());
+    Ok(ExitCode::SUCCESS)
+}

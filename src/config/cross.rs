@@ -1,0 +1,278 @@
+//! What only the whole config shows: places that are used twice, loops, labels and topics that nobody has.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::model::*;
+use super::raw::At;
+use super::reader::Scope;
+use crate::name::nearest;
+use crate::template::{Context, Template};
+use crate::topic::{TopicName, TopicSet};
+
+/// Where a key was written, as far as the settings know it.
+struct Places<'a>(&'a Scope<'a>);
+
+impl Places<'_> {
+    fn of(&self, header: &str, key: &str) -> At {
+        let settings = self.0.settings.borrow();
+        let exact = settings.iter().find(|s| s.header == header && s.key == key && s.at.is_some());
+        let within = || settings.iter().find(|s| s.header.starts_with(header) && s.at.is_some());
+        exact.or_else(within).and_then(|s| s.at).unwrap_or_default()
+    }
+
+    fn error(&self, header: &str, key: &str, message: String) {
+        self.0.report.error(self.of(header, key), &format!("{header}.{key}"), message);
+    }
+
+    fn warn(&self, header: &str, key: &str, message: String) {
+        self.0.report.warn(self.of(header, key), &format!("{header}.{key}"), message);
+    }
+}
+
+pub fn check(config: &Config, scope: &Scope<'_>) {
+    let places = Places(scope);
+    own_output(config, &places);
+    own_endpoint(config, &places);
+    listeners(config, &places);
+    same_client(config, &places);
+    rule_loops(config, scope);
+    templates(config, &places, scope);
+    upstream_names(config, &places);
+    topics_nobody_has(config, &places, scope);
+    rules_nobody_uses(config, scope);
+    if !scope.report.errors.borrow().is_empty() {
+        return;
+    }
+    if config.sources.is_empty() && config.endpoint.is_none() {
+        scope.report.warn(
+            At::default(),
+            "",
+            "no sources and no [endpoint]: nothing but `headwater send` brings records in",
+        );
+    }
+    if config.sinks.is_empty() {
+        scope.report.warn(At::default(), "", "no sinks: records stay here until the ring reuses their place");
+    }
+}
+
+/// A file source must not read what the node itself writes: it would feed itself for ever.
+fn own_output(config: &Config, places: &Places<'_>) {
+    let data_dir = &config.node.data_dir;
+    let mut written: Vec<(PathBuf, String)> =
+        ["root", "slot-0000", "control.sock", "x"].map(|f| (data_dir.join(f), "the data directory".to_owned())).into();
+    let mut paths: BTreeMap<&Path, &SinkConfig> = BTreeMap::new();
+    for sink in &config.sinks {
+        let SinkKind::File(file) = &sink.kind else { continue };
+        let rotated = |suffix| PathBuf::from(format!("{}{suffix}", file.path.display()));
+        written.extend([rotated(""), rotated(".1")].map(|path| (path, format!("what sink `{}` writes", sink.name))));
+        if let Some(other) = paths.insert(&file.path, sink) {
+            let header = format!("sinks.{}", sink.name);
+            places.error(&header, "path", format!("sink `{}` writes to the same file", other.name));
+        }
+    }
+    let literal = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
+    let any = |globs: &[String], path: &Path| {
+        globs.iter().any(|g| glob::Pattern::new(g).is_ok_and(|g| g.matches_path_with(path, literal)))
+    };
+    for source in &config.sources {
+        let SourceKind::File(file) = &source.kind else { continue };
+        let read = written.iter().find(|(path, _)| any(&file.paths, path) && !any(&file.exclude, path));
+        if let Some((path, what)) = read {
+            let message = format!("it would read {what} ({}); add it to `exclude`", path.display());
+            places.error(&format!("sources.{}", source.name), "paths", message);
+        }
+    }
+}
+
+/// A sink must not send to the node's own endpoint.
+fn own_endpoint(config: &Config, places: &Places<'_>) {
+    let Some(endpoint) = &config.endpoint else { return };
+    for sink in &config.sinks {
+        let SinkKind::Fluvio(fluvio) = &sink.kind else { continue };
+        let own = |address: &str| super::parts::address(address).is_ok_and(|a| reaches(a, endpoint.sc_listen));
+        if let Some(address) = fluvio.endpoint.iter().find(|a| own(a)) {
+            places.error(&format!("sinks.{}", sink.name), "endpoint", format!("{address} is this node's own endpoint"));
+        }
+    }
+}
+
+/// Whether connecting to `to` from this machine meets a listener at `listen`.
+fn reaches(to: SocketAddr, listen: SocketAddr) -> bool {
+    to.port() == listen.port() && (to.ip() == listen.ip() || (listen.ip().is_unspecified() && to.ip().is_loopback()))
+}
+
+/// Two listeners cannot have one address.
+fn listeners(config: &Config, places: &Places<'_>) {
+    let mut seen: Vec<(String, String, &str)> = Vec::new();
+    let mut add = |address: String, header: String, key: &'static str| {
+        if let Some((_, other, other_key)) = seen.iter().find(|(a, ..)| *a == address) {
+            places.error(&header, key, format!("{address} is also the address of {other}.{other_key}"));
+        }
+        seen.push((address, header, key));
+    };
+    let endpoint = config.endpoint.iter().flat_map(|e| [("sc_listen", e.sc_listen), ("spu_listen", e.spu_listen)]);
+    let listen = config.http.iter().map(|h| ("listen", h.listen));
+    for (header, (key, address)) in endpoint.map(|l| ("endpoint", l)).chain(listen.map(|l| ("http", l))) {
+        if address.port() != 0 {
+            add(format!("tcp://{address}"), header.to_owned(), key);
+        }
+    }
+    for source in &config.sources {
+        let (SourceKind::Syslog(SyslogSource { listen, .. }) | SourceKind::Socket(SocketSource { listen, .. })) =
+            &source.kind
+        else {
+            continue;
+        };
+        for listen in listen {
+            let address = match listen {
+                Listen::Udp(a) if a.port() != 0 => format!("udp://{a}"),
+                Listen::Tcp(a) if a.port() != 0 => format!("tcp://{a}"),
+                Listen::Unix(path) => format!("unix://{}", path.display()),
+                Listen::Udp(_) | Listen::Tcp(_) => continue,
+            };
+            add(address, format!("sources.{}", source.name), "listen");
+        }
+    }
+}
+
+/// Two sources with one client id would take the broker's connection from each other for ever.
+fn same_client(config: &Config, places: &Places<'_>) {
+    let mut seen = BTreeMap::new();
+    for source in &config.sources {
+        let SourceKind::Mqtt(mqtt) = &source.kind else { continue };
+        if let Some(other) = seen.insert((&mqtt.host, mqtt.port, &mqtt.client_id), &source.name) {
+            let message = format!("source `{other}` has the same client id at this broker; each needs its own");
+            places.error(&format!("sources.{}", source.name), "client_id", message);
+        }
+    }
+}
+
+/// What a rule makes must not come back to it.
+fn rule_loops(config: &Config, scope: &Scope<'_>) {
+    let edges: Vec<(&RuleConfig, &TopicName)> =
+        config.rules.iter().filter_map(|r| Some((r, r.into.as_ref()?))).collect();
+    for (rule, into) in &edges {
+        let mut reached = vec![*into];
+        let mut next = 0;
+        while let Some(topic) = reached.get(next).copied() {
+            next += 1;
+            for (other, to) in edges.iter().filter(|(other, _)| other.topics.contains(topic)) {
+                if other.name == rule.name {
+                    let key = format!("rules.{}.into", rule.name);
+                    let message =
+                        format!("what it puts into `{into}` comes back to it; name `topics` that leave `{into}` out");
+                    return scope.report.error(rule_place(scope, rule, "into"), &key, message);
+                }
+                if !reached.contains(to) {
+                    reached.push(to);
+                }
+            }
+        }
+    }
+}
+
+/// The line of a rule's key: all rules share one header, told apart by the table that has their name.
+fn rule_place(scope: &Scope<'_>, rule: &RuleConfig, key: &str) -> At {
+    let settings = scope.settings.borrow();
+    let name = super::raw::quote(rule.name.as_str());
+    let table = settings.iter().find(|s| s.header == "[rules]" && s.key == "name" && s.value == name).map(|s| s.table);
+    let key_at = |key| settings.iter().find(|s| Some(s.table) == table && s.key == key).and_then(|s| s.at);
+    key_at(key).or_else(|| key_at("name")).unwrap_or_default()
+}
+
+/// Labels that templates speak of must be there.
+fn templates(config: &Config, places: &Places<'_>, scope: &Scope<'_>) {
+    let labels = &config.node.labels;
+    let missing = |template: &Template| {
+        let label = template.labels().find(|label| !labels.contains_key(*label))?.to_owned();
+        Some(match nearest(&label, labels.keys().map(String::as_str)) {
+            Some(near) => format!("node.labels has no `{label}`; did you mean `{near}`?"),
+            None => format!("node.labels has no `{label}`"),
+        })
+    };
+    for source in &config.sources {
+        if let Some(message) = source.key.as_ref().and_then(missing) {
+            places.error(&format!("sources.{}", source.name), "key", message);
+        }
+    }
+    for rule in &config.rules {
+        if let Some(message) = rule.spec.templates().into_iter().find_map(missing) {
+            scope.report.error(rule_place(scope, rule, "with"), &format!("rules.{}.with", rule.name), message);
+        }
+    }
+    for sink in &config.sinks {
+        let SinkKind::Fluvio(fluvio) = &sink.kind else { continue };
+        let named = [("upstream_topic", Some(&fluvio.upstream_topic)), ("upstream_key", fluvio.upstream_key.as_ref())];
+        for (key, template) in named {
+            if let Some(message) = template.and_then(missing) {
+                places.error(&format!("sinks.{}", sink.name), key, message);
+            }
+        }
+    }
+}
+
+/// The parts of an upstream topic's name that are known now must be of a name.
+fn upstream_names(config: &Config, places: &Places<'_>) {
+    let context = Context { node: &config.node.id, topic: "t", source: "", labels: &config.node.labels };
+    for sink in &config.sinks {
+        let SinkKind::Fluvio(fluvio) = &sink.kind else { continue };
+        let mut name = Vec::new();
+        // What depends on the record is seen when there is one.
+        if !fluvio.upstream_topic.render(&context, &Default::default(), &mut name) {
+            continue;
+        }
+        if let Err(e) = TopicName::new(&String::from_utf8_lossy(&name)) {
+            let message = format!("it would give topics like `{}`: {e}", String::from_utf8_lossy(&name));
+            places.error(&format!("sinks.{}", sink.name), "upstream_topic", message);
+        }
+    }
+}
+
+/// Topics that are named exactly and that nothing here writes: allowed (`send`, an endpoint's clients), probably a slip.
+fn topics_nobody_has(config: &Config, places: &Places<'_>, scope: &Scope<'_>) {
+    if config.endpoint.is_some() {
+        return;
+    }
+    let mut known: Vec<&TopicName> =
+        config.topics.keys().chain(config.rules.iter().filter_map(|r| r.into.as_ref())).collect();
+    for source in &config.sources {
+        match &source.kind {
+            SourceKind::File(FileSource { topic, .. })
+            | SourceKind::Syslog(SyslogSource { topic, .. })
+            | SourceKind::Socket(SocketSource { topic, .. })
+            | SourceKind::Exec(ExecSource { topic, .. })
+            | SourceKind::Host(HostSource { topic, .. }) => known.push(topic),
+            SourceKind::Mqtt(mqtt) => known.extend(mqtt.subscribe.iter().map(|s| &s.topic)),
+        }
+    }
+    let stranger = |set: &TopicSet| {
+        let strange =
+            |p: &&String| !p.contains('*') && !p.starts_with("headwater-") && !known.iter().any(|k| k.as_str() == **p);
+        let topic = set.include.iter().find(strange)?;
+        Some(match nearest(topic, known.iter().map(|k| k.as_str())) {
+            Some(near) => format!("nothing here writes topic `{topic}`; did you mean `{near}`?"),
+            None => format!("nothing here writes topic `{topic}`"),
+        })
+    };
+    for rule in config.rules.iter().filter(|r| r.before_ring) {
+        if let Some(message) = stranger(&rule.topics) {
+            scope.report.warn(rule_place(scope, rule, "topics"), &format!("rules.{}.topics", rule.name), message);
+        }
+    }
+    for sink in &config.sinks {
+        if let Some(message) = stranger(&sink.topics) {
+            places.warn(&format!("sinks.{}", sink.name), "topics", message);
+        }
+    }
+}
+
+fn rules_nobody_uses(config: &Config, scope: &Scope<'_>) {
+    for rule in config.rules.iter().filter(|r| !r.before_ring) {
+        if !config.sinks.iter().any(|s| s.rules.iter().any(|(name, _)| *name == rule.name)) {
+            let message = "it has no `topics` and no sink names it: it does nothing";
+            scope.report.warn(rule_place(scope, rule, "name"), &format!("rules.{}", rule.name), message);
+        }
+    }
+}

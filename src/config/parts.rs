@@ -1,0 +1,177 @@
+//! The tables that are there once: `[node]`, `[ring]`, `[topics.NAME]`, `[endpoint]`, `[http]`.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::Path;
+
+use super::model::{EndpointConfig, HttpConfig, NodeConfig, RingConfig, TopicConfig};
+use super::reader::Reader;
+use crate::lane::{DEFAULT_LANE, DEFAULT_LANES};
+use crate::limits::{MAX_CONNECTIONS, MAX_PARTITIONS, MAX_RING, MAX_TOPICS, MIN_RING};
+use crate::name::Name;
+use crate::time::Span;
+use crate::topic::TopicName;
+
+/// The longest path of a Unix socket: `sun_path` and its closing zero.
+pub const MAX_SOCKET_PATH: usize = 107;
+
+pub fn node(root: &Reader<'_>) -> Option<NodeConfig> {
+    let r = root.section("node");
+    let id = r.text("id", "name", &host_id(&r.scope.around.host_name), |s| Name::new(s).map(String::from));
+    let mut labels = BTreeMap::new();
+    for (label, value, at) in r.texts("labels") {
+        match Name::new(label) {
+            Ok(_) => drop(labels.insert(label.to_owned(), value)),
+            Err(e) => r.error(at, "labels", e.to_string()),
+        }
+    }
+    let data_dir = r.path_or("data_dir", Path::new("/var/lib/headwater"));
+    let control = r.path_or("control", &data_dir.join("control.sock"));
+    if control.as_os_str().len() > MAX_SOCKET_PATH {
+        let length = control.as_os_str().len();
+        r.wrong(
+            "control",
+            format!("the path of a socket has at most {MAX_SOCKET_PATH} bytes, this one {length}; set `control`"),
+        );
+    }
+    let heartbeat = r.span_or_off("heartbeat", Span::from_secs(900), Span::from_secs(1)..=Span::from_secs(7 * 86_400));
+    let log =
+        r.text("log", "log filter", "warn", |s| s.parse::<tracing_subscriber::filter::Targets>().map(|_| s.to_owned()));
+    Some(NodeConfig { id: id?, labels, data_dir, control, heartbeat, log: log? })
+}
+
+/// A host name as a node id: what a name cannot have becomes a hyphen.
+fn host_id(host: &str) -> String {
+    let id: String =
+        host.chars().take(63).map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
+    if id.is_empty() { "headwater".into() } else { id }
+}
+
+pub fn ring(root: &Reader<'_>) -> Option<RingConfig> {
+    let r = root.section("ring");
+    Some(RingConfig {
+        max_bytes: r.opt_size("max_bytes", MIN_RING..=MAX_RING),
+        keep_free: r.size("keep_free", 200 << 20, 0..=MAX_RING),
+        linger: r.span("linger", Span::from_secs(1), Span::from_millis(1)..=Span::from_secs(600)),
+        memory_bytes: r.size("memory_bytes", 8 << 20, MIN_RING..=1 << 30),
+    })
+}
+
+pub fn topics(root: &Reader<'_>) -> BTreeMap<TopicName, TopicConfig> {
+    let mut topics = BTreeMap::new();
+    for (name, r) in root.named("topics", MAX_TOPICS) {
+        let lane = r.text("lane", "lane", DEFAULT_LANE, |s| {
+            let known = DEFAULT_LANES.contains(&s);
+            if known { Name::new(s).map_err(|e| e.to_string()) } else { Err(unknown_lane(s)) }
+        });
+        let partitions = r.int("partitions", 1, 1..=MAX_PARTITIONS as u32);
+        match TopicName::new(name) {
+            Ok(name) if name.is_reserved() => r.error(r.at(), "", format!("`{name}` is one of the node's own topics")),
+            Ok(name) => {
+                let partitions = u8::try_from(partitions).unwrap_or(1);
+                topics.extend(lane.map(|lane| (name, TopicConfig { lane, partitions })));
+            }
+            Err(e) => r.error(r.at(), "", e.to_string()),
+        }
+    }
+    topics
+}
+
+fn unknown_lane(lane: &str) -> String {
+    format!("there is no lane `{lane}`; lanes are {}", DEFAULT_LANES.join(", "))
+}
+
+pub fn endpoint(root: &Reader<'_>) -> Option<EndpointConfig> {
+    let r = root.opt_section("endpoint")?;
+    let insecure = r.flag("insecure", false);
+    let listen = |key, default: &str| {
+        let address = r.text(key, "address", default, address);
+        if let Some(address) = address
+            && !address.ip().is_loopback()
+            && !insecure
+        {
+            let message = "anyone who reaches this address could read and write: the endpoint has no TLS and no users yet; \
+                           listen on 127.0.0.1, or say `insecure = true`";
+            r.wrong(key, message);
+        }
+        address
+    };
+    let sc_listen = listen("sc_listen", "127.0.0.1:9003");
+    let spu_listen = listen("spu_listen", "127.0.0.1:9010");
+    let advertise = r.opt_text("advertise", "host:port", |s| host_port(s, None));
+    let max_connections = max_connections(&r);
+    Some(EndpointConfig { sc_listen: sc_listen?, spu_listen: spu_listen?, advertise, insecure, max_connections })
+}
+
+pub fn max_connections(r: &Reader<'_>) -> usize {
+    r.int("max_connections", MAX_CONNECTIONS as u32, 1..=MAX_CONNECTIONS as u32) as usize
+}
+
+pub fn http(root: &Reader<'_>) -> Option<HttpConfig> {
+    let r = root.section("http");
+    let parse = |s: &str| if s == "off" { Ok(None) } else { address(s).map(Some) };
+    let listen = r.text("listen", "address or \"off\"", "127.0.0.1:9004", parse)??;
+    if !listen.ip().is_loopback() {
+        r.warn("listen", "status and metrics are readable by anyone who reaches this address");
+    }
+    Some(HttpConfig { listen })
+}
+
+/// An address to listen on.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    let bad = || format!("`{text}` is not an address to listen on; write IP:PORT, like 127.0.0.1:9003");
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    // A name other than this one would need a resolver at start, when there may be no network.
+    match text.strip_prefix("localhost:").map(|port| ("127.0.0.1", port.parse::<u16>())) {
+        Some((ip, Ok(port))) => (ip, port).to_socket_addrs().ok().and_then(|mut a| a.next()).ok_or_else(bad),
+        _ => Err(bad()),
+    }
+}
+
+/// `host:port`, `[v6]:port`, or a host alone where there is a default port.
+pub fn host_port(text: &str, default: Option<u16>) -> Result<String, String> {
+    let bad = |why: &str| Err(format!("`{text}` {why}; write HOST:PORT, like sc.example:9003"));
+    if let Some((scheme, rest)) = text.split_once("://") {
+        return bad(&format!("has a scheme; leave `{scheme}://` out (`{rest}`)"));
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => match port.parse::<u16>() {
+            Ok(port) if port > 0 => (host, port),
+            _ => return bad("has no port number after the colon"),
+        },
+        Some(_) => return bad("is an IPv6 address without brackets"),
+        None => match default {
+            Some(port) => (text, port),
+            None => return bad("has no port"),
+        },
+    };
+    let inner = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    let ok = match inner {
+        Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)),
+    };
+    if ok { Ok(format!("{host}:{port}")) } else { bad("is not a host and port") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_need_a_port_unless_there_is_a_usual_one() {
+        assert_eq!(host_port("sc.example:9003", None).as_deref(), Ok("sc.example:9003"));
+        assert_eq!(host_port("sc.example", Some(9003)).as_deref(), Ok("sc.example:9003"));
+        assert_eq!(host_port("[::1]:9003", None).as_deref(), Ok("[::1]:9003"));
+        for bad in ["", "host", "host:", "host:x", "host:0", "::1:9003", "tcp://h:1", "a b:1", "[x]:1"] {
+            assert!(host_port(bad, None).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn addresses_to_listen_on_are_numbers_or_localhost() {
+        assert_eq!(address("localhost:9003").unwrap(), address("127.0.0.1:9003").unwrap());
+        assert!(address("example.org:9003").is_err());
+    }
+}

@@ -1,0 +1,137 @@
+//! `[sinks.NAME]`: what every sink has, then one function per type.
+
+use std::collections::BTreeMap;
+
+use super::model::*;
+use super::parts::host_port;
+use super::reader::{Reader, name_of};
+use super::rules::topic_set;
+use super::sources::{unknown_type, value_mode};
+use super::tls::tls;
+use crate::limits::{MAX_SINKS, MAX_WIRE_FRAME};
+use crate::name::{Name, nearest};
+use crate::rules::RuleSpec;
+use crate::template::Template;
+use crate::time::Span;
+
+const TYPES: [&str; 3] = ["fluvio", "stdout", "file"];
+/// Sinks that come with later versions.
+const LATER: [&str; 4] = ["mqtt", "http", "syslog", "kafka"];
+/// The node's own topics that go to every Fluvio sink unless excluded.
+const OWN_TOPICS: [&str; 3] = ["headwater-status", "headwater-gaps", "headwater-alarms"];
+
+pub fn sinks(root: &Reader<'_>, rules: &BTreeMap<Name, RuleSpec>) -> Vec<SinkConfig> {
+    root.named("sinks", MAX_SINKS).into_iter().filter_map(|(name, r)| sink(name, &r, rules)).collect()
+}
+
+fn sink(name: &str, r: &Reader<'_>, rules: &BTreeMap<Name, RuleSpec>) -> Option<SinkConfig> {
+    let name = name_of(name, r);
+    let kind = r.need_text("type", "sink type", |s| match TYPES.iter().find(|t| **t == s) {
+        Some(kind) => Ok(*kind),
+        None => Err(unknown_type(s, &TYPES, &LATER)),
+    });
+    let mut topics = topic_set(r, true);
+    let rules = r.list("rules", "list of rules", |text, _| pure_rule(text, rules));
+    let value = value_mode(r);
+    let Some(kind) = kind else {
+        r.forgive();
+        return None;
+    };
+    let kind = match kind {
+        "fluvio" => {
+            topics.include.extend(OWN_TOPICS.map(String::from));
+            fluvio(r).map(SinkKind::Fluvio)
+        }
+        "file" => file(r).map(SinkKind::File),
+        _ => Some(SinkKind::Stdout),
+    };
+    Some(SinkConfig { name: name?, topics, rules, value, kind: kind? })
+}
+
+fn pure_rule(text: &str, rules: &BTreeMap<Name, RuleSpec>) -> Result<(Name, RuleSpec), String> {
+    let name = Name::new(text).map_err(|e| e.to_string())?;
+    match rules.get(&name) {
+        Some(spec) if spec.is_pure() => Ok((name, spec.clone())),
+        Some(_) => Err(format!(
+            "rule `{name}` counts records, and a sink sees some of them twice; give it `by`, or `topics` to stand before the ring"
+        )),
+        None => Err(match nearest(text, rules.keys().map(Name::as_str)) {
+            Some(near) => format!("there is no rule `{text}`; did you mean `{near}`?"),
+            None => format!("there is no rule `{text}`"),
+        }),
+    }
+}
+
+fn fluvio(r: &Reader<'_>) -> Option<FluvioSink> {
+    let endpoint = r.need_list("endpoint", "list of HOST:PORT", |text, _| host_port(text, Some(9003)));
+    let tls = tls(r);
+    let spu_address = spu_address(r);
+    let upstream_topic = r.text("upstream_topic", "template", "{topic}", upstream_template);
+    let upstream_key = r.opt_text("upstream_key", "template", upstream_template);
+    let second = Span::from_secs(1);
+    let sink = FluvioSink {
+        endpoint,
+        tls,
+        spu_address,
+        upstream_key,
+        compression: r.choice(
+            "compression",
+            &[
+                ("zstd", Compression::Zstd),
+                ("none", Compression::None),
+                ("gzip", Compression::Gzip),
+                ("snappy", Compression::Snappy),
+                ("lz4", Compression::Lz4),
+            ],
+        ),
+        create_topics: r.flag("create_topics", true),
+        partitions: r.int("partitions", 1, 1..=256),
+        acks_leader: r.choice("acks", &[("all", false), ("leader", true)]),
+        max_batch: r.memory("max_batch", 512 * 1024, 4096..=MAX_WIRE_FRAME / 2),
+        connect_timeout: r.span("connect_timeout", Span::from_secs(10), second..=Span::from_secs(300)),
+        request_timeout: r.span("request_timeout", Span::from_secs(20), second..=Span::from_secs(600)),
+        retry: (
+            r.span("retry_min", second, Span::from_millis(100)..=Span::from_secs(3600)),
+            r.span("retry_max", Span::from_secs(60), second..=Span::from_secs(86_400)),
+        ),
+        search_max: r.memory("search_max", 64 * 1024, 1024..=1 << 30),
+        resend_on_loss: r.choice("on_upstream_loss", &[("resend", true), ("continue", false)]),
+        grace: r.span("grace", Span::from_secs(2), Span::from_millis(0)..=Span::from_secs(60)),
+        upstream_topic: upstream_topic?,
+    };
+    if sink.retry.0 > sink.retry.1 {
+        r.wrong("retry_min", "`retry_min` is longer than `retry_max`");
+    }
+    Some(sink)
+}
+
+fn upstream_template(text: &str) -> Result<Template, String> {
+    let template = Template::parse(text).map_err(|e| e.to_string())?;
+    if template.has_source() {
+        return Err(
+            "a sink does not know `{source}` any more; use `{topic}`, or put it into the record with add-fields".into(),
+        );
+    }
+    Ok(template)
+}
+
+fn spu_address(r: &Reader<'_>) -> BTreeMap<i32, String> {
+    let mut addresses = BTreeMap::new();
+    for (id, address, at) in r.texts("spu_address") {
+        match (id.parse::<i32>(), host_port(&address, None)) {
+            (Ok(id), Ok(address)) => drop(addresses.insert(id, address)),
+            (Err(_), _) => r.error(at, "spu_address", format!("`{id}` is not the number of an SPU, like \"5001\"")),
+            (_, Err(e)) => r.error(at, "spu_address", e),
+        }
+    }
+    addresses
+}
+
+fn file(r: &Reader<'_>) -> Option<FileSink> {
+    let path = r.need_path("path");
+    Some(FileSink {
+        rotate_bytes: r.size("rotate_bytes", 16 << 20, 4096..=1 << 40),
+        keep: r.int("keep", 5, 0..=1000),
+        path: path?,
+    })
+}

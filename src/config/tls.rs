@@ -1,0 +1,20 @@
+//! The `tls` table of sources and sinks.
+
+use super::model::TlsConfig;
+use super::reader::Reader;
+
+/// Reads `tls` if it is there. Files other than the key are opened when the part connects: a certificate that is
+/// renewed is seen at the next connect, one that is missing is shown and waited for.
+pub fn tls(parent: &Reader<'_>) -> Option<TlsConfig> {
+    let r = parent.opt_section("tls")?;
+    let tls = TlsConfig {
+        ca: r.opt_path("ca"),
+        cert: r.opt_path("cert"),
+        key: r.secret("key"),
+        server_name: r.opt_text("server_name", "host", |s| Ok::<_, String>(s.to_owned())),
+    };
+    if tls.cert.is_some() != r.has("key") {
+        r.wrong(if tls.cert.is_some() { "cert" } else { "key" }, "`cert` and `key` belong together; give both or none");
+    }
+    Some(tls)
+}
