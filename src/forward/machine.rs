@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::state::{self, LaneState, Position, TopicState};
+use super::state::{self, LaneState, TopicState};
 use super::target::{Filling, Identity, Phase, Target};
 use super::{
     Input, Note, Offer, Options, Out, Output, Place, Placing, Pos, Query, Reject, Tally, TargetIx, TopicIx, Unsent,
@@ -45,23 +45,23 @@ pub struct Forward {
     pub(super) targets: Vec<Target>,
     /// Everything below it is accounted for; what became of it, since the machine was made.
     pub(super) cursor: Pos,
-    cursor_tally: Tally,
+    pub(super) cursor_tally: Tally,
     /// Where to read next; what became of everything below it.
-    read: Pos,
-    cum: Tally,
+    pub(super) read: Pos,
+    pub(super) cum: Tally,
     /// Records below it were read before.
-    reread_below: u64,
+    pub(super) reread_below: u64,
     /// One past the newest durable record.
     pub(super) ring_end: u64,
-    held: usize,
-    next_batch: u64,
+    pub(super) held: usize,
+    pub(super) next_batch: u64,
     /// Idle targets send what they have, although more would fit.
-    push: bool,
+    pub(super) push: bool,
     pub(super) work: VecDeque<Output>,
     /// Outputs that the upstream refuses for good, at or above the cursor.
-    poison: Vec<(TargetIx, u64)>,
-    dirty_cursor: bool,
-    syncing: bool,
+    pub(super) poison: Vec<(TargetIx, u64)>,
+    pub(super) dirty_cursor: bool,
+    pub(super) syncing: bool,
 }
 
 impl Forward {
@@ -448,106 +448,6 @@ impl Forward {
                 self.timeout(TargetIx(i as u16));
             }
         }
-    }
-
-    /// Puts new partition counts to use, and forgets old ones.
-    fn settle_topics(&mut self) {
-        for topic in self.topics.iter_mut().filter(|t| t.sync == Sync::Done) {
-            if topic.state.switch.is_some_and(|(from, _)| self.cursor.seq >= from)
-                && let Some((_, n)) = topic.state.switch.take()
-            {
-                topic.state.partitions = n;
-                topic.dirty = true;
-            }
-            if topic.state.switch.is_some() {
-                continue;
-            }
-            let Some(count) = topic.pending.take() else { continue };
-            if topic.state.partitions == 0 {
-                topic.state.partitions = count;
-            } else {
-                // No record at or above the ring's end was ever sent by anyone: only there a new count doubles nothing.
-                topic.state.switch = Some((self.ring_end, count));
-            }
-            (topic.sync, topic.dirty) = (Sync::Wanted, true);
-        }
-    }
-
-    /// The furthest place below which everything is accounted for.
-    fn safe(&self) -> (Pos, Tally) {
-        let oldest = self.targets.iter().flat_map(Target::batches).min_by_key(|b| b.first.seq);
-        match oldest {
-            Some(batch) if batch.first.seq < self.read.seq => (batch.first, batch.before),
-            _ => (self.read, self.cum),
-        }
-    }
-
-    fn advance(&mut self) -> Option<Output> {
-        let sync =
-            !self.syncing && (self.lane_sync == Sync::Wanted || self.topics.iter().any(|t| t.sync == Sync::Wanted));
-        if !self.dirty_cursor && !sync {
-            return None;
-        }
-        self.dirty_cursor = false;
-        let (to, tally) = self.safe();
-        let moved = to.seq > self.cursor.seq;
-        let from = self.cursor_tally;
-        if moved {
-            (self.cursor, self.cursor_tally) = (to, tally);
-            self.poison.retain(|(_, seq)| *seq >= to.seq);
-            self.end_resends();
-        }
-        let state = self.take_state(sync);
-        if !moved && state.is_empty() {
-            return None;
-        }
-        self.syncing |= sync;
-        let tally = Tally {
-            delivered: self.cursor_tally.delivered - from.delivered,
-            filtered: self.cursor_tally.filtered - from.filtered,
-            refused: self.cursor_tally.refused - from.refused,
-            released: self.cursor_tally.released - from.released,
-        };
-        Some(Output::Advance { to: self.cursor, tally, state, sync })
-    }
-
-    /// A resend is over when reading has passed it and nothing of it is in flight.
-    fn end_resends(&mut self) {
-        let read = self.read.seq;
-        for t in self.targets.iter_mut().filter(|t| t.resend_below.is_some_and(|below| read >= below) && t.is_idle()) {
-            t.resend_below = None;
-            self.topics[t.topic.0 as usize].dirty = true;
-        }
-    }
-
-    fn take_state(&mut self, sync: bool) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let mut entries = Vec::new();
-        if sync && self.lane_sync == Sync::Wanted {
-            self.lane_sync = Sync::Asked;
-            entries.push((state::lane_key(self.options.lane), state::encode(&self.lane)));
-        }
-        for i in 0..self.topics.len() {
-            if sync && self.topics[i].sync == Sync::Wanted {
-                self.topics[i].sync = Sync::Asked;
-            }
-            if std::mem::take(&mut self.topics[i].dirty) {
-                let key = state::topic_key(self.options.lane, &self.topics[i].name);
-                entries.push((key, state::encode(&self.topic_state(&self.topics[i]))));
-            }
-        }
-        entries
-    }
-
-    fn topic_state(&self, topic: &Topic) -> TopicState {
-        let mut stored = topic.state.clone();
-        let live = topic.targets.iter().map(|ix| &self.targets[ix.0 as usize]);
-        stored.positions.extend(live.map(|t| Position {
-            partition: t.partition,
-            last: t.last,
-            resend_below: t.resend_below,
-            opaque: t.opaque,
-        }));
-        stored
     }
 
     // ---- losing and finding ----

@@ -52,6 +52,7 @@
 //! yet search by content: where an upstream rebuilds batches (deduplication), which the first acknowledged batch
 //! shows, resends are counted as `maybe_duplicated`.
 
+mod cursor;
 mod machine;
 mod marker;
 mod placing;

@@ -1,7 +1,6 @@
 //! The driver: carries out what `forward` says over the connections that there are, and tells it what came of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use fluvio_protocol::Encoder;
 use fluvio_protocol::link::ErrorCode;
@@ -11,78 +10,74 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::conn::plain;
 use super::feed::{Fed, Feed};
-use super::meta::{self, Meta};
-use super::spu::{self, Request, SpuEvent};
-use super::trouble::{Trouble, host_of, is_local, port_of};
+use super::meta::Meta;
+use super::spu::{Request, SpuEvent};
+use super::trouble::Trouble;
 use super::wire::{self, Malformed, Produce};
 use crate::backoff::Backoff;
 use crate::config::model::{FluvioSink, SinkConfig};
 use crate::forward::{Input, Note, Output, Query, Reject, TargetIx, TopicIx};
 use crate::hub::{Outlet, PartState, Tally, counters};
-use crate::limits::{MAX_UPSTREAM_PARTITIONS, MAX_UPSTREAM_TOPICS};
-use crate::time::Span;
 
 /// Events that wait for the driver; more make the tasks wait.
 const EVENTS: usize = 64;
-/// Visits to the SC are at least this far apart.
-const VISIT_EVERY: Duration = Duration::from_secs(1);
 
-enum Event {
+pub(super) enum Event {
     Visited(Result<Meta, Trouble>),
     Spu { id: i32, generation: u64, event: SpuEvent },
 }
 
 /// A lane by its place in `feeds`, and a partition of it.
-type Place = (usize, TargetIx);
+pub(super) type Place = (usize, TargetIx);
 
 /// A connection to an SPU, or the wish for one.
-struct Spu {
-    generation: u64,
-    requests: Option<mpsc::Sender<Request>>,
-    up: bool,
-    address: String,
-    members: BTreeSet<Place>,
-    backoff: Backoff,
-    retry_at: Instant,
-    trouble: Option<Trouble>,
+pub(super) struct Spu {
+    pub(super) generation: u64,
+    pub(super) requests: Option<mpsc::Sender<Request>>,
+    pub(super) up: bool,
+    pub(super) address: String,
+    pub(super) members: BTreeSet<Place>,
+    pub(super) backoff: Backoff,
+    pub(super) retry_at: Instant,
+    pub(super) trouble: Option<Trouble>,
 }
 
 #[derive(Clone, Copy)]
-enum Asked {
+pub(super) enum Asked {
     Sent,
     Query(Query),
 }
 
 pub struct Driver {
     pub outlet: Outlet,
-    sink: FluvioSink,
-    feeds: Vec<Feed>,
+    pub(super) sink: FluvioSink,
+    pub(super) feeds: Vec<Feed>,
     /// Feeds that could not offer more until something happens.
-    stuck: Vec<bool>,
+    pub(super) stuck: Vec<bool>,
     /// Bytes sent per feed since its cursor moved last.
-    sent: Vec<u64>,
+    pub(super) sent: Vec<u64>,
     /// Partitions whose leader is to be connected to.
-    opens: BTreeSet<Place>,
+    pub(super) opens: BTreeSet<Place>,
     /// Which SPU a partition is on, and requests under way.
-    on: BTreeMap<Place, i32>,
-    asked: BTreeMap<i32, (Place, Asked)>,
-    correlation: i32,
-    spus: BTreeMap<i32, Spu>,
-    generation: u64,
-    meta: Meta,
-    visiting: bool,
-    visit_wanted: bool,
-    visit_at: Instant,
-    visit_backoff: Backoff,
-    visit_trouble: Option<Trouble>,
+    pub(super) on: BTreeMap<Place, i32>,
+    pub(super) asked: BTreeMap<i32, (Place, Asked)>,
+    pub(super) correlation: i32,
+    pub(super) spus: BTreeMap<i32, Spu>,
+    pub(super) generation: u64,
+    pub(super) meta: Meta,
+    pub(super) visiting: bool,
+    pub(super) visit_wanted: bool,
+    pub(super) visit_at: Instant,
+    pub(super) visit_backoff: Backoff,
+    pub(super) visit_trouble: Option<Trouble>,
     /// What an SPU last said no to, until something is taken.
-    rejected: Option<String>,
-    warned: Option<String>,
-    said: Option<PartState>,
-    events: mpsc::Receiver<Event>,
-    tell: mpsc::Sender<Event>,
-    tasks: JoinSet<()>,
-    seed: u64,
+    pub(super) rejected: Option<String>,
+    pub(super) warned: Option<String>,
+    pub(super) said: Option<PartState>,
+    pub(super) events: mpsc::Receiver<Event>,
+    pub(super) tell: mpsc::Sender<Event>,
+    pub(super) tasks: JoinSet<()>,
+    pub(super) seed: u64,
 }
 
 impl Driver {
@@ -157,7 +152,7 @@ impl Driver {
     }
 
     /// Tells `forward` of a topic's partitions, or asks the SC.
-    fn tell_partitions(&mut self, i: usize, topic: TopicIx) {
+    pub(super) fn tell_partitions(&mut self, i: usize, topic: TopicIx) {
         let alone = self.feeds.len() == 1;
         let forward = &mut self.feeds[i].forward;
         let name = forward.topic_name(topic).to_owned();
@@ -408,115 +403,6 @@ impl Driver {
         }
     }
 
-    // ---- connections ----
-
-    /// Connects what is to be opened.
-    fn connect(&mut self) {
-        let now = self.outlet.now().boot;
-        for place in self.opens.clone() {
-            let (_, topic, partition) = self.feeds[place.0].forward.target_name(place.1);
-            let leader = self.meta.topics.get(topic).and_then(|t| t.leaders.get(&partition)).copied();
-            let Some(id) = leader else {
-                self.visit_wanted = true;
-                continue;
-            };
-            self.start_spu(id);
-            let Some(spu) = self.spus.get_mut(&id).filter(|spu| spu.up) else { continue };
-            spu.members.insert(place);
-            self.opens.remove(&place);
-            self.on.insert(place, id);
-            self.feeds[place.0].forward.handle(now, Input::Up { target: place.1 });
-            self.stuck[place.0] = false;
-        }
-    }
-
-    fn start_spu(&mut self, id: i32) {
-        let seed = self.seed ^ id as u64;
-        let spu = self.spus.entry(id).or_insert_with(|| Spu {
-            generation: 0,
-            requests: None,
-            up: false,
-            address: String::new(),
-            members: BTreeSet::new(),
-            backoff: Backoff::new(self.sink.retry.0, self.sink.retry.1, seed),
-            retry_at: Instant::now(),
-            trouble: None,
-        });
-        if spu.requests.is_some() || Instant::now() < spu.retry_at {
-            return;
-        }
-        let mapped = self.sink.spu_address.get(&id);
-        let Some(address) = mapped.or_else(|| self.meta.spus.get(&id)).cloned() else {
-            self.visit_wanted = true;
-            return;
-        };
-        if mapped.is_none() && is_local(host_of(&address)) && !is_local(host_of(&self.meta.sc)) {
-            // It would be this machine: at best nobody answers, at worst our own endpoint does.
-            let port = port_of(&address).unwrap_or(9010);
-            spu.trouble = Some(Trouble::Advertised { spu: id, advertised: address, port, why: String::new() });
-            spu.retry_at = Instant::now() + spu.backoff.next_wait().to_std();
-            self.visit_wanted = true;
-            return;
-        }
-        self.generation += 1;
-        let generation = self.generation;
-        let (sender, requests) = mpsc::channel(MAX_UPSTREAM_PARTITIONS);
-        (spu.generation, spu.requests, spu.address) = (generation, Some(sender), address.clone());
-        let (tell, sink) = (self.tell.clone(), self.sink.clone());
-        self.tasks.spawn_local(async move {
-            let tell = async |event| {
-                // A driver that is gone needs no telling.
-                let _ = tell.send(Event::Spu { id, generation, event }).await;
-            };
-            spu::run(address, sink, requests, tell).await;
-        });
-    }
-
-    fn visit(&mut self) {
-        if !self.visit_wanted || self.visiting || Instant::now() < self.visit_at {
-            return;
-        }
-        let names = self.feeds.iter().flat_map(|f| f.forward.topics().map(|(_, name)| name.to_owned()));
-        let wanted: BTreeSet<String> = names.take(MAX_UPSTREAM_TOPICS * self.feeds.len()).collect();
-        (self.visiting, self.visit_wanted) = (true, false);
-        let (tell, sink) = (self.tell.clone(), self.sink.clone());
-        self.tasks.spawn_local(async move {
-            let result = meta::visit(&sink, &wanted).await;
-            let _ = tell.send(Event::Visited(result)).await;
-        });
-    }
-
-    fn visited(&mut self, result: Result<Meta, Trouble>) {
-        self.visiting = false;
-        let trouble = match result {
-            Ok(meta) => {
-                self.visit_at = Instant::now() + VISIT_EVERY;
-                if meta.problems.is_empty() {
-                    self.visit_backoff.reset();
-                } else {
-                    self.visit_wanted = true;
-                    self.visit_at = Instant::now() + self.visit_backoff.next_wait().to_std();
-                }
-                self.meta = meta;
-                for i in 0..self.feeds.len() {
-                    let topics: Vec<_> = self.feeds[i].forward.topics().map(|(ix, _)| ix).collect();
-                    for topic in topics {
-                        if self.meta.topics.contains_key(self.feeds[i].forward.topic_name(topic)) {
-                            self.tell_partitions(i, topic);
-                        }
-                    }
-                }
-                None
-            }
-            Err(trouble) => {
-                self.visit_wanted = true;
-                self.visit_at = Instant::now() + self.visit_backoff.next_wait().to_std();
-                Some(trouble)
-            }
-        };
-        self.visit_trouble = trouble;
-    }
-
     /// Ends all waits: somebody wants it to happen now.
     pub fn hurry(&mut self) {
         let now = Instant::now();
@@ -592,52 +478,6 @@ impl Driver {
         };
         if let Some(event) = event {
             self.take(event);
-        }
-    }
-
-    // ---- telling ----
-
-    fn report(&mut self) {
-        if let Some(why) = self.feeds.iter_mut().find_map(|f| f.refused.take()) {
-            self.warned = Some(format!("a record was refused: {why}"));
-        }
-        let state = self.state();
-        if self.said.as_ref() != Some(&state) {
-            self.outlet.report(state.clone());
-            self.said = Some(state);
-        }
-    }
-
-    fn state(&self) -> PartState {
-        let wait = |at: Instant| Some(Span::from(at.saturating_duration_since(Instant::now())));
-        let needed = |spu: &&Spu| spu.requests.is_none() && !self.opens.is_empty();
-        if let Some(trouble) = &self.visit_trouble {
-            // Said once for each try; the next try's time is part of it.
-            return self.down(trouble.to_string(), wait(self.visit_at));
-        }
-        if let Some((trouble, at)) =
-            self.spus.values().filter(needed).find_map(|s| Some((s.trouble.as_ref()?, s.retry_at)))
-        {
-            return self.down(trouble.to_string(), wait(at));
-        }
-        if let Some(why) = &self.rejected {
-            return self.down(why.clone(), None);
-        }
-        if let Some(problem) = self.meta.problems.first() {
-            return self.down(problem.clone(), wait(self.visit_at));
-        }
-        match &self.warned {
-            Some(what) => PartState::warn(what.clone()),
-            None if self.meta.sc.is_empty() => PartState::Starting,
-            None => PartState::up(format!("connected to {}", self.meta.sc)),
-        }
-    }
-
-    /// Down for the same reason as said before stays what was said: a wait that shrinks is no news.
-    fn down(&self, what: String, retry: Option<Span>) -> PartState {
-        match &self.said {
-            Some(said @ PartState::Down { what: before, .. }) if *before == what => said.clone(),
-            _ => PartState::down(what, retry),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! ```
 //!
 //! - [`driver`]: one per sink. Carries out what `forward` says, keeps track of connections, reports.
+//! - [`session`], [`report`]: its connections, and what it says about them.
 //! - [`feed`]: reads lanes and offers their records; owns the bytes of batches.
 //! - [`spu`]: one task per SPU that is needed now. [`meta`]: one short visit to the SC when metadata is needed.
 //! - [`conn`], [`wire`], [`encode`]: connections, messages, batches. [`trouble`]: what to tell a person.
@@ -31,6 +32,8 @@ mod driver;
 mod encode;
 mod feed;
 mod meta;
+mod report;
+mod session;
 mod spu;
 #[cfg(test)]
 mod testing;

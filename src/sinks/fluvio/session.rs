@@ -1,0 +1,127 @@
+//! The driver's connections: which SPUs are spoken to, and when the SC is visited.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::driver::{Driver, Event, Spu};
+use super::meta::{self, Meta};
+use super::spu;
+use super::trouble::{Trouble, host_of, is_local, port_of};
+use crate::backoff::Backoff;
+use crate::forward::Input;
+use crate::limits::{MAX_UPSTREAM_PARTITIONS, MAX_UPSTREAM_TOPICS};
+
+/// Visits to the SC are at least this far apart.
+const VISIT_EVERY: Duration = Duration::from_secs(1);
+
+impl Driver {
+    /// Connects what is to be opened.
+    pub(super) fn connect(&mut self) {
+        let now = self.outlet.now().boot;
+        for place in self.opens.clone() {
+            let (_, topic, partition) = self.feeds[place.0].forward.target_name(place.1);
+            let leader = self.meta.topics.get(topic).and_then(|t| t.leaders.get(&partition)).copied();
+            let Some(id) = leader else {
+                self.visit_wanted = true;
+                continue;
+            };
+            self.start_spu(id);
+            let Some(spu) = self.spus.get_mut(&id).filter(|spu| spu.up) else { continue };
+            spu.members.insert(place);
+            self.opens.remove(&place);
+            self.on.insert(place, id);
+            self.feeds[place.0].forward.handle(now, Input::Up { target: place.1 });
+            self.stuck[place.0] = false;
+        }
+    }
+
+    fn start_spu(&mut self, id: i32) {
+        let seed = self.seed ^ id as u64;
+        let spu = self.spus.entry(id).or_insert_with(|| Spu {
+            generation: 0,
+            requests: None,
+            up: false,
+            address: String::new(),
+            members: BTreeSet::new(),
+            backoff: Backoff::new(self.sink.retry.0, self.sink.retry.1, seed),
+            retry_at: Instant::now(),
+            trouble: None,
+        });
+        if spu.requests.is_some() || Instant::now() < spu.retry_at {
+            return;
+        }
+        let mapped = self.sink.spu_address.get(&id);
+        let Some(address) = mapped.or_else(|| self.meta.spus.get(&id)).cloned() else {
+            self.visit_wanted = true;
+            return;
+        };
+        if mapped.is_none() && is_local(host_of(&address)) && !is_local(host_of(&self.meta.sc)) {
+            // It would be this machine: at best nobody answers, at worst our own endpoint does.
+            let port = port_of(&address).unwrap_or(9010);
+            spu.trouble = Some(Trouble::Advertised { spu: id, advertised: address, port, why: String::new() });
+            spu.retry_at = Instant::now() + spu.backoff.next_wait().to_std();
+            self.visit_wanted = true;
+            return;
+        }
+        self.generation += 1;
+        let generation = self.generation;
+        let (sender, requests) = mpsc::channel(MAX_UPSTREAM_PARTITIONS);
+        (spu.generation, spu.requests, spu.address) = (generation, Some(sender), address.clone());
+        let (tell, sink) = (self.tell.clone(), self.sink.clone());
+        self.tasks.spawn_local(async move {
+            let tell = async |event| {
+                // A driver that is gone needs no telling.
+                let _ = tell.send(Event::Spu { id, generation, event }).await;
+            };
+            spu::run(address, sink, requests, tell).await;
+        });
+    }
+
+    pub(super) fn visit(&mut self) {
+        if !self.visit_wanted || self.visiting || Instant::now() < self.visit_at {
+            return;
+        }
+        let names = self.feeds.iter().flat_map(|f| f.forward.topics().map(|(_, name)| name.to_owned()));
+        let wanted: BTreeSet<String> = names.take(MAX_UPSTREAM_TOPICS * self.feeds.len()).collect();
+        (self.visiting, self.visit_wanted) = (true, false);
+        let (tell, sink) = (self.tell.clone(), self.sink.clone());
+        self.tasks.spawn_local(async move {
+            let result = meta::visit(&sink, &wanted).await;
+            let _ = tell.send(Event::Visited(result)).await;
+        });
+    }
+
+    pub(super) fn visited(&mut self, result: Result<Meta, Trouble>) {
+        self.visiting = false;
+        let trouble = match result {
+            Ok(meta) => {
+                self.visit_at = Instant::now() + VISIT_EVERY;
+                if meta.problems.is_empty() {
+                    self.visit_backoff.reset();
+                } else {
+                    self.visit_wanted = true;
+                    self.visit_at = Instant::now() + self.visit_backoff.next_wait().to_std();
+                }
+                self.meta = meta;
+                for i in 0..self.feeds.len() {
+                    let topics: Vec<_> = self.feeds[i].forward.topics().map(|(ix, _)| ix).collect();
+                    for topic in topics {
+                        if self.meta.topics.contains_key(self.feeds[i].forward.topic_name(topic)) {
+                            self.tell_partitions(i, topic);
+                        }
+                    }
+                }
+                None
+            }
+            Err(trouble) => {
+                self.visit_wanted = true;
+                self.visit_at = Instant::now() + self.visit_backoff.next_wait().to_std();
+                Some(trouble)
+            }
+        };
+        self.visit_trouble = trouble;
+    }
+}
