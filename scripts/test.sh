@@ -13,6 +13,7 @@ need_compiler
 need curl curl ca-certificates
 need mosquitto mosquitto mosquitto-clients
 need mosquitto_pub mosquitto-clients
+need openssl openssl
 need python3 python3
 need_rust rustfmt clippy
 # Debian keeps daemons where the path of a user does not look.

@@ -4,7 +4,6 @@ use std::rc::Rc;
 
 use super::core::{Core, Stop};
 use super::{Admitted, OfferError, Part, PartKind, PartState, counters};
-use crate::limits::MAX_RECORD;
 use crate::name::Name;
 use crate::pipeline::{SourceId, SourcePlan};
 use crate::record::RecordRef;
@@ -98,8 +97,7 @@ impl Intake {
 
     /// Key, value and attributes of the largest record that the ring takes now (memory mode may take less).
     pub fn max_record(&self) -> usize {
-        let slot = self.core.pipeline.borrow().ring().stats().slot_bytes;
-        MAX_RECORD.min(usize::try_from(slot / 4).unwrap_or(MAX_RECORD))
+        self.core.pipeline.borrow().ring().max_record()
     }
 
     /// Returns once `offer` has room again.

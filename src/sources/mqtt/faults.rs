@@ -86,14 +86,15 @@ pub fn hung_up(address: &str, port: u16, tls: bool) -> Fault {
 
 /// A TLS handshake that failed.
 pub fn tls(address: &str, error: &io::Error) -> Fault {
-    let text = error.to_string();
+    let text = plain(error);
+    let hung_up = matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof);
     let hint = if text.contains("UnknownIssuer") {
         "nobody we trust signed its certificate; set `tls.ca`"
     } else if text.contains("NotValidForName") {
         "its certificate is for another name; set `tls.server_name`"
     } else if text.contains("Expired") || text.contains("NotValidYet") {
         "its certificate is not valid now; is this machine's clock right?"
-    } else if text.contains("corrupt") || text.contains("InvalidContentType") || text.contains("eof") {
+    } else if hung_up || text.contains("corrupt") || text.contains("InvalidContentType") {
         "it does not speak TLS there; for a plain port write mqtt:// in `url`"
     } else if text.contains("CertificateRequired") || text.contains("HandshakeFailure") {
         "it wants a client certificate; set `tls.cert` and `tls.key`"

@@ -60,6 +60,8 @@ pub struct Session<'a, 'b> {
     out: BytesMut,
     acks: AckQueue,
     events: Vec<Event>,
+    /// Read, but too large for the group it came in.
+    parked: Option<Message>,
     /// Messages of QoS 1 and 2 that have no final answer: what fills the broker's window.
     unanswered: usize,
     keep_alive: Duration,
@@ -85,6 +87,7 @@ pub async fn serve(source: &mut Source<'_>, connected: Connected, encoder: Encod
         out,
         acks: AckQueue::default(),
         events: Vec::with_capacity(BURST),
+        parked: None,
         unanswered: 0,
         keep_alive,
         next_ping: Instant::now() + keep_alive,
@@ -92,6 +95,11 @@ pub async fn serve(source: &mut Source<'_>, connected: Connected, encoder: Encod
         stuck_since: None,
     };
     session.run(wire).await
+}
+
+/// What a message takes in its group: value, attributes, key, and its place in the memory of messages.
+fn room_for(message: &Message) -> usize {
+    message.payload.len() + 2 * message.topic.len() + 256
 }
 
 /// Writes a part of `out`, or flushes when nothing is left of it; true if a flush is still to come. Nothing is lost
@@ -168,10 +176,19 @@ impl Session<'_, '_> {
                 if self.acks.count() + self.events.len() >= MAX_WAITING {
                     break;
                 }
-                match self.next_packet()? {
+                let packet = match self.parked.take() {
+                    Some(message) => Some(Packet::Message(message)),
+                    None => self.next_packet()?,
+                };
+                match packet {
                     Some(Packet::Message(message)) => {
-                        // One that would not fit beside the others goes next time: it stays the last of its group.
-                        bytes += message.payload.len() + 2 * message.topic.len() + 64;
+                        let more = room_for(&message);
+                        if bytes + more > GROUP_BYTES && !self.events.is_empty() {
+                            // A large one is alone in its group.
+                            self.parked = Some(message);
+                            break;
+                        }
+                        bytes += more;
                         self.events.push(Event::Message(message));
                     }
                     Some(Packet::Released(id)) => self.events.push(Event::Released(id)),
@@ -209,14 +226,7 @@ impl Session<'_, '_> {
     /// Offers what waits, with the memory of it in the same frame. False: not now.
     fn take_events(&mut self) -> bool {
         let intake = self.source.intake.clone();
-        let bytes: usize = self
-            .events
-            .iter()
-            .map(|e| match e {
-                Event::Message(m) => m.payload.len() + 2 * m.topic.len() + 256,
-                Event::Released(_) => 0,
-            })
-            .sum();
+        let bytes = self.events.iter().map(|e| if let Event::Message(m) = e { room_for(m) } else { 0 }).sum();
         let Ok(group) = intake.group(bytes) else { return false };
         let mut answers = Vec::with_capacity(self.events.len());
         let mut newest = Ticket::default();
