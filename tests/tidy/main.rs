@@ -444,5 +444,17 @@ fn the_sources_keep_the_rules_of_the_house() {
     assert!(offences.is_empty(), "{} offences:\n{}", offences.len(), list.join("\n"));
 }
 
+#[test]
+fn every_target_of_the_cross_builds_has_an_image_and_is_linux() {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("cross.toml")).unwrap();
+    let parsed: toml::Table = text.parse().expect("cross.toml is TOML");
+    let targets = parsed["target"].as_table().unwrap();
+    assert!(targets.len() >= 4);
+    for (target, settings) in targets {
+        assert!(target.contains("-linux-"), "{target}");
+        assert!(settings["image"].as_str().is_some_and(|image| image.contains(target.as_str())), "{target}");
+    }
+}
+
 #[cfg(test)]
 mod self_check;

@@ -21,9 +21,12 @@ pub const MAX_WAITING: usize = 2048;
 /// An answer to the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    PubAck(u16),
-    PubRec(u16),
-    PubComp(u16),
+    /// PUBACK: a QoS 1 message is durable.
+    Ack(u16),
+    /// PUBREC: a QoS 2 message is durable.
+    Received(u16),
+    /// PUBCOMP: that a QoS 2 id is free is durable.
+    Complete(u16),
 }
 
 #[derive(Debug, Default)]
@@ -142,7 +145,7 @@ mod tests {
             let mut popped = Vec::new();
             let mut settled = 0;
             for (i, (ticket, more)) in steps.into_iter().enumerate() {
-                let answer = Answer::PubAck(i as u16);
+                let answer = Answer::Ack(i as u16);
                 queue.push(Ticket(ticket), answer);
                 pushed.push((ticket, answer));
                 settled = settled.max(more);

@@ -274,6 +274,18 @@ pub struct Hello<'a> {
     pub session_expiry: u32,
 }
 
+/// A subscription to ask for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    pub id: u16,
+    pub filter: &'a str,
+    pub qos: u8,
+    /// What the copies that it brings are marked with (MQTT 5).
+    pub identifier: Option<usize>,
+    /// Whether retained messages are wanted (MQTT 5).
+    pub retained: bool,
+}
+
 /// Appends packets to what is to be written.
 pub struct Encoder {
     pub version: Version,
@@ -319,16 +331,8 @@ impl Encoder {
         self.put(out, v4, v5);
     }
 
-    /// `identifier` is what copies that this subscription brings are marked with (MQTT 5).
-    pub fn subscribe(
-        &self,
-        id: u16,
-        filter: &str,
-        qos: u8,
-        identifier: Option<usize>,
-        retained: bool,
-        out: &mut BytesMut,
-    ) {
+    pub fn subscribe(&self, wish: &Wish<'_>, out: &mut BytesMut) {
+        let Wish { id, filter, qos, identifier, retained } = *wish;
         let v4 = || {
             let mut subscribe = v4::Subscribe::new(filter, qos4(qos));
             subscribe.pkid = id;
@@ -366,17 +370,17 @@ impl Encoder {
 
     pub fn answer(&self, answer: Answer, out: &mut BytesMut) {
         match answer {
-            Answer::PubAck(id) => self.put(
+            Answer::Ack(id) => self.put(
                 out,
                 || v4::Packet::PubAck(v4::PubAck::new(id)),
                 || v5::Packet::PubAck(v5::PubAck::new(id, None)),
             ),
-            Answer::PubRec(id) => self.put(
+            Answer::Received(id) => self.put(
                 out,
                 || v4::Packet::PubRec(v4::PubRec::new(id)),
                 || v5::Packet::PubRec(v5::PubRec::new(id, None)),
             ),
-            Answer::PubComp(id) => self.put(
+            Answer::Complete(id) => self.put(
                 out,
                 || v4::Packet::PubComp(v4::PubComp::new(id)),
                 || v5::Packet::PubComp(v5::PubComp::new(id, None)),

@@ -239,7 +239,7 @@ impl Session<'_, '_> {
                     remember |= taken.remember;
                     if let Some(needs) = taken.answer {
                         let answer =
-                            if message.qos == 2 { Answer::PubRec(message.id) } else { Answer::PubAck(message.id) };
+                            if message.qos == 2 { Answer::Received(message.id) } else { Answer::Ack(message.id) };
                         answers.push((needs, answer));
                         self.unanswered += 1;
                     }
@@ -247,7 +247,7 @@ impl Session<'_, '_> {
                 Event::Released(id) => {
                     // The answer waits until the removal is durable: only then may the id be used again.
                     remember |= self.source.repeats.released(id);
-                    answers.push((None, Answer::PubComp(id)));
+                    answers.push((None, Answer::Complete(id)));
                 }
             }
         }
@@ -276,12 +276,12 @@ impl Session<'_, '_> {
         let mut written = 0;
         while let Some(answer) = self.acks.pop(settled) {
             match answer {
-                Answer::PubAck(id) => {
+                Answer::Ack(id) => {
                     self.source.repeats.answered(id);
                     self.unanswered = self.unanswered.saturating_sub(1);
                 }
-                Answer::PubRec(_) => {}
-                Answer::PubComp(_) => self.unanswered = self.unanswered.saturating_sub(1),
+                Answer::Received(_) => {}
+                Answer::Complete(_) => self.unanswered = self.unanswered.saturating_sub(1),
             }
             self.encoder.answer(answer, &mut self.out);
             written += 1;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Source;
 use super::filter::Wanted;
-use super::packets::{Accepted, Encoder, Version};
+use super::packets::{Accepted, Encoder, Version, Wish};
 use crate::config::model::Retained;
 use crate::hub::PartState;
 
@@ -69,7 +69,7 @@ impl Subscriptions {
             let id = subscriptions.id();
             let identifier = (want.identifier > 0).then_some(usize::from(want.identifier));
             let retained = source.config.retained != Retained::Skip;
-            encoder.subscribe(id, &want.filter, want.qos, identifier, retained, out);
+            encoder.subscribe(&Wish { id, filter: &want.filter, qos: want.qos, identifier, retained }, out);
             subscriptions.asked.push((id, want));
         }
         subscriptions.settle(source, encoder, out);
@@ -126,7 +126,7 @@ impl Subscriptions {
         if !source.system_forbidden {
             for filter in SYSTEM {
                 let id = self.id();
-                encoder.subscribe(id, filter, 0, None, true, out);
+                encoder.subscribe(&Wish { id, filter, qos: 0, identifier: None, retained: true }, out);
                 self.system.push(id);
             }
             source.system_unsure = true;
