@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::limits::MAX_LANES;
 
 /// A lane's number in its ring; 0 is sent first and evicted last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LaneId(pub u8);
 
 impl LaneId {

@@ -558,7 +558,7 @@ impl Pipeline {
         for lane in 0..self.lanes() {
             let configured = self.sinks.iter_mut().filter(|sink| sink.configured);
             let floor = configured.filter_map(|sink| sink.lanes.get_mut(lane)).map(|(b, _)| b.floor(settled)).min();
-            self.ring.set_floor(LaneId(lane as u8), floor.map(|at| at.seq));
+            self.ring.set_floor(LaneId(lane as u8), floor);
         }
     }
 

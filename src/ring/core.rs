@@ -1,0 +1,487 @@
+//! The ring itself: what is given to it, what it answers, and which part does what.
+//!
+//! `batch` makes frames, `writer` places them and takes what the disk did, `slots` knows the files, `reader` finds
+//! records again, `recovery` builds all of this from a directory. This file holds them together and never does I/O.
+
+use std::collections::VecDeque;
+
+use super::batch::{Press, Sealed, Stamp};
+use super::format::{Counters, PrevCount, flags};
+use super::reader::Reading;
+use super::slots::{Lane, Slots};
+use super::state::{self, Put, Store};
+use super::topics::{self, Topics};
+use super::writer::Writer;
+use super::*;
+use crate::limits::{FRAME_RAW_TARGET, MAX_LANES, MAX_RECORD, MAX_UNSYNCED_BYTES};
+use crate::record::RecordRef;
+use crate::time::{BootTime, ClockSync};
+use crate::topic::{TopicId, TopicName, TopicPart};
+
+/// Seqs skipped after an unclean end: numbers that a device may have seen and lost are never used for others.
+pub(super) const SKIP_SEQS: u64 = 1 << 20;
+/// Commit numbers skipped then.
+pub(super) const SKIP_COMMITS: u64 = 1 << 12;
+
+/// The ring. No threads, no clock: `append` and friends change it, [`Ring::poll`] says what the disk must do,
+/// [`Ring::complete`] takes what the disk did.
+pub struct Ring {
+    pub(super) options: Options,
+    pub(super) id: RingId,
+    pub(super) boot: u32,
+    pub(super) session: u32,
+    pub(super) topics: Topics,
+    pub(super) state: Store,
+    pub(super) lanes: Vec<Lane>,
+    pub(super) slots: Slots,
+    pub(super) press: Press,
+    pub(super) writer: Writer,
+    pub(super) reading: Reading,
+    pub(super) queue: VecDeque<Sealed>,
+    pub(super) queue_weight: usize,
+    pub(super) next_seq: u64,
+    /// The number of the newest sealed commit.
+    pub(super) last_commit: u64,
+    pub(super) next_commit: u64,
+    pub(super) prev_counts: Vec<PrevCount>,
+    pub(super) next_flags: u16,
+    pub(super) ticket: u64,
+    pub(super) settled: u64,
+    pub(super) stamp: u64,
+    /// The lane that the newest record went to: state entries go beside it.
+    pub(super) beside: usize,
+    pub(super) in_group: bool,
+    pub(super) closing: Closing,
+    pub(super) life: Life,
+    pub(super) sessions: Sessions,
+}
+
+/// Bytes over the ring's life.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub(super) struct Life {
+    pub logical: u64,
+    pub stored: u64,
+    pub padded: u64,
+    pub synced: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Closing {
+    #[default]
+    No,
+    /// The frame that says so is sealed; its ticket.
+    Sealed(u64),
+    /// It is durable; the root page is being written.
+    Root(u64),
+    Done,
+}
+
+/// Where each process that wrote this ring ended: a frame beyond that was given up and is not read.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sessions {
+    /// (session, its last valid commit, what is known to have been synced in it), sorted.
+    pub ended: Vec<(u32, u64, u64)>,
+    /// Commits that were torn by a crash, of which parts can be read: all or nothing of a commit is there.
+    pub torn: std::collections::BTreeSet<u64>,
+}
+
+impl Sessions {
+    /// Whether recovery gave this frame up.
+    pub fn dead(&self, session: u32, commit: u64) -> bool {
+        let at = self.ended.binary_search_by_key(&session, |e| e.0);
+        at.is_ok_and(|at| commit > self.ended[at].1) || self.torn.contains(&commit)
+    }
+
+    /// What is known to have been synced in a session that ended.
+    pub fn synced(&self, session: u32) -> Option<u64> {
+        self.ended.binary_search_by_key(&session, |e| e.0).ok().map(|at| self.ended[at].2)
+    }
+}
+
+impl Ring {
+    pub fn id(&self) -> RingId {
+        self.id
+    }
+    /// Number of this boot.
+    pub fn boot(&self) -> u32 {
+        self.boot
+    }
+
+    /// The largest record, or group, of this ring in bytes.
+    pub fn max_record(&self) -> usize {
+        MAX_RECORD.min(self.slots.slot_bytes as usize / 4)
+    }
+
+    // ---- topics ----
+
+    /// The topic of this name, made (durable with the next commit) if it is not there.
+    pub fn open_topic(&mut self, name: &TopicName, lane: LaneId, partitions: u8) -> Result<TopicId, TopicError> {
+        let lane = LaneId(lane.0.min(self.lanes.len() as u8 - 1));
+        let (id, store) = self.topics.open(name, lane, partitions)?;
+        if store {
+            self.store_topic(id);
+        }
+        Ok(id)
+    }
+
+    pub(super) fn store_topic(&mut self, id: TopicId) {
+        let mut value = Vec::new();
+        if let Some(topic) = self.topics.get(id) {
+            topic.encode(&mut value);
+            self.put_own(&topics::key(id), Some(&value));
+            self.put_own(b"n", Some(&self.topics.next_id.to_le_bytes()));
+        }
+    }
+
+    pub fn remove_topic(&mut self, id: TopicId) {
+        if self.topics.remove(id) {
+            self.put_own(&topics::key(id), None);
+        }
+    }
+    pub fn topic(&self, id: TopicId) -> Option<TopicInfo> {
+        self.topics.get(id).map(|t| t.info())
+    }
+    pub fn topic_id(&self, name: &str) -> Option<TopicId> {
+        self.topics.find(name).map(|t| t.id)
+    }
+    pub fn topic_ids(&self) -> Vec<TopicId> {
+        self.topics.iter().map(|t| t.id).collect()
+    }
+    /// One past the newest durable offset of a partition.
+    pub fn durable_end(&self, part: TopicPart) -> Option<u64> {
+        self.topics.part(part).map(|p| p.info.durable_end)
+    }
+
+    // ---- writing ----
+
+    /// Bytes that wait for the writer.
+    pub(super) fn unsynced(&self) -> usize {
+        let batches: usize = self.lanes.iter().map(|l| l.batch.raw.len() + l.batch.state_bytes).sum();
+        batches + self.queue_weight + self.writer.weight()
+    }
+
+    /// False when too many bytes wait for the writer (`limits::MAX_UNSYNCED_BYTES`). After a true, one record with
+    /// all that rules make of it, or one group, may be appended without `Busy`.
+    pub fn has_room(&self) -> bool {
+        self.unsynced() <= MAX_UNSYNCED_BYTES / 2
+    }
+
+    /// Adds one record to the batch of its lane. Never blocks, never allocates in the steady state.
+    pub fn append(&mut self, now: BootTime, part: TopicPart, record: &RecordRef<'_>) -> Result<Appended, AppendError> {
+        let (bytes, limit) = (record.len(), self.max_record());
+        if bytes > limit {
+            return Err(AppendError::TooLarge { bytes, limit });
+        }
+        let Some((lane, slot)) = self.topics.part_mut(part) else { return Err(AppendError::NoTopic(part.topic)) };
+        let at = lane.index();
+        let batch = &self.lanes[at].batch;
+        let full = batch.records > 0 && batch.raw.len() + bytes > FRAME_RAW_TARGET;
+        let seal = (full && !self.in_group) || !batch.takes(slot);
+        if !self.in_group && self.busy(bytes) {
+            return Err(AppendError::Busy);
+        }
+        if seal {
+            self.seal(now, at);
+        }
+        let Some((_, slot)) = self.topics.part_mut(part) else { return Err(AppendError::NoTopic(part.topic)) };
+        let offset = slot.info.next;
+        self.ticket += 1;
+        let lane = &mut self.lanes[at];
+        if lane.batch.is_empty() {
+            lane.batch.first_ticket = Ticket(self.ticket);
+            lane.batch.deadline = Some(now + self.options.linger);
+        }
+        lane.batch.push(part, slot, record);
+        self.beside = at;
+        self.life.logical += bytes as u64;
+        if lane.batch.raw.len() >= FRAME_RAW_TARGET && !self.in_group {
+            self.seal(now, at);
+        }
+        Ok(Appended { ticket: Ticket(self.ticket), part, offset })
+    }
+
+    fn busy(&self, bytes: usize) -> bool {
+        let waiting = self.unsynced();
+        waiting > 0 && waiting + bytes > MAX_UNSYNCED_BYTES
+    }
+
+    /// Until [`Ring::end_group`] no frame is sealed: what is appended to a lane and the state entries put meanwhile
+    /// share one frame, so that after a crash all of it is there or nothing (a checkpoint and its lines, a packet id
+    /// and its message, a produced batch). The caller adds at most `bytes` (`FRAME_RAW_TARGET`, or one larger
+    /// record); appends inside a group are never `Busy`.
+    pub fn begin_group(&mut self, now: BootTime, bytes: usize) -> Result<(), AppendError> {
+        if self.busy(bytes) {
+            return Err(AppendError::Busy);
+        }
+        for at in 0..self.lanes.len() {
+            let batch = &self.lanes[at].batch;
+            if batch.records > 0 && batch.raw.len() + bytes > FRAME_RAW_TARGET {
+                self.seal(now, at);
+            }
+        }
+        self.in_group = true;
+        Ok(())
+    }
+
+    /// Ends the group; seals what became large enough meanwhile.
+    pub fn end_group(&mut self, now: BootTime) {
+        self.in_group = false;
+        for at in 0..self.lanes.len() {
+            let batch = &self.lanes[at].batch;
+            if batch.raw.len() >= FRAME_RAW_TARGET || batch.state_bytes >= FRAME_RAW_TARGET {
+                self.seal(now, at);
+            }
+        }
+    }
+
+    /// Sets (or with None removes) a state entry, atomic with the records beside it and never durable before
+    /// records that were appended earlier.
+    pub fn put_state(
+        &mut self,
+        now: BootTime,
+        owner: &Owner,
+        key: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<Ticket, StateError> {
+        if value.is_none() && self.state.newest(owner, key).is_none() {
+            return Ok(self.last_ticket());
+        }
+        let put = self.state.put(owner, key, value)?;
+        Ok(self.add_state(now + self.options.linger, now, put))
+    }
+
+    /// An entry of the ring itself; rides with whatever is committed next.
+    pub(super) fn put_own(&mut self, key: &[u8], value: Option<&[u8]>) {
+        if let Ok(put) = self.state.put(&state::ring_owner(), key, value) {
+            let deadline = self.lanes[self.beside].batch.deadline;
+            self.add_state(deadline.unwrap_or(self.writer.now + self.options.linger), self.writer.now, put);
+        }
+    }
+
+    fn add_state(&mut self, deadline: BootTime, now: BootTime, put: Put) -> Ticket {
+        self.ticket += 1;
+        let batch = &mut self.lanes[self.beside].batch;
+        if batch.is_empty() {
+            batch.first_ticket = Ticket(self.ticket);
+            batch.deadline = Some(deadline);
+        }
+        if let Some(old) = batch.put(put) {
+            self.state.superseded(&old);
+        }
+        if batch.state_bytes >= FRAME_RAW_TARGET && !self.in_group {
+            self.seal(now, self.beside);
+        }
+        Ticket(self.ticket)
+    }
+
+    /// The newest value, durable or not.
+    pub fn state(&self, owner: &Owner, key: &[u8]) -> Option<&[u8]> {
+        self.state.newest(owner, key)
+    }
+    /// All entries of an owner, in key order.
+    pub fn states(&self, owner: &Owner) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.state.all(owner).map(|(k, v)| (k.to_vec(), v.to_vec())).collect()
+    }
+    /// All owners of a kind that have entries (removed sinks keep theirs).
+    pub fn owners(&self, kind: OwnerKind) -> Vec<Owner> {
+        self.state.owners(kind).cloned().collect()
+    }
+    /// The ticket of the newest record or state entry given to the ring.
+    pub fn last_ticket(&self) -> Ticket {
+        Ticket(self.ticket)
+    }
+    /// Everything up to this ticket is durable.
+    pub fn settled(&self) -> Ticket {
+        Ticket(self.settled)
+    }
+    /// What is in the batches now must be handed to the disk by `by`.
+    pub fn hurry(&mut self, by: BootTime) {
+        for lane in &mut self.lanes {
+            if let Some(deadline) = &mut lane.batch.deadline {
+                *deadline = by.min(*deadline);
+            }
+        }
+    }
+
+    /// Seals everything and marks the shutdown as clean; durable when `settled` reaches the ticket returned.
+    pub fn close(&mut self, now: BootTime) -> Ticket {
+        self.in_group = false;
+        for at in 0..self.lanes.len() {
+            if at != self.beside && !self.lanes[at].batch.is_empty() {
+                self.seal(now, at);
+            }
+        }
+        if !self.lanes[self.beside].batch.is_empty() {
+            self.seal(now, self.beside);
+        }
+        // The frame that says so holds nothing else and so begins a commit of its own: all others are synced by then.
+        self.store_life();
+        self.next_flags |= flags::CLEAN;
+        self.seal(now, self.beside);
+        self.closing = Closing::Sealed(self.ticket);
+        Ticket(self.ticket)
+    }
+
+    fn store_life(&mut self) {
+        let mut value = Vec::new();
+        super::wire::append(&mut value, &self.life);
+        self.put_own(b"l", Some(&value));
+    }
+
+    /// Turns a lane's batch into a frame. Lanes that hold earlier records go first when it carries state entries: an
+    /// entry is never durable before records that were appended earlier.
+    pub(super) fn seal(&mut self, now: BootTime, at: usize) {
+        if !self.lanes[at].batch.state.is_empty() {
+            for other in 0..self.lanes.len() {
+                if other != at && self.lanes[other].batch.records > 0 {
+                    self.seal_one(now, other);
+                }
+            }
+        }
+        self.seal_one(now, at);
+    }
+
+    fn seal_one(&mut self, now: BootTime, at: usize) {
+        if self.lanes[at].batch.is_empty() {
+            return;
+        }
+        let records = u64::from(self.lanes[at].batch.records);
+        let lane = &mut self.lanes[at];
+        lane.counters.admitted += records;
+        let first_seq = self.next_seq;
+        if records > 0 {
+            lane.end = LanePos { seq: first_seq + records, ordinal: lane.counters.admitted };
+        }
+        let mut admitted = [0; MAX_LANES];
+        self.lanes.iter().for_each(|l| admitted[l.id.index()] = l.counters.admitted);
+        let (boot, session, flags) = (self.boot, self.session, std::mem::take(&mut self.next_flags));
+        let (prev_commit, commit) = (self.last_commit, self.next_commit);
+        (self.last_commit, self.next_commit) = (commit, commit + 1);
+        let stamp = Stamp { ring: self.id, boot, session, commit, prev_commit, first_seq, now, flags, admitted };
+        self.stamp += 1;
+        let lane = &mut self.lanes[at];
+        let sealed = self.press.seal(&mut lane.batch, lane.id, &stamp, &self.prev_counts, self.stamp);
+        self.next_seq += records;
+        self.prev_counts.clear();
+        if let Some(frame) = &sealed.frame {
+            let id = lane.id;
+            let count = |r: &super::format::Run| PrevCount {
+                part: r.part,
+                lane: id,
+                count: r.count,
+                first_offset: r.first_offset,
+            };
+            self.prev_counts.extend(frame.runs.iter().map(count));
+        }
+        self.queue_weight += sealed.weight;
+        self.queue.push_back(sealed);
+    }
+
+    // ---- reading ----
+
+    /// The place one past the newest record that has a seq: where a new sink begins.
+    pub fn lane_end(&self, lane: LaneId) -> LanePos {
+        self.lanes.get(lane.0 as usize).map_or(LanePos::default(), |l| l.end)
+    }
+    /// The place one past the newest durable record.
+    pub fn lane_durable(&self, lane: LaneId) -> LanePos {
+        self.lanes.get(lane.0 as usize).map_or(LanePos::default(), |l| l.durable)
+    }
+    /// How far the slowest sink of a lane is: slots below may be reused without counting an eviction.
+    pub fn set_floor(&mut self, lane: LaneId, floor: Option<LanePos>) {
+        if let Some(lane) = self.lanes.get_mut(lane.0 as usize) {
+            lane.floor = floor;
+        }
+    }
+
+    // ---- time, status ----
+
+    /// What the clocks say now: kept as a state entry of this boot (written when trust or the offset changes).
+    pub fn set_clock(&mut self, now: BootTime, sync: ClockSync) {
+        // The two clocks are read one after the other and slewed; a second is far below what a log needs.
+        const SLACK: u64 = 1_000_000;
+        self.writer.now = self.writer.now.max(now);
+        let same = |old: ClockSync| old.trusted == sync.trusted && old.offset.abs_diff(sync.offset) < SLACK;
+        if self.clock(self.boot).is_some_and(same) {
+            return;
+        }
+        let mut value = Vec::new();
+        super::wire::append(&mut value, &sync);
+        self.put_own(&clock_key(self.boot), Some(&value));
+    }
+    /// How to turn the boot times of a frame into wall time; None for a boot that never knew.
+    pub fn clock(&self, boot: u32) -> Option<ClockSync> {
+        postcard::from_bytes(self.state.newest(&state::ring_owner(), &clock_key(boot))?).ok()
+    }
+    /// Changes the cap or the linger while running.
+    pub fn set_limits(&mut self, max_bytes: u64, linger: Span) {
+        self.options.max_bytes = max_bytes;
+        self.options.linger = linger;
+        self.slots.cap = slot_cap(max_bytes, self.slots.slot_bytes);
+        self.slots.room = usize::MAX;
+    }
+    pub fn health(&self) -> Health {
+        self.writer.health()
+    }
+
+    pub fn stats(&self) -> Stats {
+        let pending = |l: &Lane| {
+            let floor = l.floor.map_or(l.durable.ordinal, |f| f.ordinal);
+            (0..l.slots.len()).filter(|at| l.slot_end(*at).ordinal > floor).count() as u32
+        };
+        let lane = |l: &Lane| LaneStats {
+            admitted: l.counters.admitted,
+            evicted: l.counters.evicted,
+            expired: l.counters.expired,
+            corrupt: l.counters.corrupt,
+            lost_unsynced: l.counters.lost_unsynced,
+            oldest: l.oldest,
+            durable: l.durable,
+        };
+        Stats {
+            max_bytes: self.options.max_bytes,
+            slot_bytes: self.slots.slot_bytes.into(),
+            slots: self.slots.existing.len() as u32,
+            slots_pending: self.lanes.iter().map(pending).sum(),
+            logical_bytes: self.life.logical,
+            stored_bytes: self.life.stored,
+            padded_bytes: self.life.padded,
+            synced_bytes: self.life.synced,
+            commits: self.last_commit,
+            syncs: self.writer.syncs,
+            failed_syncs: self.writer.failed_syncs,
+            unsynced_bytes: self.unsynced() as u64,
+            state_entries: self.state.entries() as u32,
+            lanes: self.lanes.iter().map(lane).collect(),
+        }
+    }
+
+    /// The counters of all lanes as a header has them.
+    pub(super) fn counters(&self) -> [Counters; MAX_LANES] {
+        let mut all = [Counters::default(); MAX_LANES];
+        self.lanes.iter().for_each(|l| all[l.id.index()] = l.counters);
+        all
+    }
+}
+
+pub(super) fn clock_key(boot: u32) -> [u8; 5] {
+    let [a, b, c, d] = boot.to_le_bytes();
+    [b'c', a, b, c, d]
+}
+
+pub(super) fn session_key(session: u32) -> [u8; 5] {
+    let [a, b, c, d] = session.to_le_bytes();
+    [b's', a, b, c, d]
+}
+
+pub(super) fn torn_key(commit: u64) -> [u8; 9] {
+    let mut key = [b'x'; 9];
+    key[1..].copy_from_slice(&commit.to_le_bytes());
+    key
+}
+
+/// Slots of `slot_bytes` that fit the cap beside the root.
+pub(super) fn slot_cap(max_bytes: u64, slot_bytes: u32) -> usize {
+    let fit = max_bytes.saturating_sub(ROOT_BYTES) / u64::from(slot_bytes.max(1));
+    fit.clamp(4, u64::from(u16::MAX)) as usize
+}

@@ -1,0 +1,90 @@
+//! A frame's directory: one run per partition, and what the previous commit held.
+
+use super::*;
+use crate::lane::LaneId;
+
+/// Consecutive records of one partition in a frame; a frame has one run per partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    pub part: TopicPart,
+    pub count: u32,
+    pub first_seq: u64,
+    pub first_offset: u64,
+    /// Its bytes in the raw payload.
+    pub start: u32,
+    pub end: u32,
+}
+
+impl Run {
+    pub fn end_offset(&self) -> u64 {
+        self.first_offset + u64::from(self.count)
+    }
+    pub fn emit(&self, out: &mut [u8]) {
+        emit_part(out, self.part);
+        out[3] = 0;
+        set(out, 4..8, self.count.to_le_bytes());
+        set(out, 8..16, self.first_seq.to_le_bytes());
+        set(out, 16..24, self.first_offset.to_le_bytes());
+        set(out, 24..28, self.start.to_le_bytes());
+        set(out, 28..32, self.end.to_le_bytes());
+    }
+    fn parse(b: &[u8]) -> Run {
+        Run {
+            part: parse_part(b),
+            count: u32_at(b, 4..8),
+            first_seq: u64_at(b, 8..16),
+            first_offset: u64_at(b, 16..24),
+            start: u32_at(b, 24..28),
+            end: u32_at(b, 28..32),
+        }
+    }
+}
+
+/// What the previous commit held of one partition, so that its loss can be told to the topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrevCount {
+    pub part: TopicPart,
+    pub lane: LaneId,
+    pub count: u32,
+    pub first_offset: u64,
+}
+
+impl PrevCount {
+    pub fn emit(&self, out: &mut [u8]) {
+        emit_part(out, self.part);
+        out[3] = self.lane.0;
+        set(out, 4..8, self.count.to_le_bytes());
+        set(out, 8..16, self.first_offset.to_le_bytes());
+    }
+    fn parse(b: &[u8]) -> PrevCount {
+        PrevCount { part: parse_part(b), lane: LaneId(b[3]), count: u32_at(b, 4..8), first_offset: u64_at(b, 8..16) }
+    }
+}
+
+/// The checked directory of the frame that begins at `frame[0]`; None when its checksum or its sense is wrong.
+pub fn parse_directory(
+    header: &FrameHeader,
+    frame: &[u8],
+    runs: &mut Vec<Run>,
+    prev: &mut Vec<PrevCount>,
+) -> Option<()> {
+    runs.clear();
+    prev.clear();
+    let directory = frame.get(FRAME_HEADER..header.payload_at())?;
+    if crc32c::crc32c_append(header.crc_seed(), directory) != header.directory_crc {
+        return None;
+    }
+    let (run_bytes, prev_bytes) = directory.split_at(header.runs as usize * RUN);
+    runs.extend(run_bytes.chunks_exact(RUN).map(Run::parse));
+    prev.extend(prev_bytes.chunks_exact(PREV_COUNT).map(PrevCount::parse));
+    let (mut seq, mut byte) = (header.first_seq, 0u32);
+    for run in runs.iter() {
+        let fits = run.first_seq == seq && run.start == byte && run.end >= run.start && run.count > 0;
+        if !fits || run.first_offset.checked_add(run.count.into()).is_none() {
+            return None;
+        }
+        seq = seq.checked_add(run.count.into())?;
+        byte = run.end;
+    }
+    (seq == header.end_seq() && byte == header.raw_len).then_some(())
+}

@@ -1,0 +1,313 @@
+//! The frame header: 512 bytes, trusted once its checksum holds.
+
+use std::ops::Range;
+
+use super::*;
+use crate::lane::LaneId;
+use crate::limits::MAX_SLOT;
+
+/// What a frame holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum FrameKind {
+    /// Records of one lane, perhaps state entries.
+    Lane = 1,
+    /// State entries alone.
+    Meta = 2,
+    /// A part of the snapshot that begins a lane slot; repeats the number of the last commit it contains.
+    Snapshot = 3,
+    /// A small commit in a journal slot.
+    Journal = 4,
+}
+
+/// How the bytes of a section are packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Codec {
+    Raw = 0,
+    Zstd = 1,
+}
+
+/// Bits of a frame's `flags`.
+pub mod flags {
+    /// Everything before it was sealed and nothing after it was written by that process.
+    pub const CLEAN: u16 = 1;
+    /// The first frame that a process wrote.
+    pub const SESSION_START: u16 = 1 << 1;
+    pub const KNOWN: u16 = CLEAN | SESSION_START;
+}
+
+mod frame_field {
+    use super::Range;
+    pub const MAGIC: Range<usize> = 0..4;
+    pub const VERSION: usize = 4;
+    pub const KIND: usize = 5;
+    pub const FLAGS: Range<usize> = 6..8;
+    pub const CODEC: usize = 8;
+    pub const CIPHER: usize = 9;
+    pub const LANE: usize = 10;
+    pub const STATE_CODEC: usize = 11;
+    pub const KEY_ID: Range<usize> = 12..16;
+    pub const RING: Range<usize> = 16..32;
+    pub const GENERATION: Range<usize> = 32..40;
+    pub const SLOT: Range<usize> = 40..42;
+    pub const RUNS: Range<usize> = 42..44;
+    pub const PREV_COUNTS: Range<usize> = 44..46;
+    pub const PART: usize = 46;
+    pub const PARTS: usize = 47;
+    pub const AT: Range<usize> = 48..52;
+    pub const FRAME_LEN: Range<usize> = 52..56;
+    pub const COMMIT: Range<usize> = 56..64;
+    pub const PREV_COMMIT: Range<usize> = 64..72;
+    pub const SYNCED_THROUGH: Range<usize> = 72..80;
+    pub const COPIED_THROUGH: Range<usize> = 80..88;
+    pub const FIRST_SEQ: Range<usize> = 88..96;
+    pub const RECORDS: Range<usize> = 96..100;
+    pub const BOOT: Range<usize> = 100..104;
+    pub const SESSION: Range<usize> = 104..108;
+    pub const RAW_LEN: Range<usize> = 108..112;
+    pub const STORED_LEN: Range<usize> = 112..116;
+    pub const STATE_RAW: Range<usize> = 116..120;
+    pub const STATE_STORED: Range<usize> = 120..124;
+    pub const DIRECTORY_CRC: Range<usize> = 124..128;
+    pub const PAYLOAD_CRC: Range<usize> = 128..132;
+    pub const STATE_CRC: Range<usize> = 132..136;
+    pub const SEALED_AT: Range<usize> = 136..144;
+    pub const FIRST_TIME: Range<usize> = 144..152;
+    pub const LAST_TIME: Range<usize> = 152..160;
+    pub const NONCE: Range<usize> = 160..184;
+    pub const LANES: Range<usize> = 184..504;
+    pub const RESERVED: Range<usize> = 504..508;
+    pub const CRC: Range<usize> = 508..512;
+}
+
+const FRAME_MAGIC: [u8; 4] = *b"HWfr";
+
+/// A frame's header; see [`super`] for what each field is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrameHeader {
+    pub kind: FrameKind,
+    pub flags: u16,
+    pub codec: Codec,
+    pub cipher: u8,
+    pub lane: LaneId,
+    pub state_codec: Codec,
+    pub key_id: u32,
+    pub ring: RingId,
+    pub generation: u64,
+    pub slot: SlotId,
+    pub runs: u16,
+    pub prev_counts: u16,
+    pub part: u8,
+    pub parts: u8,
+    pub at: u32,
+    pub frame_len: u32,
+    pub commit: u64,
+    pub prev_commit: u64,
+    pub synced_through: u64,
+    pub copied_through: u64,
+    pub first_seq: u64,
+    pub records: u32,
+    pub boot: u32,
+    pub session: u32,
+    pub raw_len: u32,
+    pub stored_len: u32,
+    pub state_raw: u32,
+    pub state_stored: u32,
+    pub directory_crc: u32,
+    pub payload_crc: u32,
+    pub state_crc: u32,
+    pub sealed_at: i64,
+    pub first_time: i64,
+    pub last_time: i64,
+    pub nonce: [u8; 24],
+    pub lanes: [Counters; MAX_LANES],
+}
+
+impl FrameHeader {
+    /// Where the directory (runs, then counts of the previous commit) ends and the payload begins.
+    pub fn payload_at(&self) -> usize {
+        FRAME_HEADER + self.runs as usize * RUN + self.prev_counts as usize * PREV_COUNT
+    }
+    pub fn state_at(&self) -> usize {
+        self.payload_at() + self.stored_len as usize
+    }
+    pub fn used(&self) -> usize {
+        self.state_at() + self.state_stored as usize
+    }
+    /// One past the last record's seq.
+    pub fn end_seq(&self) -> u64 {
+        self.first_seq + u64::from(self.records)
+    }
+    /// One past the last record's ordinal.
+    pub fn end_ordinal(&self) -> u64 {
+        self.lanes[self.lane.index()].admitted
+    }
+    pub fn first_ordinal(&self) -> u64 {
+        self.end_ordinal() - u64::from(self.records)
+    }
+    pub fn crc_seed(&self) -> u32 {
+        crc32c::crc32c_append(seed(self.ring, self.slot, self.generation), &self.commit.to_le_bytes())
+    }
+
+    pub fn emit(&self, out: &mut [u8]) {
+        use frame_field::*;
+        let out = &mut out[..FRAME_HEADER];
+        out.fill(0);
+        set(out, MAGIC, FRAME_MAGIC);
+        out[self::frame_field::VERSION] = super::VERSION;
+        out[KIND] = self.kind as u8;
+        set(out, FLAGS, self.flags.to_le_bytes());
+        out[CODEC] = self.codec as u8;
+        out[CIPHER] = self.cipher;
+        out[LANE] = self.lane.0;
+        out[STATE_CODEC] = self.state_codec as u8;
+        set(out, KEY_ID, self.key_id.to_le_bytes());
+        set(out, RING, self.ring.0.to_le_bytes());
+        set(out, GENERATION, self.generation.to_le_bytes());
+        set(out, SLOT, self.slot.0.to_le_bytes());
+        set(out, RUNS, self.runs.to_le_bytes());
+        set(out, PREV_COUNTS, self.prev_counts.to_le_bytes());
+        out[PART] = self.part;
+        out[PARTS] = self.parts;
+        set(out, AT, self.at.to_le_bytes());
+        set(out, FRAME_LEN, self.frame_len.to_le_bytes());
+        set(out, COMMIT, self.commit.to_le_bytes());
+        set(out, PREV_COMMIT, self.prev_commit.to_le_bytes());
+        set(out, SYNCED_THROUGH, self.synced_through.to_le_bytes());
+        set(out, COPIED_THROUGH, self.copied_through.to_le_bytes());
+        set(out, FIRST_SEQ, self.first_seq.to_le_bytes());
+        set(out, RECORDS, self.records.to_le_bytes());
+        set(out, BOOT, self.boot.to_le_bytes());
+        set(out, SESSION, self.session.to_le_bytes());
+        set(out, RAW_LEN, self.raw_len.to_le_bytes());
+        set(out, STORED_LEN, self.stored_len.to_le_bytes());
+        set(out, STATE_RAW, self.state_raw.to_le_bytes());
+        set(out, STATE_STORED, self.state_stored.to_le_bytes());
+        set(out, DIRECTORY_CRC, self.directory_crc.to_le_bytes());
+        set(out, PAYLOAD_CRC, self.payload_crc.to_le_bytes());
+        set(out, STATE_CRC, self.state_crc.to_le_bytes());
+        set(out, SEALED_AT, self.sealed_at.to_le_bytes());
+        set(out, FIRST_TIME, self.first_time.to_le_bytes());
+        set(out, LAST_TIME, self.last_time.to_le_bytes());
+        set(out, NONCE, self.nonce);
+        emit_counters(&mut out[LANES], &self.lanes);
+        let crc = crc32c::crc32c_append(seed(self.ring, self.slot, self.generation), &out[..CRC.start]);
+        set(out, CRC, crc.to_le_bytes());
+    }
+
+    /// Reads a header that should stand at `at` of `slot`. Trusted afterwards: every length in it is in range.
+    pub fn parse(b: &[u8], slot: SlotId, at: u32) -> Result<FrameHeader, Bad> {
+        use frame_field::*;
+        let b = b.get(..FRAME_HEADER).ok_or(Bad::Magic)?;
+        if b[MAGIC] != FRAME_MAGIC {
+            return Err(Bad::Magic);
+        }
+        let ring = RingId(u128_at(b, RING));
+        let (found, generation) = (SlotId(u16_at(b, SLOT)), u64_at(b, GENERATION));
+        if crc32c::crc32c_append(seed(ring, found, generation), &b[..CRC.start]) != u32_at(b, CRC) {
+            return Err(Bad::Crc);
+        }
+        if b[self::frame_field::VERSION] != super::VERSION {
+            return Err(Bad::Version(b[self::frame_field::VERSION].into()));
+        }
+        if found != slot || u32_at(b, AT) != at {
+            return Err(Bad::Place);
+        }
+        let header = Self::fields(b, ring, generation, slot)?;
+        if header.in_range() { Ok(header) } else { Err(Bad::Field) }
+    }
+
+    fn fields(b: &[u8], ring: RingId, generation: u64, slot: SlotId) -> Result<FrameHeader, Bad> {
+        use frame_field::*;
+        Ok(FrameHeader {
+            kind: frame_kind(b[KIND])?,
+            flags: u16_at(b, FLAGS),
+            codec: codec(b[CODEC])?,
+            cipher: b[CIPHER],
+            lane: LaneId(b[LANE]),
+            state_codec: codec(b[STATE_CODEC])?,
+            key_id: u32_at(b, KEY_ID),
+            ring,
+            generation,
+            slot,
+            runs: u16_at(b, RUNS),
+            prev_counts: u16_at(b, PREV_COUNTS),
+            part: b[PART],
+            parts: b[PARTS],
+            at: u32_at(b, AT),
+            frame_len: u32_at(b, FRAME_LEN),
+            commit: u64_at(b, COMMIT),
+            prev_commit: u64_at(b, PREV_COMMIT),
+            synced_through: u64_at(b, SYNCED_THROUGH),
+            copied_through: u64_at(b, COPIED_THROUGH),
+            first_seq: u64_at(b, FIRST_SEQ),
+            records: u32_at(b, RECORDS),
+            boot: u32_at(b, BOOT),
+            session: u32_at(b, SESSION),
+            raw_len: u32_at(b, RAW_LEN),
+            stored_len: u32_at(b, STORED_LEN),
+            state_raw: u32_at(b, STATE_RAW),
+            state_stored: u32_at(b, STATE_STORED),
+            directory_crc: u32_at(b, DIRECTORY_CRC),
+            payload_crc: u32_at(b, PAYLOAD_CRC),
+            state_crc: u32_at(b, STATE_CRC),
+            sealed_at: i64_at(b, SEALED_AT),
+            first_time: i64_at(b, FIRST_TIME),
+            last_time: i64_at(b, LAST_TIME),
+            nonce: array(b, NONCE),
+            lanes: parse_counters(&b[LANES]),
+        })
+    }
+
+    fn in_range(&self) -> bool {
+        let lengths = [self.stored_len, self.state_stored, self.frame_len].iter().all(|l| u64::from(*l) <= MAX_SLOT);
+        lengths
+            && (self.lane.0 as usize) < MAX_LANES
+            && self.runs as usize <= MAX_RUNS
+            && self.prev_counts as usize <= MAX_RUNS
+            && self.raw_len as usize <= MAX_RAW
+            && self.state_raw as usize <= MAX_STATE_RAW
+            && self.frame_len as usize == pages(self.used())
+            && u64::from(self.at) + u64::from(self.frame_len) <= MAX_SLOT
+            && u64::from(self.records) <= self.end_ordinal()
+            && self.first_seq.checked_add(self.records.into()).is_some()
+            && (self.records == 0) == (self.runs == 0)
+            && self.prev_commit <= self.commit
+            && self.cipher == 0
+    }
+}
+
+fn frame_kind(b: u8) -> Result<FrameKind, Bad> {
+    Ok(match b {
+        1 => FrameKind::Lane,
+        2 => FrameKind::Meta,
+        3 => FrameKind::Snapshot,
+        4 => FrameKind::Journal,
+        _ => return Err(Bad::Field),
+    })
+}
+
+fn codec(b: u8) -> Result<Codec, Bad> {
+    match b {
+        0 => Ok(Codec::Raw),
+        1 => Ok(Codec::Zstd),
+        _ => Err(Bad::Field),
+    }
+}
+
+impl FrameHeader {
+    /// Whether a damaged header is probably one of this slot and generation.
+    pub fn resembles(b: &[u8], ring: RingId, slot: SlotId, generation: u64) -> bool {
+        use frame_field::*;
+        b.len() >= FRAME_HEADER && {
+            let fields = [
+                b[MAGIC] == FRAME_MAGIC,
+                u128_at(b, RING) == ring.0,
+                u16_at(b, SLOT) == slot.0,
+                u64_at(b, GENERATION) == generation,
+            ];
+            fields.iter().filter(|f| **f).count() >= 3
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The slot header: a slot's first page, identity and where its lane stood when it was opened.
+
+use std::ops::Range;
+
+use super::*;
+use crate::lane::LaneId;
+use crate::limits::{MAX_SLOT, MIN_SLOT};
+
+mod slot_field {
+    use super::Range;
+    pub const MAGIC: Range<usize> = 0..4;
+    pub const VERSION: Range<usize> = 4..6;
+    pub const KIND: usize = 6;
+    pub const LANE: usize = 7;
+    pub const COMPAT: Range<usize> = 8..12;
+    pub const READ_ONLY: Range<usize> = 12..16;
+    pub const INCOMPAT: Range<usize> = 16..20;
+    pub const SLOT_BYTES: Range<usize> = 20..24;
+    pub const RING: Range<usize> = 24..40;
+    pub const BINDING: Range<usize> = 40..56;
+    pub const SLOT: Range<usize> = 56..58;
+    pub const STARTS_LEN: Range<usize> = 58..60;
+    pub const STARTS_COMPLETE: usize = 60;
+    pub const GENERATION: Range<usize> = 64..72;
+    pub const FIRST_SEQ: Range<usize> = 72..80;
+    pub const LAST_COMMIT: Range<usize> = 80..88;
+    pub const BOOT: Range<usize> = 88..92;
+    pub const SESSION: Range<usize> = 92..96;
+    pub const OPENED_AT: Range<usize> = 96..104;
+    pub const PREV_SLOT: Range<usize> = 104..106;
+    pub const PREV_END: Range<usize> = 108..112;
+    pub const PREV_GENERATION: Range<usize> = 112..120;
+    pub const COPIED_THROUGH: Range<usize> = 120..128;
+    pub const LANES: Range<usize> = 128..448;
+    pub const OLDEST: Range<usize> = 448..512;
+    pub const STARTS: Range<usize> = 512..4088;
+    pub const CRC: Range<usize> = 4092..4096;
+}
+
+const SLOT_MAGIC: [u8; 4] = *b"HWsl";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SlotKind {
+    Lane = 1,
+    Journal = 2,
+}
+
+/// Where the slot before it in the same lane ends, as known when this one was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PrevSlot {
+    pub slot: u16,
+    /// 0: there was none.
+    pub generation: u64,
+    pub end: u32,
+}
+
+/// A slot's first page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotHeader {
+    pub kind: SlotKind,
+    pub lane: LaneId,
+    pub compat: u32,
+    pub read_only: u32,
+    pub incompat: u32,
+    pub slot_bytes: u32,
+    pub ring: RingId,
+    pub binding: [u8; 16],
+    pub slot: SlotId,
+    pub generation: u64,
+    /// The next seq when it was opened.
+    pub first_seq: u64,
+    /// The last durable commit when it was opened; its snapshot contains everything up to it.
+    pub last_commit: u64,
+    pub boot: u32,
+    pub session: u32,
+    pub opened_at: i64,
+    pub prev: PrevSlot,
+    pub copied_through: u64,
+    /// As they were when it was opened: `admitted` is the first ordinal of each lane.
+    pub lanes: [Counters; MAX_LANES],
+    /// The ordinal of the oldest record that each lane still had.
+    pub oldest: [u64; MAX_LANES],
+    /// Next offsets of the lane's partitions when it was opened.
+    pub starts: Vec<(TopicPart, u64)>,
+    /// False: more partitions than fit; the snapshot has them all.
+    pub starts_complete: bool,
+}
+
+impl SlotHeader {
+    pub fn emit(&self, out: &mut [u8]) {
+        use slot_field::*;
+        let out = &mut out[..PAGE];
+        out.fill(0);
+        set(out, MAGIC, SLOT_MAGIC);
+        set(out, self::slot_field::VERSION, u16::from(super::VERSION).to_le_bytes());
+        out[KIND] = self.kind as u8;
+        out[LANE] = self.lane.0;
+        set(out, COMPAT, self.compat.to_le_bytes());
+        set(out, READ_ONLY, self.read_only.to_le_bytes());
+        set(out, INCOMPAT, self.incompat.to_le_bytes());
+        set(out, SLOT_BYTES, self.slot_bytes.to_le_bytes());
+        set(out, RING, self.ring.0.to_le_bytes());
+        set(out, BINDING, self.binding);
+        set(out, SLOT, self.slot.0.to_le_bytes());
+        let starts = &self.starts[..self.starts.len().min(MAX_STARTS)];
+        set(out, STARTS_LEN, (starts.len() as u16).to_le_bytes());
+        out[STARTS_COMPLETE] = u8::from(self.starts_complete && starts.len() == self.starts.len());
+        set(out, GENERATION, self.generation.to_le_bytes());
+        set(out, FIRST_SEQ, self.first_seq.to_le_bytes());
+        set(out, LAST_COMMIT, self.last_commit.to_le_bytes());
+        set(out, BOOT, self.boot.to_le_bytes());
+        set(out, SESSION, self.session.to_le_bytes());
+        set(out, OPENED_AT, self.opened_at.to_le_bytes());
+        set(out, PREV_SLOT, self.prev.slot.to_le_bytes());
+        set(out, PREV_END, self.prev.end.to_le_bytes());
+        set(out, PREV_GENERATION, self.prev.generation.to_le_bytes());
+        set(out, COPIED_THROUGH, self.copied_through.to_le_bytes());
+        emit_counters(&mut out[LANES], &self.lanes);
+        for (chunk, oldest) in out[OLDEST].chunks_exact_mut(8).zip(self.oldest) {
+            set(chunk, 0..8, oldest.to_le_bytes());
+        }
+        for (chunk, (part, offset)) in out[STARTS].chunks_exact_mut(START).zip(starts) {
+            emit_part(chunk, *part);
+            set(chunk, 4..12, offset.to_le_bytes());
+        }
+        let crc = crc32c::crc32c(&out[..CRC.start]);
+        set(out, CRC, crc.to_le_bytes());
+    }
+
+    /// Reads the first page of `slot`.
+    pub fn parse(b: &[u8], slot: SlotId) -> Result<SlotHeader, Bad> {
+        use slot_field::*;
+        let b = b.get(..PAGE).ok_or(Bad::Magic)?;
+        if b[MAGIC] != SLOT_MAGIC {
+            return Err(Bad::Magic);
+        }
+        if crc32c::crc32c(&b[..CRC.start]) != u32_at(b, CRC) {
+            return Err(Bad::Crc);
+        }
+        let version = u16_at(b, self::slot_field::VERSION);
+        let incompat = u32_at(b, INCOMPAT);
+        if version != u16::from(super::VERSION) || incompat != 0 {
+            return Err(Bad::Version(version));
+        }
+        if u16_at(b, SLOT) != slot.0 {
+            return Err(Bad::Place);
+        }
+        let header = Self::fields(b, slot, incompat)?;
+        let bytes = u64::from(header.slot_bytes);
+        let in_range = (MIN_SLOT..=MAX_SLOT).contains(&bytes)
+            && bytes.is_multiple_of(PAGE as u64)
+            && (header.lane.0 as usize) < MAX_LANES;
+        if in_range { Ok(header) } else { Err(Bad::Field) }
+    }
+
+    fn fields(b: &[u8], slot: SlotId, incompat: u32) -> Result<SlotHeader, Bad> {
+        use slot_field::*;
+        let starts_len = u16_at(b, STARTS_LEN) as usize;
+        if starts_len > MAX_STARTS {
+            return Err(Bad::Field);
+        }
+        let mut oldest = [0; MAX_LANES];
+        for (chunk, out) in b[OLDEST].chunks_exact(8).zip(&mut oldest) {
+            *out = u64_at(chunk, 0..8);
+        }
+        let starts = b[STARTS].chunks_exact(START).take(starts_len);
+        Ok(SlotHeader {
+            kind: match b[KIND] {
+                1 => SlotKind::Lane,
+                2 => SlotKind::Journal,
+                _ => return Err(Bad::Field),
+            },
+            lane: LaneId(b[LANE]),
+            compat: u32_at(b, COMPAT),
+            read_only: u32_at(b, READ_ONLY),
+            incompat,
+            slot_bytes: u32_at(b, SLOT_BYTES),
+            ring: RingId(u128_at(b, RING)),
+            binding: array(b, BINDING),
+            slot,
+            generation: u64_at(b, GENERATION),
+            first_seq: u64_at(b, FIRST_SEQ),
+            last_commit: u64_at(b, LAST_COMMIT),
+            boot: u32_at(b, BOOT),
+            session: u32_at(b, SESSION),
+            opened_at: i64_at(b, OPENED_AT),
+            prev: PrevSlot {
+                slot: u16_at(b, PREV_SLOT),
+                generation: u64_at(b, PREV_GENERATION),
+                end: u32_at(b, PREV_END),
+            },
+            copied_through: u64_at(b, COPIED_THROUGH),
+            lanes: parse_counters(&b[LANES]),
+            oldest,
+            starts: starts.map(|c| (parse_part(c), u64_at(c, 4..12))).collect(),
+            starts_complete: b[STARTS_COMPLETE] == 1,
+        })
+    }
+}

@@ -1,0 +1,193 @@
+//! A frame in memory: the raw payload of one commit and the directory over it, shared by all its readers.
+//!
+//! The frame that a batch was sealed into and the frame that is read back from the disk are the same thing here, so
+//! live data and backlog take one path. Records are decoded borrowed, one by one, without allocation.
+
+use super::format::{Bad, Codec, FrameHeader, PrevCount, Run, parse_directory};
+use super::wire::take_record;
+use super::{LanePos, RingId};
+use crate::lane::LaneId;
+use crate::record::RecordRef;
+use crate::time::BootTime;
+use crate::topic::TopicPart;
+
+/// A decompressed frame.
+#[derive(Debug, Default)]
+pub struct Frame {
+    pub(super) ring: RingId,
+    pub(super) lane: LaneId,
+    pub(super) boot: u32,
+    pub(super) commit: u64,
+    pub(super) first: LanePos,
+    pub(super) records: u32,
+    pub(super) base: BootTime,
+    pub(super) runs: Vec<Run>,
+    pub(super) raw: Vec<u8>,
+}
+
+/// One record of a frame.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    pub seq: u64,
+    /// Its place in its lane.
+    pub ordinal: u64,
+    pub part: TopicPart,
+    pub offset: u64,
+    pub record: RecordRef<'a>,
+}
+
+impl Frame {
+    pub fn ring_id(&self) -> RingId {
+        self.ring
+    }
+    pub fn lane(&self) -> LaneId {
+        self.lane
+    }
+    /// Number of the boot in which it was written: the key of its [`crate::time::ClockSync`].
+    pub fn boot(&self) -> u32 {
+        self.boot
+    }
+    /// The first record's place.
+    pub fn first(&self) -> LanePos {
+        self.first
+    }
+    /// One past the last record's place.
+    pub fn end(&self) -> LanePos {
+        let n = u64::from(self.records);
+        LanePos { seq: self.first.seq + n, ordinal: self.first.ordinal + n }
+    }
+    /// Bytes that it keeps in memory.
+    pub fn memory(&self) -> usize {
+        self.raw.capacity() + self.runs.capacity() * size_of::<Run>() + size_of::<Frame>()
+    }
+    /// Bytes of its records as they are stored, uncompressed.
+    pub fn raw_len(&self) -> usize {
+        self.raw.len()
+    }
+    /// Partitions that have records here, with their first offset and count.
+    pub fn parts(&self) -> impl Iterator<Item = (TopicPart, u64, u32)> {
+        self.runs.iter().map(|r| (r.part, r.first_offset, r.count))
+    }
+    /// Records with `seq` or more, in order.
+    pub fn entries_from(&self, seq: u64) -> impl Iterator<Item = Entry<'_>> {
+        let from = self.runs.partition_point(|r| r.first_seq + u64::from(r.count) <= seq);
+        Entries { frame: self, runs: &self.runs[from..], rest: &[], index: 0, left: 0, run: None }
+            .skip_while(move |e| e.seq < seq)
+    }
+    /// Records of one partition with `offset` or more, in order.
+    pub fn entries_of(&self, part: TopicPart, offset: u64) -> impl Iterator<Item = Entry<'_>> {
+        let at = self.runs.iter().position(|r| r.part == part);
+        let runs = at.map_or(&[][..], |at| &self.runs[at..=at]);
+        Entries { frame: self, runs, rest: &[], index: 0, left: 0, run: None }.skip_while(move |e| e.offset < offset)
+    }
+    /// The run of a partition that holds `offset`, or the first one past it.
+    pub(super) fn run_at(&self, part: TopicPart, offset: u64) -> Option<&Run> {
+        self.runs.iter().find(|r| r.part == part && r.end_offset() > offset)
+    }
+
+    /// Fills `self` from the bytes of a frame whose header was parsed; reuses its buffers.
+    pub(super) fn decode(
+        &mut self,
+        header: &FrameHeader,
+        bytes: &[u8],
+        zstd: &mut zstd::bulk::Decompressor<'static>,
+    ) -> Result<(), Bad> {
+        let mut prev: Vec<PrevCount> = Vec::new();
+        parse_directory(header, bytes, &mut self.runs, &mut prev).ok_or(Bad::Crc)?;
+        let stored = bytes.get(header.payload_at()..header.state_at()).ok_or(Bad::Crc)?;
+        unpack(header, stored, &mut self.raw, zstd)?;
+        self.describe(header);
+        if self.decodes() { Ok(()) } else { Err(Bad::Field) }
+    }
+
+    pub(super) fn describe(&mut self, header: &FrameHeader) {
+        self.ring = header.ring;
+        self.lane = header.lane;
+        self.boot = header.boot;
+        self.commit = header.commit;
+        self.first = LanePos { seq: header.first_seq, ordinal: header.first_ordinal() };
+        self.records = header.records;
+        self.base = BootTime(header.first_time);
+    }
+
+    /// Whether every run holds exactly the records that it says.
+    fn decodes(&self) -> bool {
+        self.runs.iter().all(|run| {
+            let Some(mut rest) = self.raw.get(run.start as usize..run.end as usize) else { return false };
+            for _ in 0..run.count {
+                match take_record(rest, self.base) {
+                    Some((_, after)) => rest = after,
+                    None => return false,
+                }
+            }
+            rest.is_empty()
+        })
+    }
+}
+
+/// The checked, decompressed payload.
+fn unpack(
+    header: &FrameHeader,
+    stored: &[u8],
+    raw: &mut Vec<u8>,
+    zstd: &mut zstd::bulk::Decompressor<'static>,
+) -> Result<(), Bad> {
+    if crc32c::crc32c_append(header.crc_seed(), stored) != header.payload_crc {
+        return Err(Bad::Crc);
+    }
+    inflate(header.codec, stored, header.raw_len as usize, raw, zstd)
+}
+
+/// Decompresses a section whose raw length a trusted header bounds.
+pub(super) fn inflate(
+    codec: Codec,
+    stored: &[u8],
+    raw_len: usize,
+    raw: &mut Vec<u8>,
+    zstd: &mut zstd::bulk::Decompressor<'static>,
+) -> Result<(), Bad> {
+    raw.clear();
+    match codec {
+        Codec::Raw => raw.extend_from_slice(stored),
+        Codec::Zstd => {
+            raw.reserve(raw_len);
+            zstd.decompress_to_buffer(stored, raw).map_err(|_| Bad::Field)?;
+        }
+    }
+    if raw.len() == raw_len { Ok(()) } else { Err(Bad::Field) }
+}
+
+struct Entries<'a> {
+    frame: &'a Frame,
+    runs: &'a [Run],
+    run: Option<&'a Run>,
+    rest: &'a [u8],
+    index: u32,
+    left: u32,
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = Entry<'a>;
+
+    fn next(&mut self) -> Option<Entry<'a>> {
+        while self.left == 0 {
+            let (run, after) = self.runs.split_first()?;
+            self.rest = self.frame.raw.get(run.start as usize..run.end as usize)?;
+            (self.run, self.runs, self.index, self.left) = (Some(run), after, 0, run.count);
+        }
+        let run = self.run?;
+        let (record, rest) = take_record(self.rest, self.frame.base)?;
+        let n = u64::from(self.index);
+        self.rest = rest;
+        self.index += 1;
+        self.left -= 1;
+        let seq = run.first_seq + n;
+        Some(Entry {
+            seq,
+            ordinal: self.frame.first.ordinal + (seq - self.frame.first.seq),
+            part: run.part,
+            offset: run.first_offset + n,
+            record,
+        })
+    }
+}

@@ -1,0 +1,377 @@
+//! Finding records again: by place in a lane (sinks), by offset in a partition (endpoint, `tail`).
+//!
+//! Memory is looked through first; else the slots are walked frame by frame, header and directory only, until the
+//! frame is met. Ordinals are dense, so whatever a walk does not meet is a gap and its size is known. A reader never
+//! sees a frame that is not durable, and never one that recovery gave up.
+
+use std::sync::Arc;
+
+pub use super::cache::Reading;
+
+use super::cache::Peek;
+use super::format::{FIRST_FRAME, FRAME_HEADER, FrameHeader, PrevCount, Run, parse_directory};
+use super::frame::Frame;
+use super::slots::Lane;
+use super::*;
+use crate::limits::PAGE;
+use crate::topic::TopicPart;
+
+/// Where a walk stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    slot: SlotId,
+    generation: u64,
+    at: u32,
+    /// The last commit that was met, and its session; 0: none yet.
+    commit: u64,
+    session: u32,
+    /// Nothing before this ordinal stands at or after this place.
+    from: u64,
+}
+
+/// A place from which one lane is read in order (sinks).
+#[derive(Clone, Debug)]
+pub struct LaneReader {
+    pub lane: LaneId,
+    pub pos: LanePos,
+    place: Option<Place>,
+}
+
+/// A place from which one partition is read in order (endpoint, `tail`).
+#[derive(Clone, Debug)]
+pub struct PartReader {
+    pub part: TopicPart,
+    pub offset: u64,
+    place: Option<Place>,
+    /// The offset for which `place` was right.
+    placed: u64,
+}
+
+/// What a reader meets next. Only durable records are ever shown.
+#[derive(Clone, Debug)]
+pub enum ReadStep {
+    /// A frame that holds the reader's position; use [`Frame::entries_from`] / filter by part, then move the reader.
+    Frame(Arc<Frame>),
+    /// Records that will never arrive; the reader has already been moved past them.
+    Gap(Gap),
+    /// The frame is being read from the disk; ask again after the next completion.
+    Wait,
+    /// Nothing durable beyond the position yet.
+    End,
+}
+
+enum Scan {
+    Wait,
+    /// A good header stands at the place.
+    Frame(Box<FrameHeader>),
+    /// Nothing more in the lane.
+    End,
+}
+
+enum Load {
+    Wait,
+    Bad(Vec<Run>),
+    Frame(Arc<Frame>),
+}
+
+impl Place {
+    fn slot_start(lane: &Lane, index: usize) -> Place {
+        let slot = &lane.slots[index];
+        let (commit, from) = (slot.last_commit, slot.first.ordinal);
+        Place { slot: slot.id, generation: slot.generation, at: FIRST_FRAME, commit, session: 0, from }
+    }
+
+    /// Still there, and not before the slot of generation `least`.
+    fn is_in(&self, lane: &Lane, least: u64) -> bool {
+        self.generation >= least && lane.slot_index(self.slot, self.generation).is_some()
+    }
+
+    fn pass(&mut self, header: &FrameHeader) {
+        self.at += header.frame_len;
+        (self.commit, self.session) = (header.commit, header.session);
+        self.from = self.from.max(header.end_ordinal());
+    }
+}
+
+impl Ring {
+    /// A reader of a lane from `pos` (clamped to what there is or was).
+    pub fn lane_reader(&self, lane: LaneId, pos: LanePos) -> LaneReader {
+        let end = self.lane_end(lane);
+        let pos = if pos.ordinal > end.ordinal { end } else { pos };
+        LaneReader { lane, pos, place: None }
+    }
+
+    pub fn part_reader(&self, part: TopicPart, offset: u64) -> PartReader {
+        PartReader { part, offset, place: None, placed: 0 }
+    }
+
+    pub(super) fn complete_read(&mut self, completion: Completion) {
+        self.reading.complete(completion);
+    }
+
+    /// The oldest slot changed: what its header lists is what can still be read.
+    pub(super) fn refresh_earliest(&mut self, lane: LaneId) {
+        let Some(slots) = self.lanes.get(lane.0 as usize).map(|l| &l.slots) else { return };
+        let Some(oldest) = slots.front() else { return };
+        for (part, offset) in &oldest.starts {
+            if let Some((_, p)) = self.topics.part_mut(*part) {
+                p.info.earliest = p.info.earliest.max(*offset).min(p.info.durable_end);
+            }
+        }
+    }
+
+    /// A frame in which `reader.pos` lies, a gap, or why not. The caller moves `reader.pos` to the frame's end
+    /// (or part-way) when it has used it.
+    pub fn read_lane(&mut self, reader: &mut LaneReader) -> ReadStep {
+        let Some(lane) = self.lanes.get(reader.lane.0 as usize) else { return ReadStep::End };
+        if reader.pos.ordinal >= lane.durable.ordinal {
+            return ReadStep::End;
+        }
+        if reader.pos.ordinal < lane.oldest.ordinal {
+            let to = lane.oldest;
+            return lane_gap(reader, to, GapReason::Evicted, Vec::new());
+        }
+        if let Some(frame) = self.reading.of_lane(reader.lane, reader.pos.ordinal) {
+            return ReadStep::Frame(frame.clone());
+        }
+        let Some(index) = lane.slot_of(reader.pos.ordinal) else { return ReadStep::End };
+        let start = Place::slot_start(lane, index);
+        let usable = |p: &Place| p.is_in(lane, start.generation) && p.from <= reader.pos.ordinal;
+        let place = reader.place.filter(usable).unwrap_or(start);
+        self.walk_lane(reader, place)
+    }
+
+    fn walk_lane(&mut self, reader: &mut LaneReader, mut place: Place) -> ReadStep {
+        let at = reader.lane.index();
+        loop {
+            let header = match self.scan(at, &mut place) {
+                Scan::Frame(header) => header,
+                Scan::Wait => {
+                    reader.place = Some(place);
+                    return ReadStep::Wait;
+                }
+                Scan::End => {
+                    let to = self.lanes[at].durable;
+                    return lane_gap(reader, to, GapReason::Corrupt, Vec::new());
+                }
+            };
+            let first = LanePos { seq: header.first_seq, ordinal: header.first_ordinal() };
+            if header.records == 0 || header.end_ordinal() <= reader.pos.ordinal {
+                place.pass(&header);
+                continue;
+            }
+            reader.place = Some(place);
+            if first.ordinal > reader.pos.ordinal {
+                let parts = self.lost_parts(&header, &place, first.ordinal - reader.pos.ordinal);
+                let reason = self.reason(&place, &header);
+                return lane_gap(reader, first, reason, parts);
+            }
+            match self.fetch(&header, &place) {
+                Load::Wait => return ReadStep::Wait,
+                Load::Frame(frame) => return ReadStep::Frame(frame),
+                Load::Bad(runs) => {
+                    let to = LanePos { seq: header.end_seq(), ordinal: header.end_ordinal() };
+                    let parts = runs.iter().map(gap_part).collect();
+                    let reason = self.reason_of(header.session, header.commit, &header);
+                    return lane_gap(reader, to, reason, parts);
+                }
+            }
+        }
+    }
+
+    /// As `read_lane`; frames without records of the partition are stepped over. The gap's `parts` say which offsets
+    /// are gone.
+    pub fn read_part(&mut self, reader: &mut PartReader) -> ReadStep {
+        let Some(part) = self.topics.part(reader.part) else { return ReadStep::End };
+        let info = part.info;
+        let Some(lane) = self.topics.get(reader.part.topic).map(|t| t.lane) else { return ReadStep::End };
+        if reader.offset >= info.durable_end {
+            return ReadStep::End;
+        }
+        if reader.offset < info.earliest {
+            return self.part_gap(reader, lane, info.earliest, GapReason::Evicted);
+        }
+        if let Some(frame) = self.reading.of_part(reader.part, reader.offset) {
+            return ReadStep::Frame(frame.clone());
+        }
+        let lane = &self.lanes[lane.index()];
+        let start_of = |slot: &super::slots::SlotMeta| {
+            let listed = slot.starts.iter().find(|(p, _)| *p == reader.part).map(|(_, offset)| *offset);
+            listed.or(slot.starts_complete.then_some(0))
+        };
+        let before = |s: &super::slots::SlotMeta| start_of(s).is_some_and(|o| o <= reader.offset);
+        let Some(index) = lane.slots.iter().rposition(before).or((!lane.slots.is_empty()).then_some(0)) else {
+            return ReadStep::End;
+        };
+        let start = Place::slot_start(lane, index);
+        let usable = |p: &Place| p.is_in(lane, start.generation) && reader.placed <= reader.offset;
+        let place = reader.place.filter(usable).unwrap_or(start);
+        self.walk_part(reader, place)
+    }
+
+    fn walk_part(&mut self, reader: &mut PartReader, mut place: Place) -> ReadStep {
+        let Some((lane, end)) = self.topics.get(reader.part.topic).map(|t| t.lane).zip(self.durable_end(reader.part))
+        else {
+            return ReadStep::End;
+        };
+        let (mut runs, mut prev) = (Vec::new(), Vec::new());
+        loop {
+            let header = match self.scan(lane.index(), &mut place) {
+                Scan::Frame(header) => header,
+                Scan::Wait => {
+                    (reader.place, reader.placed) = (Some(place), reader.offset);
+                    return ReadStep::Wait;
+                }
+                Scan::End => return self.part_gap(reader, lane, end, GapReason::Corrupt),
+            };
+            (reader.place, reader.placed) = (Some(place), reader.offset);
+            match self.directory(&header, &place, &mut runs, &mut prev) {
+                Some(true) => {}
+                Some(false) => runs.clear(),
+                None => return ReadStep::Wait,
+            }
+            let run = runs.iter().find(|r| r.part == reader.part && r.end_offset() > reader.offset).copied();
+            let Some(run) = run else {
+                place.pass(&header);
+                continue;
+            };
+            if run.first_offset > reader.offset {
+                let reason = self.reason(&place, &header);
+                return self.part_gap(reader, lane, run.first_offset, reason);
+            }
+            return match self.fetch(&header, &place) {
+                Load::Wait => ReadStep::Wait,
+                Load::Frame(frame) => ReadStep::Frame(frame),
+                Load::Bad(_) => self.part_gap(reader, lane, run.end_offset(), GapReason::Corrupt),
+            };
+        }
+    }
+
+    /// Moves `place` to the next good header; over damage page by page, and on to the next slot.
+    fn scan(&mut self, at: usize, place: &mut Place) -> Scan {
+        loop {
+            let lane = &self.lanes[at];
+            let Some(index) = lane.slot_index(place.slot, place.generation) else { return Scan::Wait };
+            let (slot, next) = (&lane.slots[index], lane.slots.get(index + 1));
+            let end = lane.write_at.filter(|_| next.is_none()).unwrap_or(slot.end).min(self.slots.slot_bytes);
+            let onward = next.is_some().then(|| Place::slot_start(lane, index + 1));
+            let (ring, next_seq) = (slot.ring, next.map(|n| n.first.seq));
+            if place.at + FRAME_HEADER as u32 > end {
+                match onward {
+                    Some(next) => *place = Place { from: place.from.max(next.from), ..next },
+                    None => return Scan::End,
+                }
+                continue;
+            }
+            let durable = lane.durable.ordinal;
+            let bytes = self.slots.slot_bytes;
+            let header = match self.reading.peek(place.slot, place.generation, place.at, FRAME_HEADER as u32, bytes) {
+                Peek::Wait => return Scan::Wait,
+                Peek::Unreadable => None,
+                Peek::At(w, from) => FrameHeader::parse(self.reading.bytes(w, from), place.slot, place.at).ok(),
+            };
+            let good = header.filter(|h| {
+                let own = h.generation == place.generation && h.ring == ring && h.commit >= place.commit;
+                own && !self.sessions.dead(h.session, h.commit)
+            });
+            let Some(header) = good else {
+                place.at += PAGE as u32;
+                continue;
+            };
+            if header.records > 0 && next_seq.is_some_and(|next| header.first_seq >= next) {
+                // Given up here after a failed sync, and written again where the lane goes on.
+                place.at = end;
+                continue;
+            }
+            if header.end_ordinal() > durable && header.records > 0 {
+                return Scan::End;
+            }
+            return Scan::Frame(Box::new(header));
+        }
+    }
+
+    /// The directory of the frame at `place`: Some(false) when it is damaged, None when it must be read first.
+    fn directory(
+        &mut self,
+        header: &FrameHeader,
+        place: &Place,
+        runs: &mut Vec<Run>,
+        prev: &mut Vec<PrevCount>,
+    ) -> Option<bool> {
+        let len = header.payload_at() as u32;
+        match self.reading.peek(place.slot, place.generation, place.at, len, self.slots.slot_bytes) {
+            Peek::Wait => None,
+            Peek::Unreadable => Some(false),
+            Peek::At(w, from) => Some(parse_directory(header, self.reading.bytes(w, from), runs, prev).is_some()),
+        }
+    }
+
+    fn fetch(&mut self, header: &FrameHeader, place: &Place) -> Load {
+        let (slot, generation, at, len) = (place.slot, place.generation, place.at, header.frame_len);
+        let (w, from) = match self.reading.peek(slot, generation, at, len, self.slots.slot_bytes) {
+            Peek::Wait => return Load::Wait,
+            Peek::Unreadable => return Load::Bad(Vec::new()),
+            Peek::At(w, from) => (w, from),
+        };
+        let mut arc = self.press.frame();
+        if let Some(frame) = Arc::get_mut(&mut arc)
+            && self.reading.decode(header, w, from, frame)
+        {
+            self.reading.keep(arc.clone(), &mut self.press);
+            return Load::Frame(arc);
+        }
+        let (mut runs, mut prev) = (Vec::new(), Vec::new());
+        let _ = parse_directory(header, self.reading.bytes(w, from), &mut runs, &mut prev);
+        Load::Bad(runs)
+    }
+
+    /// Which offsets a hole before this frame took, where the frame can tell: when it was the one commit before.
+    fn lost_parts(&mut self, header: &FrameHeader, place: &Place, count: u64) -> Vec<GapPart> {
+        let (mut runs, mut prev) = (Vec::new(), Vec::new());
+        if self.directory(header, place, &mut runs, &mut prev) != Some(true) {
+            return Vec::new();
+        }
+        let of_lane = |p: &&PrevCount| p.lane == header.lane;
+        if prev.iter().filter(of_lane).map(|p| u64::from(p.count)).sum::<u64>() != count {
+            return Vec::new();
+        }
+        let part = |p: &PrevCount| GapPart {
+            part: p.part,
+            from_offset: p.first_offset,
+            to_offset: p.first_offset + u64::from(p.count),
+        };
+        prev.iter().filter(of_lane).map(part).collect()
+    }
+
+    /// A hole is corrupt when it is known to have been synced, and when that is not known for all of it.
+    fn reason(&self, place: &Place, next: &FrameHeader) -> GapReason {
+        let session = if place.session == 0 { next.session } else { place.session };
+        self.reason_of(session, place.commit + 1, next)
+    }
+
+    fn reason_of(&self, session: u32, commit: u64, next: &FrameHeader) -> GapReason {
+        let synced = if session == self.session {
+            self.writer.synced_through
+        } else {
+            self.sessions.synced(session).unwrap_or(next.synced_through)
+        };
+        if synced < commit { GapReason::LostUnsynced } else { GapReason::Corrupt }
+    }
+
+    fn part_gap(&self, reader: &mut PartReader, lane: LaneId, to: u64, reason: GapReason) -> ReadStep {
+        let pos = self.lanes[lane.index()].oldest;
+        let part = GapPart { part: reader.part, from_offset: reader.offset, to_offset: to };
+        reader.offset = to;
+        ReadStep::Gap(Gap { lane, from: pos, to: pos, reason, parts: vec![part] })
+    }
+}
+
+fn gap_part(run: &Run) -> GapPart {
+    GapPart { part: run.part, from_offset: run.first_offset, to_offset: run.end_offset() }
+}
+
+fn lane_gap(reader: &mut LaneReader, to: LanePos, reason: GapReason, parts: Vec<GapPart>) -> ReadStep {
+    let from = reader.pos;
+    reader.pos = to;
+    ReadStep::Gap(Gap { lane: reader.lane, from, to, reason, parts })
+}

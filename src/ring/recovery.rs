@@ -1,0 +1,593 @@
+//! From a directory to a ring, in the best way left. See [`super`] for the argument; this is its order of work.
+//!
+//! It reads all slot headers, then the newest slot of each lane, and decides nothing by a file's age or name. It
+//! deletes and truncates nothing; what it does not understand is set aside under a note. The only thing written is
+//! the root page, so that a clean shutdown counts once.
+
+use std::collections::BTreeMap;
+
+use super::batch::Press;
+use super::core::{Closing, Life, Ring, SKIP_COMMITS, SKIP_SEQS, Sessions, session_key, slot_cap, torn_key};
+use super::format::{Bad, Counters, FrameKind, RootPage, SlotHeader, SlotKind, flags};
+use super::reader::Reading;
+use super::slots::{Lane, SlotMeta, Slots};
+use super::state::{Put, Store, ring_owner};
+use super::topics::{Topic, Topics, id_of_key};
+use super::walk::{Seen, SlotContent, Walker};
+use super::writer::Writer;
+use super::*;
+use crate::backoff::Rng;
+use crate::limits::{MAX_LANES, MAX_SLOT, MIN_SLOT, PAGE, TARGET_SLOTS};
+use crate::topic::TopicPart;
+
+/// After an unclean end writing goes on at the next such boundary: data next to an interrupted write can die.
+const RESUME_AT: u32 = 64 * 1024;
+
+/// A slot that belongs to this ring.
+#[derive(Debug)]
+struct Found {
+    meta: SlotMeta,
+    lane: LaneId,
+    header: Option<SlotHeader>,
+}
+
+/// What the directory holds, before any of it is believed.
+#[derive(Default)]
+struct Survey {
+    found: Vec<Found>,
+    existing: Vec<SlotId>,
+    free: Vec<SlotId>,
+    root: Option<RootPage>,
+    slot_bytes: u32,
+    notes: Vec<String>,
+}
+
+impl Ring {
+    /// Reads whatever is on the disk and makes a ring of it, in the best way left; blocking calls on `disk`.
+    /// Fails only when the disk cannot be used at all (the node then goes on in memory).
+    pub fn recover(disk: &mut dyn Disk, options: Options) -> Result<(Ring, Report), DiskError> {
+        let (mut ring, report) = Self::load(disk, options, true)?;
+        let (at, page) = ring.root_page(false);
+        // A hint: a ring without it recovers as well, only slower.
+        let made = if disk.write(FileId::Root, at, &page).is_err() {
+            disk.create(FileId::Root, ROOT_BYTES).and_then(|()| disk.write(FileId::Root, at, &page))
+        } else {
+            Ok(())
+        };
+        let _ = made.and_then(|()| disk.sync(FileId::Root));
+        Ok((ring, report))
+    }
+
+    /// A stopped ring, to be read: nothing is written, now or by `poll`.
+    pub fn open_read_only(disk: &mut dyn Disk, options: Options) -> Result<(Ring, Report), DiskError> {
+        let (mut ring, report) = Self::load(disk, options, false)?;
+        ring.discard_writes();
+        Ok((ring, report))
+    }
+
+    fn load(disk: &mut dyn Disk, options: Options, write: bool) -> Result<(Ring, Report), DiskError> {
+        let mut survey = survey(disk, &options)?;
+        let mut report = Report::default();
+        report.notes.append(&mut survey.notes);
+        let mut ring = Ring::empty(options, &survey)?;
+        let clean = survey.root.is_some_and(|r| r.clean);
+        if write && !clean {
+            settle_files(disk, &survey.found, &mut report);
+        }
+        let Some(newest) = survey.found.last() else {
+            report.fresh = true;
+            ring.begin_new();
+            return Ok((ring, report));
+        };
+        let binding = newest.header.as_ref().map(|h| h.binding);
+        ring.id = newest.meta.ring;
+        let mut replay = Replay::new(&mut ring, &mut report);
+        replay.read(disk, &survey);
+        let ends = replay.run();
+        replay.finish(&survey, &ends, clean);
+        ring.adopt(&survey, binding, &mut report);
+        Ok((ring, report))
+    }
+
+    fn empty(options: Options, survey: &Survey) -> Result<Ring, DiskError> {
+        let zstd = |e: std::io::Error| DiskError {
+            kind: DiskErrorKind::Io,
+            op: "create",
+            file: "compressor".into(),
+            detail: e.to_string(),
+        };
+        let target = (options.max_bytes.saturating_sub(ROOT_BYTES)) / TARGET_SLOTS;
+        let fresh = target.clamp(MIN_SLOT, MAX_SLOT) / PAGE as u64 * PAGE as u64;
+        let slot_bytes = if survey.slot_bytes == 0 { fresh as u32 } else { survey.slot_bytes };
+        let lanes = options.lanes.iter().take(MAX_LANES).enumerate();
+        let lanes: Vec<Lane> = lanes.map(|(i, l)| Lane::new(LaneId(i as u8), l.reserve, i as u64 + 1)).collect();
+        let slots = Slots {
+            slot_bytes,
+            cap: slot_cap(options.max_bytes, slot_bytes),
+            room: usize::MAX,
+            existing: survey.existing.clone(),
+            free: survey.free.clone(),
+            quarantine: Vec::new(),
+            next_generation: 1,
+        };
+        Ok(Ring {
+            id: RingId::default(),
+            boot: 1,
+            session: 1,
+            topics: Topics::default(),
+            state: Store::new(slot_bytes as usize / 4),
+            stamp: lanes.len() as u64 + 1,
+            lanes,
+            slots,
+            press: Press::new().map_err(zstd)?,
+            writer: Writer::default(),
+            reading: Reading::new().map_err(zstd)?,
+            queue: Default::default(),
+            queue_weight: 0,
+            next_seq: 0,
+            last_commit: 0,
+            next_commit: 1,
+            prev_counts: Vec::new(),
+            next_flags: flags::SESSION_START,
+            ticket: 0,
+            settled: 0,
+            beside: 0,
+            in_group: false,
+            closing: Closing::No,
+            life: Life::default(),
+            sessions: Sessions::default(),
+            options,
+        })
+    }
+
+    fn new_id(&self, salt: u64) -> RingId {
+        let mut rng = Rng::new(self.options.seed ^ salt.rotate_left(32));
+        RingId(u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64()))
+    }
+
+    fn begin_new(&mut self) {
+        self.id = self.new_id(0);
+        self.put_boot();
+    }
+
+    fn put_boot(&mut self) {
+        let mut value = Vec::new();
+        super::wire::append(&mut value, &(self.boot, self.options.boot_id));
+        self.put_own(b"b", Some(&value));
+    }
+
+    /// Boot and session numbers, and whether this is still the same machine.
+    fn adopt(&mut self, survey: &Survey, binding: Option<[u8; 16]>, report: &mut Report) {
+        let own = ring_owner();
+        let stored = self.state.newest(&own, b"b").and_then(|b| postcard::from_bytes::<(u32, [u8; 16])>(b).ok());
+        if let Some((boot, id)) = stored {
+            self.boot = self.boot.max(boot);
+            if id != self.options.boot_id {
+                self.boot += 1;
+                self.put_boot();
+            }
+        } else {
+            self.boot += 1;
+            self.put_boot();
+        }
+        self.writer.root_serial = survey.root.map_or(0, |r| r.serial);
+        self.session = self.session.max(survey.root.map_or(0, |r| r.session)) + 1;
+        if binding.is_some_and(|b| b != self.options.binding) {
+            let old = self.id;
+            self.id = self.new_id(old.0 as u64 ^ self.next_seq);
+            report.cloned = true;
+            report.notes.push(format!(
+                "this directory was written on another machine: the ring goes on under a new id; what it holds is sent \
+                 under its old one, {:032x}, and may be sent by the other machine too",
+                old.0
+            ));
+        }
+        let earliest: Vec<LaneId> = self.lanes.iter().map(|l| l.id).collect();
+        earliest.into_iter().for_each(|lane| self.refresh_earliest(lane));
+    }
+}
+
+// ---------------------------------------------------------------------------------------------- survey
+
+fn read_root(disk: &mut dyn Disk) -> Option<RootPage> {
+    let mut buf = vec![0; ROOT_BYTES as usize];
+    let n = disk.read(FileId::Root, 0, &mut buf).ok()?;
+    let pages = buf[..n].chunks(PAGE).filter_map(RootPage::parse);
+    pages.max_by_key(|p| p.serial)
+}
+
+fn survey(disk: &mut dyn Disk, options: &Options) -> Result<Survey, DiskError> {
+    let mut files = disk.list()?;
+    files.sort_unstable();
+    let mut survey = Survey { root: read_root(disk), ..Survey::default() };
+    survey.existing = files.iter().map(|f| f.0).collect();
+    let mut good: Vec<SlotHeader> = Vec::new();
+    let mut lost: Vec<(SlotId, u64)> = Vec::new();
+    for (slot, len) in files {
+        let mut walker = Walker::new(disk, slot);
+        match walker.slot_header() {
+            Ok(header) if u64::from(header.slot_bytes) <= len => good.push(header),
+            Ok(_) => survey.notes.push(format!("{}: shorter than its header says; set aside", FileId::Slot(slot))),
+            Err(bad @ (Bad::Version(_) | Bad::Place)) => {
+                survey.notes.push(format!("{}: {bad}; set aside", FileId::Slot(slot)));
+            }
+            Err(_) => lost.push((slot, len)),
+        }
+    }
+    let newest = good.iter().max_by_key(|h| h.generation);
+    survey.slot_bytes = newest.map_or(0, |h| h.slot_bytes);
+    let family = newest.map(|h| family(disk, h)).unwrap_or_default();
+    for header in good {
+        let own = family.contains(&header.ring) || header.binding == options.binding;
+        let kind = header.kind == SlotKind::Lane && (header.lane.0 as usize) < options.lanes.len();
+        if own && kind && header.slot_bytes == survey.slot_bytes {
+            survey.found.push(Found { meta: meta_of(&header), lane: header.lane, header: Some(header) });
+        } else {
+            survey.notes.push(format!("{}: belongs to another ring; set aside", FileId::Slot(header.slot)));
+        }
+    }
+    for (slot, len) in lost {
+        headerless(disk, slot, len, &mut survey);
+    }
+    survey.found.sort_by_key(|f| f.meta.generation);
+    Ok(survey)
+}
+
+/// The ids under which slots of this ring may stand: its own and those before a change of machine.
+fn family(disk: &mut dyn Disk, newest: &SlotHeader) -> Vec<RingId> {
+    let mut ids = vec![newest.ring];
+    let snapshot = Walker::new(disk, newest.slot).snapshot(newest.ring, newest.generation);
+    let former = snapshot.and_then(|(_, puts)| puts.into_iter().find(|p| *p.key == *b"f")?.value);
+    ids.extend(former.and_then(|v| postcard::from_bytes::<Vec<RingId>>(&v).ok()).unwrap_or_default());
+    ids
+}
+
+fn meta_of(header: &SlotHeader) -> SlotMeta {
+    SlotMeta {
+        id: header.slot,
+        generation: header.generation,
+        ring: header.ring,
+        first: LanePos { seq: header.first_seq, ordinal: header.lanes[header.lane.index()].admitted },
+        last_commit: header.last_commit,
+        end: header.slot_bytes,
+        starts: header.starts.clone().into(),
+        starts_complete: header.starts_complete,
+    }
+}
+
+/// A slot whose header cannot be read is read at its frames' highest generation.
+fn headerless(disk: &mut dyn Disk, slot: SlotId, len: u64, survey: &mut Survey) {
+    let file = FileId::Slot(slot);
+    let len = len.min(MAX_SLOT) as u32;
+    let mut walker = Walker::new(disk, slot);
+    if walker.is_blank() {
+        survey.free.push(slot);
+        return;
+    }
+    let Some((ring, generation)) = walker.newest_generation(len) else {
+        survey.notes.push(format!("{file}: holds nothing readable; used again"));
+        survey.free.push(slot);
+        return;
+    };
+    let content = walker.frames(ring, generation, len);
+    let first = content.frames.iter().find(|s| s.header.kind == FrameKind::Snapshot || s.header.records > 0);
+    let Some(header) = first.map(|s| &s.header) else {
+        survey.free.push(slot);
+        return;
+    };
+    let known = survey.found.iter().any(|f| f.meta.ring == ring);
+    if !known && !survey.found.is_empty() {
+        survey.notes.push(format!("{file}: belongs to another ring; set aside"));
+        return;
+    }
+    survey.notes.push(format!("{file}: its header is damaged; read by its frames"));
+    if survey.slot_bytes == 0 {
+        survey.slot_bytes = len;
+    }
+    let meta = SlotMeta {
+        id: slot,
+        generation,
+        ring,
+        first: LanePos { seq: header.first_seq, ordinal: header.first_ordinal() },
+        last_commit: if header.kind == FrameKind::Snapshot { header.commit } else { header.prev_commit },
+        end: len,
+        starts: Box::default(),
+        starts_complete: false,
+    };
+    survey.found.push(Found { meta, lane: header.lane, header: None });
+}
+
+/// After a crash of the process the page cache may hold what the device never got: the newest slots are synced and
+/// dropped from the cache before they are believed.
+fn settle_files(disk: &mut dyn Disk, found: &[Found], report: &mut Report) {
+    let mut lanes: BTreeMap<u8, SlotId> = BTreeMap::new();
+    found.iter().for_each(|f| _ = lanes.insert(f.lane.0, f.meta.id));
+    for slot in lanes.into_values() {
+        let file = FileId::Slot(slot);
+        let done = disk.sync(file).and_then(|()| disk.drop_cache(file));
+        if let Err(error) = done {
+            report.notes.push(format!("before recovery: {error}"));
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------- replay
+
+/// Where each lane's newest slot ends, by slot.
+type Ends = BTreeMap<SlotId, SlotContent>;
+
+struct Replay<'a> {
+    ring: &'a mut Ring,
+    report: &'a mut Report,
+    /// Entries of the base snapshot, and the commit that it contains.
+    base: Vec<Put>,
+    base_commit: u64,
+    base_lanes: [Counters; MAX_LANES],
+    frames: Vec<Seen>,
+    ends: Ends,
+}
+
+impl<'a> Replay<'a> {
+    fn new(ring: &'a mut Ring, report: &'a mut Report) -> Self {
+        Self {
+            ring,
+            report,
+            base: Vec::new(),
+            base_commit: 0,
+            base_lanes: Default::default(),
+            frames: Vec::new(),
+            ends: BTreeMap::new(),
+        }
+    }
+
+    /// Finds the newest good snapshot and reads every frame since.
+    fn read(&mut self, disk: &mut dyn Disk, survey: &Survey) {
+        let bytes = self.ring.slots.slot_bytes;
+        let mut from = 0;
+        for (i, f) in survey.found.iter().enumerate().rev() {
+            let snapshot = Walker::new(disk, f.meta.id).snapshot(f.meta.ring, f.meta.generation);
+            if let Some((header, puts)) = snapshot {
+                (from, self.base, self.base_commit, self.base_lanes) = (i, puts, header.commit, header.lanes);
+                break;
+            }
+            let file = FileId::Slot(f.meta.id);
+            self.report.notes.push(format!("{file}: its snapshot is damaged; the one before it is used"));
+        }
+        // Another lane's newest slot may be older than the snapshot and still hold later commits.
+        let mut newest: BTreeMap<u8, usize> = BTreeMap::new();
+        survey.found.iter().enumerate().for_each(|(i, f)| _ = newest.insert(f.lane.0, i));
+        for (i, f) in survey.found.iter().enumerate() {
+            if i < from && !newest.values().any(|n| *n == i) {
+                continue;
+            }
+            let mut content = Walker::new(disk, f.meta.id).frames(f.meta.ring, f.meta.generation, bytes);
+            let later = content.frames.drain(..).filter(|s| s.is_commit() && s.header.commit > self.base_commit);
+            self.frames.extend(later);
+            self.ends.insert(f.meta.id, content);
+        }
+        // A commit that was written twice is the same in both places; the later slot is the one that goes on.
+        self.frames.sort_by_key(|s| (s.header.commit, std::cmp::Reverse(s.header.generation)));
+        self.frames.dedup_by_key(|s| s.header.commit);
+    }
+
+    /// Takes away what an earlier recovery gave up: whatever stands between a frame and the one it follows.
+    fn drop_dead(&mut self) {
+        let mut keep = vec![false; self.frames.len()];
+        let mut limit = u64::MAX;
+        for (i, seen) in self.frames.iter().enumerate().rev() {
+            if seen.header.commit <= limit {
+                keep[i] = true;
+                limit = seen.header.prev_commit;
+            }
+        }
+        let mut keep = keep.into_iter();
+        self.frames.retain(|_| keep.next().unwrap_or(true));
+    }
+
+    /// Plays the frames over the snapshot. Gives back where the slots end.
+    fn run(&mut self) -> Ends {
+        self.drop_dead();
+        for put in std::mem::take(&mut self.base) {
+            self.ring.apply(put);
+        }
+        self.ring.restore_own();
+        let frames = std::mem::take(&mut self.frames);
+        let mut synced: BTreeMap<u32, u64> = BTreeMap::new();
+        for seen in &frames {
+            let through = synced.entry(seen.header.session).or_default();
+            *through = seen.header.synced_through.max(*through);
+        }
+        let mut last: (u64, u32, [Counters; MAX_LANES]) = (self.base_commit, 0, self.base_lanes);
+        for seen in frames {
+            let h = &seen.header;
+            if h.prev_commit > last.0 {
+                let session = if last.1 == 0 { h.session } else { last.1 };
+                let known = synced.get(&session).is_some_and(|s| *s > last.0);
+                self.hole(&last.2, &seen, known);
+            }
+            let torn = !seen.whole() && synced.get(&h.session).is_none_or(|s| *s < h.commit);
+            last = (h.commit, h.session, h.lanes);
+            self.take(seen, torn);
+        }
+        let ring = &mut self.ring;
+        ring.last_commit = last.0;
+        ring.writer.synced_through = last.0;
+        for lane in &mut ring.lanes {
+            let (found, counters) = (lane.counters, last.2[lane.id.index()]);
+            lane.counters = Counters {
+                admitted: counters.admitted,
+                evicted: counters.evicted,
+                expired: counters.expired,
+                corrupt: counters.corrupt + found.corrupt,
+                lost_unsynced: counters.lost_unsynced + found.lost_unsynced,
+            };
+        }
+        ring.session = last.1.max(1);
+        let through = synced.get(&last.1).copied().unwrap_or(last.0);
+        ring.sessions.ended.retain(|e| e.0 != last.1);
+        ring.sessions.ended.push((last.1, last.0, through));
+        ring.sessions.ended.sort_unstable();
+        std::mem::take(&mut self.ends)
+    }
+
+    /// Commits are missing before `seen`. The cumulative counters say how many records they had.
+    fn hole(&mut self, before: &[Counters; MAX_LANES], seen: &Seen, synced: bool) {
+        let h = &seen.header;
+        for at in 0..self.ring.lanes.len() {
+            let own = if h.lane.index() == at { u64::from(h.records) } else { 0 };
+            let lost = h.lanes[at].admitted.saturating_sub(own).saturating_sub(before[at].admitted);
+            if lost == 0 {
+                continue;
+            }
+            let lane = &mut self.ring.lanes[at];
+            if synced {
+                lane.counters.corrupt += lost;
+                self.report.corrupt_records += lost;
+            } else {
+                lane.counters.lost_unsynced += lost;
+                self.report.lost_unsynced += lost;
+                self.report.tail_unknown = true;
+            }
+            let told = seen.prev.iter().filter(|p| p.lane.index() == at);
+            if told.clone().map(|p| u64::from(p.count)).sum::<u64>() == lost {
+                let ends: Vec<_> = told.map(|p| (p.part, p.first_offset + u64::from(p.count))).collect();
+                ends.into_iter().for_each(|(part, end)| self.ring.topics.durable(part, end));
+            } else {
+                self.ring.skip_offsets(LaneId(at as u8), lost);
+            }
+        }
+    }
+
+    /// One frame that stands where it should.
+    fn take(&mut self, seen: Seen, torn: bool) {
+        let h = &seen.header;
+        let records = u64::from(h.records);
+        let lane = h.lane.index();
+        if let Some(lane) = self.ring.lanes.get_mut(lane) {
+            lane.end = LanePos { seq: h.end_seq().max(lane.end.seq), ordinal: h.end_ordinal() };
+            if torn {
+                lane.counters.lost_unsynced += records;
+                self.report.lost_unsynced += records;
+            } else if !seen.payload_ok {
+                lane.counters.corrupt += records;
+                self.report.corrupt_records += records;
+            }
+        }
+        self.ring.boot = self.ring.boot.max(h.boot);
+        self.ring.next_seq = self.ring.next_seq.max(h.end_seq());
+        // The entries first: a topic may be made in the frame that has its first records.
+        match seen.state {
+            _ if torn => _ = self.ring.sessions.torn.insert(h.commit),
+            Some(puts) => puts.into_iter().for_each(|put| self.ring.apply(put)),
+            None => self.report.notes.push(format!("the state entries of commit {} are damaged and lost", h.commit)),
+        }
+        for run in &seen.runs {
+            self.ring.topics.restore(run.part, run.end_offset());
+        }
+        if seen.runs.is_empty() && records > 0 {
+            self.ring.skip_offsets(h.lane, records);
+        }
+    }
+
+    /// The slot table, the numbers to go on with, the place to go on at.
+    fn finish(&mut self, survey: &Survey, ends: &Ends, hint: bool) {
+        let clean = hint && survey.root.is_some_and(|r| r.commit == self.ring.last_commit);
+        self.report.clean_shutdown = clean;
+        let ring = &mut *self.ring;
+        ring.restore_own();
+        for f in &survey.found {
+            ring.slots.next_generation = ring.slots.next_generation.max(f.meta.generation + 1);
+            ring.next_seq = ring.next_seq.max(f.meta.first.seq);
+            if let Some(lane) = ring.lanes.get_mut(f.lane.index()) {
+                lane.slots.push_back(f.meta.clone());
+            }
+        }
+        for lane in &mut ring.lanes {
+            if let Some(last) = lane.slots.back() {
+                lane.end.seq = lane.end.seq.max(last.first.seq);
+                let content = ends.get(&last.id);
+                let end = content.map_or(last.end, |c| c.end);
+                let at = if clean { end } else { end.next_multiple_of(RESUME_AT) };
+                lane.write_at = (at < ring.slots.slot_bytes).then_some(at);
+                self.report.tail_unknown |= content.is_some_and(|c| c.damaged_headers > 0) && !clean;
+            }
+            lane.end.ordinal = lane.counters.admitted;
+            lane.durable = lane.end;
+            lane.refresh_oldest();
+        }
+        ring.next_commit = ring.last_commit + if clean { 1 } else { SKIP_COMMITS };
+        if clean {
+            return;
+        }
+        ring.next_seq += SKIP_SEQS;
+        if let Some((session, last, through)) = ring.sessions.ended.last().copied() {
+            let mut value = Vec::new();
+            super::wire::append(&mut value, &(last, through));
+            ring.put_own(&session_key(session), Some(&value));
+        }
+        for commit in ring.sessions.torn.clone() {
+            ring.put_own(&torn_key(commit), Some(&[]));
+        }
+    }
+}
+
+impl Ring {
+    fn apply(&mut self, put: Put) {
+        if put.owner == ring_owner()
+            && let Some(id) = id_of_key(&put.key)
+        {
+            match put.value.as_deref() {
+                Some(bytes) => {
+                    if let Some(mut topic) = Topic::decode(id, bytes) {
+                        for (i, part) in topic.parts.iter_mut().enumerate() {
+                            let id = TopicPart { topic: id, partition: i as u8 };
+                            let known = self.topics.part(id).map_or(0, |p| p.info.next);
+                            part.info.next = part.info.next.max(known);
+                            part.info.durable_end = part.info.next;
+                        }
+                        self.topics.insert(topic);
+                    }
+                }
+                None => _ = self.topics.remove(id),
+            }
+        }
+        self.state.restore(put);
+    }
+
+    /// What the ring keeps as entries of its own, apart from topics.
+    fn restore_own(&mut self) {
+        let own = ring_owner();
+        if let Some(next) = self.state.newest(&own, b"n").and_then(|v| v.try_into().ok()) {
+            self.topics.next_id = self.topics.next_id.max(u16::from_le_bytes(next));
+        }
+        if let Some(life) = self.state.newest(&own, b"l").and_then(|v| postcard::from_bytes(v).ok()) {
+            self.life = life;
+        }
+        for (key, value) in self.state.all(&own) {
+            if let [b's', a, b, c, d] = *key
+                && let Ok((last, through)) = postcard::from_bytes::<(u64, u64)>(value)
+            {
+                let session = u32::from_le_bytes([a, b, c, d]);
+                if self.sessions.ended.iter().all(|e| e.0 != session) {
+                    self.sessions.ended.push((session, last, through));
+                }
+            }
+            if let Some((b'x', rest)) = key.split_first()
+                && let Ok(commit) = rest.try_into()
+            {
+                self.sessions.torn.insert(u64::from_le_bytes(commit));
+            }
+        }
+        self.sessions.ended.sort_unstable();
+    }
+
+    /// Records of a lane are lost and nobody knows of which topics: their offsets are not used twice.
+    fn skip_offsets(&mut self, lane: LaneId, records: u64) {
+        for topic in self.topics.iter_mut().filter(|t| t.lane == lane) {
+            for part in &mut topic.parts {
+                part.info.next += records;
+                part.info.durable_end = part.info.next;
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Which slot files there are, what each holds, and which one is written over next.
+//!
+//! A lane's slots stand in order of generation; the last may be open for writing. The table lives in memory only and is
+//! rebuilt from the slot headers: there is no index on the disk that could disagree with the data.
+
+use std::collections::VecDeque;
+
+use super::format::Counters;
+use super::{LanePos, RingId, SlotId, batch::Batch};
+use crate::lane::LaneId;
+use crate::topic::TopicPart;
+
+/// One slot that holds frames of a lane.
+#[derive(Clone, Debug)]
+pub struct SlotMeta {
+    pub id: SlotId,
+    pub generation: u64,
+    pub ring: RingId,
+    /// Where its lane stood when it was opened.
+    pub first: LanePos,
+    /// The last commit before it.
+    pub last_commit: u64,
+    /// One past its last frame, as far as is known; the slot's size otherwise.
+    pub end: u32,
+    /// Next offsets of the lane's partitions when it was opened: a hint, may be thinned out or cut.
+    pub starts: Box<[(TopicPart, u64)]>,
+    /// Whether a partition that is not in `starts` did not exist then.
+    pub starts_complete: bool,
+}
+
+/// One priority class: its batch, its counters, its slots.
+#[derive(Debug)]
+pub struct Lane {
+    pub id: LaneId,
+    pub batch: Batch,
+    /// Percent of the slots that other lanes cannot evict.
+    pub reserve: u8,
+    pub counters: Counters,
+    /// One past the newest record that has a seq.
+    pub end: LanePos,
+    pub durable: LanePos,
+    /// The oldest record that can be read.
+    pub oldest: LanePos,
+    pub floor: Option<LanePos>,
+    pub slots: VecDeque<SlotMeta>,
+    /// The next frame's place in the last slot; None: a new slot must be opened first.
+    pub write_at: Option<u32>,
+}
+
+impl Lane {
+    pub fn new(id: LaneId, reserve: u8, stamp: u64) -> Self {
+        Self {
+            id,
+            batch: Batch::new(stamp),
+            reserve,
+            counters: Counters::default(),
+            end: LanePos::default(),
+            durable: LanePos::default(),
+            oldest: LanePos::default(),
+            floor: None,
+            slots: VecDeque::new(),
+            write_at: None,
+        }
+    }
+
+    /// The slot in which the record of this ordinal would stand.
+    pub fn slot_of(&self, ordinal: u64) -> Option<usize> {
+        self.slots.partition_point(|s| s.first.ordinal <= ordinal).checked_sub(1)
+    }
+
+    pub fn slot_index(&self, id: SlotId, generation: u64) -> Option<usize> {
+        let at = self.slots.binary_search_by_key(&generation, |s| s.generation).ok()?;
+        (self.slots[at].id == id).then_some(at)
+    }
+
+    /// Where the slot at `index` ends in the lane: where the next one begins.
+    pub fn slot_end(&self, index: usize) -> LanePos {
+        self.slots.get(index + 1).map_or(self.durable, |next| next.first)
+    }
+
+    pub fn refresh_oldest(&mut self) {
+        let oldest = self.slots.front().map_or(self.durable, |s| s.first);
+        self.oldest = self.oldest.max(oldest);
+    }
+}
+
+/// The files.
+#[derive(Debug, Default)]
+pub struct Slots {
+    pub slot_bytes: u32,
+    /// Slots that the cap allows.
+    pub cap: usize,
+    /// Below `cap` when the file system had no room for more.
+    pub room: usize,
+    /// All that exist, sorted.
+    pub existing: Vec<SlotId>,
+    /// Exist and hold nothing that is wanted.
+    pub free: Vec<SlotId>,
+    /// Failed a write in this process; the newest last.
+    pub quarantine: Vec<SlotId>,
+    pub next_generation: u64,
+}
+
+/// Where the next generation is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Picked {
+    pub slot: SlotId,
+    pub create: bool,
+}
+
+impl Slots {
+    /// Another slot may be created.
+    fn new_slot(&self) -> Option<SlotId> {
+        if self.existing.len() >= self.cap.min(self.room) {
+            return None;
+        }
+        // The first number that is not taken; slots are few and this is once per slot's life.
+        (0..u16::MAX).map(SlotId).find(|id| self.existing.binary_search(id).is_err())
+    }
+
+    /// A slot to write over: a free one, a new one, one that every sink has passed, or else the oldest of the lowest
+    /// lane above its reserve, whose records are then counted as evicted.
+    pub fn pick(&mut self, lanes: &mut [Lane]) -> Option<Picked> {
+        if let Some(slot) = self.free.pop() {
+            return Some(Picked { slot, create: false });
+        }
+        if let Some(slot) = self.new_slot() {
+            return Some(Picked { slot, create: true });
+        }
+        loop {
+            let slot = self.take_oldest(lanes)?;
+            if !self.quarantine.contains(&slot) {
+                return Some(Picked { slot, create: false });
+            }
+        }
+    }
+
+    /// Takes the slot whose records matter least out of its lane.
+    pub fn take_oldest(&mut self, lanes: &mut [Lane]) -> Option<SlotId> {
+        let mut generations: Vec<u64> = lanes.iter().flat_map(|l| l.slots.iter().map(|s| s.generation)).collect();
+        generations.sort_unstable();
+        // The newest snapshot and the one before it stay: a bad one sends recovery to the other.
+        let keep_from = generations.len().checked_sub(2).map(|at| generations[at])?;
+        let total = generations.len();
+        let may = |l: &Lane| l.slots.front().filter(|s| s.generation < keep_from).map(|s| s.generation);
+        let passed = |l: &&Lane| l.floor.is_some_and(|f| f.ordinal >= l.slot_end(0).ordinal);
+        let spent = lanes.iter().filter(|l| may(l).is_some()).filter(passed).min_by_key(|l| may(l)).map(|l| l.id);
+        let above = |l: &&Lane| l.slots.len() * 100 > usize::from(l.reserve) * total;
+        let lowest = || lanes.iter().rev().filter(|l| may(l).is_some()).find(above).map(|l| l.id);
+        let any = || lanes.iter().rev().find(|l| may(l).is_some()).map(|l| l.id);
+        let lane = spent.or_else(lowest).or_else(any)?;
+        let lane = lanes.iter_mut().find(|l| l.id == lane)?;
+        let (from, to) = (lane.slots.front()?.first, lane.slot_end(0));
+        let unread = lane.floor.map_or(from.ordinal, |f| f.ordinal.clamp(from.ordinal, to.ordinal));
+        lane.counters.evicted += to.ordinal - unread;
+        let gone = lane.slots.pop_front()?;
+        lane.refresh_oldest();
+        Some(gone.id)
+    }
+
+    pub fn created(&mut self, slot: SlotId) {
+        if let Err(at) = self.existing.binary_search(&slot) {
+            self.existing.insert(at, slot);
+        }
+    }
+
+    pub fn removed(&mut self, slot: SlotId) {
+        if let Ok(at) = self.existing.binary_search(&slot) {
+            self.existing.remove(at);
+        }
+    }
+
+    /// A write to this slot failed: it is not written again soon. Not more than a quarter is kept back.
+    pub fn quarantine(&mut self, slot: SlotId, lanes: &[Lane]) {
+        self.quarantine.retain(|s| *s != slot);
+        self.quarantine.push(slot);
+        if self.quarantine.len() > (self.cap / 4).max(1) {
+            let back = self.quarantine.remove(0);
+            let in_use = lanes.iter().any(|l| l.slots.iter().any(|s| s.id == back));
+            if !in_use && !self.free.contains(&back) {
+                self.free.push(back);
+            }
+        }
+    }
+}

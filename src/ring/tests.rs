@@ -1,0 +1,297 @@
+//! Laws of the whole ring, over a disk in memory. Crashes and faults are the simulation's (`tests/sim`).
+
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::limits::MIN_RING;
+use crate::name::Name;
+use crate::record::{Record, RecordRef};
+use crate::time::BootTime;
+use crate::topic::{TopicId, TopicName, TopicPart};
+
+const NOW: BootTime = BootTime(1_000_000);
+
+fn options() -> Options {
+    Options {
+        max_bytes: MIN_RING,
+        lanes: vec![LaneOptions { name: Name::new("normal").unwrap(), reserve: 0 }],
+        linger: Span::from_secs(1),
+        binding: [1; 16],
+        boot_id: [2; 16],
+        seed: 7,
+    }
+}
+
+fn open(disk: &mut MemDisk) -> (Ring, Report) {
+    Ring::recover(disk, options()).unwrap()
+}
+
+fn part(topic: TopicId) -> TopicPart {
+    TopicPart { topic, partition: 0 }
+}
+
+fn topic(ring: &mut Ring, name: &str) -> TopicId {
+    ring.open_topic(&TopicName::new(name).unwrap(), LaneId(0), 1).unwrap()
+}
+
+fn value(ring: &mut Ring, disk: &mut MemDisk, id: TopicId, value: &[u8]) -> Appended {
+    loop {
+        match ring.append(NOW, part(id), &RecordRef::of(value)) {
+            Ok(done) => return done,
+            Err(AppendError::Busy) => _ = drive(ring, disk, NOW),
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+fn flush(ring: &mut Ring, disk: &mut MemDisk) {
+    ring.hurry(NOW);
+    drive(ring, disk, NOW);
+    assert_eq!(ring.settled(), ring.last_ticket());
+}
+
+/// What a sink that reads everything from `pos` meets.
+fn drain(ring: &mut Ring, disk: &mut MemDisk, pos: LanePos) -> (Vec<Record>, Vec<Gap>) {
+    let mut reader = ring.lane_reader(LaneId(0), pos);
+    let (mut records, mut gaps) = (Vec::new(), Vec::new());
+    loop {
+        match ring.read_lane(&mut reader) {
+            ReadStep::Frame(frame) => {
+                for e in frame.entries_from(reader.pos.seq) {
+                    assert_eq!(e.ordinal, reader.pos.ordinal, "ordinals are dense");
+                    records.push(e.record.to_owned());
+                    reader.pos = LanePos { seq: e.seq + 1, ordinal: e.ordinal + 1 };
+                }
+                assert_eq!(reader.pos, frame.end());
+            }
+            ReadStep::Gap(gap) => gaps.push(gap),
+            ReadStep::Wait => assert!(drive(ring, disk, NOW) > 0, "waits for nothing"),
+            ReadStep::End => return (records, gaps),
+        }
+    }
+}
+
+fn drain_part(ring: &mut Ring, disk: &mut MemDisk, part: TopicPart) -> Vec<(u64, Vec<u8>)> {
+    let mut reader = ring.part_reader(part, 0);
+    let mut all = Vec::new();
+    loop {
+        match ring.read_part(&mut reader) {
+            ReadStep::Frame(frame) => {
+                for e in frame.entries_of(part, reader.offset) {
+                    all.push((e.offset, e.record.value.to_vec()));
+                    reader.offset = e.offset + 1;
+                }
+            }
+            ReadStep::Gap(_) => {}
+            ReadStep::Wait => assert!(drive(ring, disk, NOW) > 0, "waits for nothing"),
+            ReadStep::End => return all,
+        }
+    }
+}
+
+#[test]
+fn what_is_settled_is_read_back_in_order() {
+    let mut disk = MemDisk::new(MIN_RING);
+    let (mut ring, report) = open(&mut disk);
+    assert!(report.fresh);
+    let id = topic(&mut ring, "pump");
+    for i in 0..1000u32 {
+        let done = value(&mut ring, &mut disk, id, &i.to_le_bytes());
+        assert_eq!(done.offset, u64::from(i));
+    }
+    assert_eq!(drain(&mut ring, &mut disk, LanePos::default()).0, [], "nothing unsynced is shown");
+    flush(&mut ring, &mut disk);
+    let (records, gaps) = drain(&mut ring, &mut disk, LanePos::default());
+    assert_eq!(records.len(), 1000);
+    assert!(records.iter().enumerate().all(|(i, r)| r.value == (i as u32).to_le_bytes()));
+    assert_eq!(gaps, []);
+}
+
+#[test]
+fn records_state_and_topics_survive_a_restart() {
+    let mut disk = MemDisk::new(MIN_RING);
+    let (mut ring, _) = open(&mut disk);
+    let owner = Owner { kind: OwnerKind::Sink, name: Name::new("hq").unwrap() };
+    let id = topic(&mut ring, "pump");
+    for i in 0..5000u32 {
+        value(&mut ring, &mut disk, id, format!("record number {i} of a few").as_bytes());
+        ring.put_state(NOW, &owner, b"cursor", Some(&i.to_le_bytes())).unwrap();
+    }
+    flush(&mut ring, &mut disk);
+    let (ring_id, before) = (ring.id(), ring.stats());
+    drop(ring);
+    let (mut ring, report) = open(&mut disk);
+    assert_eq!((report.corrupt_records, report.lost_unsynced, report.fresh), (0, 0, false), "{report:?}");
+    assert_eq!(ring.id(), ring_id);
+    assert_eq!(ring.state(&owner, b"cursor"), Some(&4999u32.to_le_bytes()[..]));
+    assert_eq!(ring.topic_id("pump"), Some(id));
+    assert_eq!(ring.topic(id).unwrap().partitions[0].next, 5000);
+    assert_eq!(ring.stats().lanes[0].admitted, before.lanes[0].admitted);
+    let (records, gaps) = drain(&mut ring, &mut disk, LanePos::default());
+    assert_eq!((records.len(), gaps), (5000, vec![]));
+    value(&mut ring, &mut disk, id, b"after");
+    flush(&mut ring, &mut disk);
+    let all = drain_part(&mut ring, &mut disk, part(id));
+    assert_eq!(all.len(), 5001);
+    assert_eq!(all[5000], (5000, b"after".to_vec()));
+}
+
+#[test]
+fn eviction_is_counted_to_the_record() {
+    let mut disk = MemDisk::new(MIN_RING);
+    let (mut ring, _) = open(&mut disk);
+    let id = topic(&mut ring, "pump");
+    let mut rng = crate::backoff::Rng::new(3);
+    let mut bytes = [0u8; 3000];
+    for _ in 0..4000 {
+        bytes.iter_mut().for_each(|b| *b = rng.next_u64() as u8);
+        value(&mut ring, &mut disk, id, &bytes);
+    }
+    flush(&mut ring, &mut disk);
+    let (records, gaps) = drain(&mut ring, &mut disk, LanePos::default());
+    assert_eq!(gaps.len(), 1);
+    assert_eq!(gaps[0].reason, GapReason::Evicted);
+    assert_eq!(records.len() as u64 + gaps[0].count(), 4000);
+    let lane = ring.stats().lanes[0];
+    assert_eq!(lane.evicted, gaps[0].count());
+    let earliest = ring.topic(id).unwrap().partitions[0].earliest;
+    assert_eq!(earliest, gaps[0].count());
+    assert_eq!(drain_part(&mut ring, &mut disk, part(id)).len(), records.len());
+    drop(ring);
+    let (mut ring, report) = open(&mut disk);
+    assert_eq!(report.notes, [""; 0]);
+    assert_eq!(ring.stats().lanes[0].evicted, lane.evicted);
+    assert_eq!(drain(&mut ring, &mut disk, LanePos::default()).0.len(), records.len());
+}
+
+#[test]
+fn a_group_shares_one_frame() {
+    let mut disk = MemDisk::new(MIN_RING);
+    let (mut ring, _) = open(&mut disk);
+    let id = topic(&mut ring, "pump");
+    flush(&mut ring, &mut disk);
+    let owner = Owner { kind: OwnerKind::Source, name: Name::new("file").unwrap() };
+    value(&mut ring, &mut disk, id, &[1; 40_000]);
+    ring.begin_group(NOW, 32 * 1024).unwrap();
+    for _ in 0..32 {
+        ring.append(NOW, part(id), &RecordRef::of(&[2; 1000])).unwrap();
+    }
+    ring.put_state(NOW, &owner, b"at", Some(b"32")).unwrap();
+    ring.end_group(NOW);
+    flush(&mut ring, &mut disk);
+    let mut reader = ring.lane_reader(LaneId(0), LanePos { seq: 1, ordinal: 1 });
+    let ReadStep::Frame(frame) = ring.read_lane(&mut reader) else { panic!("not in memory") };
+    assert_eq!(frame.entries_from(0).count(), 32);
+}
+
+#[test]
+fn a_clean_shutdown_is_known_and_counts_once() {
+    let mut disk = MemDisk::new(MIN_RING);
+    let (mut ring, _) = open(&mut disk);
+    let id = topic(&mut ring, "pump");
+    value(&mut ring, &mut disk, id, b"one");
+    let ticket = ring.close(NOW);
+    drive(&mut ring, &mut disk, NOW);
+    assert_eq!(ring.settled(), ticket);
+    drop(ring);
+    let (ring, report) = open(&mut disk);
+    assert!(report.clean_shutdown);
+    drop(ring);
+    let (mut ring, report) = open(&mut disk);
+    assert!(!report.clean_shutdown);
+    assert_eq!(drain(&mut ring, &mut disk, LanePos::default()).0.len(), 1);
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Append { topic: usize, len: usize },
+    State { key: u8, value: u8 },
+    Flush,
+    Restart { clean: bool },
+    Read,
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let act = prop_oneof![
+        20 => (0..3usize, prop_oneof![0..200usize, 1000..9000usize, 60_000..65_000usize])
+            .prop_map(|(topic, len)| Act::Append { topic, len }),
+        5 => (0..4u8, any::<u8>()).prop_map(|(key, value)| Act::State { key, value }),
+        3 => Just(Act::Flush),
+        1 => any::<bool>().prop_map(|clean| Act::Restart { clean }),
+        2 => Just(Act::Read),
+    ];
+    prop::collection::vec(act, 1..200)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    /// A plain queue beside the machine: what is durable is read back, evictions only from the front and counted.
+    #[test]
+    fn the_ring_agrees_with_a_queue(acts in acts()) {
+        let mut disk = MemDisk::new(MIN_RING);
+        let (mut ring, _) = open(&mut disk);
+        let owner = Owner { kind: OwnerKind::Rule, name: Name::new("window").unwrap() };
+        let ids: Vec<_> = ["a", "b", "c"].iter().map(|n| topic(&mut ring, n)).collect();
+        let mut queue: VecDeque<(usize, u64, usize, u8)> = VecDeque::new();
+        let mut state = std::collections::BTreeMap::new();
+        let mut offsets = [0u64; 3];
+        let mut byte = 0u8;
+        for act in acts {
+            match act {
+                Act::Append { topic, len } => {
+                    byte = byte.wrapping_add(1);
+                    let mut rng = crate::backoff::Rng::new(byte.into());
+                    let bytes: Vec<u8> = (0..len).map(|_| rng.next_u64() as u8).collect();
+                    let done = value(&mut ring, &mut disk, ids[topic], &bytes);
+                    prop_assert_eq!(done.offset, offsets[topic]);
+                    queue.push_back((topic, done.offset, len, byte));
+                    offsets[topic] += 1;
+                }
+                Act::State { key, value } => {
+                    let v = (value > 40).then_some([value]);
+                    ring.put_state(NOW, &owner, &[key], v.as_ref().map(|v| &v[..])).unwrap();
+                    match v {
+                        Some(_) => _ = state.insert(key, value),
+                        None => _ = state.remove(&key),
+                    }
+                }
+                Act::Flush => flush(&mut ring, &mut disk),
+                Act::Restart { clean } => {
+                    flush(&mut ring, &mut disk);
+                    if clean {
+                        ring.close(NOW);
+                        drive(&mut ring, &mut disk, NOW);
+                    }
+                    drop(ring);
+                    let (again, report) = open(&mut disk);
+                    ring = again;
+                    prop_assert_eq!(report.clean_shutdown, clean);
+                    prop_assert_eq!((report.corrupt_records, report.lost_unsynced), (0, 0));
+                }
+                Act::Read => {
+                    flush(&mut ring, &mut disk);
+                    let (records, gaps) = drain(&mut ring, &mut disk, LanePos::default());
+                    let gone: u64 = gaps.iter().map(Gap::count).sum();
+                    prop_assert!(gaps.iter().all(|g| g.reason == GapReason::Evicted));
+                    prop_assert_eq!(records.len() as u64 + gone, queue.len() as u64);
+                    prop_assert_eq!(ring.stats().lanes[0].evicted, gone);
+                    for (at, id) in ids.iter().enumerate() {
+                        let mine = drain_part(&mut ring, &mut disk, part(*id));
+                        let model: Vec<_> = queue.iter().filter(|q| q.0 == at).collect();
+                        let model = &model[model.len() - mine.len()..];
+                        for ((offset, bytes), want) in mine.iter().zip(model) {
+                            prop_assert_eq!((*offset, bytes.len()), (want.1, want.2));
+                            let mut rng = crate::backoff::Rng::new(want.3.into());
+                            prop_assert!(bytes.iter().all(|b| *b == rng.next_u64() as u8));
+                        }
+                    }
+                }
+            }
+            let have: Vec<_> = ring.states(&owner).into_iter().map(|(k, v)| (k[0], v[0])).collect();
+            prop_assert_eq!(have, state.iter().map(|(k, v)| (*k, *v)).collect::<Vec<_>>());
+        }
+    }
+}

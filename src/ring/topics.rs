@@ -1,0 +1,168 @@
+//! The topic table: names, lanes, and where each partition's offsets stand.
+//!
+//! A topic is a `ring` state entry (`t` + id); its next offsets are refreshed in every snapshot and otherwise follow
+//! from the runs of the frames after it. An id is never given to another name, an offset never to another record.
+
+use serde::{Deserialize, Serialize};
+
+use super::{PartitionInfo, TopicError, TopicInfo, wire};
+use crate::lane::LaneId;
+use crate::limits::{MAX_LANES, MAX_PARTITIONS, MAX_TOPICS};
+use crate::topic::{TopicId, TopicName, TopicPart};
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Part {
+    pub info: PartitionInfo,
+    /// Which batch last had a record of it, and its number there.
+    pub stamp: u64,
+    pub index: u16,
+}
+
+#[derive(Clone, Debug)]
+pub struct Topic {
+    pub id: TopicId,
+    pub name: TopicName,
+    pub lane: LaneId,
+    pub parts: Vec<Part>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Wire<'a> {
+    #[serde(borrow)]
+    name: &'a str,
+    lane: u8,
+    next: Vec<u64>,
+}
+
+impl Topic {
+    /// The state entry's value; `durable` offsets, since everything beyond follows from later frames.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let next = self.parts.iter().map(|p| p.info.durable_end).collect();
+        wire::append(out, &Wire { name: self.name.as_str(), lane: self.lane.0, next });
+    }
+
+    pub fn decode(id: TopicId, bytes: &[u8]) -> Option<Topic> {
+        let wire: Wire<'_> = postcard::from_bytes(bytes).ok()?;
+        let sane = !wire.next.is_empty() && wire.next.len() <= MAX_PARTITIONS && (wire.lane as usize) < MAX_LANES;
+        let part = |next: u64| Part { info: PartitionInfo { earliest: 0, durable_end: next, next }, ..Part::default() };
+        sane.then_some(())?;
+        Some(Topic {
+            id,
+            name: TopicName::new(wire.name).ok()?,
+            lane: LaneId(wire.lane),
+            parts: wire.next.into_iter().map(part).collect(),
+        })
+    }
+
+    pub fn info(&self) -> TopicInfo {
+        TopicInfo {
+            id: self.id,
+            name: self.name.clone(),
+            lane: self.lane,
+            partitions: self.parts.iter().map(|p| p.info).collect(),
+        }
+    }
+}
+
+/// The state key of a topic.
+pub fn key(id: TopicId) -> [u8; 3] {
+    let [a, b] = id.0.to_le_bytes();
+    [b't', a, b]
+}
+
+pub fn id_of_key(key: &[u8]) -> Option<TopicId> {
+    match key {
+        [b't', a, b] => Some(TopicId(u16::from_le_bytes([*a, *b]))),
+        _ => None,
+    }
+}
+
+/// All topics, sorted by id.
+#[derive(Debug, Default)]
+pub struct Topics {
+    list: Vec<Topic>,
+    /// The id that the next new topic gets.
+    pub next_id: u16,
+}
+
+impl Topics {
+    pub fn get(&self, id: TopicId) -> Option<&Topic> {
+        self.list.binary_search_by_key(&id, |t| t.id).ok().map(|at| &self.list[at])
+    }
+
+    pub fn part(&self, part: TopicPart) -> Option<&Part> {
+        self.get(part.topic)?.parts.get(part.partition as usize)
+    }
+
+    /// The lane and the numbers of a partition.
+    pub fn part_mut(&mut self, part: TopicPart) -> Option<(LaneId, &mut Part)> {
+        let at = self.list.binary_search_by_key(&part.topic, |t| t.id).ok()?;
+        let topic = &mut self.list[at];
+        Some((topic.lane, topic.parts.get_mut(part.partition as usize)?))
+    }
+
+    pub fn find(&self, name: &str) -> Option<&Topic> {
+        self.list.iter().find(|t| t.name.as_str() == name)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Topic> {
+        self.list.iter()
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Topic> {
+        self.list.iter_mut()
+    }
+
+    /// The topic of this name and whether it must be stored: a new one, or one that moved lanes.
+    pub fn open(&mut self, name: &TopicName, lane: LaneId, partitions: u8) -> Result<(TopicId, bool), TopicError> {
+        if let Some(topic) = self.find(name.as_str()) {
+            let have = topic.parts.len() as u8;
+            let same = have == partitions;
+            return if same { Ok((topic.id, false)) } else { Err(TopicError::Partitions { name: name.clone(), have }) };
+        }
+        if self.list.len() >= MAX_TOPICS || self.next_id == u16::MAX {
+            return Err(TopicError::TooMany(self.list.len()));
+        }
+        let id = TopicId(self.next_id);
+        self.next_id += 1;
+        let parts = vec![Part::default(); (partitions as usize).clamp(1, MAX_PARTITIONS)];
+        self.insert(Topic { id, name: name.clone(), lane, parts });
+        Ok((id, true))
+    }
+
+    pub fn insert(&mut self, topic: Topic) {
+        self.next_id = self.next_id.max(topic.id.0.saturating_add(1));
+        match self.list.binary_search_by_key(&topic.id, |t| t.id) {
+            Ok(at) => self.list[at] = topic,
+            Err(at) => self.list.insert(at, topic),
+        }
+    }
+
+    pub fn remove(&mut self, id: TopicId) -> bool {
+        let at = self.list.binary_search_by_key(&id, |t| t.id);
+        at.map(|at| self.list.remove(at)).is_ok()
+    }
+
+    /// A run of records was found or made durable.
+    pub fn durable(&mut self, part: TopicPart, end_offset: u64) {
+        if let Some((_, p)) = self.part_mut(part) {
+            p.info.durable_end = p.info.durable_end.max(end_offset);
+            p.info.next = p.info.next.max(end_offset);
+        }
+    }
+
+    /// As `durable`, in replay: a run says exactly what an earlier, unattributed loss had to guess.
+    pub fn restore(&mut self, part: TopicPart, end_offset: u64) {
+        if let Some((_, p)) = self.part_mut(part) {
+            (p.info.durable_end, p.info.next) = (end_offset, end_offset);
+        }
+    }
+
+    /// Next durable offsets of one lane's partitions, in order.
+    pub fn starts(&self, lane: LaneId) -> impl Iterator<Item = (TopicPart, u64)> {
+        self.list.iter().filter(move |t| t.lane == lane).flat_map(|t| {
+            let part = |i| TopicPart { topic: t.id, partition: i as u8 };
+            t.parts.iter().enumerate().map(move |(i, p)| (part(i), p.info.durable_end))
+        })
+    }
+}

@@ -1,0 +1,210 @@
+//! Walking the frames of one slot on a disk: what recovery, `verify` and `stat` have in common.
+//!
+//! Blocking reads, one buffer, nothing written. Damage is stepped over a page at a time: a frame begins at a page and
+//! nowhere else.
+
+use super::format::{
+    Bad, FIRST_FRAME, FRAME_HEADER, FrameHeader, FrameKind, PrevCount, Run, SlotHeader, parse_directory,
+};
+use super::frame::inflate;
+use super::state::{Put, parse_section};
+use super::*;
+use crate::limits::PAGE;
+
+const WINDOW: usize = 256 * 1024;
+
+/// One frame, checked.
+#[derive(Debug)]
+pub struct Seen {
+    pub header: FrameHeader,
+    /// Empty when the directory is damaged.
+    pub runs: Vec<Run>,
+    pub prev: Vec<PrevCount>,
+    pub payload_ok: bool,
+    /// None when the state section is damaged.
+    pub state: Option<Vec<Put>>,
+}
+
+impl Seen {
+    pub fn whole(&self) -> bool {
+        self.payload_ok && self.state.is_some()
+    }
+    pub fn is_commit(&self) -> bool {
+        self.header.kind != FrameKind::Snapshot
+    }
+}
+
+/// What one slot holds.
+#[derive(Debug, Default)]
+pub struct SlotContent {
+    pub frames: Vec<Seen>,
+    /// A frame of this generation began here and its header is damaged.
+    pub damaged_headers: u32,
+    /// One past the last frame whose header is good.
+    pub end: u32,
+    /// Read errors met, and the first of them.
+    pub unreadable: u32,
+}
+
+pub struct Walker<'a> {
+    disk: &'a mut dyn Disk,
+    buf: Vec<u8>,
+    at: u64,
+    slot: SlotId,
+    zstd: Option<zstd::bulk::Decompressor<'static>>,
+    scratch: Vec<u8>,
+}
+
+impl<'a> Walker<'a> {
+    pub fn new(disk: &'a mut dyn Disk, slot: SlotId) -> Self {
+        Self { disk, buf: Vec::new(), at: 0, slot, zstd: None, scratch: Vec::new() }
+    }
+
+    /// Up to `len` bytes at `at`; fewer at the end of the file or where the device gives no more.
+    fn bytes(&mut self, at: u32, len: usize) -> &[u8] {
+        let (from, held) = (u64::from(at), self.buf.len() as u64);
+        if from < self.at || from + len as u64 > self.at + held {
+            self.fill(from, len);
+        }
+        let skip = (from - self.at) as usize;
+        let end = (skip + len).min(self.buf.len());
+        &self.buf[skip.min(end)..end]
+    }
+
+    fn fill(&mut self, from: u64, len: usize) {
+        self.at = from;
+        self.buf.resize(len.max(WINDOW), 0);
+        match self.disk.read(FileId::Slot(self.slot), from, &mut self.buf) {
+            Ok(n) => self.buf.truncate(n),
+            Err(_) => self.fill_by_pages(from, len),
+        }
+    }
+
+    /// One bad sector must not hide its neighbours. Unreadable pages are left as zeros, which never validate.
+    fn fill_by_pages(&mut self, from: u64, len: usize) {
+        self.buf.clear();
+        self.buf.resize(len.next_multiple_of(PAGE), 0);
+        for (i, page) in self.buf.chunks_mut(PAGE).enumerate() {
+            let at = from + (i * PAGE) as u64;
+            if self.disk.read(FileId::Slot(self.slot), at, page).is_err() {
+                page.fill(0);
+            }
+        }
+    }
+
+    pub fn slot_header(&mut self) -> Result<SlotHeader, Bad> {
+        let slot = self.slot;
+        SlotHeader::parse(self.bytes(0, PAGE), slot)
+    }
+
+    pub fn is_blank(&mut self) -> bool {
+        self.bytes(0, PAGE).iter().all(|b| *b == 0) && self.bytes(FIRST_FRAME, PAGE).iter().all(|b| *b == 0)
+    }
+
+    /// The newest generation among the frames of a slot whose header is lost.
+    pub fn newest_generation(&mut self, slot_bytes: u32) -> Option<(RingId, u64)> {
+        let mut newest = None;
+        let mut at = FIRST_FRAME;
+        while at + FRAME_HEADER as u32 <= slot_bytes {
+            let slot = self.slot;
+            match FrameHeader::parse(self.bytes(at, FRAME_HEADER), slot, at) {
+                Ok(h) => {
+                    newest = newest.max(Some((h.generation, h.ring)));
+                    at += h.frame_len;
+                }
+                Err(_) => at += PAGE as u32,
+            }
+        }
+        newest.map(|(generation, ring)| (ring, generation))
+    }
+
+    /// All frames of one generation. `deep` decompresses the payloads too.
+    pub fn frames(&mut self, ring: RingId, generation: u64, slot_bytes: u32) -> SlotContent {
+        let mut content = SlotContent { end: FIRST_FRAME, ..SlotContent::default() };
+        let mut at = FIRST_FRAME;
+        let mut last = 0;
+        while at + FRAME_HEADER as u32 <= slot_bytes {
+            let slot = self.slot;
+            let page = self.bytes(at, FRAME_HEADER);
+            match FrameHeader::parse(page, slot, at) {
+                Ok(h) if h.generation == generation && h.ring == ring && h.commit >= last => {
+                    last = h.commit;
+                    at += h.frame_len;
+                    content.end = at;
+                    let seen = self.check(h);
+                    content.frames.push(seen);
+                }
+                Ok(_) => at += PAGE as u32,
+                Err(_) => {
+                    let page = self.bytes(at, FRAME_HEADER);
+                    content.damaged_headers += u32::from(FrameHeader::resembles(page, ring, slot, generation));
+                    at += PAGE as u32;
+                }
+            }
+        }
+        content
+    }
+
+    /// The snapshot at the beginning of a slot; None unless all of it is good. With it, where the lane stood.
+    pub fn snapshot(&mut self, ring: RingId, generation: u64) -> Option<(FrameHeader, Vec<Put>)> {
+        let (mut at, mut all, mut first) = (FIRST_FRAME, Vec::new(), None);
+        let mut expected = 1;
+        let mut part = 0;
+        while part < expected {
+            let slot = self.slot;
+            let header = FrameHeader::parse(self.bytes(at, FRAME_HEADER), slot, at).ok()?;
+            let own = header.generation == generation && header.ring == ring && header.kind == FrameKind::Snapshot;
+            if !own || header.part != part || header.parts == 0 || (part > 0 && header.parts != expected) {
+                return None;
+            }
+            expected = header.parts;
+            part += 1;
+            at += header.frame_len;
+            let seen = self.check(header);
+            all.extend(seen.state?);
+            first.get_or_insert(seen.header);
+        }
+        Some((first?, all))
+    }
+
+    fn check(&mut self, header: FrameHeader) -> Seen {
+        let (mut runs, mut prev) = (Vec::new(), Vec::new());
+        let bytes = self.bytes(header.at, header.frame_len as usize);
+        let directory_ok = parse_directory(&header, bytes, &mut runs, &mut prev).is_some();
+        let seed = header.crc_seed();
+        let good = |r: Option<&[u8]>, crc| r.is_some_and(|r| crc32c::crc32c_append(seed, r) == crc);
+        let payload_ok = good(bytes.get(header.payload_at()..header.state_at()), header.payload_crc) && directory_ok;
+        let state_ok = good(bytes.get(header.state_at()..header.used()), header.state_crc);
+        let state = if state_ok { self.state(&header) } else { None };
+        Seen { header, runs, prev, payload_ok, state }
+    }
+
+    fn state(&mut self, header: &FrameHeader) -> Option<Vec<Put>> {
+        let mut puts = Vec::new();
+        if header.state_raw == 0 {
+            return Some(puts);
+        }
+        let mut raw = std::mem::take(&mut self.scratch);
+        if self.zstd.is_none() {
+            self.zstd = zstd::bulk::Decompressor::new().ok();
+        }
+        let from = (u64::from(header.at) - self.at) as usize;
+        let stored = self.buf.get(from + header.state_at()..from + header.used())?;
+        let zstd = self.zstd.as_mut()?;
+        let done = inflate(header.state_codec, stored, header.state_raw as usize, &mut raw, zstd);
+        let parsed = done.ok().and_then(|()| parse_section(&raw, |put| puts.push(put)));
+        self.scratch = raw;
+        parsed.map(|()| puts)
+    }
+
+    /// Whether the payload of a frame decompresses to the records that its directory says.
+    pub fn decodes(&mut self, header: &FrameHeader) -> bool {
+        if self.zstd.is_none() {
+            self.zstd = zstd::bulk::Decompressor::new().ok();
+        }
+        self.bytes(header.at, header.frame_len as usize);
+        let from = (u64::from(header.at) - self.at) as usize;
+        let (Some(bytes), Some(zstd)) = (self.buf.get(from..), self.zstd.as_mut()) else { return false };
+        super::frame::Frame::default().decode(header, bytes, zstd).is_ok()
+    }
+}

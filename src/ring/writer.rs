@@ -1,0 +1,545 @@
+//! The writing side: sealed frames get their places, go to the disk as one commit, and become durable together.
+//!
+//! One commit is under way at a time; the next fills meanwhile. Frames are placed only when the disk is idle, so
+//! everything earlier is durable then: a snapshot can be made of the durable state alone, and a commit that failed is
+//! simply placed again, in another slot, with the same numbers. A frame that carries state entries begins its commit,
+//! because any part of a commit may survive a crash without the rest, and an entry must not survive records before it.
+
+use std::collections::VecDeque;
+
+use super::batch::{Sealed, Stamp, place};
+use super::core::Closing;
+use super::format::{FIRST_FRAME, FrameKind, PrevSlot, RootPage, SlotHeader, SlotKind, flags};
+use super::slots::{Picked, SlotMeta};
+use super::state::{append_entry, ring_owner};
+use super::*;
+use crate::limits::{MAX_LANES, PAGE};
+use crate::time::{BootTime, Span};
+
+/// Bytes of one commit; the rest waits for the next.
+const MAX_COMMIT_BYTES: usize = 512 * 1024;
+/// State bytes in one frame of a snapshot.
+const SNAPSHOT_PART: usize = 56 * 1024;
+const FIRST_BACKOFF: Span = Span::from_millis(100);
+const MAX_BACKOFF: Span = Span::from_secs(30);
+/// Failures in a row after which the ring says that it cannot write.
+const FAILED_AFTER: u32 = 3;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Create(SlotId),
+    Header,
+    Frame(usize),
+    Root,
+    Remove(SlotId),
+}
+
+/// One commit under way.
+#[derive(Debug, Default)]
+struct Group {
+    /// Token of the first command.
+    base: u64,
+    parts: Vec<Part>,
+    outstanding: usize,
+    frames: Vec<Sealed>,
+    bytes: usize,
+    weight: usize,
+    /// The lane for which a slot was opened.
+    opened: Option<usize>,
+    error: Option<(Part, DiskError)>,
+}
+
+#[derive(Debug, Default)]
+pub struct Writer {
+    /// The newest time that was passed in.
+    pub now: BootTime,
+    pub next_token: u64,
+    outbox: VecDeque<Command>,
+    group: Group,
+    pub synced_through: u64,
+    pub root_serial: u64,
+    backoff_until: Option<BootTime>,
+    failures: u32,
+    pub syncs: u64,
+    pub failed_syncs: u64,
+    trouble: Option<String>,
+    no_space: Option<String>,
+    read_only: bool,
+}
+
+impl Writer {
+    pub fn weight(&self) -> usize {
+        self.group.weight
+    }
+
+    fn active(&self) -> bool {
+        self.group.outstanding > 0
+    }
+
+    fn push(&mut self, part: Part, op: Op) {
+        if self.group.parts.is_empty() {
+            self.group.base = self.next_token;
+        }
+        self.group.parts.push(part);
+        self.group.outstanding += 1;
+        self.outbox.push_back(Command { token: self.next_token, op });
+        self.next_token += 1;
+    }
+
+    /// The last write to each file syncs it.
+    fn mark_syncs(&mut self) {
+        let mut seen: Vec<FileId> = Vec::new();
+        for command in self.outbox.iter_mut().rev() {
+            if let Op::Write { file, sync, .. } = &mut command.op
+                && *file != FileId::Root
+                && !seen.contains(file)
+            {
+                *sync = true;
+                seen.push(*file);
+            }
+        }
+    }
+
+    pub fn health(&self) -> Health {
+        match (&self.trouble, &self.no_space) {
+            (Some(what), _) if self.failures >= FAILED_AFTER => Health::Failed(what.clone()),
+            (Some(what), _) | (None, Some(what)) => Health::Degraded(what.clone()),
+            (None, None) => Health::Good,
+        }
+    }
+}
+
+impl Ring {
+    pub fn poll(&mut self, now: BootTime) -> Option<Command> {
+        self.writer.now = self.writer.now.max(now);
+        if let Some(read) = self.reading.next_command() {
+            return Some(read);
+        }
+        if !self.writer.active() && !self.in_group && !self.writer.read_only {
+            self.start(now);
+        }
+        self.writer.outbox.pop_front()
+    }
+
+    /// When `poll` has something to say although nothing happens before (a batch's linger).
+    pub fn next_timeout(&self) -> Option<BootTime> {
+        if self.reading.has_command() || !self.writer.outbox.is_empty() {
+            return Some(self.writer.now);
+        }
+        if self.writer.active() || self.writer.read_only {
+            return None;
+        }
+        let waiting = !self.queue.is_empty() || self.root_is_due() || self.is_over_cap();
+        let now = waiting.then_some(self.writer.now);
+        let due = self.lanes.iter().filter_map(|l| l.batch.deadline).chain(now).min()?;
+        Some(self.writer.backoff_until.map_or(due, |until| until.max(due)))
+    }
+
+    /// Begins the next commit, if something is due.
+    fn start(&mut self, now: BootTime) {
+        if self.writer.backoff_until.is_some_and(|until| now < until) {
+            return;
+        }
+        self.writer.backoff_until = None;
+        for at in 0..self.lanes.len() {
+            if self.lanes[at].batch.deadline.is_some_and(|due| due <= now) {
+                self.seal(now, at);
+            }
+        }
+        let group = &mut self.writer.group;
+        group.parts.clear();
+        (group.bytes, group.opened, group.error) = (0, None, None);
+        if self.queue.is_empty() {
+            if self.root_is_due() {
+                self.write_root(true);
+            } else if self.is_over_cap() {
+                self.drop_slot();
+            }
+            return;
+        }
+        while self.place_next(now) {}
+        if self.writer.group.opened.is_some() && !self.writer.group.frames.is_empty() {
+            self.write_root(false);
+        }
+        self.writer.mark_syncs();
+    }
+
+    /// Puts the next sealed frame into the commit; false when it must wait for another one.
+    fn place_next(&mut self, now: BootTime) -> bool {
+        let Some(front) = self.queue.front() else { return false };
+        let (at, len) = (front.header.lane.index(), front.header.frame_len);
+        let fits = self.lanes[at].write_at.is_some_and(|w| w + len <= self.slots.slot_bytes);
+        let group = &self.writer.group;
+        let later = !front.state.is_empty() || !fits || group.bytes + len as usize > MAX_COMMIT_BYTES;
+        if !group.frames.is_empty() && later {
+            return false;
+        }
+        if !fits && !self.open_slot(now, at, len) {
+            return false;
+        }
+        let Some(mut sealed) = self.queue.pop_front() else { return false };
+        let (Some(write_at), Some(slot)) = (self.lanes[at].write_at, self.lanes[at].slots.back()) else {
+            self.queue.push_front(sealed);
+            return false;
+        };
+        let counters = self.counters();
+        let header = &mut sealed.header;
+        (header.slot, header.generation, header.at) = (slot.id, slot.generation, write_at);
+        header.synced_through = self.writer.synced_through;
+        for (mine, now) in header.lanes.iter_mut().zip(counters) {
+            *mine = super::format::Counters { admitted: mine.admitted, ..now };
+        }
+        let mut data = std::mem::take(&mut sealed.buf);
+        place(header, &mut data);
+        let file = FileId::Slot(slot.id);
+        self.lanes[at].write_at = Some(write_at + len);
+        self.queue_weight -= sealed.weight;
+        let group = &mut self.writer.group;
+        group.bytes += len as usize;
+        group.weight += sealed.weight;
+        group.frames.push(sealed);
+        let part = Part::Frame(self.writer.group.frames.len() - 1);
+        self.writer.push(part, Op::Write { file, at: write_at.into(), data, sync: false });
+        true
+    }
+
+    /// Takes a slot for a lane and writes its header and snapshot; false when there is none to take.
+    fn open_slot(&mut self, now: BootTime, at: usize, len: u32) -> bool {
+        let Some(Picked { slot, create }) = self.slots.pick(&mut self.lanes) else {
+            self.fail("no slot to write to: too few of the ring's files can be used".into());
+            return false;
+        };
+        if create {
+            self.slots.created(slot);
+            let bytes = self.slots.slot_bytes.into();
+            self.writer.push(Part::Create(slot), Op::Create { slot, bytes });
+        }
+        let generation = self.slots.next_generation;
+        self.slots.next_generation += 1;
+        let lane = &mut self.lanes[at];
+        let prev = lane.slots.back().map_or(PrevSlot::default(), |last| PrevSlot {
+            slot: last.id.0,
+            generation: last.generation,
+            end: lane.write_at.unwrap_or(last.end),
+        });
+        if let Some(last) = lane.slots.back_mut() {
+            last.end = prev.end;
+        }
+        let mut starts: Vec<_> = self.topics.starts(lane.id).collect();
+        let starts_complete = starts.len() <= super::format::MAX_STARTS;
+        starts.truncate(super::format::MAX_STARTS);
+        let meta = SlotMeta {
+            id: slot,
+            generation,
+            ring: self.id,
+            first: lane.durable,
+            last_commit: self.writer.synced_through,
+            end: self.slots.slot_bytes,
+            starts: starts.into(),
+            starts_complete,
+        };
+        let data = self.slot_beginning(now, at, &meta, prev);
+        let end = data.len() as u32;
+        debug_assert!(end + len <= self.slots.slot_bytes);
+        self.lanes[at].slots.push_back(meta);
+        for lane in 0..self.lanes.len() {
+            self.lanes[lane].refresh_oldest();
+            self.refresh_earliest(LaneId(lane as u8));
+        }
+        self.lanes[at].write_at = Some(end);
+        self.reading.forget_slot(slot);
+        self.writer.group.opened = Some(at);
+        self.life.synced += data.len() as u64;
+        self.writer.push(Part::Header, Op::Write { file: FileId::Slot(slot), at: 0, data, sync: false });
+        true
+    }
+
+    /// The header page and the snapshot of a new slot.
+    fn slot_beginning(&mut self, now: BootTime, at: usize, meta: &SlotMeta, prev: PrevSlot) -> Vec<u8> {
+        let mut lanes = self.counters();
+        let mut admitted = [0; MAX_LANES];
+        let mut oldest = [0; MAX_LANES];
+        for lane in &self.lanes {
+            lanes[lane.id.index()].admitted = lane.durable.ordinal;
+            admitted[lane.id.index()] = lane.durable.ordinal;
+            oldest[lane.id.index()] = lane.oldest.ordinal;
+        }
+        let header = SlotHeader {
+            kind: SlotKind::Lane,
+            lane: self.lanes[at].id,
+            compat: 0,
+            read_only: 0,
+            incompat: 0,
+            slot_bytes: self.slots.slot_bytes,
+            ring: self.id,
+            binding: self.options.binding,
+            slot: meta.id,
+            generation: meta.generation,
+            first_seq: meta.first.seq,
+            last_commit: meta.last_commit,
+            boot: self.boot,
+            session: self.session,
+            opened_at: now.0,
+            prev,
+            copied_through: 0,
+            lanes,
+            oldest,
+            starts: meta.starts.to_vec(),
+            starts_complete: meta.starts_complete,
+        };
+        let mut data = vec![0; PAGE];
+        header.emit(&mut data);
+        let (section, cuts) = self.snapshot();
+        let mut from = 0;
+        for (part, to) in cuts.iter().enumerate() {
+            let commit = meta.last_commit;
+            let (boot, session, ring) = (self.boot, self.session, self.id);
+            let first_seq = meta.first.seq;
+            let stamp = Stamp { ring, boot, session, commit, prev_commit: commit, first_seq, now, flags: 0, admitted };
+            let mut header = stamp.header(FrameKind::Snapshot, self.lanes[at].id);
+            (header.part, header.parts) = (part as u8, cuts.len() as u8);
+            (header.slot, header.generation, header.at) = (meta.id, meta.generation, data.len() as u32);
+            header.synced_through = self.writer.synced_through;
+            header.lanes = lanes;
+            let mut buf = self.press.buf();
+            self.press.encode_section(&mut header, &section[from..*to], &mut buf);
+            place(&mut header, &mut buf);
+            data.extend_from_slice(&buf);
+            self.press.recycle_buf(buf);
+            from = *to;
+        }
+        data
+    }
+
+    /// All durable state entries, encoded, and where the parts end. Topics come with their durable next offsets.
+    fn snapshot(&self) -> (Vec<u8>, Vec<usize>) {
+        let (mut out, mut cuts, mut value) = (Vec::new(), Vec::new(), Vec::new());
+        let own = ring_owner();
+        let mut from = 0;
+        for (owner, key, bytes) in self.state.durable() {
+            let topic = (*owner == own).then(|| super::topics::id_of_key(key)).flatten();
+            let start = out.len();
+            match topic.and_then(|id| self.topics.get(id)) {
+                Some(topic) => {
+                    value.clear();
+                    topic.encode(&mut value);
+                    append_entry(&mut out, owner, key, Some(&value));
+                }
+                None => append_entry(&mut out, owner, key, Some(bytes)),
+            }
+            if out.len() - from > SNAPSHOT_PART && start > from {
+                cuts.push(start);
+                from = start;
+            }
+        }
+        cuts.push(out.len());
+        (out, cuts)
+    }
+
+    // ---- the root page ----
+
+    fn root_is_due(&self) -> bool {
+        matches!(self.closing, Closing::Root(_)) && self.lanes.iter().all(|l| l.batch.is_empty())
+    }
+
+    /// The next root page and where it goes.
+    pub(super) fn root_page(&mut self, clean: bool) -> (u64, Vec<u8>) {
+        let newest = self.lanes.iter().filter_map(|l| l.slots.back()).max_by_key(|s| s.generation);
+        let (slot, generation) = newest.map_or((SlotId(0), 0), |s| (s.id, s.generation));
+        self.writer.root_serial += 1;
+        let page = RootPage {
+            serial: self.writer.root_serial,
+            ring: self.id,
+            slot_bytes: self.slots.slot_bytes,
+            slot,
+            generation,
+            commit: self.writer.synced_through,
+            session: self.session,
+            clean,
+        };
+        let mut data = self.press.buf();
+        data.clear();
+        data.resize(PAGE, 0);
+        page.emit(&mut data);
+        ((self.writer.root_serial % 2) * PAGE as u64, data)
+    }
+
+    fn write_root(&mut self, clean: bool) {
+        let (at, data) = self.root_page(clean);
+        self.writer.push(Part::Root, Op::Write { file: FileId::Root, at, data, sync: clean });
+    }
+
+    // ---- the cap ----
+
+    fn is_over_cap(&self) -> bool {
+        let most = self.slots.cap.max(4);
+        self.slots.existing.len() > most && (!self.slots.free.is_empty() || self.slots_in_use() > 4)
+    }
+
+    fn slots_in_use(&self) -> usize {
+        self.lanes.iter().map(|l| l.slots.len()).sum()
+    }
+
+    /// Unlinks one slot, because the cap was lowered.
+    fn drop_slot(&mut self) {
+        let slot = self.slots.free.pop().or_else(|| self.slots.take_oldest(&mut self.lanes));
+        if let Some(slot) = slot {
+            for lane in 0..self.lanes.len() {
+                self.refresh_earliest(LaneId(lane as u8));
+            }
+            self.reading.forget_slot(slot);
+            self.writer.push(Part::Remove(slot), Op::Remove { slot });
+        }
+    }
+
+    // ---- what the disk did ----
+
+    pub fn complete(&mut self, now: BootTime, completion: Completion) {
+        self.writer.now = self.writer.now.max(now);
+        let Completion { token, result, buf } = completion;
+        let group = &mut self.writer.group;
+        let part = token.checked_sub(group.base).and_then(|i| group.parts.get(i as usize).copied());
+        let Some(part) = part.filter(|_| group.outstanding > 0) else {
+            return self.complete_read(Completion { token, result, buf });
+        };
+        match part {
+            Part::Frame(i) => group.frames[i].buf = buf,
+            _ => self.press.recycle_buf(buf),
+        }
+        match (part, result) {
+            (_, Ok(())) | (Part::Root, Err(_)) => {}
+            (Part::Remove(slot), Err(error)) if error.kind == DiskErrorKind::NotFound => self.slots.removed(slot),
+            (part, Err(error)) => _ = group.error.get_or_insert((part, error)),
+        }
+        group.outstanding -= 1;
+        if group.outstanding == 0 {
+            match group.error.take() {
+                None => self.committed(),
+                Some((part, error)) => self.broke(part, error),
+            }
+        }
+    }
+
+    /// The whole commit is on the device.
+    fn committed(&mut self) {
+        let mut frames = std::mem::take(&mut self.writer.group.frames);
+        for part in std::mem::take(&mut self.writer.group.parts) {
+            match part {
+                Part::Remove(slot) => self.slots.removed(slot),
+                Part::Root if frames.is_empty() => {
+                    if let Closing::Root(_) = self.closing {
+                        self.closing = Closing::Done;
+                    }
+                }
+                _ => {}
+            }
+        }
+        for mut sealed in frames.drain(..) {
+            self.writer.synced_through = self.writer.synced_through.max(sealed.header.commit);
+            for put in &sealed.state {
+                self.state.settle(put);
+            }
+            self.life.stored += u64::from(sealed.header.stored_len + sealed.header.state_stored);
+            self.life.padded += u64::from(sealed.header.frame_len) - sealed.header.used() as u64;
+            self.life.synced += u64::from(sealed.header.frame_len);
+            if sealed.header.flags & flags::CLEAN != 0
+                && let Closing::Sealed(ticket) = self.closing
+            {
+                self.closing = Closing::Root(ticket);
+            }
+            if let Some(frame) = sealed.frame.take() {
+                let lane = &mut self.lanes[frame.lane.index()];
+                lane.durable = frame.end();
+                for run in &frame.runs {
+                    self.topics.durable(run.part, run.end_offset());
+                }
+                self.reading.keep(frame, &mut self.press);
+            }
+            self.press.recycle(sealed);
+        }
+        let group = &mut self.writer.group;
+        if group.weight > 0 {
+            self.writer.syncs += 1;
+            self.writer.failures = 0;
+            self.writer.trouble = None;
+        }
+        group.frames = frames;
+        group.weight = 0;
+        self.settle();
+    }
+
+    /// Everything before the oldest ticket that still waits is settled.
+    fn settle(&mut self) {
+        let queued = self.queue.iter().map(|s| s.first_ticket);
+        let batched = self.lanes.iter().filter(|l| !l.batch.is_empty()).map(|l| l.batch.first_ticket);
+        let closing = match self.closing {
+            Closing::Sealed(t) | Closing::Root(t) => Some(Ticket(t)),
+            Closing::No | Closing::Done => None,
+        };
+        let waiting = queued.chain(batched).chain(closing).min();
+        self.settled = self.settled.max(waiting.map_or(self.ticket, |t| t.0 - 1));
+    }
+
+    /// Something of the commit failed: its frames wait again, its slots are not written to any more. Never the same
+    /// pages again: after a failed sync the kernel calls them clean, and a second sync would lie.
+    fn broke(&mut self, part: Part, error: DiskError) {
+        let mut frames = std::mem::take(&mut self.writer.group.frames);
+        self.writer.group.weight = 0;
+        self.writer.group.parts.clear();
+        self.writer.failed_syncs += 1;
+        if let Part::Remove(_) = part {
+            // The slot stays where it is, unused; the cap is tried again when something else changes.
+            self.slots.room = self.slots.existing.len();
+            return self.fail(error.to_string());
+        }
+        for sealed in &frames {
+            let at = sealed.header.lane.index();
+            if self.writer.group.opened != Some(at) && self.lanes[at].write_at.take().is_some() {
+                if let Some(last) = self.lanes[at].slots.back_mut() {
+                    last.end = sealed.header.at;
+                }
+                self.slots.quarantine(sealed.header.slot, &self.lanes);
+            }
+        }
+        for mut sealed in frames.drain(..).rev() {
+            if sealed.buf.len() != sealed.header.frame_len as usize {
+                self.press.encode(&mut sealed);
+            }
+            self.queue_weight += sealed.weight;
+            self.queue.push_front(sealed);
+        }
+        self.writer.group.frames = frames;
+        let opened = self.writer.group.opened.take();
+        if let Some(at) = opened {
+            self.lanes[at].write_at = None;
+            if let Some(meta) = self.lanes[at].slots.pop_back() {
+                match part {
+                    Part::Create(slot) => self.slots.removed(slot),
+                    _ => self.slots.quarantine(meta.id, &self.lanes),
+                }
+            }
+        }
+        if matches!(part, Part::Create(_)) && error.kind == DiskErrorKind::NoSpace && self.slots_in_use() > 2 {
+            self.slots.room = self.slots.existing.len();
+            let held = self.slots.room as u64 * u64::from(self.slots.slot_bytes) / 1024;
+            self.writer.no_space = Some(format!("{error}; the ring stays at {held} KiB and evicts sooner"));
+            return;
+        }
+        self.fail(error.to_string());
+    }
+
+    /// For a ring that is only read.
+    pub(super) fn discard_writes(&mut self) {
+        self.writer.read_only = true;
+    }
+
+    fn fail(&mut self, what: String) {
+        let writer = &mut self.writer;
+        writer.failures = writer.failures.saturating_add(1);
+        writer.trouble = Some(what);
+        let wait = FIRST_BACKOFF.0.saturating_mul(1 << writer.failures.saturating_sub(1).min(12));
+        writer.backoff_until = Some(writer.now + Span(wait.min(MAX_BACKOFF.0)));
+    }
+}
+
+const _: () = assert!(FIRST_FRAME as usize == PAGE);
