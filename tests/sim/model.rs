@@ -1,15 +1,17 @@
 //! The model beside the ring: what was given to it, what it has promised since, and whether what it shows is that.
 //!
-//! Per lane a plain list of all records ever admitted, indexed by ordinal. The laws, in the order they are checked:
+//! Records are known by (partition, offset), which the ring tells at once; where they stand in their lane (ordinal,
+//! seq) is learnt when they are first shown. The laws:
 //!
-//! - what was *settled* (its ticket reached) or *shown* (a reader saw it, and readers see durable records only) is
-//!   never lost, unless a fault destroyed it on the device: then it is announced as corrupt, and nothing else is;
-//! - what was not settled may vanish at a crash as if it had never been (a suffix of its lane), or be announced as
-//!   lost unsynced; nothing else is;
-//! - ordinals and offsets are dense, every jump is announced, order is the order of admission, bytes are the bytes;
-//! - a seq, a (partition, offset) names one record for ever;
+//! - what was *settled* (its ticket reached) or *shown* (readers see durable records only) is never lost, unless a fault
+//!   destroyed it on the device: then it is announced as corrupt, and nothing else is;
+//! - what was not settled may vanish at a crash as if it had never been, or be announced as lost unsynced; nothing
+//!   else is;
+//! - ordinals and offsets are dense, every jump is announced, a partition's order is the order of admission, bytes are
+//!   the bytes; the numbers add up: given = shown + announced + vanished;
+//! - a seq, an ordinal, an offset names one record for ever;
 //! - a state entry never goes back behind a settled value, and never survives records that were given before it;
-//! - what is evicted lies below the oldest readable place, is announced as evicted, and is counted once.
+//! - what is evicted lies below the oldest readable place, and nothing older of its partition is still there.
 //!
 //! Damage at the very last commit is excepted as RING.md says (`tail unknown`): it cannot be told from a commit that
 //! never was.
@@ -19,7 +21,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use headwater::record::RecordRef;
 use headwater::ring::{Entry, FileId, Gap, GapReason, LanePos, RingId};
-use headwater::topic::TopicPart;
+use headwater::topic::{TopicId, TopicPart};
 
 /// A law that did not hold.
 #[derive(Clone, Debug)]
@@ -48,28 +50,39 @@ struct Group {
     tainted: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    /// Given to the ring; may vanish.
-    Given,
-    /// Must be there (or evicted).
-    Durable,
-    Gone(GapReason),
-}
-
 #[derive(Clone, Debug)]
 struct Rec {
     life: u32,
     ticket: u64,
-    part: TopicPart,
-    offset: u64,
+    lane: usize,
     hash: u64,
     ring: RingId,
     boot: u32,
-    fate: Fate,
-    shown: bool,
+    settled: bool,
+    /// Where it stands, once it was shown.
+    place: Option<LanePos>,
+    /// Named in the parts of a gap.
+    announced: Option<GapReason>,
     group: Option<usize>,
-    seq: Option<u64>,
+}
+
+/// One ordinal of a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    Unknown,
+    Shown(TopicPart, u64),
+    Gone(GapReason),
+}
+
+#[derive(Clone, Debug, Default)]
+struct Lane {
+    ordinals: Vec<At>,
+    /// Given and never shown, in the order of admission.
+    open: Vec<(TopicPart, u64)>,
+    /// Records in the model.
+    alive: u64,
+    /// Ordinals whose record is not in the model any more.
+    nameless: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -107,13 +120,13 @@ pub type StateKey = (u8, Vec<u8>);
 
 #[derive(Default)]
 pub struct Model {
-    lanes: Vec<Vec<Rec>>,
-    offsets: HashMap<(TopicPart, u64), (usize, usize)>,
-    seqs: HashMap<u64, (usize, usize)>,
+    lanes: Vec<Lane>,
+    parts: HashMap<TopicPart, Vec<Option<Rec>>>,
+    seqs: HashMap<u64, (usize, u64)>,
     states: HashMap<StateKey, Vec<Version>>,
     groups: Vec<Group>,
-    /// Records and versions of this life that are not settled, oldest first.
-    unsettled: Vec<Unsettled>,
+    /// Records and versions of this life, oldest first; those before `settled_at` are settled.
+    given: Vec<(u64, What)>,
     settled_at: usize,
     life: u32,
     settled: u64,
@@ -127,19 +140,13 @@ pub struct Model {
 #[derive(Clone, Debug, Default)]
 struct Whole {
     life: u32,
-    recs: Vec<(usize, usize)>,
+    recs: Vec<(TopicPart, u64)>,
     states: Vec<(StateKey, u64)>,
 }
 
 #[derive(Clone, Debug)]
-struct Unsettled {
-    ticket: u64,
-    what: What,
-}
-
-#[derive(Clone, Debug)]
 enum What {
-    Rec(usize, usize),
+    Rec(TopicPart, u64),
     State(StateKey),
 }
 
@@ -158,11 +165,20 @@ pub fn hash_of(record: &RecordRef<'_>) -> u64 {
 
 impl Model {
     pub fn new(lanes: usize) -> Self {
-        Self { lanes: vec![Vec::new(); lanes], ..Self::default() }
+        Self { lanes: vec![Lane::default(); lanes], ..Self::default() }
     }
 
-    pub fn admitted(&self, lane: usize) -> u64 {
-        self.lanes[lane].len() as u64
+    fn rec(&self, part: TopicPart, offset: u64) -> Option<&Rec> {
+        self.parts.get(&part)?.get(offset as usize)?.as_ref()
+    }
+
+    fn rec_mut(&mut self, part: TopicPart, offset: u64) -> Option<&mut Rec> {
+        self.parts.get_mut(&part)?.get_mut(offset as usize)?.as_mut()
+    }
+
+    /// Records ever given to this lane that did not vanish.
+    pub fn given(&self, lane: usize) -> u64 {
+        self.lanes[lane].alive + self.lanes[lane].nameless
     }
 
     // ------------------------------------------------------------------------------------ giving
@@ -178,30 +194,33 @@ impl Model {
         ring: RingId,
         boot: u32,
     ) -> Check {
-        let ordinal = self.lanes[lane].len();
-        let before = self.offsets.insert((part, offset), (lane, ordinal));
-        ensure!(
-            before.is_none(),
-            "offset {offset} of {part:?} was given twice: {before:?}, now lane {lane} #{ordinal}"
-        );
-        self.take_ticket(ticket, What::Rec(lane, ordinal))?;
-        self.lanes[lane].push(Rec {
+        let slots = self.parts.entry(part).or_default();
+        if slots.len() <= offset as usize {
+            slots.resize(offset as usize + 1, None);
+        }
+        let slot = &mut slots[offset as usize];
+        ensure!(slot.is_none(), "offset {offset} of {part:?} was given twice: {slot:?}");
+        *slot = Some(Rec {
             life: self.life,
             ticket,
-            part,
-            offset,
+            lane,
             hash: hash_of(record),
             ring,
             boot,
-            fate: Fate::Given,
-            shown: false,
+            settled: false,
+            place: None,
+            announced: None,
             group: None,
-            seq: None,
         });
-        Ok(())
+        self.lanes[lane].open.push((part, offset));
+        self.lanes[lane].alive += 1;
+        self.take_ticket(ticket, What::Rec(part, offset))
     }
 
     pub fn put_state(&mut self, key: StateKey, value: Option<&[u8]>, ticket: u64) -> Check {
+        if value.is_none() && self.state(&key).is_none() {
+            return Ok(()); // nothing to remove: nothing was given
+        }
         self.take_ticket(ticket, What::State(key.clone()))?;
         let version =
             Version { life: self.life, ticket, value: value.map(<[u8]>::to_vec), settled: false, group: None };
@@ -210,18 +229,29 @@ impl Model {
     }
 
     fn take_ticket(&mut self, ticket: u64, what: What) -> Check {
-        let last = self.unsettled.last().map_or(self.settled, |u| u.ticket);
+        let last = self.given.last().map_or(0, |g| g.0).max(self.settled);
         ensure!(ticket > last, "ticket {ticket} is not above the one before, {last}");
         if self.in_group
             && let Some(whole) = self.wholes.last_mut()
         {
             match &what {
-                What::Rec(lane, ordinal) => whole.recs.push((*lane, *ordinal)),
+                What::Rec(part, offset) => whole.recs.push((*part, *offset)),
                 What::State(key) => whole.states.push((key.clone(), ticket)),
             }
         }
-        self.unsettled.push(Unsettled { ticket, what });
+        self.given.push((ticket, what));
         Ok(())
+    }
+
+    pub fn begin_group(&mut self) {
+        self.in_group = true;
+        let life = self.life;
+        self.wholes.retain(|w| w.life == life);
+        self.wholes.push(Whole { life, ..Whole::default() });
+    }
+
+    pub fn end_group(&mut self) {
+        self.in_group = false;
     }
 
     // ------------------------------------------------------------------------------------ becoming durable
@@ -232,27 +262,31 @@ impl Model {
         self.settled = ticket;
         let group = self.groups.len();
         self.groups.push(Group { extents, tainted: false });
-        while self.settled_at < self.unsettled.len() && self.unsettled[self.settled_at].ticket <= ticket {
-            let Unsettled { ticket, what } = self.unsettled[self.settled_at].clone();
+        while self.settled_at < self.given.len() && self.given[self.settled_at].0 <= ticket {
+            let (ticket, what) = self.given[self.settled_at].clone();
             self.settled_at += 1;
-            match what {
-                What::Rec(lane, ordinal) => {
-                    let rec = &mut self.lanes[lane][ordinal];
+            self.assign(ticket, &what, group, true);
+        }
+        Ok(())
+    }
+
+    fn assign(&mut self, ticket: u64, what: &What, group: usize, settled: bool) {
+        match what {
+            What::Rec(part, offset) => {
+                if let Some(rec) = self.rec_mut(*part, *offset) {
                     rec.group = Some(group);
-                    if rec.fate == Fate::Given {
-                        rec.fate = Fate::Durable;
-                    }
+                    rec.settled |= settled;
                 }
-                What::State(key) => {
-                    let life = self.life;
-                    let versions = self.states.get_mut(&key).expect("a version was put");
-                    for v in versions.iter_mut().filter(|v| v.life == life && v.ticket == ticket) {
-                        (v.settled, v.group) = (true, Some(group));
-                    }
+            }
+            What::State(key) => {
+                let life = self.life;
+                let versions = self.states.get_mut(key).into_iter().flatten();
+                for v in versions.filter(|v| v.life == life && v.ticket == ticket) {
+                    v.group = Some(group);
+                    v.settled |= settled;
                 }
             }
         }
-        Ok(())
     }
 
     pub fn settled(&self) -> u64 {
@@ -283,55 +317,124 @@ impl Model {
     pub fn crash(&mut self, extents: Vec<Extent>) {
         let group = self.groups.len();
         self.groups.push(Group { extents, tainted: false });
-        for Unsettled { ticket, what } in self.unsettled.split_off(self.settled_at) {
-            match what {
-                What::Rec(lane, ordinal) => self.lanes[lane][ordinal].group = Some(group),
-                What::State(key) => {
-                    let life = self.life;
-                    for v in self.states.get_mut(&key).into_iter().flatten() {
-                        if v.life == life && v.ticket == ticket {
-                            v.group = Some(group);
-                        }
-                    }
-                }
-            }
+        for (ticket, what) in self.given.split_off(self.settled_at) {
+            self.assign(ticket, &what, group, false);
         }
-        self.unsettled.clear();
-        self.settled_at = 0;
-        self.settled = 0;
+        self.given.clear();
+        (self.settled_at, self.settled, self.in_group) = (0, 0, false);
         self.life += 1;
     }
 
-    /// The ring came back with `admitted` records ever in this lane.
+    /// The ring came back with `admitted` records ever in this lane. An audit of the lane must follow.
     pub fn recovered_lane(&mut self, lane: usize, admitted: u64) -> Check {
-        let have = self.lanes[lane].len() as u64;
-        ensure!(admitted <= have, "lane {lane}: {admitted} admitted after recovery, but only {have} were ever given");
-        for ordinal in (admitted as usize..self.lanes[lane].len()).rev() {
-            let rec = self.lanes[lane][ordinal].clone();
-            let excused = rec.fate == Fate::Given && !rec.shown || self.tainted(rec.group);
-            ensure!(
-                excused,
-                "lane {lane}: #{ordinal} ({:?} offset {}, ticket {} of life {}, {:?}) was durable and is gone after recovery \
-                 ({admitted} admitted)",
-                rec.part,
-                rec.offset,
-                rec.ticket,
-                rec.life,
-                rec.fate
-            );
-            self.offsets.remove(&(rec.part, rec.offset));
-            if let Some(seq) = rec.seq {
-                self.seqs.remove(&seq);
+        let given = self.given(lane);
+        ensure!(admitted <= given, "lane {lane}: {admitted} admitted after recovery, but only {given} were ever given");
+        for ordinal in (admitted..self.lanes[lane].ordinals.len() as u64).rev() {
+            match self.lanes[lane].ordinals.pop() {
+                Some(At::Shown(part, offset)) => {
+                    let rec = self.rec(part, offset).cloned();
+                    let tainted = rec.as_ref().is_some_and(|r| self.tainted(r.group));
+                    ensure!(
+                        tainted,
+                        "lane {lane} #{ordinal} ({part:?} offset {offset}) was shown, now {admitted} are admitted: {rec:?}"
+                    );
+                    // The end of the log is unknown: what was there never was.
+                    if let Some(seq) = rec.and_then(|r| r.place).map(|p| p.seq) {
+                        self.seqs.remove(&seq);
+                    }
+                    self.remove(part, offset);
+                }
+                Some(At::Gone(_)) => {}
+                Some(At::Unknown) | None => {}
             }
-            self.lanes[lane].pop();
         }
+        self.lanes[lane].ordinals.resize(admitted as usize, At::Unknown);
         Ok(())
     }
 
-    /// The first ordinal of the lane about whose durability nothing is known yet.
-    pub fn first_open(&self, lane: usize) -> u64 {
-        let open = self.lanes[lane].iter().rev().take_while(|r| r.fate == Fate::Given).count();
-        (self.lanes[lane].len() - open) as u64
+    fn remove(&mut self, part: TopicPart, offset: u64) {
+        if let Some(slot) = self.parts.get_mut(&part).and_then(|p| p.get_mut(offset as usize))
+            && let Some(rec) = slot.take()
+        {
+            self.lanes[rec.lane].alive -= 1;
+        }
+    }
+
+    /// The first ordinal of the lane about which nothing is known yet.
+    pub fn first_unknown(&self, lane: usize) -> u64 {
+        let ordinals = &self.lanes[lane].ordinals;
+        ordinals.iter().position(|o| *o == At::Unknown).unwrap_or(ordinals.len()) as u64
+    }
+
+    /// After recovery the whole lane was read from its first unknown place to its end: what is still open was evicted,
+    /// corrupted, lost or never came to be, and the numbers must allow for it. `newest_state`: the newest ticket of
+    /// the ended life whose state entry is there.
+    pub fn audited(&mut self, lane: usize, oldest: u64, newest_state: u64) -> Check {
+        let open = std::mem::take(&mut self.lanes[lane].open);
+        let (mut firm, mut tainted, mut loose) = (0u64, 0u64, 0u64);
+        let mut still = Vec::new();
+        for (part, offset) in open {
+            let Some(rec) = self.rec(part, offset) else { continue };
+            if rec.place.is_some() {
+                continue;
+            }
+            if self.tainted(rec.group) {
+                tainted += 1;
+                still.push((part, offset));
+            } else if rec.settled {
+                firm += 1;
+                ensure!(
+                    !self.older_is_there(part, offset, oldest),
+                    "lane {lane}: {part:?} offset {offset} was durable and is gone, older ones are there: {rec:?}"
+                );
+                still.push((part, offset));
+            } else {
+                loose += 1;
+                ensure!(
+                    rec.life + 1 != self.life || rec.ticket > newest_state,
+                    "lane {lane}: {part:?} offset {offset} (ticket {}) is gone, but state given after it (ticket {newest_state}) is \
+                     there",
+                    rec.ticket
+                );
+                self.remove(part, offset);
+            }
+        }
+        let admitted = self.lanes[lane].ordinals.len() as u64;
+        let named = self.lanes[lane].alive;
+        // Those removed above had an ordinal or not; of those that stay each must have one, the tail excepted.
+        let mut unnamed = admitted.checked_sub(named);
+        if unnamed.is_none() && admitted + tainted >= named {
+            for (part, offset) in still.iter().rev().copied().collect::<Vec<_>>() {
+                if self.lanes[lane].alive > admitted && self.rec(part, offset).is_some_and(|r| self.tainted(r.group)) {
+                    self.remove(part, offset);
+                }
+            }
+            unnamed = admitted.checked_sub(self.lanes[lane].alive);
+        }
+        let before = self.lanes[lane].nameless;
+        ensure!(
+            unnamed.is_some_and(|n| n <= before + loose),
+            "lane {lane}: {admitted} admitted, {named} are known to be durable, {before} + {loose} may have been lost"
+        );
+        self.lanes[lane].nameless = unnamed.unwrap_or(0);
+        self.lanes[lane].open = still;
+        let count = |r: GapReason| self.lanes[lane].ordinals.iter().filter(|o| **o == At::Gone(r)).count() as u64;
+        let (evicted, corrupt, lost) =
+            (count(GapReason::Evicted), count(GapReason::Corrupt), count(GapReason::LostUnsynced));
+        ensure!(corrupt <= tainted, "lane {lane}: {corrupt} are announced as corrupt, {tainted} were destroyed unseen");
+        let nameless = self.lanes[lane].nameless;
+        ensure!(lost <= nameless, "lane {lane}: {lost} are announced as lost unsynced, {nameless} may have been");
+        ensure!(
+            firm <= evicted,
+            "lane {lane}: {firm} durable records are gone, {evicted} were evicted unseen, {tainted} destroyed"
+        );
+        Ok(())
+    }
+
+    fn older_is_there(&self, part: TopicPart, offset: u64, oldest: u64) -> bool {
+        let Some(recs) = self.parts.get(&part) else { return false };
+        let before = recs[..offset as usize].iter().rev().flatten().find_map(|r| r.place);
+        before.is_some_and(|place| place.ordinal >= oldest)
     }
 
     /// The state entry has this value after recovery. Returns the ticket of the version, if it is of the life that
@@ -357,14 +460,17 @@ impl Model {
         let keep = match found {
             Some(i) => i + 1,
             None => {
-                ensure!(!firm && value.is_none(), "state {key:?} went back behind a settled value (now {value:?})");
+                ensure!(
+                    !firm && value.is_none(),
+                    "state {key:?} went back behind a settled value: now {value:?}, versions {versions:?}"
+                );
                 0
             }
         };
         let versions = self.states.get_mut(key).expect("looked up above");
         versions.truncate(keep);
         let Some(last) = versions.last_mut() else { return Ok(None) };
-        let fresh = last.life == ended && !last.settled;
+        let fresh = last.life == ended;
         last.settled = true;
         Ok(fresh.then_some(last.ticket))
     }
@@ -385,50 +491,14 @@ impl Model {
         self.states.get(key)?.iter().rev().find(|v| v.settled)?.value.as_deref()
     }
 
-    /// A state entry given with `ticket` in the life that ended was found: everything given before it must be too.
-    pub fn state_survived(&self, ticket: u64) -> Check {
-        let ended = self.life - 1;
-        for (lane, recs) in self.lanes.iter().enumerate() {
-            for (ordinal, rec) in recs.iter().enumerate().rev() {
-                if rec.life != ended {
-                    break;
-                }
-                let lost = matches!(rec.fate, Fate::Gone(GapReason::LostUnsynced));
-                ensure!(
-                    !(lost && rec.ticket < ticket),
-                    "lane {lane}: #{ordinal} (ticket {}) is lost unsynced, but state given after it (ticket {ticket}) is there",
-                    rec.ticket
-                );
-            }
-        }
-        Ok(())
-    }
-
-    pub fn begin_group(&mut self) {
-        self.in_group = true;
-        self.wholes.retain(|w| w.life == self.life);
-        self.wholes.push(Whole { life: self.life, ..Whole::default() });
-    }
-
-    pub fn end_group(&mut self) {
-        self.in_group = false;
-    }
-
-    /// After recovery and an audit: of each group of the ended life all is there, or nothing.
+    /// After recovery and audits: of each group of the ended life all is there, or nothing.
     pub fn groups_whole(&self) -> Check {
         for whole in self.wholes.iter().filter(|w| w.life + 1 == self.life) {
-            let mut there = Vec::new();
-            for (lane, ordinal) in &whole.recs {
-                let rec = self.lanes[*lane].get(*ordinal);
-                if rec.is_some_and(|r| self.tainted(r.group)) {
-                    there.clear();
-                    break;
-                }
-                there.push(rec.is_some_and(|r| r.fate == Fate::Durable));
-            }
-            if there.is_empty() {
+            let recs: Vec<_> = whole.recs.iter().map(|(part, offset)| self.rec(*part, *offset)).collect();
+            if recs.iter().flatten().any(|r| self.tainted(r.group)) {
                 continue;
             }
+            let mut there: Vec<bool> = recs.iter().map(|r| r.is_some()).collect();
             for (key, ticket) in &whole.states {
                 let versions = self.states.get(key).map_or(&[][..], |v| v);
                 there.push(versions.iter().any(|v| v.life == whole.life && v.ticket == *ticket));
@@ -440,37 +510,44 @@ impl Model {
     }
 
     /// A topic came back under another number: fine as long as nothing durable was in it.
-    pub fn forget_topic(&mut self, topic: headwater::topic::TopicId) -> bool {
+    pub fn forget_topic(&mut self, topic: TopicId) -> bool {
         let mut fine = true;
-        let (lanes, groups) = (&self.lanes, &self.groups);
-        self.offsets.retain(|(part, _), (lane, ordinal)| {
-            if part.topic != topic {
-                return true;
+        let parts: Vec<_> = self.parts.keys().filter(|p| p.topic == topic).copied().collect();
+        for part in parts {
+            for offset in 0..self.parts[&part].len() as u64 {
+                if let Some(rec) = self.rec(part, offset) {
+                    fine &= !rec.settled && rec.place.is_none() || self.tainted(rec.group);
+                    self.remove(part, offset);
+                }
             }
-            let rec = &lanes[*lane][*ordinal];
-            fine &= rec.fate != Fate::Durable || rec.group.is_some_and(|g| groups[g].tainted);
-            false
-        });
+            self.parts.remove(&part);
+        }
         fine
     }
 
     /// The nearest known place of the lane at or below the ordinal.
     pub fn place(&self, lane: usize, ordinal: u64) -> LanePos {
-        let below = &self.lanes[lane][..(ordinal as usize).min(self.lanes[lane].len())];
-        let known = below.iter().enumerate().rev().find_map(|(i, r)| r.seq.map(|seq| (i, seq)));
-        known.map_or(LanePos::default(), |(i, seq)| LanePos { seq: seq + 1, ordinal: i as u64 + 1 })
+        let ordinals = &self.lanes[lane].ordinals;
+        let below = &ordinals[..(ordinal as usize).min(ordinals.len())];
+        let known = below.iter().rev().find_map(|at| match at {
+            At::Shown(part, offset) => self.rec(*part, *offset)?.place,
+            _ => None,
+        });
+        known.map_or(LanePos::default(), |p| LanePos { seq: p.seq + 1, ordinal: p.ordinal + 1 })
     }
 
-    /// Tickets of the ended life's records of this lane that will vanish if `admitted` is what is left.
-    pub fn vanishing(&self, lane: usize, admitted: u64) -> Option<u64> {
-        let rec = self.lanes[lane].get(admitted as usize)?;
-        (rec.life + 1 == self.life).then_some(rec.ticket)
+    /// The highest offset of the partition that must not be used again.
+    pub fn last_firm_offset(&self, part: TopicPart) -> Option<u64> {
+        let recs = self.parts.get(&part)?;
+        let firm = |r: &Rec| (r.settled || r.place.is_some()) && !self.tainted(r.group);
+        recs.iter().rposition(|r| r.as_ref().is_some_and(firm)).map(|o| o as u64)
     }
 
     // ------------------------------------------------------------------------------------ reading
 
     /// A reader of `lane` at `pos` is shown this entry; returns where it stands then.
     pub fn shown(&mut self, lane: usize, pos: LanePos, e: &Entry<'_>, ring: RingId, boot: u32) -> Check<LanePos> {
+        let (part, offset) = (e.part, e.offset);
         ensure!(
             e.ordinal == pos.ordinal,
             "lane {lane}: reader at #{} is shown #{} without a gap between",
@@ -478,64 +555,94 @@ impl Model {
             e.ordinal
         );
         ensure!(e.seq >= pos.seq, "lane {lane} #{}: seq {} is below the reader's {}", e.ordinal, e.seq, pos.seq);
-        let have = self.lanes[lane].len();
-        let Some(rec) = self.lanes[lane].get_mut(e.ordinal as usize) else {
-            return Err(Violation(format!("lane {lane}: shown #{} of {have} that were given", e.ordinal)));
+        let given = self.given(lane);
+        let Some(rec) = self.rec_mut(part, offset) else {
+            return Err(Violation(format!("lane {lane} #{}: {part:?} offset {offset} was never given", e.ordinal)));
         };
+        ensure!(rec.lane == lane, "{part:?} offset {offset} of lane {} is shown in lane {lane}", rec.lane);
+        ensure!(e.ordinal < given, "lane {lane}: shown #{}, {given} were given", e.ordinal);
+        ensure!(rec.hash == hash_of(&e.record), "{part:?} offset {offset}: other bytes than were given");
+        ensure!(rec.ring == ring, "{part:?} offset {offset}: ring id {ring:?}, was {:?}", rec.ring);
+        ensure!(rec.boot == boot, "{part:?} offset {offset}: boot {boot}, was {}", rec.boot);
+        let place = LanePos { seq: e.seq, ordinal: e.ordinal };
         ensure!(
-            rec.part == e.part && rec.offset == e.offset,
-            "lane {lane} #{}: shown {:?} offset {}, given as {:?} offset {}",
-            e.ordinal,
-            e.part,
-            e.offset,
-            rec.part,
-            rec.offset
+            rec.place.is_none_or(|p| p == place),
+            "{part:?} offset {offset}: stood at {:?}, now at {place:?}",
+            rec.place
         );
-        ensure!(rec.hash == hash_of(&e.record), "lane {lane} #{}: other bytes than were given", e.ordinal);
-        ensure!(rec.ring == ring, "lane {lane} #{}: ring id {ring:?}, was {:?}", e.ordinal, rec.ring);
-        ensure!(rec.boot == boot, "lane {lane} #{}: boot {boot}, was {}", e.ordinal, rec.boot);
-        ensure!(rec.seq.is_none_or(|s| s == e.seq), "lane {lane} #{}: seq was {:?}, now {}", e.ordinal, rec.seq, e.seq);
-        if let Fate::Gone(reason) = rec.fate {
-            let back = reason == GapReason::Corrupt; // a read that failed once may go well later
-            ensure!(back, "lane {lane} #{}: announced as {reason:?}, now shown", e.ordinal);
-        }
-        (rec.fate, rec.shown) = (Fate::Durable, true);
-        rec.seq = Some(e.seq);
-        let owner = *self.seqs.entry(e.seq).or_insert((lane, e.ordinal as usize));
         ensure!(
-            owner == (lane, e.ordinal as usize),
+            rec.announced.is_none_or(|r| r == GapReason::Corrupt),
+            "{part:?} offset {offset}: announced as {:?}, now shown",
+            rec.announced
+        );
+        rec.place = Some(place);
+        let owner = *self.seqs.entry(e.seq).or_insert((lane, e.ordinal));
+        ensure!(
+            owner == (lane, e.ordinal),
             "seq {} names lane {} #{} and lane {lane} #{}",
             e.seq,
             owner.0,
             owner.1,
             e.ordinal
         );
+        self.stand(lane, e.ordinal, At::Shown(part, offset))?;
         Ok(LanePos { seq: e.seq + 1, ordinal: e.ordinal + 1 })
+    }
+
+    /// What stands at an ordinal, now known.
+    fn stand(&mut self, lane: usize, ordinal: u64, now: At) -> Check {
+        let ordinals = &mut self.lanes[lane].ordinals;
+        if ordinals.len() <= ordinal as usize {
+            ordinals.resize(ordinal as usize + 1, At::Unknown);
+        }
+        let was = ordinals[ordinal as usize];
+        let fine = match (was, now) {
+            (At::Unknown, _) | (_, At::Unknown) => true,
+            (At::Shown(..), At::Shown(..)) => was == now,
+            // A read that failed once may go well later.
+            (At::Gone(GapReason::Corrupt), _) => true,
+            (At::Gone(_), At::Shown(..)) => false,
+            (At::Shown(..), At::Gone(reason)) => reason != GapReason::LostUnsynced,
+            (At::Gone(a), At::Gone(b)) => a == b || b == GapReason::Evicted,
+        };
+        ensure!(fine, "lane {lane} #{ordinal} was {was:?}, now {now:?}");
+        // The place of a record that was known stays known, so that its seq is never given away.
+        if !matches!((was, now), (At::Shown(..), At::Gone(_)) | (At::Gone(_), At::Gone(_))) {
+            ordinals[ordinal as usize] = now;
+        }
+        Ok(())
     }
 
     /// A reader of the partition at `offset` is shown this entry.
     pub fn shown_part(&mut self, part: TopicPart, offset: u64, e: &Entry<'_>) -> Check {
         ensure!(e.part == part, "reader of {part:?} is shown {:?}", e.part);
         ensure!(e.offset == offset, "{part:?}: reader at offset {offset} is shown {} without a gap between", e.offset);
-        let Some(&(lane, ordinal)) = self.offsets.get(&(part, offset)) else {
+        let Some(rec) = self.rec_mut(part, offset) else {
             return Err(Violation(format!("{part:?}: shown offset {offset}, which was never given")));
         };
-        let rec = &self.lanes[lane][ordinal];
-        ensure!(ordinal as u64 == e.ordinal, "{part:?} offset {offset}: shown #{}, was #{ordinal}", e.ordinal);
+        let place = LanePos { seq: e.seq, ordinal: e.ordinal };
+        ensure!(
+            rec.place.is_none_or(|p| p == place),
+            "{part:?} offset {offset}: stood at {:?}, now at {place:?}",
+            rec.place
+        );
         ensure!(rec.hash == hash_of(&e.record), "{part:?} offset {offset}: other bytes than were given");
+        // Shown: durable from now on.
+        rec.settled = true;
         Ok(())
     }
 
-    /// The partition has nothing at these offsets: each was evicted, lost or skipped, with a reason the lane knows.
+    /// The partition has nothing at these offsets: each was evicted, lost or never came to be.
     pub fn part_gap(&self, part: TopicPart, from: u64, to: u64, oldest: &[u64]) -> Check {
         for offset in from..to {
-            let Some(&(lane, ordinal)) = self.offsets.get(&(part, offset)) else { continue };
-            let rec = &self.lanes[lane][ordinal];
-            let excused = (ordinal as u64) < oldest[lane]
-                || matches!(rec.fate, Fate::Gone(_))
-                || (rec.fate == Fate::Given && !rec.shown)
-                || self.tainted(rec.group);
-            ensure!(excused, "{part:?} offset {offset} (lane {lane} #{ordinal}) is in a gap, but durable");
+            let Some(rec) = self.rec(part, offset) else { continue };
+            let oldest = oldest[rec.lane];
+            let excused = self.tainted(rec.group)
+                || match rec.place {
+                    Some(place) => place.ordinal < oldest,
+                    None => !rec.settled || !self.older_is_there(part, offset, oldest),
+                };
+            ensure!(excused, "{part:?} offset {offset} is in a gap, but durable: {rec:?}, oldest #{oldest}");
         }
         Ok(())
     }
@@ -543,77 +650,60 @@ impl Model {
     /// A reader met a gap, standing at `before`.
     pub fn gap(&mut self, gap: &Gap, before: LanePos, after: LanePos, oldest: u64) -> Check {
         let lane = gap.lane.index();
+        let reason = gap.reason;
         ensure!(
-            gap.from == before && gap.to == after && after > before,
-            "lane {lane}: gap {:?}..{:?} ({:?}), reader went {before:?}..{after:?}",
+            gap.from == before && gap.to == after && after.ordinal > before.ordinal,
+            "lane {lane}: gap {:?}..{:?} ({reason:?}), reader went {before:?}..{after:?}",
             gap.from,
-            gap.to,
-            gap.reason
+            gap.to
         );
         ensure!(
-            after.ordinal <= self.admitted(lane),
+            after.ordinal <= self.given(lane),
             "lane {lane}: gap to #{} of {} given",
             after.ordinal,
-            self.admitted(lane)
+            self.given(lane)
         );
         for ordinal in before.ordinal..after.ordinal {
-            self.gone(lane, ordinal as usize, gap.reason, oldest)?;
+            let known = match self.lanes[lane].ordinals.get(ordinal as usize) {
+                Some(At::Shown(part, offset)) => self.rec(*part, *offset),
+                _ => None,
+            };
+            let fine = match reason {
+                GapReason::Evicted => ordinal < oldest,
+                GapReason::Corrupt => known.is_none_or(|rec| self.tainted(rec.group)),
+                GapReason::LostUnsynced => known.is_none(),
+                GapReason::Expired => false,
+            };
+            ensure!(fine, "lane {lane} #{ordinal} is announced as {reason:?}: {known:?}, oldest #{oldest}");
+            self.stand(lane, ordinal, At::Gone(reason))?;
         }
-        self.gaps_seen.gap(gap.reason, gap.count());
+        self.gaps_seen.gap(reason, gap.count());
         self.gap_parts(gap)
     }
 
-    fn gone(&mut self, lane: usize, ordinal: usize, reason: GapReason, oldest: u64) -> Check {
-        let tainted = self.tainted(self.lanes[lane][ordinal].group);
-        let rec = &mut self.lanes[lane][ordinal];
-        let was_given = rec.fate == Fate::Given && !rec.shown;
-        let fine = match reason {
-            GapReason::Evicted => (ordinal as u64) < oldest,
-            GapReason::Expired => false,
-            GapReason::Corrupt => tainted,
-            GapReason::LostUnsynced => was_given || rec.fate == Fate::Gone(reason),
-        };
-        ensure!(
-            fine,
-            "lane {lane} #{ordinal} ({:?} offset {}, ticket {} of life {}) is announced as {reason:?}; it was {:?}, shown {}, \
-             tainted {tainted}, oldest #{oldest}",
-            rec.part,
-            rec.offset,
-            rec.ticket,
-            rec.life,
-            rec.fate,
-            rec.shown
-        );
-        if reason != GapReason::Evicted {
-            rec.fate = Fate::Gone(reason);
-        }
-        Ok(())
-    }
-
     /// Counts per partition, where the ring tells them.
-    fn gap_parts(&self, gap: &Gap) -> Check {
+    fn gap_parts(&mut self, gap: &Gap) -> Check {
         if gap.parts.is_empty() {
             return Ok(());
         }
         let lane = gap.lane.index();
         let sum: u64 = gap.parts.iter().map(|p| p.to_offset - p.from_offset).sum();
         ensure!(sum == gap.count(), "lane {lane}: gap of {} says {sum} by partition: {gap:?}", gap.count());
-        for rec in &self.lanes[lane][gap.from.ordinal as usize..gap.to.ordinal as usize] {
-            let named =
-                gap.parts.iter().any(|p| p.part == rec.part && (p.from_offset..p.to_offset).contains(&rec.offset));
-            ensure!(named, "lane {lane}: {:?} offset {} is in the gap but not in its parts", rec.part, rec.offset);
+        for p in &gap.parts {
+            for offset in p.from_offset..p.to_offset {
+                let Some(rec) = self.rec(p.part, offset) else { continue };
+                let fine = match gap.reason {
+                    GapReason::LostUnsynced => !rec.settled && rec.place.is_none(),
+                    GapReason::Corrupt => self.tainted(rec.group),
+                    _ => true,
+                };
+                ensure!(fine, "{:?} offset {offset} is announced as {:?}: {rec:?}", p.part, gap.reason);
+                let reason = gap.reason;
+                if let Some(rec) = self.rec_mut(p.part, offset) {
+                    rec.announced = Some(reason);
+                }
+            }
         }
         Ok(())
-    }
-
-    /// Records of the lane in `[from, to)` that were announced for this reason.
-    pub fn announced(&self, lane: usize, from: u64, to: u64, reason: GapReason) -> u64 {
-        let recs = &self.lanes[lane][from as usize..to as usize];
-        recs.iter().filter(|r| r.fate == Fate::Gone(reason)).count() as u64
-    }
-
-    /// Whether the partition's offset belongs to a record that must be readable.
-    pub fn offset_of_last(&self, part: TopicPart) -> Option<u64> {
-        self.offsets.keys().filter(|(p, _)| *p == part).map(|(_, o)| *o).max()
     }
 }

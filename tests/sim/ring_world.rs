@@ -746,7 +746,6 @@ impl World {
         (self.ring_id, self.boot) = (id, boot);
         let stats = self.ring().stats();
         ensure!(stats.lanes.len() == self.options.lanes.len(), "{} lanes after recovery", stats.lanes.len());
-        let open: Vec<u64> = (0..stats.lanes.len()).map(|l| self.model.first_open(l)).collect();
         let mut newest_state = 0;
         for key in if first { Vec::new() } else { self.model.state_keys() } {
             let owner =
@@ -756,21 +755,16 @@ impl World {
             newest_state = newest_state.max(fresh.unwrap_or(0));
         }
         for (lane, l) in stats.lanes.iter().enumerate() {
-            if let Some(ticket) = self.model.vanishing(lane, l.admitted) {
-                ensure!(
-                    ticket > newest_state,
-                    "lane {lane}: ticket {ticket} vanished, but state given after it (ticket {newest_state}) is there"
-                );
-            }
             self.model.recovered_lane(lane, l.admitted)?;
+        }
+        for (lane, l) in stats.lanes.iter().enumerate() {
+            let from = self.model.first_unknown(lane);
+            self.audit(lane, from)?;
+            self.model.audited(lane, l.oldest.ordinal, newest_state)?;
         }
         self.topics_came_back()?;
         self.sinks_came_back()?;
         self.set_floors();
-        for lane in 0..stats.lanes.len() {
-            self.audit(lane, open[lane])?;
-        }
-        self.model.state_survived(newest_state)?;
         self.model.groups_whole()
     }
 
@@ -792,7 +786,7 @@ impl World {
             ensure!(info.lane == LaneId(lane as u8), "topic {name} moved to lane {:?}", info.lane);
             for (p, have) in info.partitions.iter().enumerate() {
                 let part = TopicPart { topic: id, partition: p as u8 };
-                let last = self.model.offset_of_last(part);
+                let last = self.model.last_firm_offset(part);
                 ensure!(
                     last.is_none_or(|l| have.next > l),
                     "{part:?}: offset {last:?} is in use, next is {}",
@@ -823,7 +817,7 @@ impl World {
                 sink.pos[lane] = pos;
                 sink.counts[lane] = counts;
                 sink.readers[lane] = None;
-                let admitted = self.model.admitted(lane);
+                let admitted = self.model.given(lane);
                 sink.accounted[lane].truncate(admitted.max(pos.ordinal) as usize);
             }
         }
@@ -925,7 +919,7 @@ impl World {
         for s in 0..self.sinks.len() {
             for lane in 0..self.options.lanes.len() {
                 let mut guard = 0u32;
-                while self.sinks[s].pos[lane].ordinal < self.model.admitted(lane) {
+                while self.sinks[s].pos[lane].ordinal < self.model.given(lane) {
                     guard += 1;
                     ensure!(guard < 100_000, "sink {s} does not come to the end of lane {lane}");
                     if !self.sink_read(s, lane)? {
