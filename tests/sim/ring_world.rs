@@ -7,8 +7,8 @@ use headwater::limits::MIN_RING;
 use headwater::name::Name;
 use headwater::record::{AttrBuf, Flags, Origin, RecordRef};
 use headwater::ring::{
-    AppendError, DiskErrorKind, FileId, GapReason, Health, LaneOptions, LanePos, LaneReader, Options, Owner, OwnerKind,
-    ReadStep, Ring, RingId,
+    AppendError, DiskErrorKind, FileId, GapReason, Health, LaneOptions, LanePos, LaneReader, Op, Options, Owner,
+    OwnerKind, ReadStep, Ring, RingId,
 };
 use headwater::time::{BootTime, ClockSync, Span, WallTime};
 use headwater::topic::{TopicId, TopicName, TopicPart};
@@ -83,7 +83,15 @@ pub struct World {
     /// Bytes per append and how often someone waits: differs from seed to seed.
     big: u64,
     hurry: u64,
+    trace: bool,
     pub cover: Coverage,
+}
+
+/// Says what happens when one seed is run again with HEADWATER_TRACE=1.
+macro_rules! trace {
+    ($world:expr, $($arg:tt)+) => {
+        if $world.trace { eprintln!("[{}] {}", $world.cover.ops, format!($($arg)+)); }
+    };
 }
 
 const MIN_OPS: u64 = 2_000;
@@ -134,6 +142,7 @@ impl World {
             next_id: 0,
             big: [0, 5, 30, 60][rng.below(4) as usize],
             hurry: [2, 10, 40][rng.below(3) as usize],
+            trace: std::env::var_os("HEADWATER_TRACE").is_some(),
             cover: Coverage::default(),
             rng,
         };
@@ -210,6 +219,7 @@ impl World {
                 );
                 self.cover.appended += 1;
                 let lane = self.topics[topic].lane;
+                trace!(self, "append {part:?} {} bytes: {done:?}", record.len());
                 self.model.append(lane, done.ticket.0, part, done.offset, &record, ring_id, boot)?;
                 Ok(true)
             }
@@ -289,6 +299,7 @@ impl World {
         let now = self.now;
         let ticket = self.ring().put_state(now, &owner, &key.1, value);
         let ticket = ticket.map_err(|e| Violation(format!("state of {owner:?} refused: {e}")))?;
+        trace!(self, "put {key:?}: {ticket:?}");
         self.model.put_state(key.clone(), value, ticket.0)?;
         ensure!(self.ring().state(&owner, &key.1) == value, "state {key:?} is not what was just put");
         Ok(())
@@ -333,6 +344,7 @@ impl World {
         match self.ring().append(now, part, &record) {
             Ok(done) => {
                 self.cover.appended += 1;
+                trace!(self, "append in group {part:?}: {done:?}");
                 self.model.append(lane, done.ticket.0, part, done.offset, &record, ring_id, boot)?;
                 Ok(true)
             }
@@ -491,7 +503,7 @@ impl World {
                         Plant::FloorFromUnsyncedCursor => self.model.state(&key),
                         _ => self.model.durable_state(&key),
                     };
-                    stored.map_or(0, |bytes| decode_cursor(bytes)[lane].0.seq)
+                    stored.map_or(LanePos::default(), |bytes| decode_cursor(bytes)[lane].0)
                 })
                 .min();
             self.ring().set_floor(LaneId(lane as u8), lowest);
@@ -562,6 +574,7 @@ impl World {
         let now = self.now;
         for _ in 0..10_000 {
             let Some(command) = self.ring().poll(now) else { return Ok(()) };
+            trace!(self, "command {} {}", command.token, describe(&command.op));
             self.threads.give(command, &mut self.rng);
         }
         Err(Violation("poll does not come to an end".into()))
@@ -570,6 +583,7 @@ impl World {
     fn deliver_one(&mut self) -> Check {
         let now = self.now;
         if let Some(done) = self.threads.finished(&mut self.rng) {
+            trace!(self, "done {} {:?}", done.token, done.result);
             self.ring().complete(now, done);
             self.taint_failed_reads();
             return self.settle();
@@ -592,6 +606,7 @@ impl World {
         ensure!(settled.0 >= self.model.settled(), "settled went back to {settled:?}");
         if settled.0 > self.model.settled() {
             let landed = self.threads.take_landed();
+            trace!(self, "settled {settled:?}");
             self.model.settle(settled.0, landed)?;
         }
         Ok(())
@@ -683,11 +698,13 @@ impl World {
             _ => (target.from, target.to - target.from),
         };
         if let Some(range) = self.threads.disk.rot(target.file, at, len) {
+            trace!(self, "rot {:?} {range:?}", target.file);
             self.model.taint(target.file, range.start, range.end);
         }
     }
 
     fn crash(&mut self, crash: Crash) -> Check {
+        trace!(self, "{crash:?} crash, settled {} of {:?}", self.model.settled(), self.ring.as_ref().map(Ring::last_ticket));
         self.ring = None;
         self.forget_process(crash);
         self.recover()
@@ -735,6 +752,7 @@ impl World {
         };
         self.threads.disk.calm();
         self.ring = Some(ring);
+        trace!(self, "recovered: {report:?} {:?}", self.ring.as_ref().map(Ring::stats));
         self.check_recovery(report.tail_unknown)
     }
 
@@ -970,6 +988,14 @@ impl SimSink {
         for ordinal in gap.from.ordinal..gap.to.ordinal {
             self.mark(lane, ordinal);
         }
+    }
+}
+
+fn describe(op: &Op) -> String {
+    match op {
+        Op::Write { file, at, data, sync } => format!("write {file:?} {at}+{} sync {sync}", data.len()),
+        Op::Read { slot, at, len, .. } => format!("read {slot:?} {at}+{len}"),
+        other => format!("{other:?}"),
     }
 }
 
