@@ -63,6 +63,8 @@ pub struct Contents {
     pub count: usize,
     /// Keys and values together.
     pub bytes: usize,
+    /// Of the largest record.
+    pub largest: usize,
 }
 
 /// A produced batch, its header checked, its records still packed.
@@ -140,12 +142,14 @@ impl<'a> Batch<'a> {
         if i64::from(self.last_offset_delta) + 1 != count as i64 {
             return Err(Malformed("record count").into());
         }
-        let mut bytes = 0;
+        let mut contents = Contents { count, bytes: 0, largest: 0 };
         for _ in 0..count {
-            bytes += read_record(&mut reader, self.first_timestamp)?.len();
+            let len = read_record(&mut reader, self.first_timestamp)?.len();
+            contents.bytes += len;
+            contents.largest = contents.largest.max(len);
         }
         reader.end("records")?;
-        Ok(Contents { count, bytes })
+        Ok(contents)
     }
 
     /// The records of bytes that passed [`Batch::check`]; of others, those before the first that is malformed.

@@ -41,6 +41,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::config::model::EndpointConfig;
 use crate::hub::{PartState, Store, counters};
@@ -50,7 +51,8 @@ use crate::topic::TopicPart;
 
 /// Markers remembered until they are durable; past it the memory begins anew, at the worst merging two repeats.
 const MAX_ORIGINS: usize = 4096;
-/// After a failed accept (out of files, mostly) the next try waits this long.
+/// After a failed accept (out of files, mostly) the next try waits this long; so does a client beyond the limit, in case
+/// another one is just leaving.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Why the endpoint does not listen. The supervisor shows it and tries again.
@@ -196,7 +198,7 @@ async fn accept(listener: &TcpListener, port: Port, shared: &Rc<Shared>, max: us
             }
         };
         while connections.try_join_next().is_some() {}
-        if connections.len() >= max {
+        if connections.len() >= max && timeout(ACCEPT_PAUSE, connections.join_next()).await.is_err() {
             shared.store.count(counters::TURNED_AWAY, 1);
             continue;
         }

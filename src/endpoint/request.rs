@@ -282,13 +282,12 @@ impl<'a> CreateTopic<'a> {
     }
 }
 
-/// The name of the object to delete.
-pub fn read_delete(inner: &[u8]) -> Result<&str> {
+/// The name of the object to delete, and whether the client insists.
+pub fn read_delete(inner: &[u8]) -> Result<(&str, bool)> {
     let mut r = Reader::new(inner);
-    let name = r.str("name")?;
-    r.flag("force")?;
+    let delete = (r.str("name")?, r.flag("force")?);
     r.end("delete")?;
-    Ok(name)
+    Ok(delete)
 }
 
 /// Whether a request of this version is read at all.
@@ -419,7 +418,7 @@ mod tests {
             let delete = sc::DeleteRequest::<TopicSpec>::new("t1".into());
             let body = bytes(&sc::ObjectApiDeleteRequest::try_encode_from(delete, version).unwrap(), version);
             let (_, inner) = read_object(&body).unwrap();
-            assert_eq!(read_delete(inner).unwrap(), "t1");
+            assert_eq!(read_delete(inner).unwrap(), ("t1", false));
         }
     }
 

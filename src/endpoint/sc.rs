@@ -74,7 +74,7 @@ impl Sc {
         let (label, inner) = read_object(body)?;
         let list = List::read(inner)?;
         let wanted = |name: &str| list.names.is_empty() || list.names.iter().any(|filter| name.contains(filter));
-        let topics = if list.system { vec![consumer_offset_topic()] } else { self.topics() };
+        let topics = if list.system { vec![consumer_offset_topic()] } else { topics(&self.shared) };
         Ok(match label {
             "Topic" => encode_list(header, topics.iter().map(topic).filter(|m| wanted(&m.name)).collect())?,
             "Partition" => {
@@ -85,21 +85,17 @@ impl Sc {
         })
     }
 
-    fn topics(&self) -> Vec<TopicInfo> {
-        let mut topics = self.shared.store.topics();
-        topics.retain(|t| t.name.as_str() != CONSUMER_OFFSET);
-        topics
-    }
-
     fn watch(&self, header: Header, body: &[u8], tasks: &mut JoinSet<()>) -> Result<(), Close> {
         let (label, _) = read_object(body)?;
         if tasks.len() >= MAX_WATCHES {
             return Err(Close::Malformed("more watches than any client opens".into()));
         }
         let (shared, peer) = (Rc::clone(&self.shared), Rc::clone(&self.peer));
+        // What there is now, not when the task first runs: a client may send a create right behind its watch.
+        let known = (shared.store.topics_generation(), topics(&shared));
         match label {
-            "Topic" => tasks.spawn_local(watch(shared, peer, header, |t| vec![topic(t)])),
-            "Partition" => tasks.spawn_local(watch(shared, peer, header, |t| partitions(t).collect())),
+            "Topic" => tasks.spawn_local(watch(shared, peer, header, known, |t| vec![topic(t)])),
+            "Partition" => tasks.spawn_local(watch(shared, peer, header, known, |t| partitions(t).collect())),
             "SPU" => {
                 let all = WatchResponse::new(MetadataUpdate::with_all(0, vec![self.spu()]));
                 let first = encode_watch(header, all)?;
@@ -169,9 +165,12 @@ impl Sc {
         if label != "Topic" {
             return Ok(refused("", format!("a node has no {label} that can be deleted")));
         }
-        let name = read_delete(inner)?;
+        let (name, force) = read_delete(inner)?;
         let refuse = |code| Status::new(name.to_owned(), code, None);
-        if name == CONSUMER_OFFSET || name.starts_with(crate::topic::RESERVED_PREFIX) {
+        if name == CONSUMER_OFFSET {
+            return Ok(refused(name, "consumer-offset is not a topic that can be deleted; delete consumers".into()));
+        }
+        if name.starts_with(crate::topic::RESERVED_PREFIX) && !force {
             return Ok(refuse(ErrorCode::SystemSpecDeletionAttempt { kind: "topic".into(), name: name.into() }));
         }
         let Some(info) = self.shared.store.topic(name) else { return Ok(refuse(ErrorCode::TopicNotFound)) };
@@ -185,23 +184,24 @@ fn refused(name: &str, what: String) -> Status {
     Status::new(name.to_owned(), ErrorCode::Other(what.clone()), Some(what))
 }
 
+/// The topics of the ring that are shown.
+fn topics(shared: &Shared) -> Vec<TopicInfo> {
+    let mut topics = shared.store.topics();
+    topics.retain(|t| t.name.as_str() != CONSUMER_OFFSET);
+    topics
+}
+
 /// The first list, then what was made and removed since.
 async fn watch<S>(
     shared: Rc<Shared>,
     peer: Rc<Peer>,
     header: Header,
+    (mut generation, mut known): (u64, Vec<TopicInfo>),
     objects: impl Fn(&TopicInfo) -> Vec<Metadata<S>> + 'static,
 ) where
     S: AdminSpec + 'static,
     S::Status: Encoder + Decoder + std::fmt::Debug,
 {
-    let current = || {
-        let mut topics = shared.store.topics();
-        topics.retain(|t| t.name.as_str() != CONSUMER_OFFSET);
-        topics
-    };
-    let mut generation = shared.store.topics_generation();
-    let mut known = current();
     let all = known.iter().chain([&consumer_offset_topic()]).flat_map(&objects).collect();
     let mut update = MetadataUpdate::with_all(0, all);
     loop {
@@ -211,7 +211,7 @@ async fn watch<S>(
         }
         let changes: Vec<_> = loop {
             generation = shared.store.topics_changed(generation).await;
-            let now = current();
+            let now = topics(&shared);
             let gone = known.iter().filter(|t| now.iter().all(|n| n.id != t.id)).flat_map(&objects);
             let made = now.iter().filter(|t| known.iter().all(|k| k.id != t.id)).flat_map(&objects);
             let changes: Vec<_> = gone.map(Message::delete).chain(made.map(Message::update)).collect();

@@ -4,8 +4,8 @@
 //! records are durable; meanwhile the next requests are handled, so that one client with many requests in flight
 //! gets many of them into one commit. All of it is bounded: [`MAX_PRODUCES`] unanswered ones per connection.
 //!
-//! A batch lands in one frame with its producer's numbers as the records' origin, and is served as one batch again
-//! (see [`super::batch`]). Two batches with the same numbers side by side in one frame would look like one, and a
+//! A batch with a marker lands in one frame, its producer's numbers as the records' origin, and is served as one batch
+//! again (see [`super::batch`]). Two batches with the same numbers side by side in one frame would look like one, and a
 //! repeat could not be counted: the second one waits until the first is durable, which closes its frame.
 //!
 //! A fetch at the end of a partition first makes durable what has been taken in: a sink that lost its connection in
@@ -42,6 +42,7 @@ use super::stream::{self, StreamState};
 use super::wire::{Frame, Header, Reader};
 use super::{Shared, keys, offsets};
 use crate::hub::{OfferError, counters};
+use crate::record::RecordRef;
 use crate::ring::Ticket;
 use crate::time::Span;
 use crate::topic::TopicPart;
@@ -65,6 +66,40 @@ pub struct Spu {
     streams: HashMap<u32, Rc<StreamState>>,
     last_stream: u32,
     produces: Rc<Semaphore>,
+}
+
+/// What one frame of the ring takes. A batch with a marker must be one; others are cut where they do not fit (a client
+/// that compresses sends batches of many times its own batch size).
+#[derive(Clone, Copy)]
+struct FrameLimit {
+    bytes: usize,
+}
+
+/// What a record takes beside its bytes, at most.
+const RECORD_OVERHEAD: usize = 64;
+
+impl FrameLimit {
+    fn of(max_record: usize) -> Self {
+        Self { bytes: max_record }
+    }
+
+    /// A slot is at least four times the largest record: with what is around them, the records stay below three.
+    fn holds(self, count: usize, bytes: usize) -> bool {
+        bytes <= self.bytes && bytes + count * RECORD_OVERHEAD <= 3 * self.bytes
+    }
+
+    /// How many of the records fit, at least one, and their bytes.
+    fn fill<'r>(self, records: impl Iterator<Item = RecordRef<'r>>) -> (usize, usize) {
+        let (mut count, mut bytes) = (0, 0);
+        for record in records {
+            if count > 0 && !self.holds(count + 1, bytes + record.len()) {
+                break;
+            }
+            count += 1;
+            bytes += record.len();
+        }
+        (count, bytes)
+    }
 }
 
 /// What became of one partition of a produce.
@@ -212,35 +247,61 @@ impl Spu {
             Ok(checked) => checked,
             Err(error) => return Ok(Err(self.refusal(&error))),
         };
+        let frame = FrameLimit::of(store.max_record());
+        if contents.largest > frame.bytes || (batch.origin.is_some() && !frame.holds(contents.count, contents.bytes)) {
+            return Ok(Err(self.refusal(&BatchError::TooLarge)));
+        }
         if let Some(origin) = batch.origin
             && let Some(before) = self.shared.same_origin_unsettled(to, origin)
         {
             store.hurry(Span::default());
             store.wait_settled(before).await;
         }
+        let mut stored = (None, Ticket::default());
+        let mut done = 0;
+        while done < contents.count {
+            let (count, bytes) = frame.fill(batch.records(&unpacked).skip(done));
+            let mut records = || batch.records(&unpacked).skip(done).take(count);
+            match self.offer(to, &mut records, bytes).await? {
+                Ok((first, ticket)) => stored = (stored.0.or(first), ticket),
+                Err(error) => return Ok(Err(error)),
+            }
+            done += count;
+        }
+        store.count(counters::RECEIVED, contents.count as u64);
+        store.count(counters::RECEIVED_BYTES, contents.bytes as u64);
+        store.hurry(Span::default());
+        if let Some(origin) = batch.origin {
+            self.shared.remember_origin(to, origin, stored.1);
+        }
+        Ok(Ok(stored))
+    }
+
+    /// Records that go into one frame.
+    async fn offer<'r, I>(
+        &self,
+        to: TopicPart,
+        records: &mut impl FnMut() -> I,
+        bytes: usize,
+    ) -> Result<Result<(Option<u64>, Ticket), ErrorCode>, Close>
+    where
+        I: Iterator<Item = RecordRef<'r>>,
+    {
+        let store = &self.shared.store;
         let admitted = loop {
-            match store.offer_batch(to, &mut batch.records(&unpacked), contents.bytes) {
+            match store.offer_batch(to, &mut records(), bytes) {
                 Ok(admitted) => break admitted,
                 Err(OfferError::Busy) => {
                     store.hurry(Span::default());
                     store.room().await;
                 }
-                Err(OfferError::TooLarge { .. }) => {
-                    store.count(counters::REFUSED, contents.count as u64);
-                    return Ok(Err(ErrorCode::MessageTooLarge));
-                }
+                Err(OfferError::TooLarge { .. }) => return Ok(Err(self.refusal(&BatchError::TooLarge))),
             }
             if store.is_stopping() {
                 return Err(Close::Stopping);
             }
         };
-        store.count(counters::RECEIVED, contents.count as u64);
-        store.count(counters::RECEIVED_BYTES, contents.bytes as u64);
-        store.hurry(Span::default());
         let ticket = admitted.iter().map(|a| a.ticket).max().unwrap_or_default();
-        if let Some(origin) = batch.origin {
-            self.shared.remember_origin(to, origin, ticket);
-        }
         // A rule may send its output to another topic; the answer speaks of this one.
         let first = admitted.iter().filter_map(|a| a.first).find(|a| a.part == to).map(|a| a.offset);
         Ok(Ok((first, ticket)))
