@@ -1,0 +1,152 @@
+//! `tail`: a topic's records as they are, or as they become durable; and the node's own events, which are records too.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use tokio::io::AsyncWriteExt;
+
+use super::Conn;
+use super::protocol::{Answer, Blob, From, Tail, TailRecord, decode, encode_into};
+use crate::hub::{PartStep, Store};
+use crate::limits::MAX_EVENTS;
+use crate::ops::Ops;
+use crate::ops::events::EventRecord;
+use crate::record::Flags;
+use crate::ring::{Entry, Frame, TopicInfo};
+use crate::topic::TopicPart;
+
+/// The topic that holds the node's state changes.
+pub const EVENTS_TOPIC: &str = "headwater-events";
+
+/// Bytes of answers gathered before they are written.
+const WRITE_AT: usize = 64 * 1024;
+
+pub(super) async fn tail(conn: &mut Conn, ops: &Ops, ask: &Tail) -> io::Result<()> {
+    let store = &ops.store;
+    let found = match find(store, ask) {
+        Ok(found) => found,
+        Err(why) => return conn.answer(&Answer::Failed(why)).await,
+    };
+    let Some(place) = found.partitions.get(usize::from(ask.partition)) else {
+        let why = format!("topic `{}` has partitions 0 to {}", ask.topic, found.partitions.len().saturating_sub(1));
+        return conn.answer(&Answer::Failed(why)).await;
+    };
+    let mut offset = match ask.from {
+        From::Beginning => place.earliest,
+        From::Last(n) => place.durable_end.saturating_sub(n).max(place.earliest),
+        From::End => place.durable_end,
+    };
+    let part = TopicPart { topic: found.id, partition: ask.partition };
+    let mut left = ask.count.unwrap_or(u64::MAX);
+    while left > 0 {
+        match store.read(part, offset).await {
+            PartStep::Frame(frame) => {
+                let (next, count) = write_frame(conn, store, &frame, part, offset, left).await?;
+                left -= count;
+                offset = next.max(offset + 1);
+            }
+            PartStep::Gone { resume } => {
+                conn.answer(&Answer::Gone { from: offset, to: resume }).await?;
+                offset = resume.max(offset + 1);
+            }
+            PartStep::End if !ask.follow => break,
+            PartStep::End => tokio::select! {
+                () = store.wait_beyond(part, offset) => {
+                    if store.topic(&ask.topic).is_none_or(|topic| topic.id != part.topic) {
+                        let why = format!("topic `{}` was removed", ask.topic);
+                        return conn.answer(&Answer::Failed(why)).await;
+                    }
+                }
+                _ = conn.lines.next() => return Ok(()), // the client is gone, or talks out of turn
+                () = store.stopping() => {
+                    return conn.answer(&Answer::Failed("the node is shutting down".into())).await;
+                }
+            },
+        }
+    }
+    conn.answer(&Answer::Done(String::new())).await
+}
+
+fn find(store: &Store, ask: &Tail) -> Result<TopicInfo, String> {
+    store.topic(&ask.topic).ok_or_else(|| {
+        let mut names: Vec<_> = store.topics().iter().map(|t| t.name.as_str().to_owned()).collect();
+        names.sort_unstable();
+        let known = if names.is_empty() { "none".into() } else { names.join(", ") };
+        format!("no topic `{}` (there are: {known}); a topic begins with its first record", ask.topic)
+    })
+}
+
+/// Writes the frame's records; gives the next offset and how many there were.
+async fn write_frame(
+    conn: &mut Conn,
+    store: &Store,
+    frame: &Frame,
+    part: TopicPart,
+    offset: u64,
+    most: u64,
+) -> io::Result<(u64, u64)> {
+    let clock = store.clock(frame.boot());
+    let (mut out, mut next, mut count) = (Vec::new(), offset, 0);
+    for entry in frame.entries_of(part, offset) {
+        if count == most {
+            break;
+        }
+        let wall = clock.map(|clock| clock.wall(entry.record.admitted).0);
+        encode_into(&mut out, &Answer::Record(tail_record(&entry, wall, clock.is_some_and(|c| c.trusted))));
+        (next, count) = (entry.offset + 1, count + 1);
+        if out.len() >= WRITE_AT {
+            conn.out.write_all(&out).await?;
+            out.clear();
+        }
+    }
+    conn.out.write_all(&out).await?;
+    // A frame of small records may hold thousands: the loop's other tasks get their turn.
+    tokio::task::yield_now().await;
+    Ok((next, count))
+}
+
+/// A record as `tail` shows it.
+pub fn tail_record(entry: &Entry<'_>, wall: Option<i64>, clock_trusted: bool) -> TailRecord {
+    let record = &entry.record;
+    let attrs: BTreeMap<_, _> = record.attrs.iter().map(|(name, value)| (name.to_owned(), Blob::of(value))).collect();
+    TailRecord {
+        partition: entry.part.partition,
+        offset: entry.offset,
+        time_us: wall,
+        clock_trusted: clock_trusted && !record.flags.has(Flags::CLOCK_UNTRUSTED),
+        event_time_us: record.event_time.map(|t| t.0),
+        key: record.key.map(Blob::of),
+        value: Blob::of(record.value),
+        attrs,
+    }
+}
+
+/// The newest `n` state changes, oldest first.
+pub(super) async fn events(conn: &mut Conn, ops: &Ops, n: u64) -> io::Result<()> {
+    let store = &ops.store;
+    if let Some(topic) = store.topic(EVENTS_TOPIC)
+        && let Some(place) = topic.partitions.first()
+    {
+        let part = TopicPart { topic: topic.id, partition: 0 };
+        let mut offset = place.durable_end.saturating_sub(n.min(MAX_EVENTS as u64)).max(place.earliest);
+        while offset < place.durable_end {
+            match store.read(part, offset).await {
+                PartStep::End => break,
+                PartStep::Gone { resume } => offset = resume.max(offset + 1),
+                PartStep::Frame(frame) => {
+                    let mut out = Vec::new();
+                    let first = offset;
+                    for entry in frame.entries_of(part, first) {
+                        if let Ok(event) = decode::<EventRecord>(entry.record.value) {
+                            encode_into(&mut out, &Answer::Event(event));
+                        }
+                        offset = entry.offset + 1;
+                    }
+                    offset = offset.max(first + 1);
+                    conn.out.write_all(&out).await?;
+                }
+            }
+        }
+    }
+    conn.answer(&Answer::Done(String::new())).await
+}
