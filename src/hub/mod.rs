@@ -109,6 +109,11 @@ impl Hub {
         self.core.moved.notify_waiters();
     }
 
+    /// The pipeline was used directly.
+    pub fn kick(&self) {
+        self.core.kick.notify_one();
+    }
+
     /// Returns when a handle was used in a way that may give the disk something to do.
     pub async fn kicked(&self) {
         self.core.kick.notified().await;

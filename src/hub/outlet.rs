@@ -35,6 +35,7 @@ pub enum SinkOrder {
     Stop,
 }
 
+#[derive(Clone)]
 pub struct Outlet {
     core: Rc<Core>,
     id: SinkId,

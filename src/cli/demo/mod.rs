@@ -1,0 +1,370 @@
+//! `headwater demo`: the main job on real input, proved at the end.
+//!
+//! Two more Headwater processes are started: an upstream (its endpoint speaks the Fluvio protocol) and an edge node that
+//! collects real events. Between them lies a link that the demo cuts for a third of the time. At the end both are stopped
+//! and their rings are compared, record by record. With `--upstream` a real cluster takes the upstream's place.
+
+mod compare;
+mod load;
+mod process;
+mod proxy;
+mod upstream;
+mod view;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+use crate::node::stopped::StoppedRing;
+use crate::ops::Status;
+use crate::ops::human::thousands;
+use crate::topic::TopicPart;
+use compare::{Row, Stored, compare};
+use load::{Sent, Targets};
+use process::{Node, free_ports};
+use proxy::Link;
+use upstream::Upstream;
+use view::{Moment, View};
+
+/// Topics of the edge, in the table's order.
+const TOPICS: [&str; 5] = ["host", "log", "syslog", "sensors", "mqtt"];
+/// After the load has ended, the backlog must have drained within this.
+const DRAIN: Duration = Duration::from_secs(90);
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  headwater demo                                  about a minute, everything on this machine
+  headwater demo --seconds 20 --keep /tmp/hw      shorter, configs and rings are kept for a look
+  headwater demo --upstream sc.example:9003       into a real Fluvio cluster, topics headwater-demo-*")]
+pub struct DemoArgs {
+    /// How long events are made; the link is cut for a third of it.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(10..=3600))]
+    seconds: u64,
+    /// The SC of a real Fluvio cluster; its topics `headwater-demo-*` are made and, at the end, deleted.
+    #[arg(long, value_name = "HOST:PORT")]
+    upstream: Option<String>,
+    /// Keep configs, logs and rings in DIR.
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+}
+
+pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
+    let scratch = Scratch::new(args.keep.clone())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let all_good = tokio::task::LocalSet::new().block_on(&runtime, async {
+        tokio::select! {
+            result = demo(args, &scratch.dir) => result,
+            _ = tokio::signal::ctrl_c() => bail!("interrupted; both nodes were stopped"),
+        }
+    })?;
+    Ok(if all_good { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// The demo's directory; removed at the end unless it is to be kept.
+struct Scratch {
+    dir: PathBuf,
+    keep: bool,
+}
+
+impl Scratch {
+    fn new(keep: Option<PathBuf>) -> anyhow::Result<Self> {
+        let dir = match &keep {
+            Some(dir) => dir.clone(),
+            None => std::env::temp_dir().join(format!("headwater-demo-{}", std::process::id())),
+        };
+        if dir.join("edge").exists() {
+            bail!("{} already holds a demo; name another directory, or remove it", dir.display());
+        }
+        std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        Ok(Self { dir: dir.canonicalize()?, keep: keep.is_some() })
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if !self.keep {
+            // Left in the temporary directory if it cannot be removed.
+            let _ = std::fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
+async fn demo(args: &DemoArgs, dir: &Path) -> anyhow::Result<bool> {
+    let mut view = View::new();
+    let link = Link::new();
+    let mut upstream = Upstream::start(dir, args.upstream.as_deref(), &link).await?;
+    view.say(&format!("upstream: {}", upstream.describe()));
+    let mqtt = broker().await;
+    match &mqtt {
+        Some((host, port)) => view.say(&format!("mqtt: a broker answers at {host}:{port}, its messages are collected")),
+        None => view.say("mqtt: no broker at 127.0.0.1:1883, so no MQTT this time (apt install mosquitto)"),
+    }
+    let (config, targets) = edge_config(dir, &upstream, mqtt.as_ref())?;
+    let mut edge = Node::start("edge", dir, &config).await?;
+    view.say("edge: collects host metrics, a rotating log, syslog over UDP and TCP, simulated sensors");
+
+    let sent = Rc::new(Sent::default());
+    let tasks = load::start(&targets, &sent);
+    let started = Instant::now();
+    let total = Duration::from_secs(args.seconds);
+    let mut cut = Cut::Before;
+    while started.elapsed() < total {
+        cut.turn(started.elapsed(), total, &link, &mut view);
+        show(&mut view, &edge, &link, cut.phase(), &sent).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    sent.stop.set(true);
+    for task in tasks {
+        task.await?;
+    }
+    link.set(true);
+    view.say("no more events are made; the edge sends what still waits");
+    let drained = drain(&mut view, &edge, &link, &sent).await?;
+    let status = edge.status().await?;
+    edge.stop().await?;
+    upstream.stop().await?;
+    let rows = compare_rings(dir, &upstream).await?;
+    let acked = mqtt_acked(dir, &sent)?;
+    upstream.clean_up().await?;
+    Ok(table(&rows, &status, &sent, &link, drained, acked))
+}
+
+/// Where the link stands.
+#[derive(Clone, Copy, PartialEq)]
+enum Cut {
+    Before,
+    During,
+    After,
+}
+
+impl Cut {
+    fn turn(&mut self, at: Duration, total: Duration, link: &Link, view: &mut View) {
+        match self {
+            Self::Before if at >= total / 4 => {
+                *self = Self::During;
+                link.set(false);
+                view.say("the link is CUT; events go on and are kept in the ring");
+            }
+            Self::During if at >= total * 7 / 12 => {
+                *self = Self::After;
+                link.set(true);
+                view.say("the link is back; the backlog drains");
+            }
+            _ => {}
+        }
+    }
+
+    fn phase(self) -> &'static str {
+        match self {
+            Self::Before => "online",
+            Self::During => "offline",
+            Self::After => "draining",
+        }
+    }
+}
+
+async fn show(view: &mut View, edge: &Node, link: &Link, phase: &str, sent: &Sent) {
+    // A status that cannot be had is shown by the next one, or by the end.
+    if let Ok(status) = edge.status().await {
+        view.show(&Moment { phase, link_up: link.is_up(), edge: &status, sent });
+    }
+}
+
+async fn drain(view: &mut View, edge: &Node, link: &Link, sent: &Sent) -> anyhow::Result<bool> {
+    let started = Instant::now();
+    let mut still = 0;
+    while started.elapsed() < DRAIN {
+        show(view, edge, link, "draining", sent).await;
+        // Sources may still hand over what they had read: nothing may be pending three times in a row.
+        let status = edge.status().await?;
+        let pending: u64 = status.sinks.iter().map(|sink| sink.pending).sum();
+        still = if pending == 0 && status.ring.unsynced_bytes == 0 { still + 1 } else { 0 };
+        if still == 3 {
+            return Ok(true);
+        }
+        tokio::time::sleep(Duration::from_millis(700)).await;
+    }
+    Ok(false)
+}
+
+/// A broker on this machine, if one answers as MQTT does.
+async fn broker() -> Option<(String, u16)> {
+    let options = rumqttc::MqttOptions::new(format!("headwater-demo-probe-{}", std::process::id()), "127.0.0.1", 1883);
+    let (_client, mut events) = rumqttc::AsyncClient::new(options, 1);
+    let answered = tokio::time::timeout(Duration::from_secs(1), events.poll()).await;
+    matches!(answered, Ok(Ok(_))).then(|| ("127.0.0.1".to_owned(), 1883))
+}
+
+fn edge_config(dir: &Path, upstream: &Upstream, mqtt: Option<&(String, u16)>) -> anyhow::Result<(String, Targets)> {
+    let ports = free_ports(3)?;
+    let prefix = format!("headwater-demo/{}", std::process::id());
+    let mut config = format!(
+        r#"[node]
+id = "demo-edge"
+data_dir = "{data}"
+
+[ring]
+max_bytes = "256MiB"
+keep_free = "0B"
+linger = "200ms"
+
+[http]
+listen = "127.0.0.1:{http}"
+
+[sources.host]
+type = "host"
+topic = "host"
+every = "1s"
+
+[sources.log]
+type = "file"
+paths = ["{dir}/app.log"]
+topic = "log"
+poll = "200ms"
+
+[sources.syslog]
+type = "syslog"
+listen = ["udp://127.0.0.1:{port}", "tcp://127.0.0.1:{port}"]
+topic = "syslog"
+
+[sources.sensors]
+type = "socket"
+listen = ["tcp://127.0.0.1:{sensors}"]
+topic = "sensors"
+key = "{{field.sensor}}"
+
+[[rules]]
+name = "no-debug"
+topics = ["log"]
+uses = "filter"
+with = {{ not = {{ contains = "DEBUG" }} }}
+
+[[rules]]
+name = "high-readings"
+topics = ["sensors"]
+uses = "filter"
+with = {{ field = "value", above = 250 }}
+
+[sinks.upstream]
+type = "fluvio"
+{sink}
+topics = ["*"]
+exclude = ["headwater-*"]
+upstream_topic = "{up}{{topic}}"
+retry = ["250ms", "2s"]
+"#,
+        data = dir.join("edge/data").display(),
+        dir = dir.display(),
+        http = ports[0],
+        port = ports[1],
+        sensors = ports[2],
+        sink = upstream.sink_keys(),
+        up = upstream.prefix(),
+    );
+    if let Some((host, port)) = mqtt {
+        config.push_str(&format!(
+            "\n[sources.broker]\ntype = \"mqtt\"\nurl = \"mqtt://{host}:{port}\"\n\
+             client_id = \"headwater-demo-{pid}\"\n\
+             subscribe = [{{ filter = \"{prefix}/+/flow\", topic = \"mqtt\" }}]\nkey = \"{{mqtt.1}}\"\n",
+            pid = std::process::id(),
+        ));
+    }
+    let at = |port: u16| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let targets = Targets {
+        log: dir.join("app.log"),
+        syslog_udp: at(ports[1]),
+        syslog_tcp: at(ports[1]),
+        sensors: at(ports[2]),
+        mqtt: mqtt.map(|(host, port)| (host.clone(), *port, prefix)),
+    };
+    Ok((config, targets))
+}
+
+/// What a stopped node's ring holds of one topic.
+fn stored(ring: &mut StoppedRing, topic: &str) -> Stored {
+    let mut stored = Stored::default();
+    if let Some(info) = ring.topic(topic) {
+        for partition in 0..info.partitions.len() as u8 {
+            ring.read(TopicPart { topic: info.id, partition }, 0, |_, entry| {
+                stored.push(entry.record.key, entry.record.value);
+                std::ops::ControlFlow::Continue(())
+            });
+        }
+    }
+    stored
+}
+
+async fn compare_rings(dir: &Path, upstream: &Upstream) -> anyhow::Result<Vec<(&'static str, Row)>> {
+    let mut edge = StoppedRing::open(&dir.join("edge/data")).context("the edge's ring cannot be read")?;
+    let mut rows = Vec::new();
+    for topic in TOPICS {
+        let kept = stored(&mut edge, topic);
+        let there = upstream.stored(&format!("{}{topic}", upstream.prefix())).await?;
+        rows.push((topic, compare(&kept, &there)));
+    }
+    Ok(rows)
+}
+
+/// MQTT messages that the broker acknowledged to the demo, and how many of them the edge does not have.
+fn mqtt_acked(dir: &Path, sent: &Sent) -> anyhow::Result<(usize, usize)> {
+    let acked = sent.mqtt_acked.borrow();
+    let mut edge = StoppedRing::open(&dir.join("edge/data"))?;
+    let mut kept = std::collections::HashSet::new();
+    if let Some(info) = edge.topic("mqtt") {
+        edge.read(TopicPart { topic: info.id, partition: 0 }, 0, |_, entry| {
+            kept.insert(entry.record.value.to_vec());
+            std::ops::ControlFlow::Continue(())
+        });
+    }
+    Ok((acked.len(), acked.iter().filter(|payload| !kept.contains(payload.as_bytes())).count()))
+}
+
+fn table(
+    rows: &[(&str, Row)],
+    status: &Status,
+    sent: &Sent,
+    link: &Link,
+    drained: bool,
+    (acked, acked_missing): (usize, usize),
+) -> bool {
+    println!("\n{:<9}{:>10}{:>10}{:>10}{:>9}{:>12}{:>9}", "topic", "kept", "upstream", "missing", "extra", "duplicated", "order");
+    for (topic, row) in rows {
+        let order = if row.disordered == 0 { "kept".to_owned() } else { format!("{} off", row.disordered) };
+        println!(
+            "{topic:<9}{:>10}{:>10}{:>10}{:>9}{:>12}{order:>9}",
+            thousands(row.kept), thousands(row.stored), row.missing, row.unknown, row.duplicated
+        );
+    }
+    let sink = status.sinks.first().cloned().unwrap_or_default();
+    let gaps = sink.evicted + sink.expired + sink.corrupt + sink.lost_unsynced;
+    let accounted = sink.delivered + sink.filtered + sink.refused + sink.pending + gaps + sink.released;
+    let by_rules: u64 = status.sources.iter().filter_map(|s| s.counters.get("filtered")).sum();
+    println!("\nadmitted to the ring {}, dropped by rules before it {}", thousands(sink.admitted), thousands(by_rules));
+    println!(
+        "delivered {}, filtered {} (topics that the sink does not want), refused {}, pending {}, gaps {gaps}",
+        thousands(sink.delivered), thousands(sink.filtered), sink.refused, sink.pending
+    );
+    println!("duplicated {}, maybe duplicated {}, link cut {} connections", sink.duplicated, sink.maybe_duplicated, link.refused());
+    if acked > 0 {
+        println!("MQTT messages acknowledged by the broker {acked}, of them missing at the edge {acked_missing}");
+    }
+    let made = [&sent.log, &sent.syslog, &sent.sensors].iter().all(|n| n.get() > 0);
+    let kept = rows.iter().filter(|(topic, _)| *topic != "mqtt" || acked > 0).all(|(_, row)| row.kept > 0);
+    let checks = [
+        ("every topic has records", made && kept),
+        ("the backlog drained", drained && sink.pending == 0),
+        ("every record kept at the edge is upstream once, in order", rows.iter().all(|(_, row)| row.adds_up())),
+        ("admitted = delivered + filtered + refused + pending + gaps + released", accounted == sink.admitted),
+        ("nothing was lost or refused", gaps == 0 && sink.refused == 0),
+        ("every acknowledged MQTT message was kept", acked_missing == 0),
+    ];
+    println!();
+    for (what, good) in checks {
+        println!("{}  {what}", if good { "ok  " } else { "FAIL" });
+    }
+    checks.iter().all(|(_, good)| *good)
+}

@@ -1,0 +1,330 @@
+//! The ring's device as files of one directory, and the two threads that touch it.
+//!
+//! The writer does pwrite and fdatasync, the reader pread: a card can stall for seconds in a sync, and a backlog read must
+//! not wait behind it. The loop never waits for either thread: commands go by a bounded queue (what does not fit is kept
+//! by the loop, which then asks the ring for nothing more), completions come back by another.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex};
+
+use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, fdatasync, statvfs};
+use rustix::io::Errno;
+use tokio::sync::mpsc;
+
+use crate::ring::{Command, Completion, Disk, DiskError, DiskErrorKind, FileId, MemDisk, SlotId, execute};
+
+/// Files kept open by each thread; the ring writes one slot and reads a few.
+const OPEN_FILES: usize = 8;
+/// Commands that wait for one thread.
+const QUEUE: usize = 64;
+
+/// Slot files and `root` in one directory.
+#[derive(Debug)]
+pub struct FileDisk {
+    dir: PathBuf,
+    /// Bytes of the file system that are not ours to take.
+    keep_free: u64,
+    open: VecDeque<(FileId, File)>,
+}
+
+impl FileDisk {
+    /// Touches nothing yet.
+    pub fn new(dir: &Path, keep_free: u64) -> Self {
+        Self { dir: dir.to_owned(), keep_free, open: VecDeque::new() }
+    }
+
+    fn path(&self, file: FileId) -> PathBuf {
+        match file {
+            FileId::Root => self.dir.join("root"),
+            FileId::Slot(SlotId(n)) => self.dir.join(format!("slot-{n:04}")),
+        }
+    }
+
+    fn error(&self, op: &'static str, file: FileId, error: &std::io::Error) -> DiskError {
+        DiskError { kind: kind(error), op, file: self.path(file).display().to_string(), detail: error.to_string() }
+    }
+
+    fn file(&mut self, op: &'static str, file: FileId) -> Result<&File, DiskError> {
+        if let Some(at) = self.open.iter().position(|(id, _)| *id == file) {
+            if let Some(hit) = self.open.remove(at) {
+                self.open.push_front(hit);
+            }
+        } else {
+            let path = self.path(file);
+            // A stopped node's ring is read by people who may not write it.
+            let opened = OpenOptions::new().read(true).write(true).open(&path).or_else(|e| match kind(&e) {
+                DiskErrorKind::ReadOnly if matches!(op, "read" | "drop cache") => File::open(&path),
+                _ => Err(e),
+            });
+            let opened = opened.map_err(|e| self.error(op, file, &e))?;
+            self.open.truncate(OPEN_FILES - 1);
+            self.open.push_front((file, opened));
+        }
+        Ok(&self.open[0].1)
+    }
+
+    fn sync_dir(&self) -> std::io::Result<()> {
+        File::open(&self.dir)?.sync_all()
+    }
+
+    fn make(&self, path: &Path, bytes: u64) -> std::io::Result<File> {
+        let free = statvfs(&self.dir).map(|s| s.f_bavail.saturating_mul(s.f_frsize))?;
+        if free < bytes.saturating_add(self.keep_free) {
+            let left = self.keep_free;
+            let text = format!("{free} bytes are free and `keep_free` leaves {left} of them alone");
+            return Err(std::io::Error::new(std::io::ErrorKind::StorageFull, text));
+        }
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o640).open(path)?;
+        match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+            Ok(()) => {}
+            // File systems without it: blocks are taken by writing them.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => zero(&file, bytes)?,
+            Err(e) => return Err(e.into()),
+        }
+        file.sync_all()?;
+        self.sync_dir()?;
+        Ok(file)
+    }
+}
+
+fn zero(file: &File, bytes: u64) -> std::io::Result<()> {
+    let zeros = [0u8; 64 * 1024];
+    let mut at = 0;
+    while at < bytes {
+        let n = (bytes - at).min(zeros.len() as u64) as usize;
+        file.write_all_at(&zeros[..n], at)?;
+        at += n as u64;
+    }
+    Ok(())
+}
+
+fn kind(error: &std::io::Error) -> DiskErrorKind {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => DiskErrorKind::NoSpace,
+        ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => DiskErrorKind::ReadOnly,
+        ErrorKind::NotFound | ErrorKind::NotADirectory => DiskErrorKind::NotFound,
+        _ => DiskErrorKind::Io,
+    }
+}
+
+impl Disk for FileDisk {
+    fn list(&mut self) -> Result<Vec<(SlotId, u64)>, DiskError> {
+        let failed = |e: std::io::Error| DiskError {
+            kind: kind(&e),
+            op: "list",
+            file: self.dir.display().to_string(),
+            detail: e.to_string(),
+        };
+        let mut slots = Vec::new();
+        for entry in std::fs::read_dir(&self.dir).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            let number = name.to_str().and_then(|n| n.strip_prefix("slot-")).filter(|n| n.len() >= 4);
+            if let Some(slot) = number.and_then(|n| n.parse().ok()) {
+                slots.push((SlotId(slot), entry.metadata().map_err(failed)?.len()));
+            }
+        }
+        slots.sort_unstable();
+        Ok(slots)
+    }
+
+    fn create(&mut self, file: FileId, bytes: u64) -> Result<(), DiskError> {
+        self.open.retain(|(id, _)| *id != file);
+        self.make(&self.path(file), bytes).map_err(|e| self.error("create", file, &e))?;
+        Ok(())
+    }
+
+    fn read(&mut self, file: FileId, at: u64, buf: &mut [u8]) -> Result<usize, DiskError> {
+        let mut done = 0;
+        while done < buf.len() {
+            let read = self.file("read", file)?.read_at(&mut buf[done..], at + done as u64);
+            match read {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(self.error("read", file, &e)),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write(&mut self, file: FileId, at: u64, data: &[u8]) -> Result<(), DiskError> {
+        let written = self.file("write", file)?.write_all_at(data, at);
+        written.map_err(|e| self.error("write", file, &e))
+    }
+
+    fn sync(&mut self, file: FileId) -> Result<(), DiskError> {
+        let synced = loop {
+            match fdatasync(self.file("sync", file)?) {
+                Err(Errno::INTR) => {}
+                other => break other,
+            }
+        };
+        synced.map_err(|e| self.error("sync", file, &e.into()))
+    }
+
+    fn drop_cache(&mut self, file: FileId) -> Result<(), DiskError> {
+        let advised = fadvise(self.file("drop cache", file)?, 0, None, Advice::DontNeed);
+        advised.map_err(|e| self.error("drop cache", file, &e.into()))
+    }
+
+    fn remove(&mut self, file: FileId) -> Result<(), DiskError> {
+        self.open.retain(|(id, _)| *id != file);
+        let removed = std::fs::remove_file(self.path(file)).and_then(|()| self.sync_dir());
+        removed.map_err(|e| self.error("remove", file, &e))
+    }
+}
+
+/// One disk for both threads: memory mode.
+#[derive(Clone, Debug)]
+pub struct SharedMemDisk(Arc<Mutex<MemDisk>>);
+
+impl SharedMemDisk {
+    pub fn new(bytes: u64) -> Self {
+        Self(Arc::new(Mutex::new(MemDisk::new(bytes))))
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut MemDisk) -> T) -> T {
+        // A poisoned lock still guards plain bytes under checksums.
+        f(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+}
+
+impl Disk for SharedMemDisk {
+    fn list(&mut self) -> Result<Vec<(SlotId, u64)>, DiskError> {
+        self.with(Disk::list)
+    }
+    fn create(&mut self, file: FileId, bytes: u64) -> Result<(), DiskError> {
+        self.with(|d| d.create(file, bytes))
+    }
+    fn read(&mut self, file: FileId, at: u64, buf: &mut [u8]) -> Result<usize, DiskError> {
+        self.with(|d| d.read(file, at, buf))
+    }
+    fn write(&mut self, file: FileId, at: u64, data: &[u8]) -> Result<(), DiskError> {
+        self.with(|d| d.write(file, at, data))
+    }
+    fn sync(&mut self, file: FileId) -> Result<(), DiskError> {
+        self.with(|d| d.sync(file))
+    }
+    fn drop_cache(&mut self, file: FileId) -> Result<(), DiskError> {
+        self.with(|d| d.drop_cache(file))
+    }
+    fn remove(&mut self, file: FileId) -> Result<(), DiskError> {
+        self.with(|d| d.remove(file))
+    }
+}
+
+/// The loop's ends of the two threads. Dropping it ends them after what they have begun.
+pub struct Threads {
+    writer: SyncSender<Command>,
+    reader: SyncSender<Command>,
+    /// Did not fit its queue; nothing more is asked of the ring while it waits.
+    held: Option<Command>,
+    handles: Vec<std::thread::JoinHandle<()>>,
+}
+
+pub type Completions = mpsc::Receiver<Completion>;
+
+impl Threads {
+    /// Starts both on disks of their own; completions come by the receiver.
+    pub fn start(writer: Box<dyn Disk>, reader: Box<dyn Disk>) -> std::io::Result<(Self, Completions)> {
+        let (done, completions) = mpsc::channel(2 * QUEUE);
+        let (writer, to_writer) = thread("hw-writer", writer, done.clone())?;
+        let (reader, to_reader) = thread("hw-reader", reader, done)?;
+        Ok((Self { writer: to_writer, reader: to_reader, held: None, handles: vec![writer, reader] }, completions))
+    }
+
+    /// Whether another command may be sent.
+    pub fn ready(&mut self) -> bool {
+        match self.held.take() {
+            Some(command) => self.send(command),
+            None => true,
+        }
+    }
+
+    /// Hands a command over; false when it has to wait here.
+    pub fn send(&mut self, command: Command) -> bool {
+        let queue = if command.op.is_read() { &self.reader } else { &self.writer };
+        match queue.try_send(command) {
+            Ok(()) => true,
+            Err(TrySendError::Full(command) | TrySendError::Disconnected(command)) => {
+                self.held = Some(command);
+                false
+            }
+        }
+    }
+
+    /// Ends both threads after what they were given, and waits for them.
+    pub fn join(self) {
+        drop((self.writer, self.reader));
+        for handle in self.handles {
+            // A thread that panicked has said so.
+            let _ = handle.join();
+        }
+    }
+}
+
+type Started = (std::thread::JoinHandle<()>, SyncSender<Command>);
+
+fn thread(name: &str, mut disk: Box<dyn Disk>, done: mpsc::Sender<Completion>) -> std::io::Result<Started> {
+    let (sender, commands): (_, Receiver<Command>) = sync_channel(QUEUE);
+    // zstd and frames live on the heap; these threads only pass buffers to the kernel.
+    let builder = std::thread::Builder::new().name(name.into()).stack_size(128 * 1024);
+    let handle = builder.spawn(move || {
+        while let Ok(command) = commands.recv() {
+            if done.blocking_send(execute(command, &mut *disk)).is_err() {
+                break;
+            }
+        }
+    })?;
+    Ok((handle, sender))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_created_slot_has_its_blocks_and_is_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut disk = FileDisk::new(dir.path(), 0);
+        disk.create(FileId::Slot(SlotId(7)), 256 * 1024).unwrap();
+        assert_eq!(disk.list().unwrap(), [(SlotId(7), 256 * 1024)]);
+        let meta = std::fs::metadata(dir.path().join("slot-0007")).unwrap();
+        assert!(std::os::unix::fs::MetadataExt::blocks(&meta) * 512 >= 256 * 1024);
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_the_end_of_the_file_is_short() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut disk = FileDisk::new(dir.path(), 0);
+        let file = FileId::Slot(SlotId(0));
+        disk.create(file, 8192).unwrap();
+        disk.write(file, 4096, b"hello").unwrap();
+        disk.sync(file).unwrap();
+        disk.drop_cache(file).unwrap();
+        let mut buf = [0; 5000];
+        assert_eq!(disk.read(file, 4096, &mut buf).unwrap(), 4096);
+        assert_eq!(&buf[..5], b"hello");
+    }
+
+    #[test]
+    fn keep_free_refuses_a_slot_as_no_space() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut disk = FileDisk::new(dir.path(), u64::MAX / 2);
+        let error = disk.create(FileId::Slot(SlotId(0)), 8192).unwrap_err();
+        assert_eq!(error.kind, DiskErrorKind::NoSpace);
+        assert!(disk.list().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_missing_directory_is_not_found() {
+        let mut disk = FileDisk::new(Path::new("/nonexistent/headwater"), 0);
+        assert_eq!(disk.list().unwrap_err().kind, DiskErrorKind::NotFound);
+    }
+}

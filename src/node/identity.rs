@@ -1,0 +1,165 @@
+//! The data directory: whose it is, what it lies on, and what ties it to this machine.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::hash::Hasher;
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+
+use rustix::fs::{statfs, statvfs};
+
+use crate::limits::MIN_RING;
+
+const MIB: u64 = 1024 * 1024;
+
+/// What ties a data directory to this machine: a hash of machine-id and board serial. A card that moved to another
+/// board, or its clone, has another.
+pub fn binding() -> [u8; 16] {
+    let mut text = Vec::new();
+    for path in ["/etc/machine-id", "/proc/device-tree/serial-number", "/sys/class/dmi/id/product_uuid"] {
+        if let Ok(bytes) = std::fs::read(path) {
+            text.extend_from_slice(path.as_bytes());
+            text.extend_from_slice(bytes.trim_ascii());
+        }
+    }
+    hash128(&text)
+}
+
+/// The kernel's boot_id: boot times of another boot are not comparable.
+pub fn boot_id() -> [u8; 16] {
+    hash128(std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim_ascii())
+}
+
+/// A random seed from the kernel; from the address of a stack variable and the time where there is none.
+pub fn seed() -> u64 {
+    let mut bytes = [0; 8];
+    match File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut bytes)) {
+        Ok(()) => u64::from_le_bytes(bytes),
+        Err(_) => {
+            let now = super::clock::Clock::default().now();
+            (now.boot.0 ^ now.wall.0).unsigned_abs() ^ u64::from(std::process::id()) << 32
+        }
+    }
+}
+
+fn hash128(bytes: &[u8]) -> [u8; 16] {
+    let half = |seed| {
+        let mut hasher = twox_hash::XxHash3_64::with_seed(seed);
+        hasher.write(bytes);
+        hasher.finish().to_le_bytes()
+    };
+    let mut out = [0; 16];
+    out[..8].copy_from_slice(&half(1));
+    out[8..].copy_from_slice(&half(2));
+    out
+}
+
+/// Held as long as the node lives. The file is left: an unlinked lock would be two locks.
+pub struct Lock {
+    _file: File,
+}
+
+/// Why the data directory is not ours.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    #[error(
+        "the data directory {dir} is in use by another headwater (process {pid}); stop it, or give this one a `node.data_dir` of its own"
+    )]
+    Owned { dir: String, pid: String },
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Makes the directory if it is not there and takes its lock.
+pub fn lock(dir: &Path) -> Result<Lock, LockError> {
+    std::fs::create_dir_all(dir)?;
+    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(dir.join("lock"))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            // Who it is helps, but is not needed to refuse.
+            let _ = (&file).take(16).read_to_string(&mut pid);
+            let pid = if pid.trim().is_empty() { "unknown".into() } else { pid.trim().to_owned() };
+            return Err(LockError::Owned { dir: dir.display().to_string(), pid });
+        }
+        Err(TryLockError::Error(e)) => return Err(e.into()),
+    }
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", std::process::id())?;
+    Ok(Lock { _file: file })
+}
+
+/// Whether the directory loses its files at a reboot; in words for the status.
+pub fn volatile(dir: &Path) -> Option<String> {
+    const TMPFS: u64 = 0x0102_1994;
+    const RAMFS: u64 = 0x8584_58f6;
+    const OVERLAY: u64 = 0x794c_7630;
+    let what = match statfs(dir).ok()?.f_type as u64 & 0xffff_ffff {
+        TMPFS | RAMFS => "a file system in memory: a reboot or power cut loses all of it",
+        OVERLAY => "an overlay file system, which may lose it at a reboot",
+        _ => return None,
+    };
+    Some(format!("the data directory {} is on {what}; set `node.data_dir` to a real disk", dir.display()))
+}
+
+/// The cap of the ring: what the config says, or the smaller of 256 MiB and 25 % of the file system; less where the disk
+/// has not that much beside `keep_free`. The text says when it had to shrink.
+pub fn max_bytes(dir: &Path, configured: Option<u64>, keep_free: u64) -> (u64, Option<String>) {
+    let Ok(fs) = statvfs(dir) else { return (configured.unwrap_or(256 * MIB).max(MIN_RING), None) };
+    let total = fs.f_blocks.saturating_mul(fs.f_frsize);
+    let free = fs.f_bavail.saturating_mul(fs.f_frsize);
+    let wanted = configured.unwrap_or((256 * MIB).min(total / 4)).max(MIN_RING);
+    let ours = ring_bytes(dir);
+    let possible = free.saturating_sub(keep_free).saturating_add(ours);
+    if wanted <= possible {
+        return (wanted, None);
+    }
+    let cap = possible.max(MIN_RING);
+    let text = format!(
+        "the ring may take {} MiB instead of {} MiB: {} has {} MiB free and `ring.keep_free` leaves {} MiB of them alone",
+        cap / MIB,
+        wanted / MIB,
+        dir.display(),
+        free / MIB,
+        keep_free / MIB
+    );
+    (cap, Some(text))
+}
+
+fn ring_bytes(dir: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+    let slots = entries.flatten().filter(|e| e.file_name().to_string_lossy().starts_with("slot-"));
+    slots.filter_map(|e| e.metadata().ok()).map(|m| std::os::unix::fs::MetadataExt::blocks(&m) * 512).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_locked_directory_names_its_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = lock(dir.path()).unwrap();
+        let Err(LockError::Owned { pid, .. }) = lock(dir.path()) else { panic!("locked twice") };
+        assert_eq!(pid, std::process::id().to_string());
+        drop(held);
+        assert!(lock(dir.path()).is_ok());
+    }
+
+    #[test]
+    fn a_disk_smaller_than_the_ring_shrinks_it_and_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cap, text) = max_bytes(dir.path(), Some(1 << 60), 0);
+        assert!(cap < 1 << 60);
+        assert!(text.unwrap().contains("instead of"));
+        assert_eq!(max_bytes(dir.path(), Some(8 * MIB), 0), (8 * MIB, None));
+        assert_eq!(max_bytes(dir.path(), Some(8 * MIB), u64::MAX).0, MIN_RING);
+    }
+
+    #[test]
+    fn the_binding_is_stable_and_the_seed_is_not() {
+        assert_eq!(binding(), binding());
+        assert_ne!(seed(), seed());
+    }
+}

@@ -1,0 +1,179 @@
+//! The parts that the config names, running: started, replaced at reload, ended in order.
+
+use std::rc::Rc;
+
+use super::plan;
+use super::supervisor::Task;
+use crate::config::{Config, EndpointConfig, SinkConfig, SourceConfig};
+use crate::hub::{Hub, Lever, PartKind, SinkOrder, Stop};
+use crate::name::Name;
+use crate::time::Span;
+use crate::{endpoint, sinks, sources};
+
+struct Source {
+    config: Rc<SourceConfig>,
+    task: Task,
+}
+
+struct Sink {
+    config: Rc<SinkConfig>,
+    lever: Rc<Lever>,
+    task: Task,
+}
+
+/// Everything that runs beside the disk loop.
+#[derive(Default)]
+pub struct Parts {
+    sources: Vec<Source>,
+    sinks: Vec<Sink>,
+    endpoint: Option<(EndpointConfig, Task)>,
+}
+
+/// How long an ending part may take before it is dropped.
+const END: Span = Span::from_millis(1500);
+
+impl Parts {
+    /// Makes what runs the same as what `config` says; parts whose config is unchanged are left alone.
+    pub async fn apply(&mut self, hub: &Hub, config: &Config) {
+        self.end_changed(hub, config).await;
+        for sink in &config.sinks {
+            if !self.sinks.iter().any(|running| running.config.name == sink.name) {
+                self.sinks.push(start_sink(hub, sink.clone()));
+            }
+        }
+        if self.endpoint.is_none()
+            && let Some(endpoint) = &config.endpoint
+        {
+            self.endpoint = Some((endpoint.clone(), start_endpoint(hub, endpoint.clone())));
+        }
+        for source in &config.sources {
+            if !self.sources.iter().any(|running| running.config.name == source.name) {
+                self.sources.push(start_source(hub, source.clone()));
+            }
+        }
+    }
+
+    async fn end_changed(&mut self, hub: &Hub, config: &Config) {
+        let (keep, end) = std::mem::take(&mut self.sources)
+            .into_iter()
+            .partition(|running| config.sources.iter().any(|source| *source == *running.config));
+        self.sources = keep;
+        let mut ended: Vec<(PartKind, Name, Task)> = Vec::new();
+        for source in end {
+            ended.push((PartKind::Source, source.config.name.clone(), source.task));
+        }
+        let (keep, end) = std::mem::take(&mut self.sinks)
+            .into_iter()
+            .partition(|running| config.sinks.iter().any(|sink| *sink == *running.config));
+        self.sinks = keep;
+        for sink in end {
+            sink.lever.give(SinkOrder::Stop);
+            let name = sink.config.name.clone();
+            ended.push((PartKind::Sink, name.clone(), sink.task));
+            if !config.sinks.iter().any(|other| other.name == name) {
+                hub.remove_sink(&sink.lever);
+            }
+        }
+        let named = |kind, name: &Name| match kind {
+            PartKind::Source => config.sources.iter().any(|source| source.name == *name),
+            _ => config.sinks.iter().any(|sink| sink.name == *name),
+        };
+        for (kind, name, task) in ended {
+            task.end(END).await;
+            if !named(kind, &name) {
+                hub.board().remove(kind, name.as_str());
+            }
+        }
+        if let Some((_, task)) = self.endpoint.take_if(|(running, _)| config.endpoint.as_ref() != Some(running)) {
+            task.end(END).await;
+        }
+    }
+
+    /// The lever of a configured sink.
+    pub fn lever(&self, name: &Name) -> Option<&Rc<Lever>> {
+        self.sinks.iter().find(|sink| sink.config.name == *name).map(|sink| &sink.lever)
+    }
+
+    /// Names of the configured sinks, for messages.
+    pub fn sink_names(&self) -> Vec<&str> {
+        self.sinks.iter().map(|sink| sink.config.name.as_str()).collect()
+    }
+
+    /// Sources and endpoint first, so that nothing more comes in.
+    pub async fn end_intake(&mut self) {
+        let sources = std::mem::take(&mut self.sources);
+        for source in &sources {
+            source.task.stop.set();
+        }
+        let endpoint = self.endpoint.take();
+        for task in sources.into_iter().map(|s| s.task).chain(endpoint.map(|(_, task)| task)) {
+            task.end(END).await;
+        }
+    }
+
+    /// Then the sinks, which may finish what is in flight.
+    pub async fn end_sinks(&mut self) {
+        let sinks = std::mem::take(&mut self.sinks);
+        for sink in &sinks {
+            sink.lever.give(SinkOrder::Stop);
+        }
+        for sink in sinks {
+            sink.task.end(END).await;
+        }
+    }
+}
+
+fn start_source(hub: &Hub, config: SourceConfig) -> Source {
+    let config = Rc::new(config);
+    let stop = Stop::default();
+    let intake = hub.intake(plan::source(&config), config.ack_memory, stop.clone());
+    let part = hub.board().part(PartKind::Source, config.name.as_str(), hub.now());
+    let task = {
+        let config = config.clone();
+        let make = move || {
+            let (config, intake) = (config.clone(), intake.clone());
+            async move { sources::run(&config, intake).await.map_err(|e| e.to_string()) }
+        };
+        Task::spawn(hub, part, stop, make, std::future::pending)
+    };
+    Source { config, task }
+}
+
+fn start_sink(hub: &Hub, config: SinkConfig) -> Sink {
+    let config = Rc::new(config);
+    let (outlet, lever) = hub.outlet(plan::sink(&config));
+    let part = hub.board().part(PartKind::Sink, config.name.as_str(), hub.now());
+    let task = {
+        let config = config.clone();
+        let make = move || {
+            let (config, outlet) = (config.clone(), outlet.clone());
+            async move { sinks::run(&config, outlet).await.map_err(|e| e.to_string()) }
+        };
+        let lever = lever.clone();
+        let woken = move || {
+            let lever = lever.clone();
+            async move {
+                lever.changed().await;
+            }
+        };
+        Task::spawn(hub, part, Stop::default(), make, woken)
+    };
+    Sink { config, lever, task }
+}
+
+fn start_endpoint(hub: &Hub, config: EndpointConfig) -> Task {
+    let store = hub.store();
+    let part = hub.board().part(PartKind::Endpoint, "endpoint", hub.now());
+    let stop = Stop::default();
+    let ends = stop.clone();
+    let make = move || {
+        let (config, store, ends) = (config.clone(), store.clone(), ends.clone());
+        async move {
+            tokio::select! {
+                result = endpoint::run(&config, store) => result.map_err(|e| e.to_string()),
+                () = ends.wait() => Ok(()),
+            }
+        }
+    };
+    Task::spawn(hub, part, stop, make, std::future::pending)
+}

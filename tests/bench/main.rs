@@ -1,0 +1,31 @@
+//! Benches: how fast and how cheap, as ratios to a bare limit measured in the same run.
+//!
+//! `cargo bench --bench headwater [-- NAME ...]` with the names below; without any, all of them. Each prints its figures
+//! and how they came about; nothing is asserted, because the machine may be busy. Every figure is the median of several
+//! runs of the thing and of its bare limit in turn, so that a machine that speeds up or slows down does so for both.
+
+mod append;
+mod drain;
+mod file;
+mod mqtt;
+mod support;
+
+fn main() {
+    let names: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let wanted = |name: &str| names.is_empty() || names.iter().any(|n| n == name);
+    let benches: [(&str, fn() -> support::Outcome); 4] =
+        [("append", append::run), ("file", file::run), ("drain", drain::run), ("mqtt", mqtt::run)];
+    let mut failed = false;
+    for (name, run) in benches {
+        if wanted(name) {
+            println!("\n== {name}");
+            if let Err(e) = run() {
+                println!("{name} could not be measured: {e}");
+                failed = true;
+            }
+        }
+    }
+    if failed {
+        std::process::exit(1);
+    }
+}
