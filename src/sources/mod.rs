@@ -25,6 +25,10 @@ mod mqtt;
 mod net;
 mod socket;
 mod syslog;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use file::would_read;
 

@@ -1,0 +1,264 @@
+//! The `file` source against files that do what files do.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::backoff::Rng;
+use crate::config::model::{FileSource, SourceKind};
+use crate::hub::{PartState, counters};
+use crate::pipeline::RulePlan;
+use crate::record::Flags;
+use crate::rules::RuleSpec;
+use crate::rules::filter::{Condition, Needle};
+use crate::sources::testing::{House, SharedDisk, block_on, disk, topic};
+use crate::time::Span;
+use crate::topic::TopicSet;
+
+struct Dir(tempfile::TempDir);
+
+impl Dir {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+    fn append(&self, name: &str, text: &str) {
+        let mut file = OpenOptions::new().create(true).append(true).open(self.at(name)).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    }
+    fn source(&self, pattern: &str) -> FileSource {
+        FileSource {
+            topic: topic(),
+            paths: vec![self.at(pattern).to_string_lossy().into_owned()],
+            exclude: vec![],
+            from_end: false,
+            max_line: 64 * 1024,
+            poll: Span::from_millis(10),
+        }
+    }
+}
+
+/// Runs a source on `disk` until it has `expect` records, then ends it as `kill -9` would; gives all records.
+fn run_until(disk: &SharedDisk, source: FileSource, expect: usize) -> Vec<String> {
+    block_on(async {
+        let house = House::open(disk, vec![], u64::MAX);
+        house.start(SourceKind::File(source));
+        house.values_of("t", expect).await
+    })
+}
+
+#[test]
+fn lines_come_in_order_and_a_partial_one_waits_for_its_end() {
+    let dir = Dir::new();
+    dir.append("a.log", "one\ntwo\r\n\nthr");
+    block_on(async {
+        let house = House::open(&disk(), vec![], u64::MAX);
+        house.start(SourceKind::File(dir.source("*.log")));
+        assert_eq!(house.values_of("t", 3).await, ["one", "two", ""]);
+        dir.append("a.log", "ee\nfour\n");
+        assert_eq!(house.values_of("t", 5).await[3..], ["three", "four"]);
+        let record = house.records("t").await.remove(0);
+        assert_eq!(record.attrs.as_attrs().get("file.path"), Some(dir.at("a.log").as_os_str().as_encoded_bytes()));
+        assert_eq!(house.counted(counters::RECEIVED), 5);
+    });
+}
+
+#[test]
+fn bytes_that_are_not_utf_8_stay_and_long_lines_are_cut_and_flagged() {
+    let dir = Dir::new();
+    fs::write(dir.at("a"), [b"caf\xe9\n".as_slice(), &[b'x'; 5000], b"\nafter\n"].concat()).unwrap();
+    block_on(async {
+        let house = House::open(&disk(), vec![], u64::MAX);
+        house.start(SourceKind::File(FileSource { max_line: 1000, ..dir.source("a") }));
+        house.values_of("t", 3).await;
+        let records = house.records("t").await;
+        assert_eq!(records[0].value, b"caf\xe9");
+        assert_eq!((records[1].value.len(), records[1].flags.has(Flags::TRUNCATED)), (1000, true));
+        assert_eq!((records[2].value.as_slice(), records[2].flags.has(Flags::TRUNCATED)), (&b"after"[..], false));
+        assert_eq!(house.counted(counters::TRUNCATED), 1);
+    });
+}
+
+#[test]
+fn a_renamed_file_is_finished_before_its_successor_and_its_last_words_count() {
+    let dir = Dir::new();
+    dir.append("app.log", "old-1\n");
+    block_on(async {
+        let house = House::open(&disk(), vec![], u64::MAX);
+        house.start(SourceKind::File(dir.source("app.log")));
+        house.values_of("t", 1).await;
+        let mut writer = OpenOptions::new().append(true).open(dir.at("app.log")).unwrap();
+        fs::rename(dir.at("app.log"), dir.at("app.log.1")).unwrap();
+        writer.write_all(b"old-2\nold-3 without an end").unwrap();
+        dir.append("app.log", "new-1\n");
+        let mut got = house.values_of("t", 4).await;
+        let place = |got: &[String], line: &str| got.iter().position(|l| l == line).unwrap();
+        assert!(place(&got, "old-2") < place(&got, "new-1"), "{got:?}");
+        got.sort();
+        assert_eq!(got, ["new-1", "old-1", "old-2", "old-3 without an end"]);
+    });
+}
+
+#[test]
+fn a_removed_file_is_read_to_its_end() {
+    let dir = Dir::new();
+    dir.append("a.log", "one\n");
+    block_on(async {
+        let house = House::open(&disk(), vec![], u64::MAX);
+        house.start(SourceKind::File(dir.source("*.log")));
+        house.values_of("t", 1).await;
+        let mut writer = OpenOptions::new().append(true).open(dir.at("a.log")).unwrap();
+        fs::remove_file(dir.at("a.log")).unwrap();
+        writer.write_all(b"two\n").unwrap();
+        assert_eq!(house.values_of("t", 2).await, ["one", "two"]);
+        house.until("the file is let go", || house.part().gauge("files") == Some(0)).await;
+        assert!(matches!(house.state(), PartState::Warn { .. }), "{:?}", house.state());
+    });
+}
+
+#[test]
+fn a_file_emptied_in_place_begins_again() {
+    let dir = Dir::new();
+    dir.append("a.log", "one\ntwo\n");
+    block_on(async {
+        let house = House::open(&disk(), vec![], u64::MAX);
+        house.start(SourceKind::File(dir.source("a.log")));
+        house.values_of("t", 2).await;
+        fs::write(dir.at("a.log"), "uno\n").unwrap();
+        assert_eq!(house.values_of("t", 3).await[2], "uno");
+        // Emptied and already longer than before: only the first bytes tell.
+        fs::write(dir.at("a.log"), "eins\nzwei\ndrei\nvier\n").unwrap();
+        assert_eq!(house.values_of("t", 7).await[3..], ["eins", "zwei", "drei", "vier"]);
+    });
+}
+
+#[test]
+fn a_file_that_appears_later_is_read_from_its_beginning_and_what_stood_at_first_from_its_end() {
+    let dir = Dir::new();
+    dir.append("old.log", "before\nhalf a li");
+    let disk = disk();
+    block_on(async {
+        let house = House::open(&disk, vec![], u64::MAX);
+        house.start(SourceKind::File(FileSource { from_end: true, ..dir.source("*.log") }));
+        house.until("the source runs", || matches!(house.state(), PartState::Up { .. })).await;
+        dir.append("old.log", "ne\nafter\n");
+        dir.append("new.log", "first\n");
+        let mut got = house.values_of("t", 2).await;
+        got.sort();
+        assert_eq!(got, ["after", "first"]);
+    });
+    dir.append("third.log", "while off\n");
+    let got = run_until(&disk, FileSource { from_end: true, ..dir.source("*.log") }, 3);
+    assert_eq!(got[2], "while off");
+}
+
+#[test]
+fn a_restart_goes_on_where_the_durable_lines_end_also_in_a_file_renamed_meanwhile() {
+    let dir = Dir::new();
+    let disk = disk();
+    dir.append("app.log", "1\n2\n");
+    assert_eq!(run_until(&disk, dir.source("app.log"), 2), ["1", "2"]);
+    dir.append("app.log", "3\n");
+    fs::rename(dir.at("app.log"), dir.at("app.log.1")).unwrap();
+    dir.append("app.log", "4\n");
+    let mut got = run_until(&disk, dir.source("app.log"), 4);
+    got.sort();
+    assert_eq!(got, ["1", "2", "3", "4"]);
+}
+
+#[test]
+fn checkpoints_of_files_that_vanished_are_dropped() {
+    let dir = Dir::new();
+    let disk = disk();
+    for name in ["a.log", "b.log"] {
+        dir.append(name, "x\n");
+    }
+    run_until(&disk, dir.source("*.log"), 2);
+    fs::remove_file(dir.at("a.log")).unwrap();
+    block_on(async {
+        let house = House::open(&disk, vec![], u64::MAX);
+        house.start(SourceKind::File(dir.source("*.log")));
+        house.until("the source runs", || matches!(house.state(), PartState::Up { .. })).await;
+        let owner = house.hub.with_pipeline(|p| p.ring().owners(crate::ring::OwnerKind::Source).remove(0));
+        let entries = house.hub.with_pipeline(|p| p.ring().states(&owner).len());
+        assert_eq!(entries, 2, "one file and the mark that the source has run");
+    });
+}
+
+#[test]
+fn a_file_that_may_not_be_read_is_named_and_the_others_go_on() {
+    let dir = Dir::new();
+    dir.append("a.log", "one\n");
+    // A name that exists and cannot be opened for reading, even by root: a dangling link is no file, a loop is no path.
+    std::os::unix::fs::symlink(dir.at("loop.log"), dir.at("loop.log")).unwrap();
+    assert_eq!(run_until(&disk(), dir.source("*.log"), 1), ["one"]);
+}
+
+#[test]
+fn after_a_crash_at_any_write_no_line_is_lost_or_repeated() {
+    for seed in 0..25 {
+        let mut rng = Rng::new(seed);
+        let dir = Dir::new();
+        let disk = disk();
+        let mut expect: Vec<String> = Vec::new();
+        for _crash in 0..4 {
+            let text: Vec<String> = (0..3000).map(|n| format!("{seed}-{}-{}", expect.len() + n, "x".repeat(rng.below(90) as usize))).collect();
+            expect.extend(text.iter().cloned());
+            dir.append("app.log", &format!("{}\n", text.join("\n")));
+            if rng.below(3) == 0 {
+                // Rotated while the node is off; what was not read is behind another name.
+                let _ = fs::remove_file(dir.at("app.log.1"));
+                if run_until(&disk, dir.source("app.log"), expect.len()).len() == expect.len() {
+                    fs::rename(dir.at("app.log"), dir.at("app.log.1")).unwrap();
+                }
+                continue;
+            }
+            block_on(async {
+                let house = House::open(&disk, vec![], 1 + rng.below(12));
+                house.start(SourceKind::File(dir.source("app.log")));
+                let durable = || house.hub.store().topic("t").map_or(0, |t| t.partitions[0].durable_end);
+                let all = expect.len() as u64;
+                house.until("the crash, or all lines", || house.disk_is_dead() || durable() >= all).await;
+            });
+        }
+        if !Path::new(&dir.at("app.log")).exists() {
+            dir.append("app.log", "");
+        }
+        let got = run_until(&disk, dir.source("app.log"), expect.len());
+        assert_eq!(got.len(), expect.len(), "seed {seed}");
+        assert!(got == expect, "seed {seed}: the lines differ");
+    }
+}
+
+#[test]
+fn lines_that_the_rules_drop_are_passed_for_good() {
+    let dir = Dir::new();
+    let disk = disk();
+    dir.append("a.log", "keep 1\ndrop 1\nkeep 2\n");
+    let rule = || RulePlan {
+        topics: TopicSet { include: vec!["*".into()], exclude: vec![] },
+        into: None,
+        spec: RuleSpec::Filter(Condition::Contains(Needle::new(b"keep"))),
+    };
+    for _start in 0..2 {
+        block_on(async {
+            let house = House::open(&disk, vec![rule()], u64::MAX);
+            house.start(SourceKind::File(dir.source("*.log")));
+            assert_eq!(house.values_of("t", 2).await, ["keep 1", "keep 2"]);
+        });
+    }
+}
+
+#[test]
+fn a_source_that_is_stopped_ends() {
+    let dir = Dir::new();
+    block_on(async {
+        let house = House::open(&disk(), vec![], u64::MAX);
+        let task = house.start(SourceKind::File(dir.source("*.log")));
+        house.until("it says that it waits", || matches!(house.state(), PartState::Warn { .. })).await;
+        house.stop();
+        task.await.unwrap().unwrap();
+    });
+}
