@@ -1,11 +1,12 @@
-//! The node's own small tasks: heartbeat, events, rates, the clock, the ring's health; HTTP and the control socket.
+//! The node's own small tasks: heartbeat, events, the clock, the ring's health, the config's files; and the ways in:
+//! HTTP and the control socket.
 
+use std::path::PathBuf;
 use std::rc::Rc;
 
-use super::supervisor::Task;
-use crate::config::Config;
-use crate::hub::{Hub, PartKind, PartState, Stop};
-use crate::ops::{self, Desk, Facts};
+use crate::config::{self, Config};
+use crate::hub::{Hub, PartKind, PartState};
+use crate::ops::{self, Facts, Ops};
 use crate::record::{Flags, RecordRef};
 use crate::ring::Health;
 use crate::time::{Now, Span};
@@ -13,13 +14,14 @@ use crate::topic::{TopicName, TopicPart};
 
 /// How often rates are taken and health is looked at.
 const LOOK: Span = Span::from_secs(5);
+/// How often the config files are compared with what is loaded.
+const COMPARE: Span = Span::from_secs(30);
 /// Events are written to the ring a little after they happen, several together.
 const EVENTS: Span = Span::from_millis(200);
 
 /// Held by `run`; dropping it ends the tasks.
 pub(super) struct Chores {
     tasks: Vec<tokio::task::AbortHandle>,
-    _served: Vec<Task>,
 }
 
 impl Drop for Chores {
@@ -42,45 +44,43 @@ pub(super) fn facts(config: &Config, started: Now) -> Facts {
     }
 }
 
-pub(super) fn start(hub: &Hub, desk: &Rc<Desk>, config: &Config) -> Chores {
-    let mut tasks = vec![
-        tokio::task::spawn_local(look(hub.clone(), desk.clone())).abort_handle(),
-        tokio::task::spawn_local(events(hub.clone())).abort_handle(),
-    ];
+pub(super) fn start(hub: &Hub, ops: &Rc<Ops>, config: &Config) -> Chores {
+    let mut tasks = Vec::new();
+    let mut go = |task: std::pin::Pin<Box<dyn Future<Output = ()>>>| {
+        tasks.push(tokio::task::spawn_local(task).abort_handle());
+    };
+    go(Box::pin(look(hub.clone())));
+    go(Box::pin(events(hub.clone())));
+    let watched = ops.clone();
+    go(Box::pin(async move { watched.watch().await }));
     if let (Some(every), false) = (config.node.heartbeat, config.sinks.is_empty()) {
-        tasks.push(tokio::task::spawn_local(heartbeat(hub.clone(), desk.clone(), every)).abort_handle());
+        go(Box::pin(heartbeat(hub.clone(), ops.clone(), every)));
     }
-    let mut served = Vec::new();
-    let control = config.node.control.clone();
-    let serve = desk.clone();
-    served.push(spawn(hub, PartKind::Control, "control", move || {
-        let (path, desk) = (control.clone(), serve.clone());
-        async move { ops::control::run(&path, desk).await.map_err(|e| e.to_string()) }
-    }));
-    if let Some(http) = config.http.clone() {
-        let serve = desk.clone();
-        served.push(spawn(hub, PartKind::Http, "http", move || {
-            let (http, desk) = (http.clone(), serve.clone());
-            async move { ops::http::run(&http, desk).await.map_err(|e| e.to_string()) }
-        }));
+    if let Some(main) = config.files.first().cloned() {
+        go(Box::pin(compare_files(hub.clone(), ops.clone(), main)));
     }
-    Chores { tasks, _served: served }
+    go(Box::pin(ops::control::run(ops.clone(), config.node.control.clone())));
+    if let Some(http) = &config.http {
+        go(Box::pin(ops::http::run(ops.clone(), http.listen)));
+    }
+    Chores { tasks }
 }
 
-fn spawn<Fut>(hub: &Hub, kind: PartKind, name: &str, make: impl FnMut() -> Fut + 'static) -> Task
-where
-    Fut: Future<Output = Result<(), String>> + 'static,
-{
-    let part = hub.board().part(kind, name, hub.now());
-    Task::spawn(hub, part, Stop::default(), make, std::future::pending)
+/// Notes whether the config files are still those that are loaded, so that the status says when they differ.
+async fn compare_files(hub: Hub, ops: Rc<Ops>, main: PathBuf) {
+    loop {
+        tokio::time::sleep(COMPARE.to_std()).await;
+        let differs = config::hash_on_disk(&main).is_none_or(|hash| hash != ops.config_hash());
+        ops.set_config_differs(differs);
+        hub.kick();
+    }
 }
 
-/// Rates, clock trust and the ring's health, every few seconds.
-async fn look(hub: Hub, desk: Rc<Desk>) {
+/// Clock trust and the ring's health, every few seconds.
+async fn look(hub: Hub) {
     let clock = hub.board().part(PartKind::Clock, "clock", hub.now());
     let disk = hub.board().part(PartKind::Disk, "ring", hub.now());
     loop {
-        desk.observe();
         let now = hub.now();
         let trust = if now.trusted {
             PartState::up("trusted")
@@ -110,17 +110,16 @@ async fn events(hub: Hub) {
 /// State changes become records of `headwater-events`; what finds no room waits on the board.
 pub(super) fn write_events(hub: &Hub) {
     while let Some(event) = hub.board().take_event() {
-        tracing::info!("{}", ops::events::text(&event));
         own(hub, "headwater-events", &ops::events::record(&event), Flags::default());
     }
 }
 
-async fn heartbeat(hub: Hub, desk: Rc<Desk>, every: Span) {
+async fn heartbeat(hub: Hub, ops: Rc<Ops>, every: Span) {
     // The first one says what a node looks like once its parts have had time to come up.
     let mut wait = every.0.min(Span::from_secs(10).0);
     loop {
         tokio::time::sleep(Span(wait).to_std()).await;
-        own(&hub, "headwater-status", &ops::heartbeat(&desk.status()), Flags::SUPERSEDED_BY_NEWER);
+        own(&hub, "headwater-status", &ops::heartbeat(&ops.status()), Flags::SUPERSEDED_BY_NEWER);
         wait = every.0;
     }
 }

@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 
 use crate::config::Config;
 use crate::hub::{Board, Hub, PartKind, PartState, Requests, Stop};
-use crate::ops::Desk;
+use crate::ops::Ops;
 use crate::pipeline::Pipeline;
 use crate::ring::{Disk, Report, Ring};
 use crate::time::Span;
@@ -65,12 +65,12 @@ pub async fn run(config: Config, load: Load, mut signals: mpsc::Receiver<Signal>
     for (state, name) in opened.states {
         hub.board().part(PartKind::Disk, name, hub.now()).report(hub.now(), state);
     }
-    let desk = Rc::new(Desk::new(hub.admin(), hub.store(), chores::facts(&config, hub.now())));
+    let ops = Ops::new(hub.admin(), hub.store(), chores::facts(&config, hub.now()));
     let driven = Stop::default();
     let driver = tokio::task::spawn_local(drive(hub.clone(), opened.threads, opened.completions, driven.clone()));
-    let ops = chores::start(&hub, &desk, &config);
+    let chores = chores::start(&hub, &ops, &config);
 
-    let mut running = reload::Running { hub: hub.clone(), desk, config, load, parts: Parts::default() };
+    let mut running = reload::Running { hub: hub.clone(), ops, config, load, parts: Parts::default() };
     let (hub_run, config_run) = (hub.clone(), running.config.clone());
     running.parts.apply(&hub_run, &config_run).await;
     hub.board().part(PartKind::Node, "node", hub.now()).report(hub.now(), PartState::up("running"));
@@ -80,7 +80,7 @@ pub async fn run(config: Config, load: Load, mut signals: mpsc::Receiver<Signal>
         () = shut_down(&hub, &mut running.parts) => true,
         () = second_stop(&mut signals) => false,
     };
-    drop(ops);
+    drop(chores);
     driven.set();
     match driver.await {
         Ok(threads) if graceful => threads.join(),

@@ -7,11 +7,11 @@ use super::{Load, chores, plan};
 use crate::config::Config;
 use crate::hub::{Hub, PartKind, PartState, Reply, Request, SinkOrder};
 use crate::name::Name;
-use crate::ops::Desk;
+use crate::ops::Ops;
 
 pub(super) struct Running {
     pub hub: Hub,
-    pub desk: Rc<Desk>,
+    pub ops: Rc<Ops>,
     pub config: Config,
     pub load: Load,
     pub parts: Parts,
@@ -76,7 +76,7 @@ impl Running {
         }
         self.parts.apply(&self.hub, &config).await;
         self.config = config;
-        *self.desk.facts.borrow_mut() = chores::facts(&self.config, self.desk.facts.borrow().started);
+        self.ops.set_facts(chores::facts(&self.config, self.hub.now()));
         let text = match fixed.as_slice() {
             [] => format!("config {} is loaded", short(&self.config.hash)),
             keys => format!("config {} is loaded; after a restart only: {}", short(&self.config.hash), keys.join(", ")),

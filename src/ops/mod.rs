@@ -56,6 +56,11 @@ impl Ops {
         *self.facts.borrow_mut() = Facts { started, ..facts };
     }
 
+    /// Hash of the loaded config.
+    pub fn config_hash(&self) -> String {
+        self.facts.borrow().config_hash.clone()
+    }
+
     /// The config files on disk are (not) the ones that are loaded.
     pub fn set_config_differs(&self, differs: bool) {
         self.facts.borrow().config_differs.set(differs);
