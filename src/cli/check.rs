@@ -7,6 +7,11 @@ use std::process::ExitCode;
 use crate::config::{self, DEFAULT_PATH, Examined, Surroundings};
 
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  headwater check                        /etc/headwater/headwater.toml and conf.d/*.toml beside it
+  headwater check -c site.toml           exit code 0: `run` would take it; 2: it would not, every error is shown
+  headwater check -c site.toml --print   the merged result, and where each value comes from")]
 pub struct Args {
     /// The config file; conf.d/*.toml beside it belongs to it
     #[arg(short, long, value_name = "FILE", default_value = DEFAULT_PATH)]

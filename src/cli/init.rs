@@ -10,6 +10,11 @@ use anyhow::Context as _;
 use crate::config::starter::starter;
 
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  headwater init | less
+  headwater init /etc/headwater/headwater.toml
+  headwater init site.toml --upstream sc.example:9003")]
 pub struct Args {
     /// Where to write it; without it, it goes to standard output
     #[arg(value_name = "FILE")]

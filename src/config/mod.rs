@@ -125,6 +125,27 @@ pub fn hash_on_disk(path: &Path) -> Option<String> {
     (!unreadable).then_some(hash)
 }
 
+/// Where the node of the config at `path` has its control socket. Nothing else of the config need be right, or readable
+/// to who asks.
+pub fn control_path(path: &Path, around: &Surroundings) -> Result<PathBuf, ConfigError> {
+    let report = Report::default();
+    let (root, _) = gather(path, &report);
+    let scope = Scope::new(&report, around);
+    let control = root.map(|root| {
+        let root = Reader::root(&scope, &root);
+        root.forgive();
+        parts::control_path(&root)
+    });
+    let first = report.errors.take().into_iter().next();
+    match (control, first) {
+        (Some(control), _) => Ok(control),
+        (None, Some(error)) => Err(error),
+        (None, None) => {
+            Err(ConfigError { file: path.into(), line: 0, key: String::new(), message: "no config".into() })
+        }
+    }
+}
+
 fn checked(root: &Table, hash: String, scope: &Scope<'_>) -> Option<Config> {
     let root = Reader::root(scope, root);
     let node = parts::node(&root);

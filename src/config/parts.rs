@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::model::{EndpointConfig, HttpConfig, NodeConfig, RingConfig, TopicConfig};
 use super::reader::Reader;
@@ -25,8 +25,7 @@ pub fn node(root: &Reader<'_>) -> Option<NodeConfig> {
             Err(e) => r.error(at, "labels", e.to_string()),
         }
     }
-    let data_dir = r.path_or("data_dir", Path::new("/var/lib/headwater"));
-    let control = r.path_or("control", &data_dir.join("control.sock"));
+    let (data_dir, control) = places(&r);
     if control.as_os_str().len() > MAX_SOCKET_PATH {
         let length = control.as_os_str().len();
         r.wrong(
@@ -38,6 +37,20 @@ pub fn node(root: &Reader<'_>) -> Option<NodeConfig> {
     let log =
         r.text("log", "log filter", "warn", |s| s.parse::<tracing_subscriber::filter::Targets>().map(|_| s.to_owned()));
     Some(NodeConfig { id: id?, labels, data_dir, control, heartbeat, log: log? })
+}
+
+/// The data directory and the control socket.
+fn places(node: &Reader<'_>) -> (PathBuf, PathBuf) {
+    let data_dir = node.path_or("data_dir", Path::new("/var/lib/headwater"));
+    let control = node.path_or("control", &data_dir.join("control.sock"));
+    (data_dir, control)
+}
+
+/// The control socket alone: whatever else the table says is not looked at.
+pub fn control_path(root: &Reader<'_>) -> PathBuf {
+    let node = root.section("node");
+    node.forgive();
+    places(&node).1
 }
 
 /// A host name as a node id: what a name cannot have becomes a hyphen.

@@ -27,13 +27,12 @@ pub enum PartStep {
 pub struct Store {
     core: Rc<Core>,
     owner: Option<Owner>,
-    part: Rc<Part>,
 }
 
 impl Store {
     pub(super) fn new(core: &Rc<Core>) -> Self {
         let owner = Name::new("endpoint").ok().map(|name| Owner { kind: OwnerKind::Endpoint, name });
-        Self { core: core.clone(), owner, part: core.part(PartKind::Endpoint, "endpoint") }
+        Self { core: core.clone(), owner }
     }
 
     pub fn now(&self) -> Now {
@@ -211,12 +210,17 @@ impl Store {
         self.owner.as_ref().map(|owner| self.core.pipeline.borrow().ring().states(owner)).unwrap_or_default()
     }
 
+    /// The endpoint's part of the board; not there before the endpoint says something.
+    fn part(&self) -> Rc<Part> {
+        self.core.part(PartKind::Endpoint, "endpoint")
+    }
+
     pub fn count(&self, counter: &'static str, n: u64) {
-        self.part.count(counter, n);
+        self.part().count(counter, n);
     }
 
     pub fn report(&self, state: PartState) {
-        self.part.report(self.core.now(), state);
+        self.part().report(self.core.now(), state);
     }
 
     pub fn is_stopping(&self) -> bool {

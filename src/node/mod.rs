@@ -112,7 +112,7 @@ async fn serve(running: &mut reload::Running, signals: &mut mpsc::Receiver<Signa
 }
 
 async fn shut_down(hub: &Hub, parts: &mut Parts) {
-    hub.board().part(PartKind::Node, "node", hub.now()).report(hub.now(), PartState::warn("stopping"));
+    hub.board().part(PartKind::Node, "node", hub.now()).report(hub.now(), PartState::up("stopping"));
     hub.stop();
     parts.end_intake().await;
     parts.end_sinks().await;

@@ -40,26 +40,23 @@ impl StoppedRing {
         self.ring.topic_id(name).and_then(|id| self.ring.topic(id))
     }
 
-    pub fn clock(&self, boot: u32) -> Option<ClockSync> {
-        self.ring.clock(boot)
-    }
-
     /// Visits the records of one partition from `offset` on until the visitor breaks or there are no more; gives the
-    /// gaps on the way. The visitor gets the boot number that the record's times belong to.
+    /// gaps on the way. The visitor gets what is known of the wall clock in the boot that the record's times belong to.
     pub fn read(
         &mut self,
         part: TopicPart,
         offset: u64,
-        mut visit: impl FnMut(u32, &Entry<'_>) -> ControlFlow<()>,
+        mut visit: impl FnMut(Option<ClockSync>, &Entry<'_>) -> ControlFlow<()>,
     ) -> Vec<Gap> {
         let mut reader = self.ring.part_reader(part, offset);
         let mut gaps = Vec::new();
         loop {
             match self.ring.read_part(&mut reader) {
                 ReadStep::Frame(frame) => {
+                    let clock = self.ring.clock(frame.boot());
                     for entry in frame.entries_of(part, reader.offset) {
                         reader.offset = entry.offset + 1;
-                        if visit(frame.boot(), &entry).is_break() {
+                        if visit(clock, &entry).is_break() {
                             return gaps;
                         }
                     }

@@ -45,10 +45,11 @@ impl Page {
     }
 }
 
-/// Beside sinks and sources: the endpoint always, the rest when it is not well. The disk is the ring's line.
+/// Beside sinks and sources: the endpoint always, the rest when it is not well. The disk is the ring's line, the clock's
+/// trust stands in the heading.
 fn shown_parts(status: &Status) -> impl Iterator<Item = &PartStatus> {
     let ill = |p: &PartStatus| p.state == "warn" || p.state == "down";
-    status.parts.iter().filter(move |p| p.kind != "disk" && (p.kind == "endpoint" || ill(p)))
+    status.parts.iter().filter(move |p| p.kind != "disk" && p.kind != "clock" && (p.kind == "endpoint" || ill(p)))
 }
 
 fn heading(page: &mut Page, status: &Status) {

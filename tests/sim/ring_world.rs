@@ -704,7 +704,12 @@ impl World {
     }
 
     fn crash(&mut self, crash: Crash) -> Check {
-        trace!(self, "{crash:?} crash, settled {} of {:?}", self.model.settled(), self.ring.as_ref().map(Ring::last_ticket));
+        trace!(
+            self,
+            "{crash:?} crash, settled {} of {:?}",
+            self.model.settled(),
+            self.ring.as_ref().map(Ring::last_ticket)
+        );
         self.ring = None;
         self.forget_process(crash);
         self.recover()

@@ -6,10 +6,10 @@
 //!
 //! The language is [`protocol`]'s. Here is the server: [`run`] binds and serves until the node stops.
 
-mod lines;
+pub mod lines;
 pub mod protocol;
 mod send;
-mod tail;
+pub mod tail;
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};

@@ -32,10 +32,7 @@ fn a_program_that_is_not_there_is_named_with_what_to_do() {
         let command = vec!["/no/such/program".to_owned()];
         let source = ExecSource { topic: topic(), command, every: None, max_line: 100 };
         let error = house.start(SourceKind::Exec(source)).await.unwrap().unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "start /no/such/program: there is no such program: write its full path, or install it"
-        );
+        assert_eq!(error, "start /no/such/program: there is no such program: write its full path, or install it");
     });
 }
 

@@ -204,7 +204,9 @@ fn after_a_crash_at_any_write_no_line_is_lost_or_repeated() {
         let disk = disk();
         let mut expect: Vec<String> = Vec::new();
         for _crash in 0..4 {
-            let text: Vec<String> = (0..3000).map(|n| format!("{seed}-{}-{}", expect.len() + n, "x".repeat(rng.below(90) as usize))).collect();
+            let text: Vec<String> = (0..3000)
+                .map(|n| format!("{seed}-{}-{}", expect.len() + n, "x".repeat(rng.below(90) as usize)))
+                .collect();
             expect.extend(text.iter().cloned());
             dir.append("app.log", &format!("{}\n", text.join("\n")));
             if rng.below(3) == 0 {

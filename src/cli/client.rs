@@ -1,0 +1,149 @@
+//! A command's end of the control socket: which node is meant, one question, its answers.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedWriteHalf;
+
+use super::Exit;
+use crate::config::{self, DEFAULT_PATH, Surroundings};
+use crate::ops::Status;
+use crate::ops::control::lines::Lines;
+use crate::ops::control::protocol::{Answer, Ask, MAX_LINE, decode, encode};
+
+/// A node that is asked for its status answers within this, or it hangs.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+/// Where a node keeps its data unless its config says otherwise.
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/headwater";
+
+/// Which running node: by its config, by its data directory, or the one at the default path.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Where {
+    /// The running node's config file
+    #[arg(short, long, value_name = "FILE", conflicts_with = "data_dir")]
+    pub config: Option<PathBuf>,
+    /// The running node's data directory
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+impl Where {
+    /// The control socket's path.
+    pub fn control(&self) -> anyhow::Result<PathBuf> {
+        if let Some(dir) = &self.data_dir {
+            return Ok(dir.join("control.sock"));
+        }
+        let asked = self.config.is_some();
+        let file = self.config.clone().unwrap_or_else(|| DEFAULT_PATH.into());
+        match config::control_path(&file, &Surroundings::real(true)) {
+            Ok(path) => Ok(path),
+            // Nobody named it, so it may well not be there.
+            Err(_) if !asked => Ok(Path::new(DEFAULT_DATA_DIR).join("control.sock")),
+            Err(error) => Err(Exit::usage(error.to_string())),
+        }
+    }
+
+    pub async fn connect(&self) -> anyhow::Result<Client> {
+        Client::connect(&self.control()?).await
+    }
+}
+
+/// Why a socket is not answered, and what to do.
+fn unreachable(path: &Path, error: &io::Error) -> String {
+    let at = path.display();
+    match error.kind() {
+        io::ErrorKind::NotFound => format!(
+            "no node answers at {at}: there is no such socket; start it with `headwater run`, or name the node with `-c FILE` or `--data-dir DIR`"
+        ),
+        io::ErrorKind::ConnectionRefused => {
+            format!("no node answers at {at}: the one that made this socket has ended; start it with `headwater run`")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("no permission to use {at}: be root, the node's user, or a member of the group `headwater`")
+        }
+        _ => format!("cannot connect to {at}: {error}"),
+    }
+}
+
+/// One connection: one question.
+pub struct Client {
+    lines: Lines,
+    out: OwnedWriteHalf,
+}
+
+impl Client {
+    pub async fn connect(path: &Path) -> anyhow::Result<Self> {
+        let stream = match UnixStream::connect(path).await {
+            Ok(stream) => stream,
+            Err(error) => bail!(unreachable(path, &error)),
+        };
+        let (read, out) = stream.into_split();
+        Ok(Self { lines: Lines::new(read, MAX_LINE), out })
+    }
+
+    pub async fn ask(&mut self, ask: &Ask) -> anyhow::Result<()> {
+        self.write(&encode(ask)).await
+    }
+
+    pub async fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        self.out.write_all(bytes).await.context("the node closed the connection")
+    }
+
+    /// The next answer; a failed one is an error.
+    pub async fn answer(&mut self) -> anyhow::Result<Answer> {
+        let Some(line) = self.lines.next().await? else {
+            bail!("the node closed the connection before it answered; did it stop?")
+        };
+        match decode(&line).map_err(anyhow::Error::msg)? {
+            Answer::Failed(why) => bail!(why),
+            answer => Ok(answer),
+        }
+    }
+
+    /// Whether an answer is here already.
+    pub fn has_answer(&self) -> bool {
+        self.lines.has_line()
+    }
+
+    /// Both directions at once, for those who write while they read.
+    pub fn split(self) -> (Lines, OwnedWriteHalf) {
+        (self.lines, self.out)
+    }
+}
+
+/// The status of the node behind a control socket.
+pub async fn status(control: &Path) -> anyhow::Result<Status> {
+    let asked = async {
+        let mut client = Client::connect(control).await?;
+        client.ask(&Ask::Status).await?;
+        match client.answer().await? {
+            Answer::Status(status) => Ok(*status),
+            other => bail!("the node answered with something else: {other:?}"),
+        }
+    };
+    match tokio::time::timeout(ANSWERS_WITHIN, asked).await {
+        Ok(status) => status,
+        Err(_) => bail!("the node at {} does not answer within {ANSWERS_WITHIN:?}", control.display()),
+    }
+}
+
+/// Asks for something that is done or not, and prints what the node says.
+pub async fn command(place: &Where, ask: &Ask) -> anyhow::Result<()> {
+    let mut client = place.connect().await?;
+    client.ask(ask).await?;
+    match client.answer().await? {
+        Answer::Done(text) => println!("{text}"),
+        other => bail!("the node answered with something else: {other:?}"),
+    }
+    Ok(())
+}
+
+/// Runs a command's future on a runtime of its own.
+pub fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    tokio::task::LocalSet::new().block_on(&runtime, future)
+}

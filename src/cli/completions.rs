@@ -1,0 +1,20 @@
+//! `headwater completions`: a completion script for a shell.
+
+use std::process::ExitCode;
+
+use clap::CommandFactory as _;
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  headwater completions bash > /etc/bash_completion.d/headwater
+  headwater completions fish > ~/.config/fish/completions/headwater.fish")]
+pub struct Args {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    clap_complete::generate(args.shell, &mut super::args::Args::command(), "headwater", &mut std::io::stdout());
+    Ok(ExitCode::SUCCESS)
+}

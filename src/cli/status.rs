@@ -1,0 +1,45 @@
+//! `headwater status`: how a running node is; for people, as JSON, or as a check line for monitoring.
+
+use std::process::ExitCode;
+
+use super::client::{self, Where};
+use crate::ops::check::{Level, check, unasked};
+use crate::ops::text;
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  headwater status                       the node at the default path
+  headwater status -c site.toml          the node of that config
+  headwater status --json | jq .ring     for programs; fields are added, never renamed
+  headwater status --check               one line for Nagios, Icinga, Zabbix; exit code 0 OK, 1 WARNING,
+                                         2 CRITICAL, 3 UNKNOWN")]
+pub struct Args {
+    #[command(flatten)]
+    pub place: Where,
+    /// Everything there is to know, as JSON
+    #[arg(long, conflicts_with = "check")]
+    pub json: bool,
+    /// One line and an exit code for monitoring
+    #[arg(long)]
+    pub check: bool,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let asked = client::block_on(async { client::status(&args.place.control()?).await });
+    if args.check {
+        let (level, line) = match &asked {
+            Ok(status) => check(status),
+            Err(error) => (Level::Unknown, unasked(Level::Unknown, &format!("{error:#}"))),
+        };
+        println!("{line}");
+        return Ok(ExitCode::from(level.exit_code()));
+    }
+    let status = asked?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&status)?);
+    } else {
+        print!("{}", text::page(&status));
+    }
+    Ok(ExitCode::SUCCESS)
+}
