@@ -20,7 +20,11 @@ const FRAME: usize = 64 * 1024;
 fn events() -> Vec<Vec<u8>> {
     let event = |n: usize| {
         let (id, value) = (n % 40, n.wrapping_mul(2_654_435_761) % 100_000);
-        let mut text = format!("{{\"device\":\"boiler-{id:02}\",\"n\":{n},\"celsius\":{}.{},\"state\":\"running\"", value / 100, value % 100);
+        let mut text = format!(
+            "{{\"device\":\"boiler-{id:02}\",\"n\":{n},\"celsius\":{}.{},\"state\":\"running\"",
+            value / 100,
+            value % 100
+        );
         while text.len() < 99 {
             text.push(' ');
         }
@@ -60,7 +64,11 @@ impl Disk for Sponge {
     }
 }
 
-fn ring_appends(events: &[Vec<u8>], disk: &mut dyn Disk, empty: &mut dyn Disk) -> Result<(), Box<dyn std::error::Error>> {
+fn ring_appends(
+    events: &[Vec<u8>],
+    disk: &mut dyn Disk,
+    empty: &mut dyn Disk,
+) -> Result<(), Box<dyn std::error::Error>> {
     let options = Options {
         max_bytes: 256 << 20,
         lanes: vec![LaneOptions { name: Name::new("normal")?, reserve: 0 }],
@@ -130,7 +138,10 @@ pub fn run() -> Outcome {
             Ok(own_cpu() - start)
         },
     )?;
-    println!("CPU without sync: ring {ring:.3} s, bare zstd-1 + crc32c {limit:.3} s for {RECORDS} records; ratio {:.2}", limit / ring);
+    println!(
+        "CPU without sync: ring {ring:.3} s, bare zstd-1 + crc32c {limit:.3} s for {RECORDS} records; ratio {:.2}",
+        limit / ring
+    );
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let mut round = 0;
     let (ring, limit) = paired(
@@ -148,7 +159,8 @@ pub fn run() -> Outcome {
             Ok(seconds)
         },
         || {
-            let file = std::fs::File::options().create(true).truncate(true).write(true).open(dir.path().join("bare"))?;
+            let file =
+                std::fs::File::options().create(true).truncate(true).write(true).open(dir.path().join("bare"))?;
             rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, 64 << 20)?;
             file.sync_all()?;
             let start = Instant::now();

@@ -15,7 +15,11 @@ fn make(path: &Path) -> std::io::Result<()> {
     let mut out = BufWriter::new(std::fs::File::create(path)?);
     for n in 0..LINES {
         let level = if n % 4 == 0 { "ALARM" } else { "debug" };
-        let mut line = format!("2026-11-24T04:05:06Z boiler-{:02} {level} line {n} pressure {} kPa ", n % 40, n.wrapping_mul(2_654_435_761) % 9973);
+        let mut line = format!(
+            "2026-11-24T04:05:06Z boiler-{:02} {level} line {n} pressure {} kPa ",
+            n % 40,
+            n.wrapping_mul(2_654_435_761) % 9973
+        );
         while line.len() < 109 {
             line.push('.');
         }
@@ -87,6 +91,9 @@ pub fn run() -> Outcome {
         },
         || bare(&log, &dir.path().join("bare")),
     )?;
-    println!("{LINES} lines of 110 bytes, a quarter kept: node {node:.2} CPU s (its start included), bare loop {limit:.2} CPU s; ratio {:.2}", limit / node);
+    println!(
+        "{LINES} lines of 110 bytes, a quarter kept: node {node:.2} CPU s (its start included), bare loop {limit:.2} CPU s; ratio {:.2}",
+        limit / node
+    );
     Ok(())
 }

@@ -31,7 +31,8 @@ pub fn cpu_of(pid: u32) -> std::io::Result<f64> {
 /// Resident bytes of another process.
 pub fn resident(pid: u32) -> std::io::Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let kib = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).and_then(|l| l.split_whitespace().next()?.parse().ok());
+    let kib =
+        status.lines().find_map(|l| l.strip_prefix("VmRSS:")).and_then(|l| l.split_whitespace().next()?.parse().ok());
     Ok(kib.unwrap_or(0u64) * 1024)
 }
 
@@ -61,7 +62,10 @@ impl Node {
     pub fn start(dir: &Path, config: &str) -> Result<Self, Box<dyn std::error::Error>> {
         std::fs::create_dir_all(dir)?;
         let file = dir.join("headwater.toml");
-        std::fs::write(&file, format!("[node]\nid = \"bench\"\ndata_dir = \"{}\"\n{config}", dir.join("data").display()))?;
+        std::fs::write(
+            &file,
+            format!("[node]\nid = \"bench\"\ndata_dir = \"{}\"\n{config}", dir.join("data").display()),
+        )?;
         let child = Command::new(env!("CARGO_BIN_EXE_headwater"))
             .args(["run", "-c"])
             .arg(&file)
