@@ -116,6 +116,26 @@ impl Reading {
         self.troubles.retain(|(s, _)| s.slot != slot);
     }
 
+    /// A frame became durable at this place: bytes from there on that were read, or asked for, before are not what
+    /// stands there now.
+    pub fn written(&mut self, slot: SlotId, generation: u64, at: u32) {
+        let reaches = |of: &Stretch, len: u32| of.slot == slot && of.generation == generation && of.at + len > at;
+        self.windows.retain_mut(|w| {
+            if !reaches(&w.of, w.bytes.len() as u32) {
+                return true;
+            }
+            w.bytes.truncate(at.saturating_sub(w.of.at) as usize);
+            !w.bytes.is_empty()
+        });
+        // The answer to one that is not wanted any more is passed over.
+        self.wanted.retain_mut(|(_, of)| {
+            if reaches(of, of.len) {
+                of.len = at.saturating_sub(of.at);
+            }
+            of.len > 0
+        });
+    }
+
     // ---- bytes ----
 
     /// `len` bytes at `at`, from a window or asked for.
@@ -165,7 +185,7 @@ impl Reading {
 
     /// What the disk gave for a read.
     pub fn complete(&mut self, completion: Completion) {
-        let Completion { token, result, buf } = completion;
+        let Completion { token, result, mut buf } = completion;
         let Some(index) = self.wanted.iter().position(|(t, _)| *t == token) else { return };
         let (_, of) = self.wanted.swap_remove(index);
         // A short read is the end of a file that is shorter than its slot: as good as an error.
@@ -179,6 +199,7 @@ impl Reading {
             }
             return;
         }
+        buf.truncate(of.len as usize);
         if self.windows.len() >= MAX_WINDOWS
             && let Some(old) = self.windows.pop_front()
             && self.spare.is_empty()

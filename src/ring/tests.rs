@@ -167,6 +167,33 @@ fn eviction_is_counted_to_the_record() {
 }
 
 #[test]
+fn a_reader_behind_the_cache_meets_what_was_written_after_it_looked() {
+    let mut disk = MemDisk::new(MIN_RING);
+    let (mut ring, _) = open(&mut disk);
+    let id = topic(&mut ring, "pump");
+    // Large frames that compress to a page: a window of bytes holds more of them than the cache does.
+    let write = |ring: &mut Ring, disk: &mut MemDisk, from: u8| {
+        for n in from..from + 12 {
+            value(ring, disk, id, &vec![n; 60_000]);
+            flush(ring, disk);
+        }
+    };
+    write(&mut ring, &mut disk, 0);
+    let mut reader = ring.lane_reader(LaneId(0), LanePos::default());
+    let first = loop {
+        match ring.read_lane(&mut reader) {
+            ReadStep::Frame(frame) => break frame,
+            ReadStep::Wait => assert!(drive(&mut ring, &mut disk, NOW) > 0),
+            other => panic!("{other:?}"),
+        }
+    };
+    let pos = first.end();
+    write(&mut ring, &mut disk, 12);
+    let (records, gaps) = drain(&mut ring, &mut disk, pos);
+    assert_eq!((records.len(), gaps), (23, vec![]));
+}
+
+#[test]
 fn a_group_shares_one_frame() {
     let mut disk = MemDisk::new(MIN_RING);
     let (mut ring, _) = open(&mut disk);

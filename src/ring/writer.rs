@@ -447,6 +447,7 @@ impl Ring {
             {
                 self.closing = Closing::Root(ticket);
             }
+            self.reading.written(sealed.header.slot, sealed.header.generation, sealed.header.at);
             if let Some(frame) = sealed.frame.take() {
                 let lane = &mut self.lanes[frame.lane.index()];
                 lane.durable = frame.end();
