@@ -44,6 +44,8 @@ pub enum Command {
     Run(super::run::Args),
     /// Say whether a config is right, and everything that is wrong with it
     Check(super::check::Args),
+    /// Show the main job on real input, and prove at the end that nothing was lost
+    Demo(super::demo::DemoArgs),
     /// Show how a running node is
     Status(super::status::Args),
     /// Show the newest state changes of a running node

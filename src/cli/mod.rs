@@ -7,6 +7,7 @@ mod args;
 pub mod check;
 pub mod client;
 mod completions;
+mod demo;
 mod drain;
 mod events;
 pub mod init;
@@ -64,6 +65,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Events(args) => events::run(&args),
         Command::Send(args) => send::run(&args),

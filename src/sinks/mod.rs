@@ -10,7 +10,7 @@ use crate::config::model::{SinkConfig, SinkKind};
 use crate::hub::Outlet;
 
 mod file;
-mod fluvio;
+pub mod fluvio;
 mod lines;
 mod shape;
 mod stdout;

@@ -36,6 +36,14 @@ pub struct Sent {
     pub stop: Cell<bool>,
 }
 
+impl Sent {
+    /// How many of the log's lines and of the readings the edge's rules keep.
+    pub fn wanted(&self) -> [(&'static str, u64); 2] {
+        let count = |n: u64, keeps: fn(u64) -> bool| (1..=n).filter(|n| keeps(*n)).count() as u64;
+        [("log", count(self.log.get(), is_warning)), ("sensors", count(self.sensors.get(), |n| reading(n) > THRESHOLD))]
+    }
+}
+
 fn add(counter: &Cell<u64>, n: u64) -> u64 {
     counter.set(counter.get() + n);
     counter.get()
@@ -70,7 +78,7 @@ async fn log(path: PathBuf, sent: Rc<Sent>) {
         let mut text = String::new();
         for _ in 0..20 {
             let n = add(&sent.log, 1);
-            let level = if n.is_multiple_of(4) { "WARN" } else { "DEBUG" };
+            let level = if is_warning(n) { "WARN" } else { "DEBUG" };
             text.push_str(&format!("line {n} {level} pump controller: pressure {} kPa\n", 300 + n % 77));
         }
         let _ = file.write_all(text.as_bytes());
@@ -101,7 +109,23 @@ async fn syslog(targets: Targets, sent: Rc<Sent>) {
     }
 }
 
-/// A burst of 4,000 readings every 2 s.
+/// Readings in a burst; one every 2 s.
+const BURST: usize = 16_000;
+
+/// What sensor reading `n` says.
+pub fn reading(n: u64) -> u64 {
+    (n.wrapping_mul(2_654_435_761) >> 7) % 1000
+}
+
+/// Readings at most this high are dropped by the demo's rule.
+pub const THRESHOLD: u64 = 250;
+
+/// Whether log line `n` is one that the demo's rule keeps.
+pub fn is_warning(n: u64) -> bool {
+    n.is_multiple_of(4)
+}
+
+/// A burst of readings every 2 s.
 async fn sensors(address: SocketAddr, sent: Rc<Sent>) {
     let mut stream = None;
     while !sent.stop.get() {
@@ -109,10 +133,10 @@ async fn sensors(address: SocketAddr, sent: Rc<Sent>) {
             stream = TcpStream::connect(address).await.ok();
         }
         if let Some(connected) = &mut stream {
-            let mut text = String::with_capacity(4000 * 72);
-            for _ in 0..4000 {
+            let mut text = String::with_capacity(BURST * 56);
+            for _ in 0..BURST {
                 let n = add(&sent.sensors, 1);
-                let value = (n.wrapping_mul(2_654_435_761) >> 7) % 1000;
+                let value = reading(n);
                 text.push_str(&format!("{{\"sensor\":\"s-{}\",\"n\":{n},\"value\":{value}}}\n", n % 40));
             }
             if connected.write_all(text.as_bytes()).await.is_err() {

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
+use super::cluster;
 use super::compare::Stored;
 use super::process::{Node, free_ports};
 use super::proxy::Link;
 use super::{StoppedRing, stored};
-use crate::sinks::fluvio::probe;
 
 pub enum Upstream {
-    Node { node: Node, data: PathBuf, sc: String, spu: String },
+    Node { node: Node, data: PathBuf, sc: String },
     Cluster { sc: String, address: String, spus: Vec<(i32, String)> },
 }
 
@@ -21,7 +21,7 @@ impl Upstream {
         match cluster {
             None => Self::start_node(dir, link).await,
             Some(address) => {
-                let spus = probe::spus(address).await.with_context(|| format!("the cluster at {address}"))?;
+                let spus = cluster::spus(address).await.with_context(|| format!("the cluster at {address}"))?;
                 let mut carried = Vec::new();
                 for (id, target) in spus {
                     carried.push((id, link.carry(target).await?));
@@ -47,7 +47,7 @@ impl Upstream {
         );
         let node = Node::start("upstream", dir, &config).await?;
         let sc = link.carry(format!("127.0.0.1:{}", ports[0])).await?;
-        Ok(Self::Node { node, data, sc, spu })
+        Ok(Self::Node { node, data, sc })
     }
 
     pub fn describe(&self) -> String {
@@ -90,7 +90,7 @@ impl Upstream {
             Self::Node { data, .. } => Ok(stored(&mut StoppedRing::open(data)?, topic)),
             Self::Cluster { address, .. } => {
                 let mut all = Stored::default();
-                probe::read_all(address, topic, |key, value| all.push(key, value)).await?;
+                cluster::read_all(address, topic, |key, value| all.push(key, value)).await?;
                 Ok(all)
             }
         }
@@ -100,7 +100,7 @@ impl Upstream {
     pub async fn clean_up(&self) -> anyhow::Result<()> {
         if let Self::Cluster { address, .. } = self {
             for topic in super::TOPICS {
-                probe::delete_topic(address, &format!("{}{topic}", self.prefix())).await?;
+                cluster::delete_topic(address, &format!("{}{topic}", self.prefix())).await?;
             }
         }
         Ok(())

@@ -57,12 +57,17 @@ impl View {
         let link = if moment.link_up { "up" } else { "CUT" };
         if self.terminal {
             self.erase();
-            let used = moment.edge.ring.used_bytes.min(moment.edge.ring.max_bytes);
+            let waiting = moment.edge.ring.pending_bytes.min(moment.edge.ring.max_bytes);
             let lines = [
-                format!("  {:<10}  link {link:<4} {}", moment.phase, sink_words(&sink.state)),
+                format!("  {:<10}  link {link:<4} {}", moment.phase, sink_words(&sink.part.state)),
                 format!("  in   {:>8} records/s   admitted {:>10}", thousands(rate_in), thousands(admitted)),
                 format!("  out  {:>8} records/s   delivered {:>9}", thousands(rate_out), thousands(sink.delivered)),
-                format!("  ring {} {} of {}", bar(used, moment.edge.ring.max_bytes), binary(used), binary(moment.edge.ring.max_bytes)),
+                format!(
+                    "  ring {} {} of {} wait",
+                    bar(waiting, moment.edge.ring.max_bytes),
+                    binary(waiting),
+                    binary(moment.edge.ring.max_bytes)
+                ),
                 format!("  pending {:>10}   filtered by rules {:>10}", thousands(sink.pending), thousands(filtered)),
             ];
             let mut out = std::io::stdout().lock();

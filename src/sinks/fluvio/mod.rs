@@ -38,7 +38,7 @@ mod spu;
 #[cfg(test)]
 mod testing;
 mod trouble;
-mod wire;
+pub mod wire;
 
 use std::time::Duration;
 
@@ -46,6 +46,7 @@ use tokio::time::Instant;
 
 use crate::config::model::{FluvioSink, SinkConfig};
 use crate::hub::{Outlet, PartState, SinkOrder};
+pub use conn::read_frame;
 use driver::Driver;
 
 /// What a request that is in flight when the sink stops may still take.
