@@ -9,6 +9,9 @@ use crate::limits::{MAX_PARTITIONS, MAX_TOPIC_NAME};
 
 /// Prefix of the node's own topics.
 pub const RESERVED_PREFIX: &str = "headwater-";
+/// The topics that a node itself writes.
+pub const OWN_TOPICS: [&str; 5] =
+    ["headwater-status", "headwater-gaps", "headwater-alarms", "headwater-events", "headwater-dead-letters"];
 
 /// A topic's number in its ring: given once, never used for another name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -284,7 +284,7 @@ fn the_hash_follows_the_files() {
     assert_eq!(hash_on_disk(&dir.path().join("absent.toml")), None);
 }
 
-/// A row per key of tests/data/defaults.md: kind and default are what the code says; the meaning is written by hand.
+/// A row per key in the README's table of settings: kind and default are what the code says; the meaning is written by hand.
 #[test]
 fn the_table_of_defaults_is_what_the_code_does() {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
@@ -314,22 +314,24 @@ fn the_table_of_defaults_is_what_the_code_does() {
             rows.push(row);
         }
     }
-    let path = data.join("defaults.md");
-    let table = std::fs::read_to_string(&path).unwrap_or_default();
+    const HEAD: &str = "| key | kind | default | meaning |\n|---|---|---|---|\n";
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = std::fs::read_to_string(&path).unwrap();
+    let (before, rest) = readme.split_once(HEAD).expect("README.md has the table of settings");
+    let (table, after) = rest.split_once("\n\n").expect("a table ends");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         let old = |row: &String| table.lines().find(|l| l.starts_with(row.as_str())).map(str::to_owned);
         let lines: Vec<String> = rows.iter().map(|row| old(row).unwrap_or_else(|| format!("{row} |"))).collect();
-        std::fs::write(&path, format!("| key | kind | default | meaning |\n|---|---|---|---|\n{}\n", lines.join("\n")))
-            .unwrap();
+        std::fs::write(&path, format!("{before}{HEAD}{}\n\n{after}", lines.join("\n"))).unwrap();
         return;
     }
-    let written: Vec<&str> = table.lines().skip(2).filter(|l| !l.is_empty()).collect();
+    let written: Vec<&str> = table.lines().filter(|l| !l.is_empty()).collect();
     for row in &rows {
         let line = written.iter().find(|l| l.starts_with(row.as_str()));
-        let line = line.unwrap_or_else(|| panic!("defaults.md lacks {row}"));
+        let line = line.unwrap_or_else(|| panic!("README.md lacks {row}"));
         assert!(line[row.len()..].trim_matches([' ', '|']).len() > 3, "{row} has no meaning written beside it");
     }
-    assert_eq!(written.len(), rows.len(), "defaults.md has rows that the code does not");
+    assert_eq!(written.len(), rows.len(), "README.md has rows that the code does not");
 }
 
 /// TOML made of the keys that exist, with values of every kind.

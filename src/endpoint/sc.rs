@@ -170,7 +170,7 @@ impl Sc {
         if name == CONSUMER_OFFSET {
             return Ok(refused(name, "consumer-offset is not a topic that can be deleted; delete consumers".into()));
         }
-        if name.starts_with(crate::topic::RESERVED_PREFIX) && !force {
+        if crate::topic::OWN_TOPICS.contains(&name) && !force {
             return Ok(refuse(ErrorCode::SystemSpecDeletionAttempt { kind: "topic".into(), name: name.into() }));
         }
         let Some(info) = self.shared.store.topic(name) else { return Ok(refuse(ErrorCode::TopicNotFound)) };
