@@ -7,6 +7,7 @@ mod disk;
 mod drive;
 mod format;
 mod frame;
+mod identity;
 mod memdisk;
 mod reader;
 mod recovery;

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use super::batch::Press;
 use super::core::{Closing, Life, Ring, SKIP_COMMITS, SKIP_SEQS, Sessions, session_key, slot_cap, torn_key};
 use super::format::{Bad, Counters, FrameKind, RootPage, SlotHeader, SlotKind, flags};
+use super::identity::family;
 use super::reader::Reading;
 use super::slots::{Lane, SlotMeta, Slots};
 use super::state::{Put, Store, ring_owner};
@@ -16,7 +17,6 @@ use super::topics::{Topic, Topics, id_of_key};
 use super::walk::{Seen, SlotContent, Walker};
 use super::writer::Writer;
 use super::*;
-use crate::backoff::Rng;
 use crate::limits::{MAX_LANES, MAX_SLOT, MIN_SLOT, PAGE, TARGET_SLOTS};
 use crate::topic::TopicPart;
 
@@ -76,7 +76,9 @@ impl Ring {
         }
         let Some(newest) = survey.found.last() else {
             report.fresh = true;
-            ring.begin_new();
+            if write {
+                ring.begin_new();
+            }
             return Ok((ring, report));
         };
         let binding = newest.header.as_ref().map(|h| h.binding);
@@ -85,7 +87,13 @@ impl Ring {
         replay.read(disk, &survey);
         let ends = replay.run();
         replay.finish(&survey, &ends, clean);
-        ring.adopt(&survey, binding, &mut report);
+        report.cloned = binding.is_some_and(|b| b != ring.options.binding);
+        if write {
+            let ids = survey.found.iter().map(|f| f.meta.ring).collect();
+            ring.adopt(survey.root, ids, &mut report);
+        } else {
+            ring.visit();
+        }
         Ok((ring, report))
     }
 
@@ -139,52 +147,6 @@ impl Ring {
             options,
         })
     }
-
-    fn new_id(&self, salt: u64) -> RingId {
-        let mut rng = Rng::new(self.options.seed ^ salt.rotate_left(32));
-        RingId(u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64()))
-    }
-
-    fn begin_new(&mut self) {
-        self.id = self.new_id(0);
-        self.put_boot();
-    }
-
-    fn put_boot(&mut self) {
-        let mut value = Vec::new();
-        super::wire::append(&mut value, &(self.boot, self.options.boot_id));
-        self.put_own(b"b", Some(&value));
-    }
-
-    /// Boot and session numbers, and whether this is still the same machine.
-    fn adopt(&mut self, survey: &Survey, binding: Option<[u8; 16]>, report: &mut Report) {
-        let own = ring_owner();
-        let stored = self.state.newest(&own, b"b").and_then(|b| postcard::from_bytes::<(u32, [u8; 16])>(b).ok());
-        if let Some((boot, id)) = stored {
-            self.boot = self.boot.max(boot);
-            if id != self.options.boot_id {
-                self.boot += 1;
-                self.put_boot();
-            }
-        } else {
-            self.boot += 1;
-            self.put_boot();
-        }
-        self.writer.root_serial = survey.root.map_or(0, |r| r.serial);
-        self.session = self.session.max(survey.root.map_or(0, |r| r.session)) + 1;
-        if binding.is_some_and(|b| b != self.options.binding) {
-            let old = self.id;
-            self.id = self.new_id(old.0 as u64 ^ self.next_seq);
-            report.cloned = true;
-            report.notes.push(format!(
-                "this directory was written on another machine: the ring goes on under a new id; what it holds is sent \
-                 under its old one, {:032x}, and may be sent by the other machine too",
-                old.0
-            ));
-        }
-        let earliest: Vec<LaneId> = self.lanes.iter().map(|l| l.id).collect();
-        earliest.into_iter().for_each(|lane| self.refresh_earliest(lane));
-    }
 }
 
 // ---------------------------------------------------------------------------------------------- survey
@@ -216,7 +178,7 @@ fn survey(disk: &mut dyn Disk, options: &Options) -> Result<Survey, DiskError> {
     }
     let newest = good.iter().max_by_key(|h| h.generation);
     survey.slot_bytes = newest.map_or(0, |h| h.slot_bytes);
-    let family = newest.map(|h| family(disk, h)).unwrap_or_default();
+    let family = newest.map(|h| family(disk, h.ring, &good)).unwrap_or_default();
     for header in good {
         let own = family.contains(&header.ring) || header.binding == options.binding;
         let kind = header.kind == SlotKind::Lane && (header.lane.0 as usize) < options.lanes.len();
@@ -231,15 +193,6 @@ fn survey(disk: &mut dyn Disk, options: &Options) -> Result<Survey, DiskError> {
     }
     survey.found.sort_by_key(|f| f.meta.generation);
     Ok(survey)
-}
-
-/// The ids under which slots of this ring may stand: its own and those before a change of machine.
-fn family(disk: &mut dyn Disk, newest: &SlotHeader) -> Vec<RingId> {
-    let mut ids = vec![newest.ring];
-    let snapshot = Walker::new(disk, newest.slot).snapshot(newest.ring, newest.generation);
-    let former = snapshot.and_then(|(_, puts)| puts.into_iter().find(|p| *p.key == *b"f")?.value);
-    ids.extend(former.and_then(|v| postcard::from_bytes::<Vec<RingId>>(&v).ok()).unwrap_or_default());
-    ids
 }
 
 fn meta_of(header: &SlotHeader) -> SlotMeta {

@@ -231,6 +231,37 @@ fn a_clean_shutdown_is_known_and_counts_once() {
     assert_eq!(drain(&mut ring, &mut disk, LanePos::default()).0.len(), 1);
 }
 
+/// A card that was put into another board, twice: each time what was there stays and what is new has another id.
+#[test]
+fn a_ring_that_changes_machines_takes_a_new_id_and_loses_nothing() {
+    let mut disk = MemDisk::new(MIN_RING);
+    let mut ids = Vec::new();
+    for machine in 1..4u8 {
+        let options = || Options { binding: [machine; 16], ..options() };
+        let (mut ring, report) = Ring::recover(&mut disk, options()).unwrap();
+        assert_eq!(report.cloned, machine > 1);
+        assert!(!ids.contains(&ring.id()));
+        ids.push(ring.id());
+        let id = topic(&mut ring, "pump");
+        for i in 0..50 {
+            value(&mut ring, &mut disk, id, &[machine, i]);
+        }
+        flush(&mut ring, &mut disk);
+        drop(ring);
+        // Where it has been before, it is at home.
+        let (mut ring, report) = Ring::recover(&mut disk, options()).unwrap();
+        assert!(!report.cloned && report.notes.is_empty(), "{report:?}");
+        assert_eq!((report.corrupt_records, report.lost_unsynced, ring.id()), (0, 0, ids[machine as usize - 1]));
+        let (records, gaps) = drain(&mut ring, &mut disk, LanePos::default());
+        assert_eq!(gaps, []);
+        let want: Vec<_> = (1..=machine).flat_map(|m| (0..50).map(move |i| vec![m, i])).collect();
+        assert_eq!(records.into_iter().map(|r| r.value).collect::<Vec<_>>(), want);
+        let mut reader = ring.lane_reader(LaneId(0), LanePos::default());
+        let ReadStep::Frame(first) = ring.read_lane(&mut reader) else { panic!("not in memory") };
+        assert_eq!(first.ring_id(), ids[0], "what is old keeps its id");
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Act {
     Append { topic: usize, len: usize },

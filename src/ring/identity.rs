@@ -1,0 +1,89 @@
+//! Whose ring it is: boots, sessions, ring ids, and what happens when the directory has changed machines.
+
+use super::format::{RootPage, SlotHeader};
+use super::state::{Put, ring_owner};
+use super::walk::Walker;
+use super::*;
+use crate::backoff::Rng;
+
+/// The ring's entry with the ids under which its older slots stand.
+const FORMER: &[u8] = b"f";
+/// The ring's entry with the number of the newest boot and the kernel's name for it.
+const BOOT: &[u8] = b"b";
+
+impl Ring {
+    fn new_id(&self, salt: u64) -> RingId {
+        let mut rng = Rng::new(self.options.seed ^ salt.rotate_left(32));
+        RingId(u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64()))
+    }
+
+    pub(super) fn begin_new(&mut self) {
+        self.id = self.new_id(0);
+        self.put_boot();
+    }
+
+    fn put_boot(&mut self) {
+        let mut value = Vec::new();
+        super::wire::append(&mut value, &(self.boot, self.options.boot_id));
+        self.put_own(BOOT, Some(&value));
+    }
+
+    fn stored_boot(&self) -> Option<(u32, [u8; 16])> {
+        self.state.newest(&ring_owner(), BOOT).and_then(|b| postcard::from_bytes(b).ok())
+    }
+
+    /// Boot and session numbers, and a new id if this is not the same machine. `ids`: of the slots that are here.
+    pub(super) fn adopt(&mut self, root: Option<RootPage>, ids: Vec<RingId>, report: &mut Report) {
+        let stored = self.stored_boot();
+        self.boot = self.boot.max(stored.map_or(0, |s| s.0));
+        if stored.is_none_or(|(_, id)| id != self.options.boot_id) {
+            self.boot += 1;
+            self.put_boot();
+        }
+        self.writer.root_serial = root.map_or(0, |r| r.serial);
+        self.session = self.session.max(root.map_or(0, |r| r.session)) + 1;
+        if report.cloned {
+            report.notes.push(format!(
+                "this directory was written on another machine: the ring goes on under a new id; what it holds is sent \
+                 under its old one, {:032x}, and may be sent by the other machine too",
+                self.id.0
+            ));
+            self.take_new_id(ids);
+        }
+        self.refresh_all();
+    }
+
+    /// From here on under another id, in slots of its own: a slot has one id, and frames of another in it are foreign.
+    fn take_new_id(&mut self, mut former: Vec<RingId>) {
+        self.id = self.new_id(self.id.0 as u64 ^ self.next_seq);
+        former.sort_unstable();
+        former.dedup();
+        let mut value = Vec::new();
+        super::wire::append(&mut value, &former);
+        // Durable at once, so that the first slot under the new id names the old ones in its snapshot.
+        self.state.restore(Put { owner: ring_owner(), key: FORMER.into(), value: Some(value.into()) });
+        self.lanes.iter_mut().for_each(|l| l.write_at = None);
+    }
+
+    /// As `adopt`, for a ring that is only read: everything stays as it was found.
+    pub(super) fn visit(&mut self) {
+        self.boot = self.boot.max(self.stored_boot().map_or(0, |s| s.0));
+        self.refresh_all();
+    }
+
+    fn refresh_all(&mut self) {
+        (0..self.lanes.len()).for_each(|lane| self.refresh_earliest(LaneId(lane as u8)));
+    }
+}
+
+/// The ids under which slots of this ring may stand: its own and those before a change of machine, as the newest
+/// readable snapshot under its own has them.
+pub fn family(disk: &mut dyn Disk, own: RingId, good: &[SlotHeader]) -> Vec<RingId> {
+    let mut mine: Vec<_> = good.iter().filter(|h| h.ring == own).collect();
+    mine.sort_unstable_by_key(|h| std::cmp::Reverse(h.generation));
+    let snapshot = mine.iter().find_map(|h| Walker::new(disk, h.slot).snapshot(h.ring, h.generation));
+    let former = snapshot.and_then(|(_, puts)| puts.into_iter().find(|p| *p.key == *FORMER)?.value);
+    let mut ids = vec![own];
+    ids.extend(former.and_then(|v| postcard::from_bytes::<Vec<RingId>>(&v).ok()).unwrap_or_default());
+    ids
+}
