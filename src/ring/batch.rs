@@ -99,7 +99,7 @@ impl Batch {
     /// Adds a state entry; gives back the one of the same key that it replaces in this batch.
     pub fn put(&mut self, put: Put) -> Option<Put> {
         let same = self.state.iter_mut().find(|p| p.key == put.key && p.owner == put.owner);
-        self.state_bytes += put.key.len() + put.value.as_ref().map_or(0, |v| v.len()) + 72;
+        self.state_bytes += put.weight();
         match same {
             Some(old) => Some(std::mem::replace(old, put)),
             None => {

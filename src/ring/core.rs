@@ -6,11 +6,12 @@
 use std::collections::VecDeque;
 
 use super::batch::{Press, Sealed, Stamp};
-use super::format::{Counters, PrevCount, flags};
+use super::format::{Counters, MAX_RAW, MAX_STATE_RAW, PrevCount, flags};
 use super::reader::Reading;
 use super::slots::{Lane, Slots};
 use super::state::{self, Put, Store};
 use super::topics::{self, Topics};
+use super::wire::MAX_OVERHEAD;
 use super::writer::Writer;
 use super::*;
 use crate::limits::{FRAME_RAW_TARGET, MAX_LANES, MAX_RECORD, MAX_UNSYNCED_BYTES};
@@ -112,6 +113,12 @@ impl Ring {
         MAX_RECORD.min(self.slots.slot_bytes as usize / 4)
     }
 
+    /// Raw bytes that no frame exceeds: what a header may say, and what fits a slot beside a full snapshot. Only a
+    /// group of very many tiny records comes near, by what each takes beside its bytes; it is then sealed in two.
+    fn max_raw(&self) -> usize {
+        MAX_RAW.min(self.slots.slot_bytes as usize / 8 * 3)
+    }
+
     // ---- topics ----
 
     /// The topic of this name, made (durable with the next commit) if it is not there.
@@ -168,7 +175,7 @@ impl Ring {
 
     /// Adds one record to the batch of its lane. Never blocks, never allocates in the steady state.
     pub fn append(&mut self, now: BootTime, part: TopicPart, record: &RecordRef<'_>) -> Result<Appended, AppendError> {
-        let (bytes, limit) = (record.len(), self.max_record());
+        let (bytes, limit, most) = (record.len(), self.max_record(), self.max_raw());
         if bytes > limit {
             return Err(AppendError::TooLarge { bytes, limit });
         }
@@ -176,7 +183,8 @@ impl Ring {
         let at = lane.index();
         let batch = &self.lanes[at].batch;
         let full = batch.records > 0 && batch.raw.len() + bytes > FRAME_RAW_TARGET;
-        let seal = (full && !self.in_group) || !batch.takes(slot);
+        let beyond = batch.records > 0 && batch.raw.len() + bytes + MAX_OVERHEAD > most;
+        let seal = (full && !self.in_group) || beyond || !batch.takes(slot);
         if !self.in_group && self.busy(bytes) {
             return Err(AppendError::Busy);
         }
@@ -260,6 +268,9 @@ impl Ring {
 
     fn add_state(&mut self, deadline: BootTime, now: BootTime, put: Put) -> Ticket {
         self.ticket += 1;
+        if self.lanes[self.beside].batch.state_bytes + put.weight() > MAX_STATE_RAW {
+            self.seal(now, self.beside);
+        }
         let batch = &mut self.lanes[self.beside].batch;
         if batch.is_empty() {
             batch.first_ticket = Ticket(self.ticket);

@@ -14,12 +14,22 @@ use crate::name::Name;
 /// A value shared by the newest view, the durable view and the frames in between.
 pub type Value = Option<Arc<[u8]>>;
 
+/// What an entry takes beside its key and value: the owner's kind and name, lengths, the mark of a tombstone.
+const ENTRY_OVERHEAD: usize = 72;
+
 /// One change, as a batch carries it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Put {
     pub owner: Owner,
     pub key: Box<[u8]>,
     pub value: Value,
+}
+
+impl Put {
+    /// At least the bytes that it takes in a state section.
+    pub fn weight(&self) -> usize {
+        self.key.len() + self.value.as_ref().map_or(0, |v| v.len()) + ENTRY_OVERHEAD
+    }
 }
 
 #[derive(Debug, Default)]

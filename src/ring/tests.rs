@@ -213,6 +213,32 @@ fn a_group_shares_one_frame() {
     assert_eq!(frame.entries_from(0).count(), 32);
 }
 
+/// A produced batch may be all overhead: what it takes beside its bytes must not make a frame that nobody can read.
+#[test]
+fn a_group_of_the_tiniest_records_is_read_back() {
+    let mut disk = MemDisk::new(MIN_RING);
+    let (mut ring, _) = open(&mut disk);
+    let id = topic(&mut ring, "pump");
+    let most = ring.max_record();
+    let owner = |n: usize| Owner { kind: OwnerKind::Rule, name: Name::new(&format!("rule-{n}")).unwrap() };
+    ring.begin_group(NOW, most).unwrap();
+    for i in 0..most {
+        ring.append(NOW, part(id), &RecordRef::of(&[i as u8])).unwrap();
+    }
+    for n in 0..8 {
+        ring.put_state(NOW, &owner(n), b"window", Some(&[n as u8; 7000])).unwrap();
+    }
+    ring.end_group(NOW);
+    flush(&mut ring, &mut disk);
+    drop(ring);
+    let (mut ring, report) = open(&mut disk);
+    assert_eq!((report.corrupt_records, report.lost_unsynced), (0, 0));
+    let (records, gaps) = drain(&mut ring, &mut disk, LanePos::default());
+    assert_eq!((records.len(), gaps), (most, vec![]));
+    assert!(records.iter().enumerate().all(|(i, r)| r.value == [i as u8]));
+    assert!((0..8).all(|n| ring.state(&owner(n), b"window") == Some(&[n as u8; 7000][..])));
+}
+
 #[test]
 fn a_clean_shutdown_is_known_and_counts_once() {
     let mut disk = MemDisk::new(MIN_RING);

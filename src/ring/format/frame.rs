@@ -152,6 +152,7 @@ impl FrameHeader {
 
     pub fn emit(&self, out: &mut [u8]) {
         use frame_field::*;
+        debug_assert!(self.in_range(), "what is written is read back: {self:?}");
         let out = &mut out[..FRAME_HEADER];
         out.fill(0);
         set(out, MAGIC, FRAME_MAGIC);
