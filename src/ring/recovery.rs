@@ -461,7 +461,10 @@ impl<'a> Replay<'a> {
                 let content = ends.get(&last.id);
                 let end = content.map_or(last.end, |c| c.end);
                 let at = if clean { end } else { end.next_multiple_of(RESUME_AT) };
-                lane.write_at = (at < ring.slots.slot_bytes).then_some(at);
+                let header = survey.found.iter().find(|f| f.meta.id == last.id).and_then(|f| f.header.as_ref());
+                // A newer program's slot that this one may read and not add to.
+                let ours = header.is_none_or(|h| h.read_only == 0);
+                lane.write_at = (ours && at < ring.slots.slot_bytes).then_some(at);
                 self.report.tail_unknown |= content.is_some_and(|c| c.damaged_headers > 0) && !clean;
             }
             lane.end.ordinal = lane.counters.admitted;
@@ -473,6 +476,7 @@ impl<'a> Replay<'a> {
             return;
         }
         ring.next_seq += SKIP_SEQS;
+        ring.topics.skip_reserved();
         if let Some((session, last, through)) = ring.sessions.ended.last().copied() {
             let mut value = Vec::new();
             super::wire::append(&mut value, &(last, through));

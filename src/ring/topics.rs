@@ -13,6 +13,8 @@ use crate::topic::{TopicId, TopicName, TopicPart};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Part {
     pub info: PartitionInfo,
+    /// Offsets below it may have been shown although no record of them is durable: never given after an unclean end.
+    pub floor: u64,
     /// Which batch last had a record of it, and its number there.
     pub stamp: u64,
     pub index: u16,
@@ -32,25 +34,31 @@ struct Wire<'a> {
     name: &'a str,
     lane: u8,
     next: Vec<u64>,
+    floors: Vec<u64>,
 }
 
 impl Topic {
     /// The state entry's value; `durable` offsets, since everything beyond follows from later frames.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let next = self.parts.iter().map(|p| p.info.durable_end).collect();
-        wire::append(out, &Wire { name: self.name.as_str(), lane: self.lane.0, next });
+        let floors = self.parts.iter().map(|p| p.floor).collect();
+        wire::append(out, &Wire { name: self.name.as_str(), lane: self.lane.0, next, floors });
     }
 
     pub fn decode(id: TopicId, bytes: &[u8]) -> Option<Topic> {
         let wire: Wire<'_> = postcard::from_bytes(bytes).ok()?;
         let sane = !wire.next.is_empty() && wire.next.len() <= MAX_PARTITIONS && (wire.lane as usize) < MAX_LANES;
-        let part = |next: u64| Part { info: PartitionInfo { earliest: 0, durable_end: next, next }, ..Part::default() };
-        sane.then_some(())?;
+        let part = |(next, floor): (u64, u64)| Part {
+            info: PartitionInfo { earliest: 0, durable_end: next, next },
+            floor,
+            ..Part::default()
+        };
+        (sane && wire.floors.len() == wire.next.len()).then_some(())?;
         Some(Topic {
             id,
             name: TopicName::new(wire.name).ok()?,
             lane: LaneId(wire.lane),
-            parts: wire.next.into_iter().map(part).collect(),
+            parts: wire.next.into_iter().zip(wire.floors).map(part).collect(),
         })
     }
 
@@ -155,6 +163,14 @@ impl Topics {
     pub fn restore(&mut self, part: TopicPart, end_offset: u64) {
         if let Some((_, p)) = self.part_mut(part) {
             (p.info.durable_end, p.info.next) = (end_offset, end_offset);
+        }
+    }
+
+    /// After an unclean end: offsets that were reserved ahead are not given again.
+    pub fn skip_reserved(&mut self) {
+        for part in self.list.iter_mut().flat_map(|t| &mut t.parts) {
+            part.info.next = part.info.next.max(part.floor);
+            part.info.durable_end = part.info.next;
         }
     }
 
