@@ -1,6 +1,7 @@
 //! The ring of a stopped node, read without writing a byte: `tail --data-dir`, `demo`.
 //!
-//! Recovery itself writes nothing; of the commands that the ring then has, only reads are carried out.
+//! The ring is opened to be read: it writes nothing while it looks for its records, not even the root page, and asks for
+//! nothing but reads afterwards. So it may belong to somebody else, or stand on a card that is mounted read-only.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -28,7 +29,7 @@ impl StoppedRing {
             boot_id: identity::boot_id(),
             seed: 0,
         };
-        let (ring, report) = Ring::recover(&mut disk, options)?;
+        let (ring, report) = Ring::open_read_only(&mut disk, options)?;
         Ok(Self { ring, disk, report })
     }
 
@@ -76,12 +77,77 @@ impl StoppedRing {
     fn read_commands(&mut self) -> bool {
         let mut any = false;
         while let Some(command) = self.ring.poll(BootTime::default()) {
-            if command.op.is_read() {
-                let completion = execute(command, &mut self.disk);
-                self.ring.complete(BootTime::default(), completion);
-                any = true;
-            }
+            debug_assert!(command.op.is_read());
+            let completion = execute(command, &mut self.disk);
+            self.ring.complete(BootTime::default(), completion);
+            any = true;
         }
         any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs::File;
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::lane::LaneId;
+    use crate::limits::MIN_RING;
+    use crate::record::RecordRef;
+    use crate::ring::drive;
+    use crate::topic::TopicName;
+
+    /// A node that was killed: its root page does not say that all is well.
+    fn killed(dir: &Path) {
+        let mut disk = FileDisk::new(dir, 0);
+        let lanes = plan::lanes().into_iter().map(|name| LaneOptions { name, reserve: 0 }).collect();
+        let (binding, boot_id) = (identity::binding(), identity::boot_id());
+        let linger = Span::from_secs(1);
+        let options = Options { max_bytes: MIN_RING, lanes, linger, binding, boot_id, seed: 3 };
+        let (mut ring, _) = Ring::recover(&mut disk, options).unwrap();
+        let topic = ring.open_topic(&TopicName::new("pump").unwrap(), LaneId(0), 1).unwrap();
+        let now = BootTime(1);
+        for i in 0..100u8 {
+            let part = TopicPart { topic, partition: 0 };
+            ring.append(now, part, &RecordRef::of(&[i; 1000])).unwrap();
+            ring.hurry(now);
+            drive(&mut ring, &mut disk, now);
+        }
+    }
+
+    type Look = BTreeMap<String, (SystemTime, Vec<u8>)>;
+
+    fn look(dir: &Path) -> (SystemTime, Look) {
+        let files = std::fs::read_dir(dir).unwrap().map(|entry| {
+            let path = entry.unwrap().path();
+            let modified = path.metadata().unwrap().modified().unwrap();
+            (path.display().to_string(), (modified, std::fs::read(&path).unwrap()))
+        });
+        (dir.metadata().unwrap().modified().unwrap(), files.collect())
+    }
+
+    #[test]
+    fn reading_a_stopped_ring_changes_no_byte_and_no_time_of_its_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        killed(dir.path());
+        // Long ago, so that a write in this very moment would show.
+        for entry in std::fs::read_dir(dir.path()).unwrap() {
+            File::open(entry.unwrap().path()).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        }
+        File::open(dir.path()).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        let before = look(dir.path());
+        let mut ring = StoppedRing::open(dir.path()).unwrap();
+        assert!(!ring.report.clean_shutdown);
+        let topic = ring.topic("pump").unwrap();
+        let mut read = Vec::new();
+        let gaps = ring.read(TopicPart { topic: topic.id, partition: 0 }, 0, |_, entry| {
+            read.push(entry.record.value[0]);
+            ControlFlow::Continue(())
+        });
+        drop(ring);
+        assert_eq!((read, gaps), ((0..100).collect(), vec![]));
+        assert!(before == look(dir.path()), "something was written");
     }
 }
