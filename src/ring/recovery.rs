@@ -386,13 +386,10 @@ impl<'a> Replay<'a> {
     /// Commits are missing before `seen`. The cumulative counters say how many records they had.
     fn hole(&mut self, before: &[Counters; MAX_LANES], seen: &Seen, synced: bool) {
         let h = &seen.header;
-        for at in 0..self.ring.lanes.len() {
+        for (at, before) in before.iter().enumerate() {
             let own = if h.lane.index() == at { u64::from(h.records) } else { 0 };
-            let lost = h.lanes[at].admitted.saturating_sub(own).saturating_sub(before[at].admitted);
-            if lost == 0 {
-                continue;
-            }
-            let lane = &mut self.ring.lanes[at];
+            let lost = h.lanes[at].admitted.saturating_sub(own).saturating_sub(before.admitted);
+            let Some(lane) = self.ring.lanes.get_mut(at).filter(|_| lost > 0) else { continue };
             if synced {
                 lane.counters.corrupt += lost;
                 self.report.corrupt_records += lost;

@@ -151,12 +151,6 @@ impl Store {
         }
     }
 
-    /// Forgets everything, for recovery to begin at an earlier snapshot.
-    pub fn clear(&mut self) {
-        self.owners.clear();
-        self.bytes = 0;
-    }
-
     /// The durable entries, in order.
     pub fn durable(&self) -> impl Iterator<Item = (&Owner, &[u8], &[u8])> {
         self.owners

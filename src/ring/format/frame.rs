@@ -28,13 +28,13 @@ pub enum Codec {
     Zstd = 1,
 }
 
-/// Bits of a frame's `flags`.
+/// Bits of a frame's `flags`. Others are written as zero and ignored when read: what must not be ignored is an
+/// `incompat` bit of the slot.
 pub mod flags {
     /// Everything before it was sealed and nothing after it was written by that process.
     pub const CLEAN: u16 = 1;
     /// The first frame that a process wrote.
     pub const SESSION_START: u16 = 1 << 1;
-    pub const KNOWN: u16 = CLEAN | SESSION_START;
 }
 
 mod frame_field {
@@ -77,7 +77,7 @@ mod frame_field {
     pub const LAST_TIME: Range<usize> = 152..160;
     pub const NONCE: Range<usize> = 160..184;
     pub const LANES: Range<usize> = 184..504;
-    pub const RESERVED: Range<usize> = 504..508;
+    // 504..508: zeros.
     pub const CRC: Range<usize> = 508..512;
 }
 
