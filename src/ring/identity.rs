@@ -68,6 +68,8 @@ impl Ring {
     /// As `adopt`, for a ring that is only read: everything stays as it was found.
     pub(super) fn visit(&mut self) {
         self.boot = self.boot.max(self.stored_boot().map_or(0, |s| s.0));
+        // No frame is of this process: what is known of the last one that wrote decides about its losses.
+        self.session += 1;
         self.refresh_all();
     }
 

@@ -12,15 +12,19 @@ mod memdisk;
 mod reader;
 mod recovery;
 mod slots;
+pub mod stat;
 mod state;
 mod topics;
 mod types;
+pub mod verify;
 mod walk;
 mod wire;
 mod writer;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod verify_tests;
 
 pub use self::core::Ring;
 pub use disk::*;

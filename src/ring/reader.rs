@@ -349,7 +349,7 @@ impl Ring {
         self.reason_of(session, place.commit + 1, next)
     }
 
-    fn reason_of(&self, session: u32, commit: u64, next: &FrameHeader) -> GapReason {
+    pub(super) fn reason_of(&self, session: u32, commit: u64, next: &FrameHeader) -> GapReason {
         let synced = if session == self.session {
             self.writer.synced_through
         } else {

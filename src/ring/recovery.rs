@@ -151,11 +151,16 @@ impl Ring {
 
 // ---------------------------------------------------------------------------------------------- survey
 
-fn read_root(disk: &mut dyn Disk) -> Option<RootPage> {
+/// The pages of the root file that were ever written, each with the byte where it begins; None for one that is damaged.
+pub(super) fn root_pages(disk: &mut dyn Disk) -> Option<Vec<(u64, Option<RootPage>)>> {
     let mut buf = vec![0; ROOT_BYTES as usize];
     let n = disk.read(FileId::Root, 0, &mut buf).ok()?;
-    let pages = buf[..n].chunks(PAGE).filter_map(RootPage::parse);
-    pages.max_by_key(|p| p.serial)
+    let pages = buf[..n].chunks(PAGE).zip([0, PAGE as u64]).filter(|(page, _)| page.iter().any(|b| *b != 0));
+    Some(pages.map(|(page, at)| (at, RootPage::parse(page))).collect())
+}
+
+pub(super) fn read_root(disk: &mut dyn Disk) -> Option<RootPage> {
+    root_pages(disk)?.into_iter().filter_map(|(_, page)| page).max_by_key(|p| p.serial)
 }
 
 fn survey(disk: &mut dyn Disk, options: &Options) -> Result<Survey, DiskError> {
@@ -314,6 +319,10 @@ impl<'a> Replay<'a> {
                 continue;
             }
             let mut content = Walker::new(disk, f.meta.id).frames(f.meta.ring, f.meta.generation, bytes);
+            if content.unreadable > 0 {
+                let (file, pages) = (FileId::Slot(f.meta.id), content.unreadable);
+                self.report.notes.push(format!("{file}: the device does not give {pages} of its pages"));
+            }
             let later = content.frames.drain(..).filter(|s| s.is_commit() && s.header.commit > self.base_commit);
             self.frames.extend(later);
             self.ends.insert(f.meta.id, content);

@@ -90,6 +90,7 @@ pub struct PartitionInfo {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum OwnerKind {
     Ring = 0,

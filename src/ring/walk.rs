@@ -3,6 +3,8 @@
 //! Blocking reads, one buffer, nothing written. Damage is stepped over a page at a time: a frame begins at a page and
 //! nowhere else.
 
+use std::collections::BTreeSet;
+
 use super::format::{
     Bad, FIRST_FRAME, FRAME_HEADER, FrameHeader, FrameKind, PrevCount, Run, SlotHeader, parse_directory,
 };
@@ -38,12 +40,36 @@ impl Seen {
 #[derive(Debug, Default)]
 pub struct SlotContent {
     pub frames: Vec<Seen>,
-    /// A frame of this generation began here and its header is damaged.
+    /// Places where a frame of this generation began whose header is damaged.
     pub damaged_headers: u32,
     /// One past the last frame whose header is good.
     pub end: u32,
-    /// Read errors met, and the first of them.
-    pub unreadable: u32,
+    /// Pages that the device does not give.
+    pub unreadable: usize,
+}
+
+/// What a walk meets next.
+#[derive(Debug)]
+pub enum Met {
+    Frame(Box<Seen>),
+    /// A frame of this generation began at this byte; its header is damaged.
+    Damaged(u32),
+}
+
+/// Where a walk over one generation of a slot stands.
+#[derive(Debug)]
+pub struct Cursor {
+    ring: RingId,
+    generation: u64,
+    slot_bytes: u32,
+    at: u32,
+    commit: u64,
+}
+
+impl Cursor {
+    pub fn new(ring: RingId, generation: u64, slot_bytes: u32) -> Self {
+        Self { ring, generation, slot_bytes, at: FIRST_FRAME, commit: 0 }
+    }
 }
 
 pub struct Walker<'a> {
@@ -53,11 +79,18 @@ pub struct Walker<'a> {
     slot: SlotId,
     zstd: Option<zstd::bulk::Decompressor<'static>>,
     scratch: Vec<u8>,
+    /// Where the pages begin that the device did not give.
+    unreadable: BTreeSet<u64>,
 }
 
 impl<'a> Walker<'a> {
     pub fn new(disk: &'a mut dyn Disk, slot: SlotId) -> Self {
-        Self { disk, buf: Vec::new(), at: 0, slot, zstd: None, scratch: Vec::new() }
+        Self { disk, buf: Vec::new(), at: 0, slot, zstd: None, scratch: Vec::new(), unreadable: BTreeSet::new() }
+    }
+
+    /// Where the pages begin that the device did not give so far.
+    pub fn unreadable(&self) -> &BTreeSet<u64> {
+        &self.unreadable
     }
 
     /// Up to `len` bytes at `at`; fewer at the end of the file or where the device gives no more.
@@ -88,6 +121,7 @@ impl<'a> Walker<'a> {
             let at = from + (i * PAGE) as u64;
             if self.disk.read(FileId::Slot(self.slot), at, page).is_err() {
                 page.fill(0);
+                self.unreadable.insert(at);
             }
         }
     }
@@ -118,31 +152,46 @@ impl<'a> Walker<'a> {
         newest.map(|(generation, ring)| (ring, generation))
     }
 
-    /// All frames of one generation. `deep` decompresses the payloads too.
+    /// All frames of one generation.
     pub fn frames(&mut self, ring: RingId, generation: u64, slot_bytes: u32) -> SlotContent {
         let mut content = SlotContent { end: FIRST_FRAME, ..SlotContent::default() };
-        let mut at = FIRST_FRAME;
-        let mut last = 0;
-        while at + FRAME_HEADER as u32 <= slot_bytes {
-            let slot = self.slot;
-            let page = self.bytes(at, FRAME_HEADER);
-            match FrameHeader::parse(page, slot, at) {
-                Ok(h) if h.generation == generation && h.ring == ring && h.commit >= last => {
-                    last = h.commit;
-                    at += h.frame_len;
-                    content.end = at;
-                    let seen = self.check(h);
-                    content.frames.push(seen);
+        let mut cursor = Cursor::new(ring, generation, slot_bytes);
+        while let Some(met) = self.next(&mut cursor) {
+            match met {
+                Met::Frame(seen) => {
+                    content.end = cursor.at;
+                    content.frames.push(*seen);
                 }
-                Ok(_) => at += PAGE as u32,
-                Err(_) => {
-                    let page = self.bytes(at, FRAME_HEADER);
-                    content.damaged_headers += u32::from(FrameHeader::resembles(page, ring, slot, generation));
-                    at += PAGE as u32;
-                }
+                Met::Damaged(_) => content.damaged_headers += 1,
             }
         }
+        content.unreadable = self.unreadable.len();
         content
+    }
+
+    /// The next frame of the generation, or damage where one was; commit numbers never go down in a slot.
+    pub fn next(&mut self, cursor: &mut Cursor) -> Option<Met> {
+        let slot = self.slot;
+        while cursor.at + FRAME_HEADER as u32 <= cursor.slot_bytes {
+            let at = cursor.at;
+            let bytes = self.bytes(at, FRAME_HEADER);
+            cursor.at += PAGE as u32;
+            match FrameHeader::parse(bytes, slot, at) {
+                Ok(h) => {
+                    let own = h.generation == cursor.generation && h.ring == cursor.ring;
+                    if own && h.commit >= cursor.commit {
+                        cursor.commit = h.commit;
+                        cursor.at = at + h.frame_len;
+                        return Some(Met::Frame(Box::new(self.check(h))));
+                    }
+                }
+                Err(_) if FrameHeader::resembles(bytes, cursor.ring, slot, cursor.generation) => {
+                    return Some(Met::Damaged(at));
+                }
+                Err(_) => {}
+            }
+        }
+        None
     }
 
     /// The snapshot at the beginning of a slot; None unless all of it is good. With it, where the lane stood.

@@ -1,0 +1,567 @@
+//! `headwater ring verify`: every slot, every frame, every record of a stopped ring, read and checked. Nothing is
+//! written, not even by a ring that would recover: what is found can be looked at again.
+//!
+//! The ring is opened to be read, which says what recovery would believe: which slots are its own, which commits it
+//! gave up. Then each lane is walked in order, oldest slot first. Ordinals are dense, so that records that are not
+//! met are counted exactly and, by the next frame's counts of the commit before it, told to their topics.
+//!
+//! Two severities. **Damage**: something that was durable, or that guards it, does not hold. **Note**: what a power
+//! cut leaves behind, or files that are not ours; nothing that was acknowledged is touched.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use super::core::Ring;
+use super::format::{Bad, FIRST_FRAME, FRAME_HEADER, FrameHeader, FrameKind, Run, SlotHeader, SlotKind};
+use super::recovery::{read_root, root_pages};
+use super::slots::SlotMeta;
+use super::stat::look;
+use super::walk::{Cursor, Met, Seen, Walker};
+use super::*;
+use crate::topic::TopicPart;
+
+/// Findings that are listed; those beyond are counted.
+const MAX_FINDINGS: usize = 1000;
+
+/// What was found in a whole ring.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Verification {
+    /// In hexadecimal; empty: no slot of a ring was found.
+    pub ring: String,
+    pub slots: Vec<SlotCheck>,
+    pub totals: Counts,
+    pub findings: Vec<Finding>,
+    pub findings_left_out: u64,
+    /// What the node would say at its start.
+    pub recovery: Vec<String>,
+    damaged: bool,
+}
+
+impl Verification {
+    /// No damage; there may be notes.
+    pub fn is_good(&self) -> bool {
+        !self.damaged
+    }
+}
+
+/// What was found in one slot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SlotCheck {
+    pub file: String,
+    pub bytes: u64,
+    pub header: HeaderState,
+    /// `lane` or `journal`.
+    pub kind: Option<&'static str>,
+    pub lane: Option<u8>,
+    pub generation: Option<u64>,
+    pub first_seq: Option<u64>,
+    #[serde(flatten)]
+    pub counts: Counts,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeaderState {
+    Ok,
+    /// Never written.
+    Blank,
+    Damaged,
+    /// Of another ring, or of a format that this program does not read.
+    Foreign,
+}
+
+/// Sums of a slot, or of all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Frames of which everything holds.
+    pub frames_good: u64,
+    /// Frames whose records are damaged.
+    pub bad_payloads: u64,
+    /// Places where a frame began and its header is damaged.
+    pub damaged_headers: u64,
+    /// Frames whose state entries are damaged.
+    pub damaged_states: u64,
+    /// Frames that recovery gave up: torn by a crash, or written again elsewhere.
+    pub given_up: u64,
+    pub unreadable_bytes: u64,
+    /// Records that can be read.
+    pub records: u64,
+    /// Records that were durable and cannot be read.
+    pub records_lost: u64,
+}
+
+impl Counts {
+    fn add(&mut self, other: &Counts) {
+        self.frames_good += other.frames_good;
+        self.bad_payloads += other.bad_payloads;
+        self.damaged_headers += other.damaged_headers;
+        self.damaged_states += other.damaged_states;
+        self.given_up += other.given_up;
+        self.unreadable_bytes += other.unreadable_bytes;
+        self.records += other.records;
+        self.records_lost += other.records_lost;
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    Note,
+    Damage,
+}
+
+/// One thing found: where, what, what it means, what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    pub severity: Severity,
+    pub file: String,
+    /// The byte of the file where it begins.
+    pub at: u64,
+    pub what: String,
+    pub meaning: String,
+    pub advice: String,
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at byte {}: {}; {}; {}", self.file, self.at, self.what, self.meaning, self.advice)
+    }
+}
+
+const STEPPED_OVER: &str = "the node steps over it: nothing to do, but a card that shows more of these wants replacing";
+const NOTHING: &str = "nothing to do";
+
+/// Reads everything and says what holds. `progress` gets the slots done and all slots.
+pub fn verify(disk: &mut dyn Disk, progress: &mut dyn FnMut(usize, usize)) -> Result<Verification, DiskError> {
+    let mut files = disk.list()?;
+    files.sort_unstable();
+    let (ring, report) = look(disk)?;
+    let mut check = Check::new(disk, ring, report);
+    check.root(disk);
+    let all = files.len();
+    let mut done = 0;
+    let lanes: Vec<Vec<SlotMeta>> = check.ring.lanes.iter().map(|l| l.slots.iter().cloned().collect()).collect();
+    let own: Vec<SlotId> = lanes.iter().flatten().map(|m| m.id).collect();
+    for (lane, slots) in lanes.iter().enumerate() {
+        let mut trail = Trail::default();
+        for (i, meta) in slots.iter().enumerate() {
+            let bytes = files.iter().find(|f| f.0 == meta.id).map_or(0, |f| f.1);
+            check.listed(meta.id, bytes, Some((LaneId(lane as u8), meta)), Walker::new(disk, meta.id).slot_header());
+            check.own_slot(disk, &mut trail, meta, slots.get(i + 1));
+            done += 1;
+            progress(done, all);
+        }
+        check.tail(trail);
+    }
+    for (slot, bytes) in files.into_iter().filter(|f| !own.contains(&f.0)) {
+        check.other_slot(disk, slot, bytes);
+        done += 1;
+        progress(done, all);
+    }
+    Ok(check.finish())
+}
+
+/// Records of a lane that are not there.
+struct Lost {
+    file: FileId,
+    at: u64,
+    what: String,
+    records: u64,
+    commit: u64,
+    synced: bool,
+    slot: usize,
+}
+
+/// How far a lane was followed.
+#[derive(Default)]
+struct Trail {
+    /// The next record's ordinal.
+    ordinal: Option<u64>,
+    commit: u64,
+    session: u32,
+    /// Where the last frame ended.
+    end: Option<(FileId, u64)>,
+    /// Damaged headers since then.
+    suspects: Vec<(FileId, u64)>,
+    /// Records of the last frame, when its own directory cannot tell whose they were.
+    untold: Option<Lost>,
+}
+
+struct Check {
+    ring: Ring,
+    out: Verification,
+    /// The last commit that the root page knows as durable.
+    root_commit: u64,
+    newest_commit: u64,
+    /// The last commit that a good snapshot contains, and where.
+    snapshot: Option<(u64, SlotId)>,
+}
+
+impl Check {
+    fn new(disk: &mut dyn Disk, ring: Ring, report: Report) -> Self {
+        let newest = ring.lanes.iter().filter_map(|l| l.slots.back()).max_by_key(|s| s.generation);
+        let id = newest.map(|s| s.ring);
+        let root_commit = read_root(disk).filter(|r| Some(r.ring) == id).map_or(0, |r| r.commit);
+        let mut slots: Vec<_> = ring.lanes.iter().flat_map(|l| &l.slots).collect();
+        slots.sort_unstable_by_key(|s| std::cmp::Reverse(s.generation));
+        let snapshot = slots.iter().find_map(|s| {
+            let (header, _) = Walker::new(disk, s.id).snapshot(s.ring, s.generation)?;
+            Some((header.commit, s.id))
+        });
+        let hex = id.map_or(String::new(), |id| format!("{:032x}", id.0));
+        let out = Verification { ring: hex, recovery: report.notes, ..Verification::default() };
+        Self { ring, out, root_commit, newest_commit: 0, snapshot }
+    }
+
+    fn finding(&mut self, severity: Severity, place: (FileId, u64), what: String, meaning: String, advice: &str) {
+        self.out.damaged |= severity == Severity::Damage;
+        if self.out.findings.len() >= MAX_FINDINGS {
+            self.out.findings_left_out += 1;
+            return;
+        }
+        let (file, at) = (place.0.to_string(), place.1);
+        self.out.findings.push(Finding { severity, file, at, what, meaning, advice: advice.into() });
+    }
+
+    fn damage(&mut self, place: (FileId, u64), what: &str, meaning: String, advice: &str) {
+        self.finding(Severity::Damage, place, what.into(), meaning, advice);
+    }
+
+    fn note(&mut self, place: (FileId, u64), what: &str, meaning: &str) {
+        self.finding(Severity::Note, place, what.into(), meaning.into(), NOTHING);
+    }
+
+    /// The counts of the slot being checked.
+    fn counts(&mut self) -> &mut Counts {
+        let at = self.out.slots.len() - 1;
+        &mut self.out.slots[at].counts
+    }
+
+    fn root(&mut self, disk: &mut dyn Disk) {
+        let bad = match root_pages(disk) {
+            Some(pages) => pages.into_iter().filter(|(_, page)| page.is_none()).map(|(at, _)| at).collect(),
+            None if self.out.ring.is_empty() => Vec::new(),
+            None => vec![0],
+        };
+        for at in bad {
+            let what = "a page of the root file cannot be read";
+            self.note((FileId::Root, at), what, "it is a hint beside the slots, written again at the next start");
+        }
+    }
+
+    // ---- one slot ----
+
+    /// Puts a slot on the list.
+    fn listed(
+        &mut self,
+        slot: SlotId,
+        bytes: u64,
+        own: Option<(LaneId, &SlotMeta)>,
+        header: Result<SlotHeader, Bad>,
+    ) -> HeaderState {
+        let state = match &header {
+            Ok(_) if own.is_some() => HeaderState::Ok,
+            Ok(_) | Err(Bad::Version(_) | Bad::Place) => HeaderState::Foreign,
+            Err(_) => HeaderState::Damaged,
+        };
+        let header = header.ok();
+        let kind = header.as_ref().map(|h| match h.kind {
+            SlotKind::Lane => "lane",
+            SlotKind::Journal => "journal",
+        });
+        self.out.slots.push(SlotCheck {
+            file: FileId::Slot(slot).to_string(),
+            bytes,
+            header: state,
+            kind: kind.or(own.map(|_| "lane")),
+            lane: own.map(|(lane, _)| lane.0).or(header.as_ref().map(|h| h.lane.0)),
+            generation: own.map(|(_, m)| m.generation).or(header.as_ref().map(|h| h.generation)),
+            first_seq: own.map(|(_, m)| m.first.seq).or(header.as_ref().map(|h| h.first_seq)),
+            counts: Counts::default(),
+        });
+        state
+    }
+
+    fn own_slot(&mut self, disk: &mut dyn Disk, trail: &mut Trail, meta: &SlotMeta, next: Option<&SlotMeta>) {
+        let file = FileId::Slot(meta.id);
+        if self.out.slots.last().is_some_and(|s| s.header == HeaderState::Damaged) {
+            let meaning = "the slot is read by what its frames say of themselves; no record is lost by this".into();
+            self.damage((file, 0), "the slot's header is damaged", meaning, STEPPED_OVER);
+        }
+        trail.ordinal.get_or_insert(meta.first.ordinal);
+        let mut walker = Walker::new(disk, meta.id);
+        let mut cursor = Cursor::new(meta.ring, meta.generation, self.ring.slots.slot_bytes);
+        let mut snapshot = Snapshot::default();
+        while let Some(met) = walker.next(&mut cursor) {
+            match met {
+                Met::Damaged(at) if !snapshot.done => {
+                    self.counts().damaged_headers += 1;
+                    self.snapshot_damage((file, at.into()), &mut snapshot);
+                }
+                Met::Damaged(at) => {
+                    self.counts().damaged_headers += 1;
+                    trail.suspects.push((file, at.into()));
+                }
+                Met::Frame(seen) if seen.header.kind == FrameKind::Snapshot => {
+                    self.snapshot_part(file, &seen, &mut snapshot);
+                }
+                Met::Frame(seen) => {
+                    snapshot.done = true;
+                    let decodes = walker.decodes(&seen.header);
+                    self.frame(trail, file, &seen, next, decodes);
+                }
+            }
+        }
+        if !snapshot.whole() {
+            self.snapshot_damage((file, FIRST_FRAME.into()), &mut snapshot);
+        }
+        self.unreadable(file, walker.unreadable());
+    }
+
+    fn unreadable(&mut self, file: FileId, pages: &BTreeSet<u64>) {
+        let Some(first) = pages.first() else { return };
+        let bytes = pages.len() as u64 * crate::limits::PAGE as u64;
+        self.counts().unreadable_bytes = bytes;
+        let what = format!("the device does not give {bytes} bytes from here on");
+        let advice = "copy the directory to another medium and replace this one";
+        self.damage((file, *first), &what, "what stood there is lost; its records are listed apart".into(), advice);
+    }
+
+    /// A slot that the ring does not count among its own.
+    fn other_slot(&mut self, disk: &mut dyn Disk, slot: SlotId, bytes: u64) {
+        let file = FileId::Slot(slot);
+        let mut walker = Walker::new(disk, slot);
+        let header = walker.slot_header();
+        match self.listed(slot, bytes, None, header.clone()) {
+            HeaderState::Foreign => {
+                let what = "the slot belongs to another ring, or to a later format, or is shorter than it should be";
+                let meaning = "the node sets it aside, neither reads nor writes it, and counts it against the cap";
+                let advice = "move the file away if nobody wants it";
+                self.finding(Severity::Note, (file, 0), what.into(), meaning.into(), advice);
+            }
+            HeaderState::Damaged if walker.is_blank() => {
+                let at = self.out.slots.len() - 1;
+                self.out.slots[at].header = HeaderState::Blank;
+            }
+            _ => {
+                let meaning = "it is used again; had it records, they are listed apart as missing".into();
+                self.damage((file, 0), "the slot's header is damaged and no frame is with it", meaning, STEPPED_OVER);
+            }
+        }
+        if let Ok(header) = header {
+            let end = bytes.min(header.slot_bytes.into()) as u32;
+            let mut cursor = Cursor::new(header.ring, header.generation, end);
+            while let Some(met) = walker.next(&mut cursor) {
+                let counts = self.counts();
+                match met {
+                    Met::Damaged(_) => counts.damaged_headers += 1,
+                    Met::Frame(seen) if seen.whole() && walker.decodes(&seen.header) => {
+                        counts.frames_good += 1;
+                        counts.records += u64::from(seen.header.records);
+                    }
+                    Met::Frame(_) => counts.bad_payloads += 1,
+                }
+            }
+        }
+        self.unreadable(file, walker.unreadable());
+    }
+
+    // ---- one frame ----
+
+    fn snapshot_part(&mut self, file: FileId, seen: &Seen, snapshot: &mut Snapshot) {
+        snapshot.parts = seen.header.parts;
+        snapshot.good += u8::from(seen.state.is_some());
+        snapshot.done |= seen.header.part + 1 >= seen.header.parts;
+        if seen.state.is_some() {
+            self.counts().frames_good += 1;
+        } else {
+            self.counts().damaged_states += 1;
+            self.snapshot_damage((file, place_of_state(&seen.header)), snapshot);
+        }
+    }
+
+    fn snapshot_damage(&mut self, place: (FileId, u64), snapshot: &mut Snapshot) {
+        if std::mem::replace(&mut snapshot.told, true) {
+            return;
+        }
+        let meaning = match self.snapshot {
+            Some((_, slot)) => {
+                format!("recovery begins at the snapshot of {} instead; nothing is lost", FileId::Slot(slot))
+            }
+            None => {
+                "there is no other: cursors and checkpoints are lost as far as later frames do not have them".into()
+            }
+        };
+        self.damage(place, "the snapshot at the beginning of the slot is damaged", meaning, STEPPED_OVER);
+    }
+
+    fn frame(&mut self, trail: &mut Trail, file: FileId, seen: &Seen, next: Option<&SlotMeta>, decodes: bool) {
+        let h = &seen.header;
+        let rewritten = h.records > 0 && next.is_some_and(|n| h.first_seq >= n.first.seq);
+        if rewritten || self.ring.sessions.dead(h.session, h.commit) {
+            self.counts().given_up += 1;
+            return;
+        }
+        self.newest_commit = self.newest_commit.max(h.commit);
+        if let Some(lost) = trail.untold.take() {
+            self.lost(lost, Some(seen));
+        }
+        self.hole(trail, file, seen);
+        let here = |at: usize| (file, u64::from(h.at) + at as u64);
+        if seen.state.is_none() {
+            self.counts().damaged_states += 1;
+            let meaning = match self.snapshot {
+                Some((commit, slot)) if commit >= h.commit => {
+                    format!("the snapshot of {} has them: nothing is lost", FileId::Slot(slot))
+                }
+                _ => "recovery goes on with the older values: a source or sink repeats what came after".into(),
+            };
+            self.damage((file, place_of_state(h)), "a frame's state entries are damaged", meaning, STEPPED_OVER);
+        }
+        let records = u64::from(h.records);
+        if seen.payload_ok && decodes {
+            self.counts().records += records;
+            self.counts().frames_good += u64::from(seen.state.is_some());
+        } else {
+            self.counts().bad_payloads += 1;
+            let (at, what) = match (seen.payload_ok, seen.runs.is_empty()) {
+                (true, _) => (h.payload_at(), "a frame's checksum holds and its records do not decode"),
+                (false, false) => (h.payload_at(), "a frame's records are damaged"),
+                (false, true) => (FRAME_HEADER, "a frame's directory is damaged"),
+            };
+            let (file, at) = here(at);
+            let slot = self.out.slots.len() - 1;
+            let lost = Lost { file, at, what: what.into(), records, commit: h.commit, synced: true, slot };
+            let of = |r: &Run| (r.part, r.first_offset, r.end_offset());
+            let parts: Vec<_> = seen.runs.iter().map(of).collect();
+            match parts.is_empty() && records > 0 {
+                true => trail.untold = Some(lost),
+                false => self.tell(lost, &parts),
+            }
+        }
+        trail.ordinal = Some(h.end_ordinal());
+        (trail.commit, trail.session) = (h.commit, h.session);
+        trail.end = Some(here(h.frame_len as usize));
+        trail.suspects.clear();
+    }
+
+    /// What should stand between the frame before and this one, and does not.
+    fn hole(&mut self, trail: &mut Trail, file: FileId, seen: &Seen) {
+        let h = &seen.header;
+        let records = h.first_ordinal().saturating_sub(trail.ordinal.unwrap_or(0));
+        let found = !trail.suspects.is_empty();
+        let place = trail.suspects.first().copied().or(trail.end).unwrap_or((file, FIRST_FRAME.into()));
+        if records == 0 && found && trail.session == h.session {
+            let meaning = "it had no records; its state entries are lost where no later frame has them".into();
+            self.damage(place, "a frame's header is damaged", meaning, STEPPED_OVER);
+        } else if records == 0 && found {
+            self.note(place, "a frame was torn when the power was cut", "it was never acknowledged");
+        } else if records > 0 {
+            let what = if found { "a frame's header is damaged" } else { "frames are missing" };
+            let session = if trail.session == 0 { h.session } else { trail.session };
+            let synced = self.ring.reason_of(session, trail.commit + 1, h) == GapReason::Corrupt;
+            let slot = self.out.slots.iter().rposition(|s| s.file == place.0.to_string()).unwrap_or(0);
+            let (file, at, commit) = (place.0, place.1, h.prev_commit);
+            self.lost(Lost { file, at, what: what.into(), records, commit, synced, slot }, Some(seen));
+        }
+    }
+
+    /// Tells a loss to its topics where the frame after it can.
+    fn lost(&mut self, lost: Lost, next: Option<&Seen>) {
+        let mut parts = Vec::new();
+        if let Some(next) = next.filter(|n| n.header.prev_commit == lost.commit) {
+            let of_lane = next.prev.iter().filter(|p| p.lane == next.header.lane);
+            parts.extend(of_lane.map(|p| (p.part, p.first_offset, p.first_offset + u64::from(p.count))));
+        }
+        if parts.iter().map(|(_, from, to)| to - from).sum::<u64>() != lost.records {
+            parts.clear();
+        }
+        self.tell(lost, &parts);
+    }
+
+    fn tell(&mut self, lost: Lost, parts: &[(TopicPart, u64, u64)]) {
+        let place = (lost.file, lost.at);
+        let what = match parts {
+            [] => format!("{} records, of topics that cannot be told, are lost", lost.records),
+            _ => {
+                let named: Vec<_> = parts.iter().map(|(p, from, to)| self.named(*p, *from, *to)).collect();
+                format!("{} are lost", named.join(", "))
+            }
+        };
+        if lost.synced {
+            self.out.slots[lost.slot].counts.records_lost += lost.records;
+            self.damage(place, &lost.what, format!("{what}; the node counts them as corrupt"), STEPPED_OVER);
+        } else {
+            let meaning = format!("{what}; they were never acknowledged and the node counts them as lost unsynced");
+            self.note(place, &lost.what, &meaning);
+        }
+    }
+
+    fn named(&self, part: TopicPart, from: u64, to: u64) -> String {
+        match self.ring.topic(part.topic) {
+            Some(t) if t.partitions.len() > 1 => {
+                format!("records {from}..{to} of topic {} partition {}", t.name, part.partition)
+            }
+            Some(t) => format!("records {from}..{to} of topic {}", t.name),
+            None => format!("records {from}..{to} of a topic that was removed (number {})", part.topic.0),
+        }
+    }
+
+    // ---- the ends ----
+
+    /// A lane's end: damage there cannot be told from what was never written, unless the root page knows better.
+    fn tail(&mut self, mut trail: Trail) {
+        if let Some(lost) = trail.untold.take() {
+            self.lost(lost, None);
+        }
+        let newest = self.root_commit > trail.commit;
+        for place in trail.suspects {
+            if newest {
+                let meaning = "it may be the newest durable commit; what it held is lost".into();
+                self.damage(place, "the header of a lane's last frame is damaged", meaning, STEPPED_OVER);
+            } else {
+                let meaning =
+                    "a commit that a power cut tore, or damage to the newest one: the two cannot be told apart";
+                self.note(place, "the tail of a lane is unknown", meaning);
+            }
+        }
+    }
+
+    fn finish(mut self) -> Verification {
+        if self.root_commit > self.newest_commit {
+            let meaning = format!(
+                "the newest found is {}: what came after it is lost; its count is not known",
+                self.newest_commit
+            );
+            let what = format!("commit {} was durable and is not there", self.root_commit);
+            self.damage((FileId::Root, 0), &what, meaning, STEPPED_OVER);
+        }
+        let mut out = self.out;
+        out.slots.iter().for_each(|s| out.totals.add(&s.counts));
+        out.slots.sort_by(|a, b| a.file.cmp(&b.file));
+        out.findings.sort_by(|a, b| (&a.file, a.at).cmp(&(&b.file, b.at)));
+        out
+    }
+}
+
+/// The parts of a slot's snapshot that were met.
+#[derive(Default)]
+struct Snapshot {
+    parts: u8,
+    good: u8,
+    /// What comes now is no part of it.
+    done: bool,
+    /// Its damage is on the list.
+    told: bool,
+}
+
+impl Snapshot {
+    fn whole(&self) -> bool {
+        self.parts > 0 && self.good == self.parts
+    }
+}
+
+fn place_of_state(header: &FrameHeader) -> u64 {
+    u64::from(header.at) + header.state_at() as u64
+}
