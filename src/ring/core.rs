@@ -52,6 +52,8 @@ pub struct Ring {
     /// The lane that the newest record went to: state entries go beside it.
     pub(super) beside: usize,
     pub(super) in_group: bool,
+    /// A record was appended since the last group began.
+    pub(super) group_began: bool,
     pub(super) closing: Closing,
     pub(super) life: Life,
     pub(super) sessions: Sessions,
@@ -179,15 +181,17 @@ impl Ring {
         if bytes > limit {
             return Err(AppendError::TooLarge { bytes, limit });
         }
-        let Some((lane, slot)) = self.topics.part_mut(part) else { return Err(AppendError::NoTopic(part.topic)) };
+        let Some((lane, _)) = self.topics.part_mut(part) else { return Err(AppendError::NoTopic(part.topic)) };
         let at = lane.index();
+        if !self.in_group && self.busy(bytes) {
+            return Err(AppendError::Busy);
+        }
+        self.leave_lane(now, at);
+        let Some((_, slot)) = self.topics.part_mut(part) else { return Err(AppendError::NoTopic(part.topic)) };
         let batch = &self.lanes[at].batch;
         let full = batch.records > 0 && batch.raw.len() + bytes > FRAME_RAW_TARGET;
         let beyond = batch.records > 0 && batch.raw.len() + bytes + MAX_OVERHEAD > most;
         let seal = (full && !self.in_group) || beyond || !batch.takes(slot);
-        if !self.in_group && self.busy(bytes) {
-            return Err(AppendError::Busy);
-        }
         if seal {
             self.seal(now, at);
         }
@@ -206,6 +210,21 @@ impl Ring {
             self.seal(now, at);
         }
         Ok(Appended { ticket: Ticket(self.ticket), part, offset })
+    }
+
+    /// State entries wait in one lane's batch at a time: else two lanes' frames would each have to come before the
+    /// other, and an older value could get the higher commit number. They are sealed before a record goes to another
+    /// lane; a group that has begun keeps its own together.
+    fn leave_lane(&mut self, now: BootTime, at: usize) {
+        let began = std::mem::replace(&mut self.group_began, true);
+        if let Some(other) = self.state_lane().filter(|other| *other != at && !(self.in_group && began)) {
+            self.seal(now, other);
+        }
+    }
+
+    /// The lane whose batch has state entries.
+    fn state_lane(&self) -> Option<usize> {
+        self.lanes.iter().position(|l| !l.batch.state.is_empty())
     }
 
     fn busy(&self, bytes: usize) -> bool {
@@ -227,7 +246,7 @@ impl Ring {
                 self.seal(now, at);
             }
         }
-        self.in_group = true;
+        (self.in_group, self.group_began) = (true, false);
         Ok(())
     }
 
@@ -261,17 +280,18 @@ impl Ring {
     /// An entry of the ring itself; rides with whatever is committed next.
     pub(super) fn put_own(&mut self, key: &[u8], value: Option<&[u8]>) {
         if let Ok(put) = self.state.put(&state::ring_owner(), key, value) {
-            let deadline = self.lanes[self.beside].batch.deadline;
+            let deadline = self.lanes[self.state_lane().unwrap_or(self.beside)].batch.deadline;
             self.add_state(deadline.unwrap_or(self.writer.now + self.options.linger), self.writer.now, put);
         }
     }
 
     fn add_state(&mut self, deadline: BootTime, now: BootTime, put: Put) -> Ticket {
         self.ticket += 1;
-        if self.lanes[self.beside].batch.state_bytes + put.weight() > MAX_STATE_RAW {
-            self.seal(now, self.beside);
+        let at = self.state_lane().unwrap_or(self.beside);
+        if self.lanes[at].batch.state_bytes + put.weight() > MAX_STATE_RAW {
+            self.seal(now, at);
         }
-        let batch = &mut self.lanes[self.beside].batch;
+        let batch = &mut self.lanes[at].batch;
         if batch.is_empty() {
             batch.first_ticket = Ticket(self.ticket);
             batch.deadline = Some(deadline);
@@ -280,7 +300,7 @@ impl Ring {
             self.state.superseded(&old);
         }
         if batch.state_bytes >= FRAME_RAW_TARGET && !self.in_group {
-            self.seal(now, self.beside);
+            self.seal(now, at);
         }
         Ticket(self.ticket)
     }

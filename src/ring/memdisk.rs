@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::{Disk, DiskError, DiskErrorKind, FileId, SlotId};
 
 /// A disk in memory. `bytes` bounds what it will hold.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct MemDisk {
     limit: u64,
     files: BTreeMap<FileId, Vec<u8>>,

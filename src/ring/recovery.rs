@@ -141,6 +141,7 @@ impl Ring {
             settled: 0,
             beside: 0,
             in_group: false,
+            group_began: false,
             closing: Closing::No,
             life: Life::default(),
             sessions: Sessions::default(),
