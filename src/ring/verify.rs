@@ -147,8 +147,7 @@ pub fn verify(disk: &mut dyn Disk, progress: &mut dyn FnMut(usize, usize)) -> Re
         let mut trail = Trail::default();
         for (i, meta) in slots.iter().enumerate() {
             let bytes = files.iter().find(|f| f.0 == meta.id).map_or(0, |f| f.1);
-            check.listed(meta.id, bytes, Some((LaneId(lane as u8), meta)), Walker::new(disk, meta.id).slot_header());
-            check.own_slot(disk, &mut trail, meta, slots.get(i + 1));
+            check.own_slot(disk, &mut trail, (LaneId(lane as u8), meta), slots.get(i + 1), bytes);
             done += 1;
             progress(done, all);
         }
@@ -283,14 +282,23 @@ impl Check {
         state
     }
 
-    fn own_slot(&mut self, disk: &mut dyn Disk, trail: &mut Trail, meta: &SlotMeta, next: Option<&SlotMeta>) {
+    fn own_slot(
+        &mut self,
+        disk: &mut dyn Disk,
+        trail: &mut Trail,
+        own: (LaneId, &SlotMeta),
+        next: Option<&SlotMeta>,
+        bytes: u64,
+    ) {
+        let meta = own.1;
         let file = FileId::Slot(meta.id);
-        if self.out.slots.last().is_some_and(|s| s.header == HeaderState::Damaged) {
+        let mut walker = Walker::new(disk, meta.id);
+        let header = walker.slot_header();
+        if self.listed(meta.id, bytes, Some(own), header) == HeaderState::Damaged {
             let meaning = "the slot is read by what its frames say of themselves; no record is lost by this".into();
             self.damage((file, 0), "the slot's header is damaged", meaning, STEPPED_OVER);
         }
         trail.ordinal.get_or_insert(meta.first.ordinal);
-        let mut walker = Walker::new(disk, meta.id);
         let mut cursor = Cursor::new(meta.ring, meta.generation, self.ring.slots.slot_bytes);
         let mut snapshot = Snapshot::default();
         while let Some(met) = walker.next(&mut cursor) {

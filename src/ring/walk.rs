@@ -127,8 +127,15 @@ impl<'a> Walker<'a> {
     }
 
     pub fn slot_header(&mut self) -> Result<SlotHeader, Bad> {
-        let slot = self.slot;
-        SlotHeader::parse(self.bytes(0, PAGE), slot)
+        // A page and no window: this is done to every slot at start.
+        let mut page = [0; PAGE];
+        match self.disk.read(FileId::Slot(self.slot), 0, &mut page) {
+            Ok(n) => SlotHeader::parse(&page[..n], self.slot),
+            Err(_) => {
+                self.unreadable.insert(0);
+                Err(Bad::Magic)
+            }
+        }
     }
 
     pub fn is_blank(&mut self) -> bool {
