@@ -1,4 +1,258 @@
-//! The ring: a bounded, checksummed on-disk log that survives power cuts. (Format essay: to be written here.)
+//! The ring: a bounded log on disk that survives power cuts, full cards, and bytes that rot.
+//!
+//! What it promises: a record that was called durable is read back, or its loss is counted and announced; a seq names
+//! one record for ever; the cap on disk and memory holds; whatever the directory holds, a ring comes out of it. What
+//! it is not: a database. There is no index file and no ledger beside the data that could disagree with it after a
+//! crash; cursors, checkpoints and counters ride in the log.
+//!
+//! It does no I/O: `append` and [`Ring::put_state`] fill batches, [`Ring::poll`] says what the disk must do,
+//! [`Ring::complete`] takes what it did. Read `core` for the face, `batch` and `writer` for the way down,
+//! `recovery` and `walk` for the way back, `reader` and `cache` for reading, `slots` for reuse, `format` for the
+//! bytes.
+//!
+//! # The files
+//!
+//! `slot-NNNN` (decimal, at least four digits) and `root`. A slot's size is fixed when the ring is made: a 64th of
+//! `max_bytes` without the root's 8,192 bytes, at least 256 KiB and at most 4 MiB, rounded down to a page of 4,096
+//! bytes. A slot is created when it is first needed, its blocks allocated, file and directory synced; then it is
+//! written over for ever, each time under a new **generation**: overwriting costs half the device writes of growing a
+//! file. No file is renamed, and one is unlinked only to lower the cap. A slot belongs to one lane:
+//!
+//! ```text
+//! 0        4096                                                                            slot_bytes
+//! +--------+-----------------+-----------------+-------+-------+-----+-------+----------------------+
+//! | header | snapshot part 1 | snapshot part n | frame | frame | ... | frame | of older generations |
+//! +--------+-----------------+-----------------+-------+-------+-----+-------+----------------------+
+//! ```
+//!
+//! All integers are little-endian. Bytes that no table names are written as zeros and not looked at. CRC is CRC-32C.
+//! Everything begins at a page, so that damage is stepped over page by page.
+//!
+//! ## Slot header, 4,096 bytes
+//!
+//! | bytes | type | field | |
+//! |---|---|---|---|
+//! | 0..4 | | magic | `HWsl` |
+//! | 4..6 | u16 | version | 1 |
+//! | 6 | u8 | kind | 1 lane, 2 journal |
+//! | 7 | u8 | lane | 0 to 7 |
+//! | 8..12 | u32 | compat flags | none yet |
+//! | 12..16 | u32 | read-only flags | none yet |
+//! | 16..20 | u32 | incompat flags | none yet |
+//! | 20..24 | u32 | slot_bytes | |
+//! | 24..40 | u128 | ring id | random |
+//! | 40..56 | | binding | hash of what ties the directory to this machine |
+//! | 56..58 | u16 | slot id | the file's number |
+//! | 58..60 | u16 | starts | entries at 512, at most 298 |
+//! | 60 | u8 | starts complete | 1: a partition that is not listed did not exist |
+//! | 64..72 | u64 | generation | one more for each slot opened, in the whole ring |
+//! | 72..80 | u64 | first seq | where the lane stood |
+//! | 80..88 | u64 | last commit | the newest durable one; the snapshot contains all up to it |
+//! | 88..92 | u32 | boot | number of the kernel boot |
+//! | 92..96 | u32 | session | number of the process |
+//! | 96..104 | i64 | opened at | boot-clock microseconds |
+//! | 104..106 | u16 | previous slot of the lane | |
+//! | 108..112 | u32 | its end | one past its last frame |
+//! | 112..120 | u64 | its generation | 0: there was none |
+//! | 120..128 | u64 | copied through | journal, below; 0 |
+//! | 128..448 | 8 x 5 u64 | counters of each lane | admitted, evicted, expired, corrupt, lost unsynced |
+//! | 448..512 | 8 u64 | oldest ordinal of each lane | |
+//! | 512..4088 | 298 x 12 | starts | topic u16, partition u8, 0, next offset u64 |
+//! | 4092..4096 | u32 | CRC of 0..4092 | not seeded: it says itself whose it is |
+//!
+//! ## Frame, whole pages
+//!
+//! A header of 512 bytes (one sector), `runs` x 32 bytes, `prev counts` x 16 bytes, the payload as stored, the state
+//! section as stored, zeros up to the next page. The zeros are covered by no CRC and read by nobody.
+//!
+//! | bytes | type | field | |
+//! |---|---|---|---|
+//! | 0..4 | | magic | `HWfr` |
+//! | 4 | u8 | version | 1 |
+//! | 5 | u8 | kind | 1 lane (records), 2 meta (state entries alone), 3 snapshot, 4 journal |
+//! | 6..8 | u16 | flags | 1 clean end, 2 first frame of a process; both for the reader of a dump |
+//! | 8 | u8 | codec of the payload | 0 raw, 1 zstd |
+//! | 9 | u8 | cipher | 0 none; others are refused |
+//! | 10 | u8 | lane | |
+//! | 11 | u8 | codec of the state section | |
+//! | 12..16 | u32 | key id | 0 |
+//! | 16..32 | u128 | ring id | |
+//! | 32..40 | u64 | generation | |
+//! | 40..42 | u16 | slot id | |
+//! | 42..44 | u16 | runs | at most 256 |
+//! | 44..46 | u16 | prev counts | at most 256 |
+//! | 46, 47 | u8 | part, parts | of a snapshot |
+//! | 48..52 | u32 | at | the frame's own place in the slot |
+//! | 52..56 | u32 | frame length | whole pages |
+//! | 56..64 | u64 | commit | rises by one, node-wide; of a snapshot: the last commit in it |
+//! | 64..72 | u64 | previous commit | the one that this follows |
+//! | 72..80 | u64 | synced through | commits up to here were durable when it was placed |
+//! | 80..88 | u64 | copied through | journal; 0 |
+//! | 88..96 | u64 | first seq | |
+//! | 96..100 | u32 | records | |
+//! | 100..104 | u32 | boot | |
+//! | 104..108 | u32 | session | |
+//! | 108..112 | u32 | payload, raw bytes | at most 590,848 |
+//! | 112..116 | u32 | payload, stored bytes | |
+//! | 116..120 | u32 | state section, raw bytes | at most 196,608 |
+//! | 120..124 | u32 | state section, stored bytes | |
+//! | 124..128 | u32 | CRC of runs and prev counts | |
+//! | 128..132 | u32 | CRC of the payload as stored | |
+//! | 132..136 | u32 | CRC of the state section as stored | |
+//! | 136..144 | i64 | sealed at | boot-clock microseconds |
+//! | 144..152 | i64 | first time | what the times in the payload are relative to |
+//! | 152..160 | i64 | last time | |
+//! | 160..184 | | nonce | 0 |
+//! | 184..504 | 8 x 5 u64 | counters of each lane | this frame's records included in `admitted` |
+//! | 508..512 | u32 | CRC of 0..508 | |
+//!
+//! The **seed** is the CRC of ring id, slot id and generation as they stand (26 bytes). The header's CRC goes on from
+//! the seed; those of the sections go on from the seed and the commit's 8 bytes. So a header vouches for the lengths
+//! beside a bad payload, sections of another commit do not pass for this one's, and a page that landed elsewhere, or
+//! an older generation's, never validates. Zeros have no magic.
+//!
+//! **Run** (a partition's records in a frame; consecutive in seq, offset and byte): topic u16, partition u8, 0, count
+//! u32, first seq u64, first offset u64, first byte u32, end byte u32. Runs follow each other without a gap. **Prev
+//! count** (what the previous commit held of a partition): topic u16, partition u8, lane u8, count u32, first offset
+//! u64. It tells a lost commit's records to their topics.
+//!
+//! **Payload**: records back to back in [postcard](https://docs.rs/postcard) (integers as varints, signed ones
+//! zigzag, slices behind their length, options behind a byte 0 or 1): flags u16; admission time i64, relative to
+//! `first time`; key, option of bytes; value, bytes; event time, option of i64 (microseconds since 1970); attributes,
+//! bytes; origin, option of producer id i64, epoch i16, first sequence i32. Attributes: name length u8, name, value
+//! length u16 little-endian, value; at most 16. A record's seq and offset follow from its run, its **ordinal** (its
+//! place in its lane, dense) from the header's counters.
+//!
+//! **State section**: entries in postcard: owner kind u8 (0 ring, 1 node, 2 source, 3 rule, 4 sink, 5 endpoint),
+//! owner name, key bytes, value option of bytes (none: a tombstone). The ring's own, under the name `ring`, numbers
+//! in keys little-endian:
+//!
+//! | key | value |
+//! |---|---|
+//! | `t` topic u16 | name, lane u8, next offsets and offset floors (u64 each, one per partition) |
+//! | `n` | the next new topic's id, u16 little-endian |
+//! | `b` | boot u32, the kernel's boot_id (16 bytes) |
+//! | `c` boot u32 | wall minus boot time in microseconds i64, trusted bool |
+//! | `f` | former ring ids, u128 each |
+//! | `l` | bytes over the ring's life: logical, stored, padded, synced (u64; written at a clean shutdown) |
+//! | `s` session u32 | last valid commit u64, synced through u64: where a process ended that did not say so |
+//! | `x` commit u64 | empty: torn by a crash and given up |
+//!
+//! **Snapshot**: all durable state entries, in frames of about 56 KiB raw, at the beginning of every lane slot;
+//! topics with the next offsets of that moment. It is made when nothing is under way, so it never has a checkpoint
+//! that is newer than its records. The two newest slots are never reused, so that a bad snapshot sends recovery to
+//! the one before.
+//!
+//! ## Root page, 4,096 bytes, two of them in `root`
+//!
+//! | bytes | type | field |
+//! |---|---|---|
+//! | 0..4 | | magic `HWrt` |
+//! | 4..6 | u16 | version, 1 |
+//! | 6 | u8 | clean: nothing was written after `commit` |
+//! | 8..12 | u32 | slot_bytes |
+//! | 16..24 | u64 | serial; page serial % 2, the higher counts |
+//! | 24..40 | u128 | ring id |
+//! | 40..48 | u64 | generation of the newest slot |
+//! | 48..56 | u64 | last durable commit |
+//! | 56..58 | u16 | the newest slot |
+//! | 60..64 | u32 | session |
+//! | 4092..4096 | u32 | CRC of 0..4092 |
+//!
+//! An untrusted hint: written and synced when a ring is opened and after a clean shutdown, written when a slot is
+//! opened. Recovery takes from it that the end was clean (if the last commit agrees), and that serials and sessions go
+//! on rising. It reads all slot headers in any case, one page each: they are what the table of slots is made of, and a
+//! hint could only be wrong.
+//!
+//! # Versions and flags
+//!
+//! A slot with another version or an unknown **incompat** flag is set aside: neither read nor written, announced.
+//! With an unknown **read-only** flag it is read and, once a later generation, reused, but no frame is added to it.
+//! Unknown **compat** flags and frame flags are ignored. Reserved, so that what comes later finds its place:
+//!
+//! - *Journal* (slot kind 2, frame kind 4, `copied through`): slots for small durable commits, whose records are
+//!   later copied to dense frames; records up to `copied through` are then spent. Until then a small durable commit
+//!   is a lane frame of its own page: correct but wasteful (256 MiB hold 65,536 of them). A journal slot is set
+//!   aside.
+//! - *Cipher, key id, nonce*: the payload and the state section encrypted, header and directory in clear, CRCs over
+//!   the ciphertext, under an incompat flag.
+//! - *Offset floors*: reserved ahead where records are shown before they are durable. Always 0; after an unclean end
+//!   no offset below a floor is given.
+//! - *Expired*: the counter is there, nothing expires yet.
+//!
+//! # What is assumed of the media
+//!
+//! After an fdatasync that succeeds, what was written before is there. Nothing else: any subset of unsynced 512-byte
+//! sectors may be old, new, zero or garbage, in any order; a write may take its neighbours with it; bytes may rot,
+//! and reads may fail, at any time. A page that holds acknowledged data is therefore never written again before its
+//! slot is reused, and after an unclean end writing goes on at the next 64 KiB boundary. A device that lies about a
+//! sync is found out only by what is missing: it is counted, and cannot be prevented.
+//!
+//! # A commit
+//!
+//! At most 512 KiB of frames, written in order and synced once per file, then the next; one is under way at a time. Any
+//! part of it may survive without the rest. So a frame that carries state entries begins its commit: an entry is never
+//! there without the records before it. Entries wait in one lane's batch at a time and are sealed before a record goes
+//! to another lane, since of two frames with entries each would have to come first. Seqs and commit numbers are given
+//! when a batch is sealed, and kept when it is written again.
+//!
+//! # Each crash, argued
+//!
+//! - **Torn header**: its CRC fails; the frame is not there. Pages are probed for the next valid frame of this
+//!   generation; the hole is counted, see below. At the very end of the log it cannot be told from a commit that
+//!   never was: `tail unknown`.
+//! - **Torn payload or state section**: the header vouches for the length, so the walk steps over it. If its commit
+//!   is not known to have been synced, the frame is given up whole (`x`), its records lost unsynced; else they are
+//!   corrupt, and its state entries are used if they hold.
+//! - **Hole in the middle**: the next frame's `previous commit` is not the one that was met. Its counters less its
+//!   own records, less those of the frame before, is the loss of each lane; its prev counts tell the topics if the
+//!   hole is one commit, else the lane's topics skip that many offsets rather than use one twice.
+//! - **Reordered sectors**: the same two cases; no order is relied upon within a commit.
+//! - **A write that took a neighbour**: an acknowledged frame before it fails its CRC and is counted corrupt.
+//! - **Lost directory entry**: a slot is created and its directory synced before the write that first uses it, in one
+//!   queue; a failed creation fails the commit. A slot that vanishes later is a hole, counted by the next slot's
+//!   first ordinal.
+//! - **Stale generation**: what is left of an older generation behind the last frame has a valid CRC under its own
+//!   seed and is skipped for its generation. In a slot whose header is damaged the highest generation of its frames
+//!   counts.
+//! - **Torn slot header**: nothing in the slot is acknowledged before a sync that covers its header. If it rots
+//!   later, the slot is read by its frames.
+//! - **Torn snapshot**: all of its parts must hold, or recovery begins at the snapshot of the slot before and plays
+//!   more frames. Before that commit's sync the old snapshot is the newest; the two newest slots are kept for it.
+//! - **Failed sync**: the kernel may have called the pages clean, so the same pages are not tried again. The slot is
+//!   abandoned and kept back, the frames go to another under the same numbers; where both copies are there, the later
+//!   slot's counts, and a frame with a seq at or above the next slot's first is stepped over.
+//! - **Crash of the process alone**: the page cache may hold what the device never got. The newest slot of each lane
+//!   is synced and dropped from the cache before it is believed.
+//! - **Frames that recovery gave up come back** (a sector that a later read gives): each frame names the one it
+//!   follows, whatever lies between is dead; seqs go on 1,048,576 and commits 4,096 further after an unclean end,
+//!   sessions have numbers, and `s` says where each ended.
+//! - **Clean shutdown**: a last frame alone in its commit, then a root page that names it. The first start after it
+//!   makes the page unclean. Nothing is skipped then, and nothing synced again.
+//! - **A clone, or a card in another board**: the newest header's binding differs. The ring goes on under a new id,
+//!   in new slots; old slots keep theirs, which `f` lists in every snapshot after, and what they hold is sent under
+//!   it.
+//!
+//! # How recovery decides
+//!
+//! It reads all slot headers; syncs the newest slots unless the end was clean; takes the newest whole snapshot; walks
+//! that slot, all later ones and the newest of each lane; plays the frames that follow each other in order of commit.
+//! `synced through` of a process is the highest that any of its frames says. A hole that begins at or below it, and a
+//! bad frame at or below it, is **corrupt**; above it, **lost unsynced**, which never contains an acknowledged record
+//! as long as a later frame of that process survived to say so. A hole above it, or a damaged header in a lane's
+//! newest slot after an unclean end, makes the **tail unknown**: counts are then exact but for that last commit.
+//! Older slots are not walked at start; their damage is met, counted and announced by whoever reads, and all of it by
+//! [`verify`].
+//!
+//! # Bounds
+//!
+//! Files: slots x `slot_bytes` + 8,192 <= `max_bytes` (at least 4 slots), fewer where the file system has no room.
+//! First reused is a free slot, then a new one, then the oldest that every sink has passed, then the oldest of the
+//! lowest lane above its reserve, whose unread records are counted as evicted. At most a quarter is kept back after
+//! failed writes. Memory: 1 MiB that waits for the disk, 512 KiB of decoded frames (256 at most), three windows of 64
+//! KiB or one largest frame, two reads under way, and the state: 64 KiB and 4,096 entries per owner, `slot_bytes` / 4
+//! together. A frame is sealed at 64 KiB raw; a larger record is alone in its own. A record is at most the smaller of
+//! 512 KiB and `slot_bytes` / 4, key, value and attributes together. At most 8 lanes, 256 topics, 16 partitions each.
 
 mod batch;
 mod cache;
