@@ -60,6 +60,8 @@ pub enum Command {
     Sink(super::sink::Args),
     /// Wait until every sink is caught up
     Drain(super::drain::Args),
+    /// Look into the ring of a stopped node
+    Ring(super::ring::Args),
     /// Write a commented config to begin with
     Init(super::init::Args),
     /// Print a completion script for a shell

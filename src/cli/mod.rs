@@ -12,6 +12,7 @@ mod drain;
 mod events;
 pub mod init;
 mod reload;
+mod ring;
 mod run;
 mod send;
 mod sink;
@@ -73,6 +74,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Reload(args) => reload::run(&args),
         Command::Sink(args) => sink::run(&args),
         Command::Drain(args) => drain::run(&args),
+        Command::Ring(args) => ring::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Completions(args) => completions::run(&args),
     }

@@ -75,19 +75,31 @@ pub fn lock(dir: &Path) -> Result<Lock, LockError> {
     let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(dir.join("lock"))?;
     match file.try_lock() {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            // Who it is helps, but is not needed to refuse.
-            let _ = (&file).take(16).read_to_string(&mut pid);
-            let pid = if pid.trim().is_empty() { "unknown".into() } else { pid.trim().to_owned() };
-            return Err(LockError::Owned { dir: dir.display().to_string(), pid });
-        }
+        Err(TryLockError::WouldBlock) => return Err(owned(dir, &file)),
         Err(TryLockError::Error(e)) => return Err(e.into()),
     }
     file.set_len(0)?;
     file.rewind()?;
     writeln!(file, "{}", std::process::id())?;
     Ok(Lock { _file: file })
+}
+
+/// Whether a live node owns the directory; nothing is made or written.
+pub fn probe(dir: &Path) -> Result<(), LockError> {
+    let file = File::open(dir.join("lock"))?;
+    match file.try_lock_shared() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(owned(dir, &file)),
+        Err(TryLockError::Error(e)) => Err(e.into()),
+    }
+}
+
+fn owned(dir: &Path, lock: &File) -> LockError {
+    let mut pid = String::new();
+    // Who it is helps, but is not needed to refuse.
+    let _ = lock.take(16).read_to_string(&mut pid);
+    let pid = if pid.trim().is_empty() { "unknown".into() } else { pid.trim().to_owned() };
+    LockError::Owned { dir: dir.display().to_string(), pid }
 }
 
 /// Whether the directory loses its files at a reboot; in words for the status.

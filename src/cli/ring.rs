@@ -1,0 +1,172 @@
+//! `headwater ring`: looks into the ring of a stopped node. Nothing is written.
+
+use std::io::{IsTerminal as _, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+
+use crate::node::disk::FileDisk;
+use crate::node::identity::{self, LockError};
+use crate::ops::human::{binary, thousands};
+use crate::ring::stat::{Stat, stat};
+use crate::ring::verify::{HeaderState, Severity, SlotCheck, Verification, verify};
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  headwater ring stat /var/lib/headwater            what is in it: topics, offsets, lanes, sizes
+  headwater ring stat /mnt/card/headwater --json
+  headwater ring verify /var/lib/headwater          reads every frame; exit code 1 when something is damaged")]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Verb {
+    /// What a ring holds: topics, offsets, lanes, sizes
+    Stat(Target),
+    /// Check every frame of every slot
+    Verify(Target),
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Target {
+    /// The data directory of a stopped node
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// All of it, as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    match &args.verb {
+        Verb::Stat(target) => run_stat(target),
+        Verb::Verify(target) => run_verify(target),
+    }
+}
+
+/// The disk of a directory that holds a ring and belongs to no live node.
+fn open(dir: &Path) -> anyhow::Result<FileDisk> {
+    if let Err(owned @ LockError::Owned { .. }) = identity::probe(dir) {
+        bail!("{owned}; a running node is looked at with `headwater status --data-dir {}`", dir.display());
+    }
+    let mut disk = FileDisk::new(dir, 0);
+    let slots =
+        crate::ring::Disk::list(&mut disk).with_context(|| format!("no ring can be read in {}", dir.display()))?;
+    if slots.is_empty() {
+        bail!(
+            "{} holds no ring: there is no file slot-NNNN; the data directory is `node.data_dir` of the config",
+            dir.display()
+        );
+    }
+    Ok(disk)
+}
+
+fn run_stat(target: &Target) -> anyhow::Result<ExitCode> {
+    let stat = stat(&mut open(&target.dir)?).context("the ring cannot be read")?;
+    let mut out = std::io::stdout().lock();
+    if target.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&stat)?)?;
+    } else {
+        write_stat(&mut out, &stat)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_verify(target: &Target) -> anyhow::Result<ExitCode> {
+    let shows = std::io::stderr().is_terminal();
+    let mut progress = |done: usize, all: usize| {
+        if shows {
+            eprint!("\r\x1b[Kslot {done} of {all}");
+        }
+    };
+    let verified = verify(&mut open(&target.dir)?, &mut progress);
+    if shows {
+        eprint!("\r\x1b[K");
+    }
+    let verified = verified.context("the ring cannot be read")?;
+    let mut out = std::io::stdout().lock();
+    if target.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&verified)?)?;
+    } else {
+        write_verified(&mut out, &verified)?;
+    }
+    Ok(if verified.is_good() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+fn write_stat(out: &mut impl Write, stat: &Stat) -> std::io::Result<()> {
+    let end = match (stat.clean_shutdown, stat.tail_unknown) {
+        (true, _) => "ended by a clean shutdown",
+        (false, true) => "not ended by a clean shutdown; its very last commit is unreadable or never was",
+        (false, false) => "not ended by a clean shutdown",
+    };
+    writeln!(out, "ring {}  format {}  boot {}  {end}", stat.ring, stat.format, stat.boot)?;
+    let slots = &stat.slots;
+    let (bytes, each) = (binary(slots.bytes), binary(slots.slot_bytes));
+    write!(out, "{bytes} in {} slots of {each}: {} used, {} free", slots.files, slots.used, slots.free)?;
+    if slots.set_aside > 0 {
+        write!(out, ", {} set aside", slots.set_aside)?;
+    }
+    let life = &stat.life;
+    writeln!(out, "\nover its life {} of records, {} written", binary(life.logical_bytes), binary(life.synced_bytes))?;
+    for lane in stat.lanes.iter().filter(|lane| lane.admitted > 0) {
+        writeln!(
+            out,
+            "lane {}  {} records; admitted {}, evicted {}, expired {}, corrupt {}, lost unsynced {}",
+            lane.lane,
+            thousands(lane.records),
+            thousands(lane.admitted),
+            thousands(lane.evicted),
+            thousands(lane.expired),
+            thousands(lane.corrupt),
+            thousands(lane.lost_unsynced)
+        )?;
+    }
+    writeln!(out, "\n{:<32}{:>10}{:>16}{:>16}", "topic", "partition", "first offset", "next offset")?;
+    for topic in &stat.topics {
+        for (n, partition) in topic.partitions.iter().enumerate() {
+            let (first, next) = (thousands(partition.earliest), thousands(partition.end));
+            writeln!(out, "{:<32}{n:>10}{first:>16}{next:>16}", topic.name)?;
+        }
+    }
+    writeln!(out, "\n{:<32}{:>10}{:>16}", "state of", "entries", "bytes")?;
+    for owner in &stat.owners {
+        let name = format!("{} {}", format!("{:?}", owner.kind).to_lowercase(), owner.name);
+        writeln!(out, "{name:<32}{:>10}{:>16}", thousands(owner.entries), thousands(owner.bytes))?;
+    }
+    stat.notes.iter().try_for_each(|note| writeln!(out, "note: {note}"))
+}
+
+fn write_verified(out: &mut impl Write, verified: &Verification) -> std::io::Result<()> {
+    for finding in &verified.findings {
+        let word = if finding.severity == Severity::Damage { "damage" } else { "note" };
+        writeln!(out, "{word}: {finding}")?;
+    }
+    if verified.findings_left_out > 0 {
+        writeln!(out, "and {} more", thousands(verified.findings_left_out))?;
+    }
+    verified.recovery.iter().try_for_each(|note| writeln!(out, "note: {note}"))?;
+    let of = |state: HeaderState| verified.slots.iter().filter(|slot: &&SlotCheck| slot.header == state).count();
+    let totals = &verified.totals;
+    writeln!(
+        out,
+        "{} slots: {} good, {} blank, {} damaged, {} foreign",
+        verified.slots.len(),
+        of(HeaderState::Ok),
+        of(HeaderState::Blank),
+        of(HeaderState::Damaged),
+        of(HeaderState::Foreign)
+    )?;
+    writeln!(
+        out,
+        "{} frames good, {} damaged; {} records can be read, {} are lost",
+        thousands(totals.frames_good),
+        thousands(totals.bad_payloads + totals.damaged_headers + totals.damaged_states),
+        thousands(totals.records),
+        thousands(totals.records_lost)
+    )?;
+    writeln!(out, "{}", if verified.is_good() { "ok: all that was durable can be read" } else { "DAMAGED: see above" })
+}
