@@ -1,3 +1,5 @@
+//! What a config file comes to, and what is said about wrong ones.
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -1,3 +1,5 @@
+//! Chains of rules.
+
 use std::collections::BTreeMap;
 
 use super::*;

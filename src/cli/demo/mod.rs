@@ -6,6 +6,7 @@
 
 mod cluster;
 mod compare;
+mod edge;
 mod load;
 mod process;
 mod proxy;
@@ -25,8 +26,8 @@ use crate::ops::Status;
 use crate::ops::human::thousands;
 use crate::topic::TopicPart;
 use compare::{Row, Stored, compare};
-use load::{Sent, Targets};
-use process::{Node, free_ports};
+use load::Sent;
+use process::Node;
 use proxy::Link;
 use upstream::Upstream;
 use view::{Moment, View};
@@ -104,7 +105,7 @@ async fn demo(args: &DemoArgs, dir: &Path) -> anyhow::Result<bool> {
         Some((host, port)) => view.say(&format!("mqtt: a broker answers at {host}:{port}, its messages are collected")),
         None => view.say("mqtt: no broker at 127.0.0.1:1883, so no MQTT this time (apt install mosquitto)"),
     }
-    let (config, targets) = edge_config(dir, &upstream, mqtt.as_ref())?;
+    let (config, targets) = edge::config(dir, &upstream, mqtt.as_ref())?;
     let mut edge = Node::start("edge", dir, &config).await?;
     view.say("edge: collects host metrics, a rotating log, syslog over UDP and TCP, simulated sensors");
 
@@ -209,93 +210,6 @@ async fn broker() -> Option<(String, u16)> {
     let (_client, mut events) = rumqttc::AsyncClient::new(options, 1);
     let answered = tokio::time::timeout(Duration::from_secs(1), events.poll()).await;
     matches!(answered, Ok(Ok(_))).then(|| ("127.0.0.1".to_owned(), 1883))
-}
-
-fn edge_config(dir: &Path, upstream: &Upstream, mqtt: Option<&(String, u16)>) -> anyhow::Result<(String, Targets)> {
-    let ports = free_ports(3)?;
-    let prefix = format!("headwater-demo/{}", std::process::id());
-    let mut config = format!(
-        r#"[node]
-id = "demo-edge"
-data_dir = "{data}"
-
-[ring]
-max_bytes = "32MiB"
-keep_free = "0B"
-linger = "200ms"
-
-[http]
-listen = "127.0.0.1:{http}"
-
-[sources.host]
-type = "host"
-topic = "host"
-every = "1s"
-
-[sources.log]
-type = "file"
-paths = ["{dir}/app.log"]
-topic = "log"
-poll = "200ms"
-
-[sources.syslog]
-type = "syslog"
-listen = ["udp://127.0.0.1:{port}", "tcp://127.0.0.1:{port}"]
-topic = "syslog"
-
-[sources.sensors]
-type = "socket"
-listen = ["tcp://127.0.0.1:{sensors}"]
-topic = "sensors"
-key = "{{field.sensor}}"
-
-[[rules]]
-name = "no-debug"
-topics = ["log"]
-uses = "filter"
-with = {{ not = {{ contains = "DEBUG" }} }}
-
-[[rules]]
-name = "high-readings"
-topics = ["sensors"]
-uses = "filter"
-with = {{ field = "value", above = {threshold} }}
-
-[sinks.upstream]
-type = "fluvio"
-{sink}
-topics = ["*"]
-exclude = ["headwater-*"]
-upstream_topic = "{up}{{topic}}"
-retry_min = "250ms"
-retry_max = "2s"
-"#,
-        data = dir.join("edge/data").display(),
-        dir = dir.display(),
-        http = ports[0],
-        port = ports[1],
-        sensors = ports[2],
-        sink = upstream.sink_keys(),
-        up = upstream.prefix(),
-        threshold = load::THRESHOLD,
-    );
-    if let Some((host, port)) = mqtt {
-        config.push_str(&format!(
-            "\n[sources.broker]\ntype = \"mqtt\"\nurl = \"mqtt://{host}:{port}\"\n\
-             client_id = \"headwater-demo-{pid}\"\n\
-             subscribe = [{{ filter = \"{prefix}/+/flow\", topic = \"mqtt\" }}]\nkey = \"{{mqtt.1}}\"\n",
-            pid = std::process::id(),
-        ));
-    }
-    let at = |port: u16| std::net::SocketAddr::from(([127, 0, 0, 1], port));
-    let targets = Targets {
-        log: dir.join("app.log"),
-        syslog_udp: at(ports[1]),
-        syslog_tcp: at(ports[1]),
-        sensors: at(ports[2]),
-        mqtt: mqtt.map(|(host, port)| (host.clone(), *port, prefix)),
-    };
-    Ok((config, targets))
 }
 
 /// What a stopped node's ring holds of one topic.

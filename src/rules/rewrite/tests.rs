@@ -1,3 +1,5 @@
+//! Rewriting JSON: what is not touched stays byte for byte.
+
 use super::*;
 use crate::json::tests::any_json;
 use proptest::prelude::*;
