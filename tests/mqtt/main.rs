@@ -4,6 +4,8 @@
 //! real ring on a disk that can be held back and that can lose what was not synced.
 
 mod fake;
+#[path = "../support/mosquitto.rs"]
+#[allow(dead_code, reason = "shared: not every test program needs all of it")]
 mod mosquitto;
 mod real;
 mod scripted;

@@ -1,4 +1,4 @@
-//! A real Mosquitto of the test's own.
+//! A real Mosquitto of the test's own; shared by the test programs that need a broker.
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -32,14 +32,22 @@ impl Mosquitto {
     }
 
     pub fn start_with(more: &str) -> Self {
+        Self::launch(&format!("autosave_interval 1\nsys_interval 1\nmax_queued_messages 0\n{more}"))
+    }
+
+    /// A broker with its own defaults in all that a session depends on: 20 in flight, 1,000 waiting.
+    pub fn start_stock() -> Self {
+        Self::launch("allow_anonymous true\n")
+    }
+
+    fn launch(more: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut last = None;
         // Somebody may take the port between our look and the broker's.
         for _ in 0..5 {
             let port = free_port();
             let text = format!(
-                "listener {port} 127.0.0.1\npersistence true\npersistence_location {}/\nautosave_interval 1\n\
-                 sys_interval 1\nmax_queued_messages 0\nuser {}\n{}",
+                "listener {port} 127.0.0.1\npersistence true\npersistence_location {}/\nuser {}\n{}",
                 dir.path().display(),
                 whoami(),
                 more.replace("{dir}", &dir.path().display().to_string())
