@@ -121,7 +121,10 @@ impl Hub {
 
     pub fn close(&self) -> Ticket {
         let now = self.now();
-        self.core.pipeline.borrow_mut().close(now)
+        let ticket = self.core.pipeline.borrow_mut().close(now);
+        // The disk loop may be asleep for long: nothing else happens any more.
+        self.kick();
+        ticket
     }
 
     pub fn settled(&self) -> Ticket {
