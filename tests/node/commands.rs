@@ -1,0 +1,224 @@
+//! Commands against a running node, and against the ring of a stopped one.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
+use super::node::{BINARY, Node, config, eventually, free_port, headwater};
+
+const NO_DEBUG: &str = "[[rules]]\nname = \"no-debug\"\ntopics = [\"notes\"]\nuses = \"filter\"\n\
+                        with = { not = { contains = \"DEBUG\" } }\n";
+
+fn numbered(range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(|i| format!("n{i}")).collect()
+}
+
+fn send_numbered(node: &Node, range: std::ops::Range<usize>) {
+    let lines = numbered(range);
+    node.send("notes", &lines.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+#[test]
+fn send_prints_an_offset_or_filtered_for_each_line_in_order() {
+    let node = Node::started(NO_DEBUG);
+    assert_eq!(node.send("notes", &["a", "DEBUG b", "c", "", "d\te\""]), ["0", "filtered", "1", "2", "3"]);
+    assert_eq!(node.send("notes", &["f"]), ["4"]);
+    assert_eq!(node.tail("notes", 5), ["a", "c", "", "d\te\"", "f"]);
+    // The last line needs no break.
+    assert_eq!(node.run_with(&["send", "notes"], "g").ok(), "5\n");
+    assert_eq!(node.run_with(&["send", "notes"], "").ok(), "");
+    let many: Vec<_> = (0..20_000).map(|i| format!("line {i}")).collect();
+    let answers = node.send("bulk", &many.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(answers, (0..20_000).map(|i| i.to_string()).collect::<Vec<_>>());
+}
+
+#[test]
+fn send_answers_a_line_before_the_next_one_is_typed() {
+    let node = Node::started("");
+    let mut child = Command::new(BINARY)
+        .args(["send", "notes", "-c", &node.config_path()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut stdin, mut answers) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()).lines());
+    for n in 0..3 {
+        writeln!(stdin, "line {n}").unwrap();
+        assert_eq!(answers.next().unwrap().unwrap(), n.to_string());
+    }
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_line_larger_than_a_record_is_refused_and_the_others_are_kept() {
+    let node = Node::started("");
+    let large = "x".repeat(600 * 1024);
+    let done = node.run_with(&["send", "notes"], &format!("a\n{large}\nb\n"));
+    assert_eq!(done.out, "0\nrefused\n1\n");
+    assert!(done.failed(1).contains("larger than"));
+}
+
+#[test]
+fn send_to_a_reserved_or_impossible_topic_is_refused_in_words() {
+    let node = Node::started("");
+    assert!(node.run_with(&["send", "headwater-x"], "a\n").failed(1).contains("node's own"));
+    assert!(node.run_with(&["send", "No Topic"], "a\n").failed(1).contains("No Topic"));
+}
+
+#[test]
+fn tail_shows_the_newest_the_oldest_or_what_comes() {
+    let mut node = Node::started("");
+    send_numbered(&node, 0..20);
+    assert_eq!(node.tail("notes", 3), ["n0", "n1", "n2"]);
+    assert_eq!(node.run(&["tail", "notes", "-n", "3"]).ok(), "n17\nn18\nn19\n");
+    let mut child = Command::new(BINARY)
+        .args(["tail", "notes", "--from-beginning", "-c", &node.config_path()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = |n: usize| lines.by_ref().take(n).collect::<Result<Vec<_>, _>>().unwrap();
+    assert_eq!(next(20), numbered(0..20));
+    send_numbered(&node, 20..30);
+    assert_eq!(next(10), numbered(20..30));
+    node.stop();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "a tail ends with its node");
+}
+
+#[test]
+fn tail_as_json_shows_offset_time_and_bytes_that_are_no_text() {
+    let node = Node::started("");
+    node.send("notes", &["plain"]);
+    let done = Command::new(BINARY)
+        .args(["send", "notes", "-c", &node.config_path()])
+        .stdin(Stdio::from(std::fs::File::open("/dev/null").unwrap()))
+        .output()
+        .unwrap();
+    assert!(done.status.success());
+    let bytes = node.path("bytes");
+    std::fs::write(&bytes, b"\xff\xfe\n").unwrap();
+    let done = Command::new(BINARY)
+        .args(["send", "notes", "-c", &node.config_path()])
+        .stdin(Stdio::from(std::fs::File::open(&bytes).unwrap()))
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(done.stdout).unwrap(), "1\n");
+    let out = node.run(&["tail", "notes", "--from-beginning", "-n", "2", "--json"]).ok();
+    let shown: Vec<serde_json::Value> = out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!((&shown[0]["offset"], &shown[0]["value"]), (&0.into(), &"plain".into()));
+    assert!(shown[0]["time"].as_str().unwrap().starts_with("20"), "{out}");
+    assert_eq!((&shown[1]["offset"], &shown[1]["value_hex"]), (&1.into(), &"fffe".into()));
+}
+
+#[test]
+fn tail_of_a_topic_that_is_not_there_names_those_that_are() {
+    let node = Node::started("");
+    node.send("notes", &["a"]);
+    assert!(node.run(&["tail", "nots"]).failed(1).contains("notes"));
+}
+
+#[test]
+fn tail_reads_the_ring_of_a_stopped_node() {
+    let mut node = Node::started("");
+    send_numbered(&node, 0..50);
+    node.stop();
+    let data = node.data().display().to_string();
+    let tail = |more: &[&str]| headwater(&[&["tail", "notes", "--data-dir", &data], more].concat(), "");
+    let all = numbered(0..50).join("\n") + "\n";
+    assert_eq!(tail(&[]).ok(), all);
+    assert_eq!(tail(&["-n", "2"]).ok(), "n48\nn49\n");
+    assert_eq!(tail(&["-n", "2", "--from-beginning"]).ok(), "n0\nn1\n");
+    let first: serde_json::Value = serde_json::from_str(tail(&["--json"]).ok().lines().next().unwrap()).unwrap();
+    assert_eq!((&first["offset"], &first["value"]), (&0.into(), &"n0".into()));
+    assert!(headwater(&["tail", "nots", "--data-dir", &data], "").failed(1).contains("notes"));
+    // Nothing was written: the next start still finds the clean end.
+    node.start();
+    assert!(node.status().ring.recovery.clean_shutdown);
+    // The socket that a killed node leaves is no running node.
+    node.kill();
+    assert_eq!(tail(&[]).ok(), all);
+}
+
+#[test]
+fn status_is_a_page_for_people_json_for_programs_and_a_line_for_monitoring() {
+    let mut node = Node::started("[sinks.out]\ntype = \"file\"\npath = \"{dir}/out\"\ntopics = [\"*\"]\n");
+    node.send("notes", &["a", "b"]);
+    node.run(&["drain"]).ok();
+    let status = node.status();
+    assert_eq!((status.node.as_str(), status.ring.health.as_str()), ("edge", "good"));
+    assert_eq!((status.sinks[0].delivered, status.sinks[0].pending), (2, 0));
+    assert!(status.ring.recovery.fresh);
+    let page = node.run(&["status"]).ok();
+    assert!(page.contains("edge") && page.contains("out"), "{page}");
+    let check = node.run(&["status", "--check"]);
+    // A build machine's clock may be synchronised or not.
+    let (code, word) = if status.clock.trusted { (0, "OK") } else { (1, "WARNING") };
+    assert_eq!(check.code, Some(code), "{check:?}");
+    assert!(check.out.starts_with(&format!("HEADWATER {word} - ")), "{check:?}");
+    node.stop();
+    let check = node.run(&["status", "--check"]);
+    assert_eq!(check.code, Some(3), "{check:?}");
+    assert!(check.out.starts_with("HEADWATER UNKNOWN - no node answers"), "{check:?}");
+    assert!(node.run(&["status"]).failed(1).contains("headwater run"));
+}
+
+#[test]
+fn check_says_warning_for_a_sink_that_is_down() {
+    let node = Node::started(&format!(
+        "[sinks.hq]\ntype = \"fluvio\"\nendpoint = [\"127.0.0.1:{}\"]\ntopics = [\"*\"]\n",
+        free_port()
+    ));
+    node.says("hq", "down", "refused");
+    let check = node.run(&["status", "--check"]);
+    assert_eq!(check.code, Some(1), "{check:?}");
+    assert!(check.out.contains("hq down") && check.out.contains("waiting_hq=0"), "{check:?}");
+}
+
+#[test]
+fn events_show_the_newest_state_changes_and_survive_a_restart() {
+    let mut node = Node::started("[sinks.out]\ntype = \"file\"\npath = \"{dir}/out\"\ntopics = [\"*\"]\n");
+    let seen = |node: &Node| node.run(&["events", "-n", "1000"]).ok();
+    eventually("events of the sink", || seen(&node).contains("sink out  up").then_some(()));
+    node.run(&["sink", "pause", "out"]).ok();
+    eventually("the pause", || seen(&node).contains("sink out  paused").then_some(()));
+    node.stop();
+    node.start();
+    let all = seen(&node);
+    assert!(all.contains("node node  up: stopping") && all.contains("sink out  paused"), "{all}");
+    let last = node.run(&["events", "-n", "1", "--json"]).ok();
+    assert_eq!(last.lines().count(), 1);
+    let event: serde_json::Value = serde_json::from_str(&last).unwrap();
+    assert!(event["kind"].is_string() && event["wall_us"].is_i64(), "{last}");
+}
+
+#[test]
+fn drain_without_sinks_says_so_and_one_that_cannot_end_is_ended_by_the_shutdown() {
+    let node = Node::started("");
+    assert!(node.run(&["drain"]).ok().contains("no sink"));
+    let mut node = Node::new(&config(
+        "edge",
+        &format!("[sinks.hq]\ntype = \"fluvio\"\nendpoint = [\"127.0.0.1:{}\"]\ntopics = [\"*\"]\n", free_port()),
+    ));
+    node.start();
+    node.send("notes", &["a"]);
+    let mut drain = Command::new(BINARY);
+    drain.args(["drain", "-c", &node.config_path()]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let drain = drain.spawn().unwrap();
+    // Paused sinks are not waited for.
+    node.run(&["sink", "pause", "hq"]).ok();
+    let out = drain.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(out.status.success() && said.contains("hq"), "{said}");
+    node.run(&["sink", "resume", "hq"]).ok();
+    let mut waits = Command::new(BINARY)
+        .args(["drain", "-c", &node.config_path()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut progress = BufReader::new(waits.stderr.take().unwrap()).lines();
+    assert!(progress.next().unwrap().unwrap().starts_with("hq: "));
+    node.stop();
+    assert_eq!(waits.wait().unwrap().code(), Some(1));
+}

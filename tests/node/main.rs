@@ -1,0 +1,19 @@
+//! The real binary, from outside: killed, stopped, cut off, misconfigured, asked and told. What it kept and what its
+//! upstream stored is read from their rings, never through a client.
+//!
+//! Each test has its own directory and its own ports and ends only the processes that it started. Nothing here waits by
+//! sleeping: what must come true is asked for until it does, and a test fails when it has not after [`node::PATIENCE`].
+
+mod commands;
+mod kill;
+mod life;
+mod link;
+mod load;
+#[path = "../support/mosquitto.rs"]
+#[allow(dead_code, reason = "shared: not every test program needs all of it")]
+mod mosquitto;
+mod node;
+mod reload;
+mod rings;
+mod trouble;
+mod upstream;
