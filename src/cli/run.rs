@@ -32,12 +32,12 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let examined = config::examine(&args.config, &Surroundings::real(false));
     let config = examined.config.map_err(|errors| Exit::usage(words(&errors)))?;
-    log(&config)?;
+    let set_log = log(&config)?;
     for warning in &config.warnings {
         tracing::warn!(target: "headwater::state", "config: {warning}");
     }
     let file = args.config.clone();
-    let load = Box::new(move || config::load(&file).map_err(|errors| words(&errors)));
+    let load = Box::new(move || config::load(&file).inspect(|config| set_log(config)));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         // Recovery, name look-ups and file reads of sources; threads end when they are idle.
@@ -61,22 +61,32 @@ fn words(errors: &[config::ConfigError]) -> String {
 }
 
 /// Warnings and state changes to standard error, or what `node.log` says; without times under systemd, which has its own.
-fn log(config: &Config) -> anyhow::Result<()> {
-    let wanted: Targets = config.node.log.parse().context("node.log")?;
-    // State changes are shown whatever the level of the rest, unless they are named.
-    let filter = if config.node.log.contains("headwater::state") {
-        wanted
-    } else {
-        wanted.with_target("headwater::state", tracing::Level::INFO)
-    };
+/// Gives what sets the filter to that of another config.
+fn log(config: &Config) -> anyhow::Result<impl Fn(&Config) + use<>> {
+    let (filter, handle) = tracing_subscriber::reload::Layer::new(filter_of(config));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(false);
     let registry = tracing_subscriber::registry().with(filter);
     if std::env::var_os("JOURNAL_STREAM").is_some() {
-        registry.with(lines.without_time()).init();
+        registry.with(lines.without_time()).try_init()?;
     } else {
-        registry.with(lines).init();
+        registry.with(lines).try_init()?;
     }
-    Ok(())
+    Ok(move |config: &Config| {
+        if let Err(error) = handle.modify(|current| *current = filter_of(config)) {
+            tracing::warn!("node.log stays as it was: {error}");
+        }
+    })
+}
+
+/// State changes are shown whatever the level of the rest, unless they are named.
+fn filter_of(config: &Config) -> Targets {
+    // A checked config has a filter that parses.
+    let wanted: Targets = config.node.log.parse().unwrap_or_default();
+    if config.node.log.contains("headwater::state") {
+        wanted
+    } else {
+        wanted.with_target("headwater::state", tracing::Level::INFO)
+    }
 }
 
 /// Signals as the node takes them.

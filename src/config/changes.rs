@@ -10,18 +10,9 @@ use crate::name::Name;
 pub struct Changes {
     pub sources: Delta,
     pub sinks: Delta,
-    /// Rules before the ring, or the topics they stand before.
-    pub rules: bool,
-    pub topics: bool,
-    /// Names, labels: what templates and envelopes show.
-    pub labels: bool,
-    /// `ring.*` keys that changed.
-    pub ring: Vec<&'static str>,
-    pub heartbeat: bool,
-    pub log: bool,
-    pub endpoint: bool,
-    pub http: bool,
-    /// Keys that changed and stay as they were until the node is started anew.
+    /// Keys and tables that change while the node runs, as a person would name them.
+    pub live: Vec<&'static str>,
+    /// Keys that stay as they were until the node is started anew.
     pub restart: Vec<&'static str>,
 }
 
@@ -53,31 +44,35 @@ impl Delta {
     }
 }
 
+/// Every field is named here: a new one does not compile until it is decided whether it can change live.
 pub fn changes(old: &Config, new: &Config) -> Changes {
-    let ring = [
-        ("max_bytes", old.ring.max_bytes != new.ring.max_bytes),
-        ("keep_free", old.ring.keep_free != new.ring.keep_free),
-        ("linger", old.ring.linger != new.ring.linger),
+    let Config { hash: _, files: _, node, ring, topics, sources, rules, sinks, endpoint, http, warnings: _ } = new;
+    let NodeConfig { id, labels, data_dir, control, heartbeat, log } = node;
+    let RingConfig { max_bytes, keep_free, linger, memory_bytes } = ring;
+    let live = [
+        ("node.id", old.node.id != *id),
+        ("node.labels", old.node.labels != *labels),
+        ("node.heartbeat", old.node.heartbeat != *heartbeat),
+        ("node.log", old.node.log != *log),
+        ("ring.max_bytes", old.ring.max_bytes != *max_bytes),
+        ("ring.keep_free", old.ring.keep_free != *keep_free),
+        ("ring.linger", old.ring.linger != *linger),
+        ("topics", old.topics != *topics),
+        ("rules", old.rules != *rules),
+        ("endpoint", old.endpoint != *endpoint),
+        ("http", old.http != *http),
     ];
     let restart = [
-        ("node.id", old.node.id != new.node.id),
-        ("node.data_dir", old.node.data_dir != new.node.data_dir),
-        ("node.control", old.node.control != new.node.control),
-        ("ring.memory_bytes", old.ring.memory_bytes != new.ring.memory_bytes),
+        ("node.data_dir", old.node.data_dir != *data_dir),
+        ("node.control", old.node.control != *control),
+        ("ring.memory_bytes", old.ring.memory_bytes != *memory_bytes),
     ];
     let named =
         |keys: &[(&'static str, bool)]| keys.iter().filter(|(_, changed)| *changed).map(|(key, _)| *key).collect();
     Changes {
-        sources: Delta::between(&old.sources, &new.sources, |s| &s.name),
-        sinks: Delta::between(&old.sinks, &new.sinks, |s| &s.name),
-        rules: old.rules != new.rules,
-        topics: old.topics != new.topics,
-        labels: old.node.labels != new.node.labels,
-        ring: named(&ring),
-        heartbeat: old.node.heartbeat != new.node.heartbeat,
-        log: old.node.log != new.node.log,
-        endpoint: old.endpoint != new.endpoint,
-        http: old.http != new.http,
+        sources: Delta::between(&old.sources, sources, |s| &s.name),
+        sinks: Delta::between(&old.sinks, sinks, |s| &s.name),
+        live: named(&live),
         restart: named(&restart),
     }
 }
@@ -86,31 +81,34 @@ impl Changes {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    /// Whether any of these keys changes live.
+    pub fn any(&self, keys: &[&str]) -> bool {
+        self.live.iter().any(|key| keys.contains(key))
+    }
 }
 
-/// In plain words, one line; keys that need a restart last.
+/// `added source log; changed sink hq, ring.linger; after a restart only: node.data_dir`
 impl fmt::Display for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut words: Vec<String> = Vec::new();
-        for (kind, delta) in [("source", &self.sources), ("sink", &self.sinks)] {
-            for (what, names) in [("added", &delta.added), ("removed", &delta.removed), ("changed", &delta.changed)] {
-                words.extend(names.iter().map(|name| format!("{kind} {name} {what}")));
-            }
-        }
-        let parts = [
-            ("rules", self.rules),
-            ("topics", self.topics),
-            ("labels", self.labels),
-            ("heartbeat", self.heartbeat),
-            ("log", self.log),
-            ("endpoint", self.endpoint),
-            ("http", self.http),
+        let Self { sources, sinks, live, restart } = self;
+        let parts = |sources: &[Name], sinks: &[Name]| {
+            let sources = sources.iter().map(|name| format!("source {name}"));
+            sources.chain(sinks.iter().map(|name| format!("sink {name}"))).collect::<Vec<_>>()
+        };
+        let mut changed = parts(&sources.changed, &sinks.changed);
+        changed.extend(live.iter().map(|key| (*key).to_owned()));
+        let words = [
+            ("added ", parts(&sources.added, &sinks.added)),
+            ("removed ", parts(&sources.removed, &sinks.removed)),
+            ("changed ", changed),
+            ("after a restart only: ", restart.iter().map(|key| (*key).to_owned()).collect()),
         ];
-        words.extend(parts.iter().filter(|(_, changed)| *changed).map(|(part, _)| format!("{part} changed")));
-        words.extend(self.ring.iter().map(|key| format!("ring.{key} changed")));
-        if !self.restart.is_empty() {
-            words.push(format!("only after a restart: {}", self.restart.join(", ")));
-        }
+        let words: Vec<String> = words
+            .iter()
+            .filter(|(_, list)| !list.is_empty())
+            .map(|(what, list)| format!("{what}{}", list.join(", ")))
+            .collect();
         if words.is_empty() { f.write_str("nothing changed") } else { f.write_str(&words.join("; ")) }
     }
 }

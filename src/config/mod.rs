@@ -212,7 +212,7 @@ fn gather(path: &Path, report: &Report) -> (Option<Table>, String) {
         let text = match read_bounded(&file) {
             Ok(text) => text,
             Err(why) => {
-                report.error(at, "", why);
+                report.error(at, "", format!("{why}{}", why.hint()));
                 whole = false;
                 continue;
             }
@@ -245,18 +245,50 @@ fn files(path: &Path, report: &Report) -> Vec<PathBuf> {
     files
 }
 
+/// Why a text file is of no use.
+#[derive(Debug, thiserror::Error)]
+enum Unread {
+    #[error("no such file")]
+    Absent,
+    #[error("is a directory")]
+    Directory,
+    #[error("no permission to read it")]
+    Forbidden,
+    #[error("is not UTF-8 text")]
+    NotText,
+    #[error("is larger than {MAX_BYTES} bytes")]
+    TooLarge,
+    #[error("{0}")]
+    Other(std::io::Error),
+}
+
+impl Unread {
+    /// What to do when it is a config.
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::Absent => "; name another with `-c FILE`, or write one to begin with: `headwater init FILE`",
+            Self::Directory => "; name the file in it, like `-c DIRECTORY/headwater.toml`",
+            Self::Forbidden => "; be root or the node's user, or let this user read it",
+            Self::NotText => "; save it as UTF-8",
+            Self::TooLarge | Self::Other(_) => "",
+        }
+    }
+}
+
 /// Reads a text file, refusing what cannot be a config or a secret.
-fn read_bounded(path: &Path) -> Result<String, String> {
+fn read_bounded(path: &Path) -> Result<String, Unread> {
+    use std::io::ErrorKind;
     let why = |e: std::io::Error| match e.kind() {
-        std::io::ErrorKind::NotFound => "no such file".to_owned(),
-        std::io::ErrorKind::InvalidData => "is not UTF-8 text".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "no permission to read it".to_owned(),
-        _ => e.to_string(),
+        ErrorKind::NotFound => Unread::Absent,
+        ErrorKind::IsADirectory => Unread::Directory,
+        ErrorKind::PermissionDenied => Unread::Forbidden,
+        ErrorKind::InvalidData => Unread::NotText,
+        _ => Unread::Other(e),
     };
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(why)?;
     std::io::Read::read_to_string(&mut std::io::Read::take(file, MAX_BYTES + 1), &mut text).map_err(why)?;
-    if text.len() as u64 > MAX_BYTES { Err(format!("is larger than {MAX_BYTES} bytes")) } else { Ok(text) }
+    if text.len() as u64 > MAX_BYTES { Err(Unread::TooLarge) } else { Ok(text) }
 }
 
 #[cfg(test)]

@@ -268,7 +268,7 @@ fn what_a_reload_changes_is_named() {
     let changes = changes(&old, &new);
     assert_eq!(
         changes.to_string(),
-        "source c added; source a removed; source b changed; ring.linger changed; only after a restart: node.data_dir, node.control"
+        "added source c; removed source a; changed source b, ring.linger; after a restart only: node.data_dir, node.control"
     );
     assert!(super::changes(&new, &new).is_empty());
     assert_eq!(super::changes(&new, &new).to_string(), "nothing changed");

@@ -154,6 +154,11 @@ impl PartKind {
     }
 }
 
+/// What a part is called in a line of its own: `sink hq`, but `endpoint` where there is one only.
+pub fn title(kind: &str, name: &str) -> String {
+    if kind == name { name.to_owned() } else { format!("{kind} {name}") }
+}
+
 /// One change of one part's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -340,7 +345,8 @@ impl Log {
 
 /// State changes have a target of their own, so that they show although the log level is `warn`.
 fn write_log_line(event: &Event) {
-    let (kind, name, state, what) = (event.kind.as_str(), &*event.name, event.state.label(), event.state.what());
+    let title = title(event.kind.as_str(), &event.name);
+    let (state, what) = (event.state.label(), event.state.what());
     let left_out = match event.left_out {
         0 => String::new(),
         n => format!(" ({n} changes before this one not shown)"),
@@ -348,9 +354,9 @@ fn write_log_line(event: &Event) {
     let separator = if what.is_empty() { "" } else { ": " };
     match event.state {
         PartState::Down { .. } | PartState::Warn { .. } => {
-            tracing::warn!(target: "headwater::state", "{kind} {name} {state}{separator}{what}{left_out}");
+            tracing::warn!(target: "headwater::state", "{title} {state}{separator}{what}{left_out}");
         }
-        _ => tracing::info!(target: "headwater::state", "{kind} {name} {state}{separator}{what}{left_out}"),
+        _ => tracing::info!(target: "headwater::state", "{title} {state}{separator}{what}{left_out}"),
     }
 }
 

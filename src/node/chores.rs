@@ -1,10 +1,10 @@
 //! The node's own small tasks: heartbeat, events, the clock, the ring's health, the config's files; and the ways in:
 //! HTTP and the control socket.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, HttpConfig};
 use crate::hub::{Hub, PartKind, PartState};
 use crate::ops::{self, Facts, Ops};
 use crate::record::{Flags, RecordRef};
@@ -21,14 +21,31 @@ const EVENTS: Span = Span::from_millis(200);
 
 /// Held by `run`; dropping it ends the tasks.
 pub(super) struct Chores {
-    tasks: Vec<tokio::task::AbortHandle>,
+    fixed: Vec<Chore>,
+    /// With how often.
+    heartbeat: Option<(Span, Chore)>,
+    http: Option<(HttpConfig, Chore)>,
 }
 
-impl Drop for Chores {
+/// A task that ends when this is dropped.
+struct Chore(tokio::task::JoinHandle<()>);
+
+impl Chore {
+    fn start(task: impl Future<Output = ()> + 'static) -> Self {
+        Self(tokio::task::spawn_local(task))
+    }
+
+    /// Returns when it has let go of what it held.
+    async fn end(mut self) {
+        self.0.abort();
+        // Cancelled, as it was asked to be.
+        let _ = (&mut self.0).await;
+    }
+}
+
+impl Drop for Chore {
     fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
+        self.0.abort();
     }
 }
 
@@ -44,36 +61,55 @@ pub(super) fn facts(config: &Config, started: Now) -> Facts {
     }
 }
 
-pub(super) fn start(hub: &Hub, ops: &Rc<Ops>, config: &Config) -> Chores {
-    let mut tasks = Vec::new();
-    let mut go = |task: std::pin::Pin<Box<dyn Future<Output = ()>>>| {
-        tasks.push(tokio::task::spawn_local(task).abort_handle());
-    };
-    go(Box::pin(look(hub.clone())));
-    go(Box::pin(events(hub.clone())));
+pub(super) async fn start(hub: &Hub, ops: &Rc<Ops>, config: &Config) -> Chores {
     let watched = ops.clone();
-    go(Box::pin(async move { watched.watch().await }));
-    if let (Some(every), false) = (config.node.heartbeat, config.sinks.is_empty()) {
-        go(Box::pin(heartbeat(hub.clone(), ops.clone(), every)));
-    }
+    let mut fixed = vec![
+        Chore::start(look(hub.clone())),
+        Chore::start(events(hub.clone())),
+        Chore::start(async move { watched.watch().await }),
+        Chore::start(ops::control::run(ops.clone(), config.node.control.clone())),
+    ];
     if let Some(main) = config.files.first().cloned() {
-        go(Box::pin(compare_files(hub.clone(), ops.clone(), main)));
+        fixed.push(Chore::start(compare_files(hub.clone(), ops.clone(), main)));
     }
-    go(Box::pin(ops::control::run(ops.clone(), config.node.control.clone())));
-    if let Some(http) = &config.http {
-        go(Box::pin(ops::http::run(ops.clone(), http.listen)));
+    let mut chores = Chores { fixed, heartbeat: None, http: None };
+    chores.apply(hub, ops, config).await;
+    chores
+}
+
+impl Chores {
+    /// Makes what a reload can change the same as what `config` says.
+    pub(super) async fn apply(&mut self, hub: &Hub, ops: &Rc<Ops>, config: &Config) {
+        debug_assert!(!self.fixed.is_empty());
+        let every = config.node.heartbeat.filter(|_| !config.sinks.is_empty());
+        if self.heartbeat.as_ref().map(|(every, _)| *every) != every {
+            self.heartbeat = every.map(|every| (every, Chore::start(heartbeat(hub.clone(), ops.clone(), every))));
+        }
+        if self.http.as_ref().map(|(http, _)| http) != config.http.as_ref() {
+            if let Some((_, running)) = self.http.take() {
+                running.end().await;
+            }
+            match &config.http {
+                Some(http) => {
+                    self.http = Some((http.clone(), Chore::start(ops::http::run(ops.clone(), http.listen))));
+                }
+                None => hub.board().remove(PartKind::Http, "http"),
+            }
+        }
     }
-    Chores { tasks }
 }
 
 /// Notes whether the config files are still those that are loaded, so that the status says when they differ.
 async fn compare_files(hub: Hub, ops: Rc<Ops>, main: PathBuf) {
     loop {
         tokio::time::sleep(COMPARE.to_std()).await;
-        let differs = config::hash_on_disk(&main).is_none_or(|hash| hash != ops.config_hash());
-        ops.set_config_differs(differs);
+        compare(&ops, &main);
         hub.kick();
     }
+}
+
+pub(super) fn compare(ops: &Ops, main: &Path) {
+    ops.set_config_differs(config::hash_on_disk(main).is_none_or(|hash| hash != ops.config_hash()));
 }
 
 /// Clock trust and the ring's health, every few seconds.

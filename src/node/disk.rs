@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
 
@@ -26,14 +27,19 @@ const QUEUE: usize = 64;
 #[derive(Debug)]
 pub struct FileDisk {
     dir: PathBuf,
-    /// Bytes of the file system that are not ours to take.
-    keep_free: u64,
+    /// Bytes of the file system that are not ours to take; a reload may change it.
+    keep_free: Arc<AtomicU64>,
     open: VecDeque<(FileId, File)>,
 }
 
 impl FileDisk {
     /// Touches nothing yet.
     pub fn new(dir: &Path, keep_free: u64) -> Self {
+        Self::sharing(dir, Arc::new(AtomicU64::new(keep_free)))
+    }
+
+    /// As `new`, with a `keep_free` that others may change.
+    pub fn sharing(dir: &Path, keep_free: Arc<AtomicU64>) -> Self {
         Self { dir: dir.to_owned(), keep_free, open: VecDeque::new() }
     }
 
@@ -73,8 +79,8 @@ impl FileDisk {
 
     fn make(&self, path: &Path, bytes: u64) -> std::io::Result<File> {
         let free = statvfs(&self.dir).map(|s| s.f_bavail.saturating_mul(s.f_frsize))?;
-        if free < bytes.saturating_add(self.keep_free) {
-            let left = self.keep_free;
+        let left = self.keep_free.load(Ordering::Relaxed);
+        if free < bytes.saturating_add(left) {
             let text = format!("{free} bytes are free and `keep_free` leaves {left} of them alone");
             return Err(std::io::Error::new(std::io::ErrorKind::StorageFull, text));
         }

@@ -10,6 +10,8 @@ use rustix::fs::{statfs, statvfs};
 use crate::limits::MIN_RING;
 
 const MIB: u64 = 1024 * 1024;
+/// The part that says that the disk has no room for the ring.
+pub const RING_SIZE: &str = "ring-size";
 
 /// What ties a data directory to this machine: a hash of machine-id and board serial. A card that moved to another
 /// board, or its clone, has another.
@@ -65,33 +67,60 @@ pub enum LockError {
         "the data directory {dir} is in use by another headwater (process {pid}); stop it, or give this one a `node.data_dir` of its own"
     )]
     Owned { dir: String, pid: String },
-    #[error("{0}")]
-    Io(#[from] std::io::Error),
+    #[error("cannot {op} {path}: {} ({})", plain(.error), hint(.error))]
+    Io { op: &'static str, path: String, error: std::io::Error },
+}
+
+fn plain(error: &std::io::Error) -> String {
+    error.to_string().split(" (os error").next().unwrap_or_default().to_lowercase()
+}
+
+fn hint(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::PermissionDenied => "let the node's user own the directory",
+        ErrorKind::StorageFull => "make room on that file system",
+        ErrorKind::ReadOnlyFilesystem => "mount it writable, or look whether the card is dying (dmesg)",
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => "something else is there: set `node.data_dir`",
+        _ => "is `node.data_dir` right, and the disk mounted?",
+    }
 }
 
 /// Makes the directory if it is not there and takes its lock.
 pub fn lock(dir: &Path) -> Result<Lock, LockError> {
-    std::fs::create_dir_all(dir)?;
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(dir.join("lock"))?;
+    std::fs::create_dir_all(dir).map_err(failed("make the data directory", dir))?;
+    let path = dir.join("lock");
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(failed("open", &path))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(owned(dir, &file)),
-        Err(TryLockError::Error(e)) => return Err(e.into()),
+        Err(TryLockError::Error(e)) => return Err(failed("lock", &path)(e)),
     }
-    file.set_len(0)?;
-    file.rewind()?;
-    writeln!(file, "{}", std::process::id())?;
+    let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+    written.map_err(failed("write", &path))?;
     Ok(Lock { _file: file })
 }
 
 /// Whether a live node owns the directory; nothing is made or written.
 pub fn probe(dir: &Path) -> Result<(), LockError> {
-    let file = File::open(dir.join("lock"))?;
+    let path = dir.join("lock");
+    let file = File::open(&path).map_err(failed("open", &path))?;
     match file.try_lock_shared() {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => Err(owned(dir, &file)),
-        Err(TryLockError::Error(e)) => Err(e.into()),
+        Err(TryLockError::Error(e)) => Err(failed("lock", &path)(e)),
     }
+}
+
+fn failed(op: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> LockError {
+    let path = path.display().to_string();
+    move |error| LockError::Io { op, path, error }
 }
 
 fn owned(dir: &Path, lock: &File) -> LockError {

@@ -21,10 +21,12 @@ pub mod testing;
 
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use tokio::sync::mpsc;
 
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::hub::{Board, Hub, PartKind, PartState, Requests, Stop};
 use crate::ops::Ops;
 use crate::pipeline::Pipeline;
@@ -50,8 +52,8 @@ pub enum NodeError {
     Thread(std::io::Error),
 }
 
-/// Reads the config files again: a config, or every error in words.
-pub type Load = Box<dyn Fn() -> Result<Config, String>>;
+/// Reads the config files again: a config (whose `node.log` is in force then: the log is the process's), or every error.
+pub type Load = Box<dyn Fn() -> Result<Config, Vec<ConfigError>>>;
 
 /// How long the last batch may take to become durable at shutdown.
 const CLOSE: Span = Span::from_millis(1500);
@@ -68,11 +70,11 @@ pub async fn run(config: Config, load: Load, mut signals: mpsc::Receiver<Signal>
     let ops = Ops::new(hub.admin(), hub.store(), chores::facts(&config, hub.now()));
     let driven = Stop::default();
     let driver = tokio::task::spawn_local(drive(hub.clone(), opened.threads, opened.completions, driven.clone()));
-    let chores = chores::start(&hub, &ops, &config);
-
-    let mut running = reload::Running { hub: hub.clone(), ops, config, load, parts: Parts::default() };
-    let (hub_run, config_run) = (hub.clone(), running.config.clone());
-    running.parts.apply(&hub_run, &config_run).await;
+    let chores = chores::start(&hub, &ops, &config).await;
+    let mut parts = Parts::default();
+    parts.apply(&hub, &config, false).await;
+    let keep_free = opened.keep_free;
+    let mut running = reload::Running { hub: hub.clone(), ops, config, load, parts, chores, keep_free };
     hub.board().part(PartKind::Node, "node", hub.now()).report(hub.now(), PartState::up("running"));
 
     serve(&mut running, &mut signals, requests).await;
@@ -80,7 +82,7 @@ pub async fn run(config: Config, load: Load, mut signals: mpsc::Receiver<Signal>
         () = shut_down(&hub, &mut running.parts) => true,
         () = second_stop(&mut signals) => false,
     };
-    drop(chores);
+    drop(running);
     driven.set();
     match driver.await {
         Ok(threads) if graceful => threads.join(),
@@ -175,6 +177,8 @@ struct Opened {
     threads: Threads,
     completions: Completions,
     lock: Option<Lock>,
+    /// `ring.keep_free`, as the disk threads see it.
+    keep_free: Arc<AtomicU64>,
     states: Vec<(PartState, &'static str)>,
 }
 
@@ -183,32 +187,32 @@ async fn open(config: &Config) -> Result<Opened, NodeError> {
     let dir = config.node.data_dir.as_path();
     let lock = match identity::lock(dir) {
         Ok(lock) => Some(lock),
-        Err(LockError::Io(e)) => {
-            let why = format!("{}: {e}; check that it exists and that this user may write it", dir.display());
-            return memory(config, why, None);
-        }
+        Err(error @ LockError::Io { .. }) => return memory(config, error.to_string(), None),
         Err(owned) => return Err(NodeError::Owned(owned)),
     };
     let (max_bytes, shrunk) = identity::max_bytes(dir, config.ring.max_bytes, config.ring.keep_free);
     let options = plan::ring(config, max_bytes);
-    let mut disk = FileDisk::new(dir, config.ring.keep_free);
+    let keep_free = Arc::new(AtomicU64::new(config.ring.keep_free));
+    let mut disk = FileDisk::sharing(dir, keep_free.clone());
     let recovery = tokio::task::spawn_blocking(move || Ring::recover(&mut disk, options));
     let (ring, report) = match recovery.await {
         Ok(Ok(recovered)) => recovered,
         Ok(Err(e)) => return memory(config, e.to_string(), lock),
         Err(e) => return memory(config, format!("recovery failed: {e}"), lock),
     };
-    let file_disk = |dir: &Path| Box::new(FileDisk::new(dir, config.ring.keep_free)) as Box<dyn Disk>;
+    let file_disk = |dir: &Path| Box::new(FileDisk::sharing(dir, keep_free.clone())) as Box<dyn Disk>;
     let (threads, completions) = Threads::start(file_disk(dir), file_disk(dir)).map_err(NodeError::Thread)?;
     let mut states = Vec::new();
     let found = if report.notes.is_empty() { "ok".to_owned() } else { report.notes.join("; ") };
-    let warn = shrunk.is_some() || report.cloned || report.corrupt_records > 0 || report.lost_unsynced > 0;
-    let text = [shrunk, Some(found)].into_iter().flatten().collect::<Vec<_>>().join("; ");
-    states.push((if warn { PartState::warn(text) } else { PartState::up(text) }, "disk"));
+    let warn = report.cloned || report.corrupt_records > 0 || report.lost_unsynced > 0;
+    states.push((if warn { PartState::warn(found) } else { PartState::up(found) }, "disk"));
+    if let Some(shrunk) = shrunk {
+        states.push((PartState::warn(shrunk), identity::RING_SIZE));
+    }
     if let Some(volatile) = identity::volatile(dir) {
         states.push((PartState::warn(volatile), "data-dir"));
     }
-    Ok(Opened { ring, report, in_memory: false, threads, completions, lock, states })
+    Ok(Opened { ring, report, in_memory: false, threads, completions, lock, keep_free, states })
 }
 
 /// A ring of its own id in memory: records are kept until they are sent or the process ends.
@@ -218,7 +222,8 @@ fn memory(config: &Config, why: String, lock: Option<Lock>) -> Result<Opened, No
     let recovered = Ring::recover(&mut disk, plan::ring(config, bytes));
     let (ring, report) = recovered.map_err(|e| NodeError::Thread(std::io::Error::other(e.to_string())))?;
     let (threads, completions) = Threads::start(Box::new(disk.clone()), Box::new(disk)).map_err(NodeError::Thread)?;
-    let text = format!("memory mode, records are lost with the process: {why}; restart the node when it is mended");
+    let text = format!("{why}; records are kept in memory: mend it and restart the node");
     let states = vec![(PartState::down(text, None), "disk")];
-    Ok(Opened { ring, report, in_memory: true, threads, completions, lock, states })
+    let keep_free = Arc::default();
+    Ok(Opened { ring, report, in_memory: true, threads, completions, lock, keep_free, states })
 }

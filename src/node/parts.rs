@@ -33,9 +33,10 @@ pub struct Parts {
 const END: Span = Span::from_millis(1500);
 
 impl Parts {
-    /// Makes what runs the same as what `config` says; parts whose config is unchanged are left alone.
-    pub async fn apply(&mut self, hub: &Hub, config: &Config) {
-        self.end_changed(hub, config).await;
+    /// Makes what runs the same as what `config` says. Parts whose config is unchanged are left alone, but for the sinks
+    /// when the node's name or labels changed: their templates hold them.
+    pub async fn apply(&mut self, hub: &Hub, config: &Config, renamed: bool) {
+        self.end_changed(hub, config, renamed).await;
         for sink in &config.sinks {
             if !self.sinks.iter().any(|running| running.config.name == sink.name) {
                 self.sinks.push(start_sink(hub, sink.clone()));
@@ -53,7 +54,7 @@ impl Parts {
         }
     }
 
-    async fn end_changed(&mut self, hub: &Hub, config: &Config) {
+    async fn end_changed(&mut self, hub: &Hub, config: &Config, renamed: bool) {
         let (keep, end) = std::mem::take(&mut self.sources)
             .into_iter()
             .partition(|running| config.sources.iter().any(|source| *source == *running.config));
@@ -64,7 +65,7 @@ impl Parts {
         }
         let (keep, end) = std::mem::take(&mut self.sinks)
             .into_iter()
-            .partition(|running| config.sinks.iter().any(|sink| *sink == *running.config));
+            .partition(|running| !renamed && config.sinks.iter().any(|sink| *sink == *running.config));
         self.sinks = keep;
         for sink in end {
             sink.lever.give(SinkOrder::Stop);
@@ -86,6 +87,9 @@ impl Parts {
         }
         if let Some((_, task)) = self.endpoint.take_if(|(running, _)| config.endpoint.as_ref() != Some(running)) {
             task.end(END).await;
+            if config.endpoint.is_none() {
+                hub.board().remove(PartKind::Endpoint, "endpoint");
+            }
         }
     }
 

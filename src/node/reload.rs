@@ -1,10 +1,13 @@
 //! What a running node does when it is told something: reload, sink verbs.
 
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::chores::{self, Chores};
 use super::parts::Parts;
-use super::{Load, chores, plan};
-use crate::config::Config;
+use super::{Load, identity, plan};
+use crate::config::{self, Changes, Config, ConfigError};
 use crate::hub::{Hub, PartKind, PartState, Reply, Request, SinkOrder};
 use crate::name::Name;
 use crate::ops::Ops;
@@ -12,9 +15,12 @@ use crate::ops::Ops;
 pub(super) struct Running {
     pub hub: Hub,
     pub ops: Rc<Ops>,
+    /// What runs: as loaded last, with the values that the start fixed.
     pub config: Config,
     pub load: Load,
     pub parts: Parts,
+    pub chores: Chores,
+    pub keep_free: Arc<AtomicU64>,
 }
 
 impl Running {
@@ -55,52 +61,81 @@ impl Running {
         }
     }
 
-    /// Reads the files again and changes what can change live; a bad file leaves everything as it is.
+    /// Reads the files again and changes what can change live; a bad file leaves everything as it is. Says what changed,
+    /// or every error.
     pub async fn reload(&mut self) -> Reply {
-        let part = self.hub.board().part(PartKind::Config, "config", self.hub.now());
         let config = match (self.load)() {
             Ok(config) => config,
-            Err(errors) => {
-                part.report(
-                    self.hub.now(),
-                    PartState::warn(format!("reload rejected, the old config runs on: {errors}")),
-                );
-                return Err(errors);
-            }
+            Err(errors) => return Err(self.rejected(&errors)),
         };
-        let fixed = needs_restart(&self.config, &config);
+        let changes = config::changes(&self.config, &config);
         self.hub.replan(plan::plan(&config));
-        if let Some(max_bytes) = config.ring.max_bytes.or(self.config.ring.max_bytes) {
-            let (cap, _) = super::identity::max_bytes(&config.node.data_dir, Some(max_bytes), config.ring.keep_free);
-            self.hub.with_pipeline(|pipeline| pipeline.ring_mut().set_limits(cap, config.ring.linger));
-        }
-        self.parts.apply(&self.hub, &config).await;
-        self.config = config;
+        self.config = keep_fixed(config, &self.config);
+        self.ring_limits(&changes);
         self.ops.set_facts(chores::facts(&self.config, self.hub.now()));
-        let text = match fixed.as_slice() {
-            [] => format!("config {} is loaded", short(&self.config.hash)),
-            keys => format!("config {} is loaded; after a restart only: {}", short(&self.config.hash), keys.join(", ")),
-        };
-        let state = if fixed.is_empty() { PartState::up(text.clone()) } else { PartState::warn(text.clone()) };
-        part.report(self.hub.now(), state);
-        Ok(text)
+        self.chores.apply(&self.hub, &self.ops, &self.config).await;
+        self.parts.apply(&self.hub, &self.config, changes.any(&["node.id", "node.labels"])).await;
+
+        let text = format!("config {} is loaded: {changes}", short(&self.config.hash));
+        let state =
+            if changes.restart.is_empty() { PartState::up(text.clone()) } else { PartState::warn(text.clone()) };
+        self.hub.board().part(PartKind::Config, "config", self.hub.now()).report(self.hub.now(), state);
+        let warnings = self.config.warnings.iter().map(|warning| format!("\nwarning: {warning}"));
+        Ok(warnings.fold(text, |text, warning| text + &warning))
     }
+
+    /// The whole list is for who asked; the status has one line, which must stay one.
+    fn rejected(&self, errors: &[ConfigError]) -> String {
+        if let Some(main) = self.config.files.first() {
+            chores::compare(&self.ops, main);
+        }
+        let first = errors.first().map_or_else(|| "no config".to_owned(), ToString::to_string);
+        let more = match errors.len() {
+            0 | 1 => "`headwater check` shows it".to_owned(),
+            n => format!("and {} more, `headwater check` shows all", n - 1),
+        };
+        let text = format!("reload rejected, the old config runs on: {first} ({more})");
+        self.hub.board().part(PartKind::Config, "config", self.hub.now()).report(self.hub.now(), PartState::warn(text));
+        let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let loaded = short(&self.config.hash);
+        format!("{}\nnothing was changed: config {loaded} runs on", lines.join("\nerror: "))
+    }
+
+    /// A memory ring keeps the size that it began with.
+    fn ring_limits(&self, changes: &Changes) {
+        if !changes.any(&["ring.max_bytes", "ring.keep_free", "ring.linger"]) {
+            return;
+        }
+        let ring = &self.config.ring;
+        self.keep_free.store(ring.keep_free, Ordering::Relaxed);
+        let (on_disk, shrunk) = identity::max_bytes(&self.config.node.data_dir, ring.max_bytes, ring.keep_free);
+        let in_memory = self.hub.with_pipeline(|pipeline| {
+            let snapshot = pipeline.snapshot();
+            let cap = if snapshot.memory_mode { snapshot.ring.max_bytes } else { on_disk };
+            pipeline.ring_mut().set_limits(cap, ring.linger);
+            snapshot.memory_mode
+        });
+        if !in_memory {
+            let (board, now) = (self.hub.board(), self.hub.now());
+            match shrunk {
+                Some(shrunk) => {
+                    board.part(PartKind::Disk, identity::RING_SIZE, now).report(now, PartState::warn(shrunk))
+                }
+                None => board.remove(PartKind::Disk, identity::RING_SIZE),
+            }
+        }
+        self.hub.kick();
+    }
+}
+
+/// What a reload cannot change stays as it is, so that the next reload still knows that it waits for a restart.
+fn keep_fixed(mut new: Config, running: &Config) -> Config {
+    new.node.data_dir.clone_from(&running.node.data_dir);
+    new.node.control.clone_from(&running.node.control);
+    new.ring.memory_bytes = running.ring.memory_bytes;
+    new
 }
 
 fn short(hash: &str) -> &str {
     hash.get(..4).unwrap_or(hash)
-}
-
-/// Keys whose new value waits for a restart.
-fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    let checks = [
-        ("node.data_dir", old.node.data_dir != new.node.data_dir),
-        ("node.control", old.node.control != new.node.control),
-        ("node.log", old.node.log != new.node.log),
-        ("node.heartbeat", old.node.heartbeat != new.node.heartbeat),
-        ("ring.keep_free", old.ring.keep_free != new.ring.keep_free),
-        ("ring.memory_bytes", old.ring.memory_bytes != new.ring.memory_bytes),
-        ("http", old.http != new.http),
-    ];
-    checks.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
 }

@@ -8,6 +8,7 @@ use std::fmt::Write;
 
 use super::human::{about, compact, thousands};
 use super::status::{PartStatus, Status};
+use super::text::is_disk_warning;
 
 const ROOM_CRITICAL_S: u64 = 4 * 3600;
 const ROOM_WARNING_S: u64 = 24 * 3600;
@@ -81,7 +82,7 @@ fn findings(status: &Status) -> Vec<(Level, String)> {
         found.push((level, format!("ring full in {}", about(room))));
     }
     let parts = status.sinks.iter().map(|s| &s.part).chain(&status.sources).chain(&status.parts);
-    found.extend(parts.filter(|p| p.kind != "disk").filter_map(ill));
+    found.extend(parts.filter(|p| p.kind != "disk" || is_disk_warning(p)).filter_map(ill));
     if !status.clock.trusted {
         found.push((Level::Warning, "clock not trusted".into()));
     }

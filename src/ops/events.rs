@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::{Deserialize, Serialize};
 
 use super::human;
-use crate::hub::{Event, PartState};
+use crate::hub::{Event, PartState, title};
 use crate::time::WallTime;
 
 /// An event as it is stored and sent: one JSON object.
@@ -50,7 +50,7 @@ pub fn line(event: &EventRecord) -> String {
     let doubt = if event.trusted { ' ' } else { '?' };
     let mut line = format!("{}{doubt} ", human::wall(WallTime(event.wall_us)));
     // Writing to a String cannot fail.
-    let _ = write!(line, "{} {}  {}", event.kind, event.name, event.state.label());
+    let _ = write!(line, "{}  {}", title(&event.kind, &event.name), event.state.label());
     if !event.state.what().is_empty() {
         let _ = write!(line, ": {}", event.state.what());
     }

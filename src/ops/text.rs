@@ -52,6 +52,11 @@ fn shown_parts(status: &Status) -> impl Iterator<Item = &PartStatus> {
     status.parts.iter().filter(move |p| p.kind != "disk" && p.kind != "clock" && (p.kind == "endpoint" || ill(p)))
 }
 
+/// What the data directory has to say beside the ring's health: that it shrinks the ring, or forgets at a reboot.
+pub(super) fn is_disk_warning(part: &PartStatus) -> bool {
+    part.kind == "disk" && part.state == "warn" && !["disk", "ring"].contains(&part.name.as_str())
+}
+
 fn heading(page: &mut Page, status: &Status) {
     let config: String = status.config.hash.chars().take(4).collect();
     let changed = if status.config.differs { " (files changed since: `headwater reload`)" } else { "" };
@@ -84,6 +89,9 @@ fn ring(page: &mut Page, status: &Status) {
         if ring.health != "good" && !ring.health.is_empty() {
             page.more(&format!("{}: {}", ring.health.to_uppercase(), ring.trouble));
         }
+    }
+    for part in status.parts.iter().filter(|p| is_disk_warning(p)) {
+        page.more(&format!("WARNING: {}", part.what));
     }
     for line in recovery(ring) {
         page.more(&line);

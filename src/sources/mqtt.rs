@@ -80,7 +80,7 @@ pub(super) async fn run(config: &MqttSource, intake: Intake) -> Result<(), Sourc
         }
         let wait = backoff.next_wait();
         let what = match source.takeovers.warning(&config.client_id) {
-            Some(warning) => format!("{fault}; {warning}"),
+            Some(warning) => format!("{warning} ({fault})"),
             None => fault.to_string(),
         };
         source.report(PartState::down(what, Some(wait)));
@@ -199,8 +199,11 @@ impl<'a> Source<'a> {
 
     /// Takes one message.
     fn message(&mut self, message: &Message) -> Taken {
-        self.intake.count(counters::RECEIVED, 1);
-        self.intake.count(counters::RECEIVED_BYTES, message.size as u64);
+        // What the broker says about itself, which we asked for to know its losses, is no event.
+        if !message.topic.starts_with("$SYS/") || self.config.subscribe.iter().any(|s| s.filter.starts_with("$SYS")) {
+            self.intake.count(counters::RECEIVED, 1);
+            self.intake.count(counters::RECEIVED_BYTES, message.size as u64);
+        }
         let mut flags = Flags::default();
         let answer = (message.qos > 0).then_some(None);
         let hash = if message.qos > 0 { repeats::fingerprint(&message.topic, &message.payload) } else { 0 };

@@ -25,7 +25,7 @@ use crate::config::model::{IpNet, Listen};
 use crate::framing::{Framer, Framing};
 use crate::hub::{Intake, PartState, counters};
 use crate::record::AttrBuf;
-use crate::time::Span;
+use crate::time::{BootTime, Span};
 
 /// What the kernel may hold of datagrams while the node is busy.
 const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
@@ -36,6 +36,8 @@ const TURN: usize = 128;
 /// How often the kernel is asked what it dropped.
 const DROPS_EVERY: Duration = Duration::from_secs(10);
 const RETRY: (Span, Span) = (Span::from_secs(1), Span::from_secs(60));
+/// Another peer that is kept out is told of after this.
+const TELL_EVERY: Span = Span::from_secs(60);
 
 /// Makes records of messages.
 pub(super) trait Taker: 'static {
@@ -61,6 +63,8 @@ pub(super) struct Service<T> {
     pub max: usize,
     pub max_connections: usize,
     connections: Cell<usize>,
+    /// The last peer that `allow` kept out and was told of, and when.
+    kept_out: Cell<Option<(IpAddr, BootTime)>>,
     doors: RefCell<Vec<(String, Door)>>,
 }
 
@@ -82,6 +86,7 @@ impl<T: Taker> Service<T> {
             max,
             max_connections: crate::limits::MAX_CONNECTIONS,
             connections: Cell::new(0),
+            kept_out: Cell::new(None),
             doors: RefCell::default(),
         }
     }
@@ -101,11 +106,29 @@ impl<T: Taker> Service<T> {
 
     fn set_door(&self, index: usize, door: Door) {
         self.doors.borrow_mut()[index].1 = door;
-        self.intake.report(state_of(&self.doors.borrow()));
+        self.report();
+    }
+
+    fn report(&self) {
+        let state = state_of(&self.doors.borrow());
+        self.intake.report(match (state, self.kept_out.get()) {
+            (PartState::Up { what }, Some((ip, _))) => PartState::up(format!("{what}; `allow` keeps {ip} out")),
+            (state, _) => state,
+        });
     }
 
     fn allows(&self, ip: IpAddr) -> bool {
         self.allow.is_empty() || self.allow.iter().any(|net| net.contains(ip))
+    }
+
+    /// Counts it, and says now and then who it was: a device that somebody waits for, or one that should be quiet.
+    fn keep_out(&self, ip: IpAddr) {
+        self.intake.count(counters::TURNED_AWAY, 1);
+        let now = self.intake.now().boot;
+        if self.kept_out.get().is_none_or(|(last, at)| last != ip && now - at >= TELL_EVERY) {
+            self.kept_out.set(Some((ip, now)));
+            self.report();
+        }
     }
 }
 
@@ -185,7 +208,7 @@ pub(super) fn listen_error(listen: &Listen, error: &std::io::Error) -> SourceErr
         }
         (ErrorKind::AddrInUse, None) => "another program listens there: stop it or choose another path".into(),
         (ErrorKind::PermissionDenied, Some(port)) if port < 1024 => format!(
-            "no permission: port {port} is below 1024 and needs CAP_NET_BIND_SERVICE; grant it or choose a higher port"
+            "no permission: port {port} is below 1024 and needs CAP_NET_BIND_SERVICE (in the service's unit: AmbientCapabilities=CAP_NET_BIND_SERVICE); or choose a higher port"
         ),
         (ErrorKind::PermissionDenied, _) => "no permission: let the node's user write to the directory".into(),
         (ErrorKind::AddrNotAvailable, _) => "this machine has no such address (yet)".into(),
@@ -281,7 +304,7 @@ async fn admit_datagram<T: Taker>(service: &Service<T>, bytes: &[u8], peer: Peer
     if let Peer::Ip(ip) = peer
         && !service.allows(ip)
     {
-        service.intake.count(counters::TURNED_AWAY, 1);
+        service.keep_out(ip);
         return true;
     }
     let truncated = bytes.len() > service.max.min(u16::MAX.into());
@@ -391,11 +414,13 @@ async fn accept<T: Taker>(service: &Rc<Service<T>>, listener: &Listener) -> std:
             },
             Some(_) = tasks.join_next() => continue,
         };
-        let welcome = match peer {
-            Peer::Ip(ip) => service.allows(ip),
-            Peer::Local => true,
-        };
-        if !welcome || service.connections.get() >= service.max_connections {
+        if let Peer::Ip(ip) = peer
+            && !service.allows(ip)
+        {
+            service.keep_out(ip);
+            continue;
+        }
+        if service.connections.get() >= service.max_connections {
             service.intake.count(counters::TURNED_AWAY, 1);
             continue;
         }
@@ -511,8 +536,8 @@ mod tests {
         let denied = listen_error(&udp(514), &std::io::Error::from(ErrorKind::PermissionDenied)).to_string();
         assert_eq!(
             denied,
-            "listen on udp://0.0.0.0:514: no permission: port 514 is below 1024 and needs CAP_NET_BIND_SERVICE; grant it \
-             or choose a higher port"
+            "listen on udp://0.0.0.0:514: no permission: port 514 is below 1024 and needs CAP_NET_BIND_SERVICE (in the \
+             service's unit: AmbientCapabilities=CAP_NET_BIND_SERVICE); or choose a higher port"
         );
     }
 

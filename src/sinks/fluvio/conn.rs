@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::trouble::{Trouble, guess, host_of};
+use super::trouble::{NO_DNS, REFUSED, Trouble, UNKNOWN_HOST, guess, host_of};
 use super::wire;
 use crate::config::model::{FluvioSink, TlsConfig};
 use crate::limits::MAX_WIRE_FRAME;
@@ -74,7 +74,7 @@ enum Stranger {
 async fn tcp(address: &str, after: Duration) -> Result<TcpStream, Trouble> {
     let failed = |e: io::Error| Trouble::Connect { address: address.into(), reason: plain(&e) };
     let stream = match timeout(after, TcpStream::connect(address)).await {
-        Err(_) => return Err(Trouble::ConnectTimeout { address: address.into(), after }),
+        Err(_) => return Err(Trouble::ConnectTimeout { address: address.into() }),
         Ok(stream) => stream.map_err(failed)?,
     };
     // Best effort: a kernel without an option still connects.
@@ -89,12 +89,18 @@ async fn tcp(address: &str, after: Duration) -> Result<TcpStream, Trouble> {
 /// An error in words, without the "(os error 111)".
 pub fn plain(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connection refused".into(),
+        io::ErrorKind::ConnectionRefused => REFUSED.into(),
         io::ErrorKind::ConnectionReset => "connection reset".into(),
         io::ErrorKind::UnexpectedEof => "the peer hung up".into(),
         _ => {
             let text = error.to_string();
-            text.split(" (os error").next().unwrap_or_default().to_owned()
+            // The resolver's words, which no kind of error tells apart.
+            if text.contains("Temporary failure in name resolution") {
+                return NO_DNS.into();
+            } else if text.starts_with("failed to lookup address") {
+                return UNKNOWN_HOST.into();
+            }
+            text.split(" (os error").next().unwrap_or_default().to_lowercase()
         }
     }
 }

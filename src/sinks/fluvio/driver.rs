@@ -73,7 +73,8 @@ pub struct Driver {
     /// What an SPU last said no to, until something is taken.
     pub(super) rejected: Option<String>,
     pub(super) warned: Option<String>,
-    pub(super) said: Option<PartState>,
+    /// With when it is tried again.
+    pub(super) said: Option<(PartState, Option<Instant>)>,
     pub(super) events: mpsc::Receiver<Event>,
     pub(super) tell: mpsc::Sender<Event>,
     pub(super) tasks: JoinSet<()>,

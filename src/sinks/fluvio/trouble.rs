@@ -7,11 +7,15 @@ const SC_PORT: u16 = 9003;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Trouble {
-    #[error("connect {address}: {reason}")]
+    #[error("connect {address}: {reason}{}", hint(reason))]
     Connect { address: String, reason: String },
-    #[error("connect {address} timed out after {}", seconds(*.after))]
-    ConnectTimeout { address: String, after: Duration },
-    #[error("{address} does not answer the handshake within {}; is it a Fluvio SC?", seconds(*.after))]
+    #[error("connect {address} timed out")]
+    ConnectTimeout { address: String },
+    #[error(
+        "{address} took the connection and does not answer within {}; is it a Fluvio SC (they usually listen on \
+         {SC_PORT}), or overloaded?",
+        seconds(*.after)
+    )]
     Silent { address: String, after: Duration },
     #[error("{address} speaks {what}, not Fluvio; an SC usually listens on {SC_PORT}")]
     OtherProtocol { address: String, what: &'static str },
@@ -21,7 +25,7 @@ pub enum Trouble {
     NoTls { address: String },
     #[error("TLS with {address}: {reason}")]
     Tls { address: String, reason: String },
-    #[error("{address} is an SPU, not an SC; the SC usually listens on {SC_PORT}")]
+    #[error("{address} is an SPU, not an SC; set `endpoint` to the SC, which usually listens on {SC_PORT}")]
     IsSpu { address: String },
     #[error("{address} is an SC, not an SPU: check spu_address and the SPU's public address")]
     IsSc { address: String },
@@ -35,8 +39,9 @@ pub enum Trouble {
     Broken { address: String, reason: String },
     /// The most frequent one.
     #[error(
-        "the SC answers but its SPU advertises {advertised}{why}; if that is not its address from here, map it: \
-         spu_address = {{ \"{spu}\" = \"HOST:{port}\" }}"
+        "the SC answers but its SPU advertises {advertised}{why}; {}; map it to its address from here: \
+         spu_address = {{ \"{spu}\" = \"HOST:{port}\" }}",
+        doubt(advertised)
     )]
     Advertised { spu: i32, advertised: String, port: u16, why: String },
     #[error("spu_address {mapped} for SPU {spu}: {reason}")]
@@ -47,12 +52,31 @@ fn seconds(after: Duration) -> String {
     format!("{} s", after.as_secs_f32())
 }
 
+/// What to do about a connection that is not made.
+fn hint(reason: &str) -> &'static str {
+    match reason {
+        REFUSED => "; nothing listens there: does the cluster run, is the port right (an SC usually listens on 9003)?",
+        UNKNOWN_HOST => "; is it spelt right, does this machine's DNS know it?",
+        NO_DNS => "; is the link up?",
+        _ => "",
+    }
+}
+
+/// Why an advertised address may not be the SPU's.
+fn doubt(advertised: &str) -> &'static str {
+    if is_local(host_of(advertised)) { "from here that is this machine" } else { "it may be of another network" }
+}
+
+pub const REFUSED: &str = "connection refused";
+pub const UNKNOWN_HOST: &str = "nobody knows this host name";
+pub const NO_DNS: &str = "no name server answers";
+
 impl Trouble {
     /// The same, seen from a connection to an SPU whose address the SC told.
     pub fn at_spu(self, spu: i32, address: &str, mapped: bool) -> Self {
         let reason = match &self {
             Trouble::Connect { reason, .. } => reason.clone(),
-            Trouble::ConnectTimeout { after, .. } => format!("timed out after {}", seconds(*after)),
+            Trouble::ConnectTimeout { .. } => "timed out".to_owned(),
             Trouble::Silent { .. } | Trouble::OtherProtocol { .. } | Trouble::IsSc { .. } => {
                 "no SPU answers there".to_owned()
             }
@@ -105,8 +129,8 @@ mod tests {
         let refused = Trouble::Connect { address: address.clone(), reason: "connection refused".into() };
         assert_eq!(
             refused.at_spu(5001, &address, false).to_string(),
-            "the SC answers but its SPU advertises localhost:9010 (connection refused); if that is not its address \
-             from here, map it: spu_address = { \"5001\" = \"HOST:9010\" }"
+            "the SC answers but its SPU advertises localhost:9010 (connection refused); from here that is this machine; \
+             map it to its address from here: spu_address = { \"5001\" = \"HOST:9010\" }"
         );
     }
 

@@ -49,6 +49,15 @@ impl Globs {
         found
     }
 
+    /// What to say while no file matches: which globs, and the directory that is missing.
+    pub fn nothing(&self) -> String {
+        let absent = self.directories().into_iter().find(|dir| !dir.is_dir());
+        let why = absent.map_or(String::new(), |dir| format!(" (there is no directory {})", dir.display()));
+        let (first, more) = (self.include.first().map_or("", String::as_str), self.include.len().saturating_sub(1));
+        let more = if more == 0 { String::new() } else { format!(" or {more} more") };
+        format!("no file matches {first}{more}{why}; one that comes is read from its beginning")
+    }
+
     /// The directories in which the files stand (or stood), as far as their names are fixed.
     pub fn directories(&self) -> Vec<PathBuf> {
         let mut dirs: Vec<PathBuf> = self

@@ -274,7 +274,7 @@ impl Follower {
         let count = self.files.len();
         let state = match &self.trouble {
             Some(what) => PartState::warn(what.clone()),
-            None if count == 0 => PartState::warn("no file matches the paths yet"),
+            None if count == 0 => PartState::warn(self.globs.nothing()),
             None if count == 1 => PartState::up(format!("reading {}", self.files[0].path.display())),
             None => PartState::up(format!("reading {count} files")),
         };

@@ -32,6 +32,14 @@ pub enum Fault {
 
 /// What stands in `host:port` messages.
 pub fn unreachable(address: &str, error: &io::Error) -> Fault {
+    let text = error.to_string();
+    // The resolver's words, which no kind of error tells apart.
+    if text.contains("Temporary failure in name resolution") {
+        return Fault::Unreachable(format!("connect {address}: no name server answers; is the link up?"));
+    } else if text.starts_with("failed to lookup address") {
+        let words = "nobody knows this host name; is it spelt right, does this machine's DNS know it?";
+        return Fault::Unreachable(format!("connect {address}: {words}"));
+    }
     let hint = match error.kind() {
         io::ErrorKind::ConnectionRefused => "; nothing listens there: is the broker running, is the port right (1883)?",
         io::ErrorKind::TimedOut => "; is it on, and reachable from here?",
@@ -79,6 +87,7 @@ pub fn hung_up(address: &str, port: u16, tls: bool) -> Fault {
     let hint = match (tls, port) {
         (false, 8883) => "that port usually wants TLS: write mqtts:// in `url`",
         (true, _) => "it may want a client certificate (`tls.cert`, `tls.key`), or be no MQTT broker",
+        (false, 9003 | 9010) => "that port is usually Fluvio's; a broker listens on 1883",
         (false, _) => "it may be no MQTT broker (those listen on 1883), or not speak this `version`",
     };
     Fault::WrongPeer(format!("{address} closed the connection at our greeting; {hint}"))
@@ -138,9 +147,8 @@ impl Takeovers {
     pub fn warning(&self, client_id: &str) -> Option<String> {
         (self.in_a_row >= OFTEN).then(|| {
             format!(
-                "client id `{client_id}` in use elsewhere: a cloned card? The broker dropped the connection {} times in \
-                 a row; give each node its own `node.id` or `client_id`",
-                self.in_a_row
+                "client id `{client_id}` in use elsewhere: a cloned card? Each takes the session from the other: give each \
+                 node its own `node.id` or `client_id`"
             )
         })
     }

@@ -251,8 +251,10 @@ fn refusal(code: &str, said: Option<&str>) -> String {
     let hint = match code {
         "RefusedProtocolVersion" | "UnsupportedProtocolVersion" => "it does not speak this version; set `version`",
         "BadClientId" | "ClientIdentifierNotValid" => "it does not like the client id; set `client_id`",
-        "BadUserNamePassword" => "set `username` and `password`",
-        "NotAuthorized" => "it wants a user that may connect; set `username` and `password`, or its access rules",
+        "BadUserNamePassword" => "is `password` that of `username` at this broker?",
+        "NotAuthorized" => {
+            "are `username` and `password` right, and may this user connect (the broker's access rules)?"
+        }
         "ServiceUnavailable" | "ServerUnavailable" | "ServerBusy" => "it may be better later",
         "Banned" => "it has banned this client",
         "QuotaExceeded" | "ConnectionRateExceeded" => "it has too many clients or connections",
@@ -496,7 +498,7 @@ mod tests {
         let refused = |version, bytes: &[u8]| decode(version, Chunk::Whole(BytesMut::from(bytes))).unwrap();
         assert_eq!(
             refused(Version::V311, &[0x20, 2, 0, 4]),
-            Packet::Refused("the broker refused: bad user name password; set `username` and `password`".into())
+            Packet::Refused("the broker refused: bad user name password; is `password` that of `username` at this broker?".into())
         );
         assert_eq!(
             refused(Version::V5, &[0x20, 3, 0, 0x84, 0]),

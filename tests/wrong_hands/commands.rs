@@ -1,0 +1,85 @@
+//! Commands that cannot find their config, or cannot find or use their node.
+
+use std::process::Command;
+
+use crate::golden::golden;
+use crate::stand::{BINARY, Said, Site, open_to_all, unprivileged};
+
+/// Runs `headwater WORDS...` as it stands.
+fn bare(words: &[&str]) -> Said {
+    Said::of(Command::new(BINARY).args(words), words)
+}
+
+#[test]
+fn a_config_that_cannot_be_read_is_told_apart_from_a_wrong_one() {
+    let site = Site::of("");
+    let normal = site.normal();
+    let dir = site.dir.path().to_str().unwrap().to_owned();
+    let absent = site.path("absent.toml").to_str().unwrap().to_owned();
+    let mut text = bare(&["check", "-c", &dir]).shown(&normal);
+    text += &bare(&["run", "-c", &dir]).shown(&normal);
+    text += &bare(&["check", "-c", &absent]).shown(&normal);
+    text += &bare(&["run", "-c", &absent]).shown(&normal);
+    std::fs::write(site.path("latin1.toml"), b"[node]\nid = \"\xfc\"\n").unwrap();
+    text += &bare(&["check", "-c", site.path("latin1.toml").to_str().unwrap()]).shown(&normal);
+    golden("config-unreadable", &text);
+}
+
+#[test]
+fn a_config_of_another_user_says_whose_right_is_missing() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let site = Site::of("");
+    open_to_all(site.dir.path());
+    std::fs::set_permissions(site.config(), std::fs::Permissions::from_mode(0o000)).unwrap();
+    let config = site.config().to_str().unwrap().to_owned();
+    let words = ["check", "-c", &config];
+    let Some(mut command) = unprivileged(&words) else { return };
+    golden("config-no-permission", &Said::of(&mut command, &words).shown(&site.normal()));
+}
+
+#[test]
+fn a_node_that_does_not_run_is_said_with_how_to_start_or_name_it() {
+    let site = Site::new("");
+    let dir = site.path("data").to_str().unwrap().to_owned();
+    let config = site.config().to_str().unwrap().to_owned();
+    let normal = site.normal();
+    let mut text = bare(&["status", "-c", &config]).shown(&normal);
+    text += &bare(&["status", "--data-dir", &dir]).shown(&normal);
+    text += &bare(&["status", "-c", &config, "--data-dir", &dir]).shown(&normal);
+    text += &bare(&["status", "--check", "-c", &config]).shown(&normal);
+    text += &bare(&["tail", "notes", "--data-dir", &dir]).shown(&normal);
+    golden("no-node", &text);
+}
+
+#[test]
+fn a_control_socket_without_permission_names_the_group() {
+    let node = Site::new("").start();
+    node.page_with(&["ring"]);
+    for dir in [node.site.dir.path().to_owned(), node.site.path("data")] {
+        open_to_all(&dir);
+    }
+    if !crate::stand::is_root() {
+        eprintln!("not available here: a control socket of another user (the tests do not run as root)");
+        return;
+    }
+    open_to_all(node.site.dir.path());
+    let config = node.site.config().to_str().unwrap().to_owned();
+    let words = ["status", "-c", &config];
+    let Some(mut command) = unprivileged(&words) else { return };
+    golden("control-no-permission", &Said::of(&mut command, &words).shown(&node.site.normal()));
+}
+
+#[test]
+fn a_topic_that_cannot_be_is_told_before_anything_is_sent() {
+    let node = Site::new("").start();
+    node.page_with(&["ring"]);
+    let long = "a".repeat(80);
+    let normal = node.site.normal().with(long.clone(), "a... (80 letters)");
+    let mut text = String::new();
+    for words in [["send", "Pump"], ["send", "pump+"], ["send", "headwater-status"], ["send", &long], ["tail", "pumpe"]]
+    {
+        text += &node.site.says(&words).shown(&normal);
+    }
+    text += &node.site.says(&["sink", "pause", "hq"]).shown(&normal);
+    golden("topic-names", &text);
+}

@@ -1,0 +1,230 @@
+//! A node of the test's own: a config in a directory that goes away with it, the real binary, and what it shows.
+
+use std::fmt::Write as _;
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::golden::Normal;
+
+pub const BINARY: &str = env!("CARGO_BIN_EXE_headwater");
+/// Long enough for a busy machine; a situation that is not there by then never comes.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// An ordinary user's number, for tests that run as root.
+const NOBODY: u32 = 65534;
+
+/// What every node of these tests has, unless the test says otherwise.
+const HEAD: &str = "[node]\nid = \"site-7\"\ndata_dir = \"data\"\nheartbeat = \"off\"\n[http]\nlisten = \"off\"\n";
+const RING: &str = "[ring]\nmax_bytes = \"16MiB\"\nkeep_free = \"0B\"\n";
+
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A directory with a config.
+pub struct Site {
+    pub dir: TempDir,
+}
+
+impl Site {
+    /// `parts` is added to an id, a data directory and a small ring.
+    pub fn new(parts: &str) -> Self {
+        Self::of(&format!("{HEAD}{RING}{parts}"))
+    }
+
+    /// `parts` brings its own ring.
+    pub fn with_ring(parts: &str) -> Self {
+        Self::of(&format!("{HEAD}{parts}"))
+    }
+
+    /// Exactly this config.
+    pub fn of(config: &str) -> Self {
+        let site = Self { dir: tempfile::tempdir().unwrap() };
+        std::fs::write(site.config(), config).unwrap();
+        site
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.dir.path().join("headwater.toml")
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn normal(&self) -> Normal {
+        Normal::default().path(self.dir.path(), "DIR")
+    }
+
+    /// Runs a command to its end: `headwater WORDS... -c CONFIG`.
+    pub fn says(&self, words: &[&str]) -> Said {
+        Said::of(&mut self.command(words), words)
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(BINARY);
+        command.args(words).arg("-c").arg(self.config()).stdin(Stdio::null());
+        command
+    }
+
+    pub fn start(self) -> Node {
+        let command = self.command(&["run"]);
+        Node::start(self, command)
+    }
+
+    /// As an ordinary user: as who we are, or as nobody when we are root.
+    pub fn start_unprivileged(self) -> Option<Node> {
+        let mut command = unprivileged(&["run", "-c", self.config().to_str().unwrap()])?;
+        command.stdin(Stdio::null());
+        if is_root() {
+            for path in [self.dir.path().to_owned(), self.config()] {
+                chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+        }
+        Some(Node::start(self, command))
+    }
+}
+
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// `headwater WORDS...` without any right of root. None, said aloud: we are root and cannot stop being it.
+pub fn unprivileged(words: &[&str]) -> Option<Command> {
+    if !is_root() {
+        let mut command = Command::new(BINARY);
+        command.args(words);
+        return Some(command);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", BINARY]);
+    let works = command.arg("--version").output().is_ok_and(|o| o.status.success());
+    if !works {
+        eprintln!("not available here: running as an ordinary user (no setpriv, or {BINARY} is not theirs to run)");
+        return None;
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", BINARY]).args(words);
+    Some(command)
+}
+
+/// Lets the ordinary user of [`unprivileged`] pass through a directory.
+pub fn open_to_all(dir: &Path) {
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A command that has ended.
+pub struct Said {
+    pub code: i32,
+    words: String,
+    text: String,
+}
+
+impl Said {
+    pub fn of(command: &mut Command, words: &[&str]) -> Self {
+        let Output { status, stdout, stderr } = command.output().unwrap();
+        let text = String::from_utf8(stdout).unwrap() + &String::from_utf8(stderr).unwrap();
+        Self { code: status.code().unwrap_or(-1), words: words.join(" "), text }
+    }
+
+    /// As on a terminal, with the exit code.
+    pub fn shown(&self, normal: &Normal) -> String {
+        normal.apply(&format!("$ headwater {}\n{}[exit code {}]\n", self.words, self.text, self.code))
+    }
+}
+
+/// A running node, killed at the end.
+pub struct Node {
+    pub site: Site,
+    child: Child,
+}
+
+impl Node {
+    fn start(site: Site, mut command: Command) -> Self {
+        let log = std::fs::File::create(site.path("log")).unwrap();
+        let child = command.current_dir(site.dir.path()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        Self { site, child }
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.site.path("log")).unwrap()
+    }
+
+    fn page(&self) -> String {
+        self.site.says(&["status"]).text
+    }
+
+    /// The status page once it holds all of `wanted`.
+    pub fn page_with(&self, wanted: &[&str]) -> String {
+        let (end, mut page) = (Instant::now() + PATIENCE, String::new());
+        while Instant::now() < end {
+            page = self.page();
+            // Columns are as wide as the longest name.
+            let narrow = page.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+            if wanted.iter().all(|w| narrow.contains(w)) {
+                return page;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("no {wanted:?} in\n{page}\nlog:\n{}", self.log());
+    }
+
+    /// The newest state changes of one part, as `headwater events` tells them, once they hold `wanted`.
+    pub fn events_with(&self, wanted: &str) -> String {
+        let (end, mut text) = (Instant::now() + PATIENCE, String::new());
+        while Instant::now() < end {
+            text = self.site.says(&["events"]).text;
+            if text.contains(wanted) {
+                return text.lines().filter(|l| l.contains(wanted)).fold(String::new(), |mut out, line| {
+                    let _ = writeln!(out, "{line}");
+                    out
+                });
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("no {wanted:?} in\n{text}\nlog:\n{}", self.log());
+    }
+
+    /// One line into a topic.
+    pub fn send(&self, topic: &str, line: &str) {
+        use std::io::Write as _;
+        self.page_with(&["ring"]);
+        let mut command = self.site.command(&["send", topic]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(line.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success());
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for what a node does that is not to run: exit code and log.
+    pub fn ends(mut self) -> (i32, String) {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return (status.code().unwrap_or(-1), self.log());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("it runs on:\n{}", self.log());
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `$ headwater status` and the page.
+pub fn status(page: &str, normal: &Normal) -> String {
+    normal.apply(&format!("$ headwater status\n{page}"))
+}
