@@ -29,7 +29,7 @@ pub(super) struct Topic {
     /// The partition count that metadata told last, if it is not in use yet.
     pub pending: Option<u32>,
     pub sync: Sync,
-    /// Made just now: nothing can be on its way to it.
+    /// Made by this process: nothing can be on its way to a partition of it that has no target yet.
     pub fresh: bool,
     pub dirty: bool,
     pub targets: Vec<TargetIx>,
@@ -518,7 +518,8 @@ impl Forward {
 
     fn partitions(&mut self, ix: TopicIx, count: u32, fresh: bool) {
         let topic = &mut self.topics[ix.0 as usize];
-        topic.fresh = fresh;
+        // Told again while its count becomes durable, it is still the topic that was made here.
+        topic.fresh |= fresh;
         let newest = topic.state.switch.map_or(topic.state.partitions, |(_, n)| n);
         topic.pending = Some(count).filter(|n| *n > 0 && *n != newest);
         if fresh {

@@ -154,15 +154,14 @@ impl Driver {
 
     /// Tells `forward` of a topic's partitions, or asks the SC.
     pub(super) fn tell_partitions(&mut self, i: usize, topic: TopicIx) {
-        let alone = self.feeds.len() == 1;
         let forward = &mut self.feeds[i].forward;
         let name = forward.topic_name(topic).to_owned();
         match self.meta.topics.get(&name).map(|t| t.partitions).filter(|n| *n > 0) {
             Some(count) => {
-                let fresh = alone && self.meta.created.contains(&name);
+                // It was made a moment ago: no lane can have a request on its way to it.
+                let fresh = self.meta.created.contains(&name);
                 let now = self.outlet.now().boot;
                 forward.handle(now, Input::Partitions { topic, count, fresh });
-                self.meta.created.remove(&name);
             }
             None => self.visit_wanted = true,
         }

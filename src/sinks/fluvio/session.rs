@@ -114,6 +114,8 @@ impl Driver {
                         }
                     }
                 }
+                // Every lane that wanted them has heard; who comes later may have sent before.
+                self.meta.created.clear();
                 None
             }
             Err(trouble) => {
