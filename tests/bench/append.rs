@@ -12,27 +12,10 @@ use headwater::ring::{Disk, DiskError, FileId, LaneOptions, Options, Ring, SlotI
 use headwater::time::{BootTime, Span};
 use headwater::topic::{TopicName, TopicPart};
 
-use super::support::{Outcome, own_cpu, paired};
+use super::support::{Outcome, events, own_cpu, paired};
 
 const RECORDS: usize = 400_000;
 const FRAME: usize = 64 * 1024;
-
-fn events() -> Vec<Vec<u8>> {
-    let event = |n: usize| {
-        let (id, value) = (n % 40, n.wrapping_mul(2_654_435_761) % 100_000);
-        let mut text = format!(
-            "{{\"device\":\"boiler-{id:02}\",\"n\":{n},\"celsius\":{}.{},\"state\":\"running\"",
-            value / 100,
-            value % 100
-        );
-        while text.len() < 99 {
-            text.push(' ');
-        }
-        text.push('}');
-        text.into_bytes()
-    };
-    (0..RECORDS).map(event).collect()
-}
 
 /// Takes every byte and keeps the slots' headers only as a count: what is measured is the ring.
 struct Sponge {
@@ -123,7 +106,7 @@ fn bare(events: &[Vec<u8>], file: Option<&std::fs::File>) -> Result<(), Box<dyn 
 }
 
 pub fn run() -> Outcome {
-    let events = events();
+    let events = events(RECORDS);
     let (ring, limit) = paired(
         5,
         || {

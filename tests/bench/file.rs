@@ -30,16 +30,13 @@ fn make(path: &Path) -> std::io::Result<()> {
 
 fn node(dir: &Path, log: &Path) -> Result<f64, Box<dyn std::error::Error>> {
     let config = format!(
-        "[ring]\nmax_bytes = \"256MiB\"\nkeep_free = \"0B\"\n[http]\nenabled = false\n\
+        "[ring]\nmax_bytes = \"256MiB\"\nkeep_free = \"0B\"\n[http]\nlisten = \"off\"\n\
          [sources.log]\ntype = \"file\"\npaths = [\"{}\"]\ntopic = \"log\"\n\
          [[rules]]\nname = \"alarms\"\ntopics = [\"log\"]\nuses = \"filter\"\nwith = {{ contains = \"ALARM\" }}\n",
         log.display()
     );
     let node = Node::start(dir, &config)?;
-    node.until(Duration::from_secs(120), |status| {
-        let end = status.topics.iter().find(|t| t.name == "log").and_then(|t| Some(t.partitions.first()?.end));
-        end == Some(LINES / 4)
-    })?;
+    node.until_end("log", LINES / 4, Duration::from_secs(120))?;
     Ok(cpu_of(node.pid())?)
 }
 

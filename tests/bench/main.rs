@@ -5,13 +5,16 @@
 //! runs of the thing and of its bare limit in turn, so that a machine that speeds up or slows down does so for both.
 
 mod append;
+mod drain;
 mod file;
+mod mqtt;
 mod support;
 
 fn main() {
     let names: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let wanted = |name: &str| names.is_empty() || names.iter().any(|n| n == name);
-    let benches: [(&str, fn() -> support::Outcome); 2] = [("append", append::run), ("file", file::run)];
+    let benches: [(&str, fn() -> support::Outcome); 4] =
+        [("append", append::run), ("file", file::run), ("mqtt", mqtt::run), ("drain", drain::run)];
     let mut failed = false;
     for (name, run) in benches {
         if wanted(name) {

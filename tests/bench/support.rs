@@ -4,10 +4,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use headwater::cli::client;
+use headwater::cli::client::{self, Client};
 use headwater::ops::Status;
+use headwater::ops::control::protocol::{Ack, Answer, Ask, Line, SinkVerb, encode};
 
-pub type Outcome = Result<(), Box<dyn std::error::Error>>;
+pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+pub type Outcome = Result<()>;
+
+/// A status costs its node some work too: it is asked for no more often than this.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
@@ -28,26 +33,50 @@ pub fn cpu_of(pid: u32) -> std::io::Result<f64> {
     Ok(ticks / rustix::param::clock_ticks_per_second() as f64)
 }
 
-/// Resident bytes of another process.
-pub fn resident(pid: u32) -> std::io::Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let kib =
-        status.lines().find_map(|l| l.strip_prefix("VmRSS:")).and_then(|l| l.split_whitespace().next()?.parse().ok());
-    Ok(kib.unwrap_or(0u64) * 1024)
-}
-
 /// Runs both in turn `n` times and gives the medians.
 pub fn paired(
     n: usize,
-    mut thing: impl FnMut() -> Result<f64, Box<dyn std::error::Error>>,
-    mut bare: impl FnMut() -> Result<f64, Box<dyn std::error::Error>>,
-) -> Result<(f64, f64), Box<dyn std::error::Error>> {
+    mut thing: impl FnMut() -> Result<f64>,
+    mut bare: impl FnMut() -> Result<f64>,
+) -> Result<(f64, f64)> {
+    let ((thing, _), (bare, _)) = paired_by(n, |_| Ok((thing()?, 0.0)), |_| Ok((bare()?, 0.0)))?;
+    Ok((thing, bare))
+}
+
+/// As `paired`, of two figures each; both are told the round.
+pub fn paired_by(
+    n: usize,
+    mut thing: impl FnMut(usize) -> Result<(f64, f64)>,
+    mut bare: impl FnMut(usize) -> Result<(f64, f64)>,
+) -> Result<((f64, f64), (f64, f64))> {
     let (mut things, mut bares) = (Vec::new(), Vec::new());
-    for _ in 0..n {
-        things.push(thing()?);
-        bares.push(bare()?);
+    for round in 0..n {
+        things.push(thing(round)?);
+        bares.push(bare(round)?);
     }
-    Ok((median(things), median(bares)))
+    let medians = |figures: Vec<(f64, f64)>| {
+        let (first, second) = figures.into_iter().unzip();
+        (median(first), median(second))
+    };
+    Ok((medians(things), medians(bares)))
+}
+
+/// JSON events of 100 bytes, as a gateway's sensors would send them.
+pub fn events(count: usize) -> Vec<Vec<u8>> {
+    let event = |n: usize| {
+        let (id, value) = (n % 40, n.wrapping_mul(2_654_435_761) % 100_000);
+        let mut text = format!(
+            "{{\"device\":\"boiler-{id:02}\",\"n\":{n},\"celsius\":{}.{},\"state\":\"running\"",
+            value / 100,
+            value % 100
+        );
+        while text.len() < 99 {
+            text.push(' ');
+        }
+        text.push('}');
+        text.into_bytes()
+    };
+    (0..count).map(event).collect()
 }
 
 /// A running node, ended when dropped.
@@ -59,7 +88,7 @@ pub struct Node {
 
 impl Node {
     /// The binary of this build, with `config` in `dir`; the config's data directory is `dir/data`.
-    pub fn start(dir: &Path, config: &str) -> Result<Self, Box<dyn std::error::Error>> {
+    pub fn start(dir: &Path, config: &str) -> Result<Self> {
         std::fs::create_dir_all(dir)?;
         let file = dir.join("headwater.toml");
         std::fs::write(
@@ -83,26 +112,63 @@ impl Node {
         self.child.id()
     }
 
-    pub fn control(&self) -> &Path {
-        &self.control
-    }
-
-    pub fn status(&self) -> Result<Status, Box<dyn std::error::Error>> {
+    pub fn status(&self) -> Result<Status> {
         Ok(self.runtime.block_on(client::status(&self.control))?)
     }
 
+    /// One past the newest durable record of a topic's first partition.
+    pub fn end_of(&self, topic: &str) -> Result<u64> {
+        let status = self.status()?;
+        let found = status.topics.iter().find(|t| t.name == topic).and_then(|t| Some(t.partitions.first()?.end));
+        Ok(found.unwrap_or(0))
+    }
+
+    /// Waits until so many records of a topic are durable.
+    pub fn until_end(&self, topic: &str, end: u64, most: Duration) -> Result<Duration> {
+        let started = Instant::now();
+        loop {
+            let have = self.end_of(topic)?;
+            if have >= end {
+                return Ok(started.elapsed());
+            }
+            if started.elapsed() > most {
+                return Err(format!("{have} of {end} records of `{topic}` within {most:?}").into());
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// `headwater sink VERB NAME`.
+    pub fn order(&self, sink: &str, verb: SinkVerb) -> Outcome {
+        self.ask(&Ask::Sink { verb, name: sink.into() }, false)
+    }
+
+    /// Makes a topic, as `headwater send` does before its first line.
+    pub fn create(&self, topic: &str) -> Outcome {
+        self.ask(&Ask::Send { topic: topic.into(), ack: Ack::Durable }, true)
+    }
+
+    fn ask(&self, ask: &Ask, ends: bool) -> Outcome {
+        let answer: anyhow::Result<Answer> = self.runtime.block_on(async {
+            let mut client = Client::connect(&self.control).await?;
+            client.ask(ask).await?;
+            if ends {
+                client.write(&encode(&Line::End)).await?;
+            }
+            client.answer().await
+        });
+        answer?;
+        Ok(())
+    }
+
     /// Waits until the status is as wanted; gives how long that took.
-    pub fn until(
-        &self,
-        most: Duration,
-        mut met: impl FnMut(&Status) -> bool,
-    ) -> Result<Duration, Box<dyn std::error::Error>> {
+    pub fn until(&self, most: Duration, mut met: impl FnMut(&Status) -> bool) -> Result<Duration> {
         let started = Instant::now();
         while started.elapsed() < most {
             if self.status().is_ok_and(|status| met(&status)) {
                 return Ok(started.elapsed());
             }
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(LOOK_EVERY);
         }
         Err(format!("not within {most:?}").into())
     }
