@@ -16,8 +16,8 @@ mod commands;
 mod config;
 mod golden;
 mod machine;
-#[allow(dead_code, reason = "shared with tests/mqtt, which uses all of it")]
-#[path = "../mqtt/mosquitto.rs"]
+#[allow(dead_code, reason = "shared: not every test program needs all of it")]
+#[path = "../support/mosquitto.rs"]
 mod mosquitto;
 mod peers;
 mod stand;
