@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# The slow suites: more seeds of the simulation and more kills of the real binary than a test run has time for.
+#
+#   scripts/slow.sh           some minutes
+#   scripts/slow.sh --long    hours: before a release
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+cd "$root"
+
+seeds=3000 kills=120
+case ${1:-} in
+    '') ;;
+    --long) seeds=200000 kills=2000 ;;
+    *) fail "usage: scripts/slow.sh [--long]" ;;
+esac
+
+need_compiler
+need mosquitto mosquitto mosquitto-clients
+# shellcheck disable=SC2119  # no component is needed to test
+need_rust
+export PATH="$PATH:/usr/sbin:/sbin"
+
+say "simulation: $seeds seeds"
+HEADWATER_SIM_SEEDS=$seeds cargo test --locked --test sim -- --nocapture
+say "the real binary: $kills kills"
+HEADWATER_KILLS=$kills cargo test --locked --test node -- --nocapture kill
