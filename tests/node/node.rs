@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use headwater::ops::Status;
@@ -68,7 +69,13 @@ pub fn headwater(args: &[&str], input: &str) -> Done {
         // A command that does not read its input closes it.
         let _ = stdin.write_all(input.as_bytes());
     });
-    let output = child.wait_with_output().unwrap();
+    let (id, (tell, ended)) = (child.id(), mpsc::channel());
+    let waiter = std::thread::spawn(move || drop(tell.send(child.wait_with_output().unwrap())));
+    let output = ended.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+        let _ = Command::new("kill").args(["-9", &id.to_string()]).status();
+        panic!("headwater {} does not end", args.join(" "));
+    });
+    waiter.join().unwrap();
     writer.join().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Done { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }

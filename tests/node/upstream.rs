@@ -18,17 +18,18 @@ pub struct Upstream {
 
 impl Upstream {
     pub fn start() -> Self {
-        Self::start_with("")
+        Self::start_with(|config| config)
     }
 
-    pub fn start_with(rest: &str) -> Self {
+    /// With changes to its config.
+    pub fn start_with(change: impl Fn(String) -> String) -> Self {
         let (sc, spu, link) = (free_port(), free_port(), Link::default());
         let advertised = link.carry(spu);
         let endpoint = format!(
             "[endpoint]\nsc_listen = \"127.0.0.1:{sc}\"\nspu_listen = \"127.0.0.1:{spu}\"\n\
-             advertise = \"127.0.0.1:{advertised}\"\n\n{rest}"
+             advertise = \"127.0.0.1:{advertised}\"\n"
         );
-        let mut node = Node::new(&config("upstream", &endpoint));
+        let mut node = Node::new(&change(config("upstream", &endpoint)));
         node.start();
         let sc = link.carry(sc);
         Self { node, link, sc }
@@ -74,6 +75,25 @@ fn a_node_upstream_of_a_node_gets_each_record_once_and_in_order_whatever_the_lin
         assert_eq!(stored.len(), count);
         assert_same(topic, &stored, &records(&up.node.data(), &format!("from-{topic}")));
     }
+}
+
+#[test]
+fn a_backlog_in_batches_that_the_upstream_finds_too_large_is_sent_in_smaller_ones() {
+    // A ring of 4 MiB takes 64 KiB at once; the sink begins with batches of 512 KiB.
+    let mut up = Upstream::start_with(|config| config.replace("64MiB", "4MiB"));
+    let mut edge = Node::started(&up.sink("hq", ""));
+    edge.send("notes", &["first"]);
+    edge.run(&["drain"]).ok();
+    up.link.cut();
+    let lines: Vec<_> = (0..4000).map(|i| format!("{i} {}", "x".repeat(150))).collect();
+    send_all(&edge, "notes", &lines);
+    up.link.restore();
+    edge.run(&["drain"]).ok();
+    let sink = edge.sink("hq");
+    assert_eq!((sink.delivered, sink.refused, sink.duplicated, sink.maybe_duplicated), (4001, 0, 0, 0));
+    edge.stop();
+    up.node.stop();
+    assert_same("notes", &records(&edge.data(), "notes"), &records(&up.node.data(), "notes"));
 }
 
 #[test]

@@ -126,6 +126,8 @@ impl Driver {
         while self.tasks.try_join_next().is_some() {}
         let mut more = false;
         for i in 0..self.feeds.len() {
+            // Before anything is offered: a Discard that an event left behind must not meet the bytes of new batches.
+            more |= self.carry_out(i).await;
             more |= self.feed(i).await;
             more |= self.carry_out(i).await;
         }
@@ -286,6 +288,9 @@ impl Driver {
         let feed = &mut self.feeds[place.0];
         let Some(mut records) = feed.buffers.take(place.1.0 as usize, batch.id) else {
             debug_assert!(false, "a batch without bytes");
+            // Never sent, so it must not be waited for: it is read again.
+            let input = Input::Sent { target: place.1, result: Err(Reject::Retry) };
+            feed.forward.handle(self.outlet.now().boot, input);
             return;
         };
         let (_, topic, partition) = feed.forward.target_name(place.1);
