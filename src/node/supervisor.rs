@@ -1,10 +1,15 @@
 //! The supervisor: one task per part, started again with backoff when it fails, ended by its own stop.
 //!
 //! A part that cannot work (a port that is taken, a peer that is away, a permission that is missing) is shown as down
-//! with what to do and is tried again; it never ends the node.
+//! with what to do and is tried again; it never ends the node. So is one that panics, where a panic does not end the
+//! process: a task that is gone without a word would leave its last state on the board for ever.
 
-use std::future::Future;
+use std::any::Any;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 
 use tokio::task::JoinHandle;
 
@@ -41,7 +46,7 @@ impl Task {
             let mut backoff = Backoff::new(RETRY.0, RETRY.1, super::identity::seed());
             while !ends.is_set() {
                 let started = hub.now().boot;
-                let Err(what) = make().await else { break };
+                let Err(what) = caught(make()).await else { break };
                 if ends.is_set() {
                     break;
                 }
@@ -71,12 +76,52 @@ impl Task {
     }
 }
 
+/// The part's result; a panic is its error.
+async fn caught(part: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    let mut part = pin!(part);
+    // The part is dropped after a panic. What it shares with others is the pipeline, whose calls do not stop half-way.
+    let polled = poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| part.as_mut().poll(context))) {
+        Ok(poll) => poll.map(Ok),
+        Err(panic) => Poll::Ready(Err(words(&*panic))),
+    });
+    match polled.await {
+        Ok(result) => result,
+        Err(panic) => Err(format!("stopped by a bug of headwater, please report it: {panic}")),
+    }
+}
+
+fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic".into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::hub::{Board, PartKind};
     use crate::node::testing;
     use std::cell::Cell;
+
+    #[test]
+    fn a_panicking_part_is_shown_and_tried_again() {
+        testing::block_on(async {
+            let hub = testing::memory_hub();
+            let part = hub.board().part(PartKind::Sink, "x", hub.now());
+            let tries = Rc::new(Cell::new(0));
+            let (counted, seen) = (tries.clone(), part.clone());
+            let make = move || {
+                counted.set(counted.get() + 1);
+                let first = counted.get() == 1;
+                async move { if first { panic!("a count of {}", 1) } else { Ok(()) } }
+            };
+            let task = Task::spawn(&hub, part, Stop::default(), make, || async {});
+            while tries.get() < 2 {
+                tokio::task::yield_now().await;
+            }
+            assert!(seen.state().what().ends_with("please report it: a count of 1"), "{}", seen.state().what());
+            task.end(Span::from_secs(1)).await;
+        });
+    }
 
     #[test]
     fn a_failing_part_is_tried_again_and_shown_as_down() {
