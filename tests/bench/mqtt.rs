@@ -1,10 +1,10 @@
 //! MQTT at QoS 1 from a real Mosquitto: how many messages a second the node takes, each acknowledged once it is durable,
 //! against a subscriber over the same library that acknowledges at once and drops the message.
 //!
-//! The broker is as it comes (20 messages in flight to a subscriber, a session that outlives the connection) but for one
-//! line: it may queue without a limit, because a stock one drops what a subscriber is behind by more than 1,000, and the
-//! publishers here are faster than anything that follows. Both runs have the same publishers and the same broker beside
-//! them; time runs from the first message published to the last one taken.
+//! The session outlives the connection. In the flood the broker may queue without a limit, because a stock one drops what
+//! a subscriber is behind by more than 1,000, and the publishers are faster than anything that follows; both runs have
+//! the same publishers and the same broker beside them, and time runs from the first message published to the last one
+//! taken. At [`STEADY`] messages a second the broker is as it comes, and what it drops is counted.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -19,6 +19,9 @@ use super::support::{Node, Outcome, Result, cpu_of, events, free_port, paired_by
 const MESSAGES: usize = 40_000;
 const ROUNDS: usize = 5;
 const PUBLISHERS: usize = 2;
+/// Messages a second of the steady run, and its seconds.
+const STEADY: usize = 4_000;
+const STEADY_SECONDS: usize = 5;
 /// Messages that one publisher has under way.
 const UNDER_WAY: usize = 50;
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -31,13 +34,14 @@ struct Broker {
 }
 
 impl Broker {
-    fn start(dir: &Path) -> Result<Self> {
+    fn start(dir: &Path, more: &str) -> Result<Self> {
         let port = free_port()?;
+        std::fs::create_dir_all(dir)?;
         let config = dir.join("mosquitto.conf");
         let user = String::from_utf8(Command::new("id").arg("-un").output()?.stdout)?;
         let text = format!(
             "listener {port} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {}/\n\
-             user {}\nlog_dest none\nmax_queued_messages 0\n",
+             user {}\nlog_dest none\n{more}",
             dir.display(),
             user.trim()
         );
@@ -67,7 +71,7 @@ impl Drop for Broker {
 }
 
 /// Publishes `payloads` at QoS 1, as fast as the broker takes them. By hand, so that it costs the others little.
-fn publish(port: u16, name: &str, topic: &str, payloads: &[Vec<u8>]) -> std::io::Result<()> {
+fn publish(port: u16, name: &str, topic: &str, payloads: &[Vec<u8>], pace: Option<Duration>) -> std::io::Result<()> {
     let mut broker = TcpStream::connect(("127.0.0.1", port))?;
     broker.set_nodelay(true)?;
     let mut connect = vec![0x10, 12 + name.len() as u8, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 60];
@@ -76,10 +80,15 @@ fn publish(port: u16, name: &str, topic: &str, payloads: &[Vec<u8>]) -> std::io:
     broker.write_all(&connect)?;
     let mut answers = [0; UNDER_WAY * PUBACK];
     broker.read_exact(&mut answers[..CONNACK])?;
-    let (mut next, mut answered) = (0, 0);
+    let (mut next, mut answered, started) = (0, 0, Instant::now());
     let mut out = Vec::new();
     while answered < payloads.len() * PUBACK {
-        let most = payloads.len().min(answered / PUBACK + UNDER_WAY);
+        let due = pace.map_or(usize::MAX, |pace| (started.elapsed().as_nanos() / pace.as_nanos()) as usize);
+        let most = payloads.len().min(answered / PUBACK + UNDER_WAY).min(due.max(next));
+        if most == next && answered / PUBACK == next {
+            std::thread::sleep(Duration::from_millis(1));
+            continue;
+        }
         out.clear();
         for payload in &payloads[next..most] {
             next += 1;
@@ -104,7 +113,7 @@ fn flooded(port: u16, topic: &str, events: &[Vec<u8>], taken: impl FnOnce() -> O
         let publishers: Vec<_> = events
             .chunks(events.len().div_ceil(PUBLISHERS))
             .enumerate()
-            .map(|(i, part)| scope.spawn(move || publish(port, &format!("publisher-{topic}-{i}"), topic, part)))
+            .map(|(i, part)| scope.spawn(move || publish(port, &format!("publisher-{topic}-{i}"), topic, part, None)))
             .collect();
         taken()?;
         let seconds = started.elapsed().as_secs_f64();
@@ -149,17 +158,27 @@ impl Bare {
     }
 }
 
-pub fn run() -> Outcome {
-    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let broker = Broker::start(dir.path())?;
-    let port = broker.port;
+fn subscribed(dir: &Path, port: u16) -> Result<Node> {
     let config = format!(
         "[ring]\nmax_bytes = \"256MiB\"\nkeep_free = \"0B\"\n[http]\nlisten = \"off\"\n\
          [sources.broker]\ntype = \"mqtt\"\nurl = \"mqtt://127.0.0.1:{port}\"\n\
          subscribe = [{{ filter = \"node/#\", topic = \"t\" }}]\n"
     );
-    let node = Node::start(&dir.path().join("node"), &config)?;
+    let node = Node::start(dir, &config)?;
     node.until(PATIENCE, |status| status.sources.iter().any(|s| s.state == "up"))?;
+    Ok(node)
+}
+
+pub fn run() -> Outcome {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    flood(&dir.path().join("flood"))?;
+    steady(&dir.path().join("steady"))
+}
+
+fn flood(dir: &Path) -> Outcome {
+    let broker = Broker::start(dir, "max_queued_messages 0\n")?;
+    let port = broker.port;
+    let node = subscribed(&dir.join("node"), port)?;
     let mut bare = Bare::start(port)?;
     let events = events(MESSAGES);
     let syncs = node.status()?.ring.syncs;
@@ -177,13 +196,35 @@ pub fn run() -> Outcome {
     let (rate, limit) = (MESSAGES as f64 / wall, MESSAGES as f64 / bare_wall);
     println!("{MESSAGES} messages of 100 bytes at QoS 1 from Mosquitto, medians of {ROUNDS} rounds:");
     println!(
-        "node, acknowledged when durable: {rate:.0}/s; bare subscriber, acknowledged at once: {limit:.0}/s; ratio {:.2}",
+        "flood: node, acknowledged when durable, {rate:.0}/s; bare subscriber, acknowledged at once, {limit:.0}/s; ratio {:.2}",
         rate / limit
     );
     println!(
-        "node: {:.0} messages a sync, {:.1} CPU µs a message",
+        "flood: {:.0} messages a sync, {:.1} CPU µs a message",
         (MESSAGES * ROUNDS) as f64 / syncs as f64,
         cpu * 1e6 / MESSAGES as f64
+    );
+    Ok(())
+}
+
+fn steady(dir: &Path) -> Outcome {
+    let broker = Broker::start(dir, "")?;
+    let port = broker.port;
+    let node = subscribed(&dir.join("node"), port)?;
+    let events = events(STEADY * STEADY_SECONDS);
+    let (cpu, before) = (cpu_of(node.pid())?, node.status()?.ring.syncs);
+    let started = Instant::now();
+    publish(port, "steady", "node/1", &events, Some(Duration::from_secs(1) / STEADY as u32))?;
+    let published = started.elapsed().as_secs_f64();
+    // What the stock broker has dropped will never come.
+    let _ = node.until_end("t", events.len() as u64, Duration::from_secs(2));
+    let (taken, syncs) = (node.end_of("t")?, node.status()?.ring.syncs - before);
+    println!(
+        "steady: {taken} of {} messages published at {:.0}/s became durable; {:.0} messages a sync, {:.1} % of a core",
+        events.len(),
+        events.len() as f64 / published,
+        taken as f64 / syncs as f64,
+        (cpu_of(node.pid())? - cpu) * 100.0 / published
     );
     Ok(())
 }
