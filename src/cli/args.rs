@@ -19,17 +19,20 @@ fn version() -> &'static str {
     about = "A stream node for small machines: collects local events, keeps them through power cuts, forwards them to Fluvio",
     after_help = "\
 A first try:
-  headwater demo                              real events, a cut link, and the proof that nothing was lost
+  headwater demo                 real events, a cut link, and the proof that
+                                 nothing was lost
 A node of your own:
   headwater init /etc/headwater/headwater.toml
-  headwater check                             what `run` would say, every error at once
+  headwater check                what `run` would say, every error at once
   headwater run
 Looking at it:
-  headwater status                            the ring, every sink and source, in plain words
-  headwater tail telemetry                    a topic's records as they become durable
-  headwater send notes < notes.txt            lines into a topic; prints their offsets
+  headwater status               the ring, every sink and source, in plain words
+  headwater events               what changed lately: links, ports, disks
+  headwater tail telemetry       a topic's records as they become durable
+  headwater send notes < a.txt   lines into a topic; prints their offsets
 
-Exit codes: 0 done, 1 failed, 2 wrong usage or config. `headwater help COMMAND` says more about each.",
+Exit codes: 0 done, 1 failed, 2 wrong usage or config.
+`headwater help COMMAND` says more about each.",
     subcommand_required = true,
     arg_required_else_help = true
 )]
@@ -80,6 +83,16 @@ mod tests {
         for sub in command.get_subcommands() {
             let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains(&format!("headwater {}", sub.get_name())), "{} has no example", sub.get_name());
+        }
+    }
+
+    #[test]
+    fn what_was_aligned_by_hand_fits_an_old_terminal() {
+        let command = Args::command();
+        for sub in std::iter::once(&command).chain(command.get_subcommands()) {
+            let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let wide: Vec<&str> = help.lines().filter(|line| line.chars().count() > 80).collect();
+            assert!(wide.is_empty(), "{}: {wide:?}", sub.get_name());
         }
     }
 }

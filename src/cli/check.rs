@@ -9,9 +9,17 @@ use crate::config::{self, DEFAULT_PATH, Examined, Surroundings};
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  headwater check                        /etc/headwater/headwater.toml and conf.d/*.toml beside it
-  headwater check -c site.toml           exit code 0: `run` would take it; 2: it would not, every error is shown
-  headwater check -c site.toml --print   the merged result, and where each value comes from")]
+  headwater check                   the config at the default path
+  headwater check -c site.toml      before it goes to a site
+  headwater check --print           the merged result, and where each value
+                                    comes from; it is a config itself
+
+Every error comes at once, with file, line, key and what to write instead.
+Warnings are what is allowed and probably not meant. What lies outside of the
+config (ports, brokers, clusters, disks) is not tried: `run` shows it in
+`headwater status` and tries it again by itself.
+
+Exit codes: 0 `run` would take it (warnings do not count), 2 it would not.")]
 pub struct Args {
     /// The config file; conf.d/*.toml beside it belongs to it
     #[arg(short, long, value_name = "FILE", default_value = DEFAULT_PATH)]

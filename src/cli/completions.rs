@@ -8,6 +8,7 @@ use clap::CommandFactory as _;
 #[command(after_help = "\
 Examples:
   headwater completions bash > /etc/bash_completion.d/headwater
+  headwater completions zsh  > /usr/share/zsh/site-functions/_headwater
   headwater completions fish > ~/.config/fish/completions/headwater.fish")]
 pub struct Args {
     /// The shell

@@ -12,10 +12,11 @@ use crate::ops::human::thousands;
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  headwater drain                            before a gateway is taken away; ^C stops the waiting, not the sending
+  headwater drain                            before a gateway is taken away
   timeout 600 headwater drain || echo late   at most ten minutes
 
-Paused sinks are not waited for. What comes in after the call is not waited for either.")]
+^C stops the waiting, not the sending. Paused sinks are not waited for, and
+neither is what comes in after the call.")]
 pub struct Args {
     #[command(flatten)]
     pub place: Where,

@@ -13,9 +13,13 @@ use crate::ops::events;
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  headwater events              the last 50 state changes, oldest first; a time that was not trusted carries a `?`
+  headwater events              the last 50 state changes, oldest first
   headwater events -n 1000      all that are kept
-  headwater events --json       one JSON object a line")]
+  headwater events --json       one JSON object a line
+
+A time that was not trusted carries a `?`: the clock may have been wrong then.
+A part that flaps is told in full at first, then once a minute with how many
+changes were left out. The last 1,000 are kept in the ring, over restarts.")]
 pub struct Args {
     #[command(flatten)]
     pub place: Where,

@@ -14,7 +14,11 @@ use crate::config::starter::starter;
 Examples:
   headwater init | less
   headwater init /etc/headwater/headwater.toml
-  headwater init site.toml --upstream sc.example:9003")]
+  headwater init site.toml --upstream sc.example:9003
+
+What it writes passes `headwater check` as it stands: this machine's own
+figures as a source, everything else there is as comments. A file that is
+there is left alone unless --force is given.")]
 pub struct Args {
     /// Where to write it; without it, it goes to standard output
     #[arg(value_name = "FILE")]

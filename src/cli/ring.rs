@@ -15,9 +15,11 @@ use crate::ring::verify::{HeaderState, Severity, SlotCheck, Verification, verify
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  headwater ring stat /var/lib/headwater            what is in it: topics, offsets, lanes, sizes
+  headwater ring stat /var/lib/headwater      what is in it: topics, offsets,
+                                              lanes, sizes
   headwater ring stat /mnt/card/headwater --json
-  headwater ring verify /var/lib/headwater          reads every frame; exit code 1 when something is damaged")]
+  headwater ring verify /var/lib/headwater    reads every frame; exit code 1
+                                              when something is damaged")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,

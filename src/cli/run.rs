@@ -20,9 +20,13 @@ Examples:
   headwater run                     with /etc/headwater/headwater.toml
   headwater run -c site.toml        with another config
 
-SIGTERM or ^C ends it within 5 s: sources are paused, what was taken is made durable, cursors are stored. A second
-one ends it at once. SIGHUP reads the config again, like `headwater reload`.
-Only config errors (exit code 2) and a data directory that another live node owns (1) keep it from starting.")]
+SIGTERM or ^C ends it within 5 s: sources are paused, what was taken is made
+durable, cursors are stored. A second one ends it at once. SIGHUP reads the
+config again, like `headwater reload`.
+
+Only config errors (exit code 2) and a data directory that another live node
+owns (1) keep it from starting. Ports, permissions, peers and disks are shown
+in `headwater status` and tried again.")]
 pub struct Args {
     /// The config file; conf.d/*.toml beside it belongs to it
     #[arg(short, long, value_name = "FILE", default_value = DEFAULT_PATH)]

@@ -22,12 +22,13 @@ const PIECE: usize = 32 * 1024;
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  headwater send notes < notes.txt            prints, a line each, the offset of every line once it is durable
-  echo 'valve 3 closed' | headwater send log
+  headwater send notes < notes.txt            prints the offset of every line
+  echo 'valve 3 closed' | headwater send log  once it is durable
   tail -F app.log | headwater send app --ack memory
 
-Lines pass the topic's rules: one that they drop is answered with `filtered`; one that is larger than a record may be
-with `refused`, and the command ends with exit code 1. Sources of a config do the same without a shell.")]
+Lines pass the topic's rules: one that they drop is answered with `filtered`;
+one that is larger than a record may be with `refused`, and the command ends
+with exit code 1. Sources of a config do the same without a shell.")]
 pub struct Args {
     /// The topic; it is made if it is not there
     pub topic: String,

@@ -8,8 +8,10 @@ use crate::ops::control::protocol::{Ask, SinkVerb};
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  headwater sink pause hq      records are kept and not sent until `resume` (or a restart)
-  headwater sink flush hq      send what waits now, without waiting for the next try
+  headwater sink pause hq      records are kept and not sent until `resume` (or
+                               a restart)
+  headwater sink flush hq      send what waits now, without waiting for the
+                               next try
   headwater sink forget old    drop the cursor of a sink that left the config")]
 pub struct Args {
     #[command(subcommand)]

@@ -9,11 +9,25 @@ use crate::ops::text;
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  headwater status                       the node at the default path
-  headwater status -c site.toml          the node of that config
-  headwater status --json | jq .ring     for programs; fields are added, never renamed
-  headwater status --check               one line for Nagios, Icinga, Zabbix; exit code 0 OK, 1 WARNING,
-                                         2 CRITICAL, 3 UNKNOWN")]
+  headwater status                     the node at the default path
+  headwater status -c site.toml        the node of that config
+  headwater status --json | jq .ring   for programs; fields are added, never
+                                       renamed
+  headwater status --check             one line for Nagios, Icinga, Zabbix; exit
+                                       code 0 OK, 1 WARNING, 2 CRITICAL,
+                                       3 UNKNOWN
+
+The page:
+  node      version, hash of the loaded config, time since the start, clock
+  ring      how full, how long there is room at today's rate, what was written
+            to the card today
+  sinks     state and why; below it what waits and what was lost:
+            evicted (the ring was full), corrupt (unreadable on the card),
+            maybe duplicated (sent, and no answer came)
+  sources   state and why; what was received, and what was not kept
+  others    only when they need somebody
+
+`next try` is when it is tried again by itself.")]
 pub struct Args {
     #[command(flatten)]
     pub place: Where,

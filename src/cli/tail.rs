@@ -20,14 +20,18 @@ use crate::topic::TopicPart;
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  headwater tail telemetry                          new records as they become durable, until ^C
-  headwater tail telemetry -n 10                    the newest ten; waits for the rest where there are fewer
-  headwater tail telemetry --from-beginning -n 10   the oldest ten that are kept
-  headwater tail telemetry --from-beginning         everything, then new ones as they come
-  headwater tail telemetry --json                   one JSON object a line: offset, time, key, value, attributes
-  headwater tail telemetry --data-dir /mnt/card     from the ring of a stopped node: what is there, then it ends
+  headwater tail telemetry                   new records, until ^C
+  headwater tail telemetry -n 10             the newest ten, waiting for the
+                                             rest where there are fewer
+  headwater tail telemetry --from-beginning  everything, then new ones; with
+                                             -n 10 the oldest ten that are kept
+  headwater tail telemetry --json            one JSON object a line: offset,
+                                             time, key, value, attributes
+  headwater tail telemetry --data-dir /card  from the ring of a stopped node;
+                                             ends with it
 
-Records that are gone are announced on standard error.")]
+Records are shown once they are durable. Those that are gone are announced on
+standard error.")]
 pub struct Args {
     /// The topic
     pub topic: String,

@@ -77,9 +77,13 @@ impl Running {
         self.parts.apply(&self.hub, &self.config, changes.any(&["node.id", "node.labels"])).await;
 
         let text = format!("config {} is loaded: {changes}", short(&self.config.hash));
-        let state =
-            if changes.restart.is_empty() { PartState::up(text.clone()) } else { PartState::warn(text.clone()) };
-        self.hub.board().part(PartKind::Config, "config", self.hub.now()).report(self.hub.now(), state);
+        let part = self.hub.board().part(PartKind::Config, "config", self.hub.now());
+        part.report(self.hub.now(), PartState::up(text.clone()));
+        if !changes.restart.is_empty() {
+            // Stays on the status page until then.
+            let waits = format!("after a restart only: {}", changes.restart.join(", "));
+            part.report(self.hub.now(), PartState::warn(waits));
+        }
         let warnings = self.config.warnings.iter().map(|warning| format!("\nwarning: {warning}"));
         Ok(warnings.fold(text, |text, warning| text + &warning))
     }

@@ -8,7 +8,8 @@
 //! - [`config`]: configs that are refused, by `check` and by `run`;
 //! - [`machine`]: ports, permissions, disks, data directories;
 //! - [`peers`]: what answers at the other end, and what does not;
-//! - [`commands`]: commands that cannot find or use their node.
+//! - [`commands`]: commands that cannot find or use their node;
+//! - [`reload`]: config files that change while the node runs.
 //!
 //! What needs a right or a program that this machine does not have says `not available here`.
 
@@ -20,4 +21,5 @@ mod machine;
 #[path = "../support/mosquitto.rs"]
 mod mosquitto;
 mod peers;
+mod reload;
 mod stand;

@@ -83,6 +83,27 @@ fn tls_where_there_is_none_is_told() {
 }
 
 #[test]
+fn a_port_that_wants_tls_is_told_to_sink_and_source_without() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let made = std::process::Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
+        .args(["-keyout", &path("key.pem"), "-out", &path("cert.pem")])
+        .output()
+        .expect("openssl is installed by scripts/test.sh");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let tls = Mosquitto::start_with(&format!(
+        "allow_anonymous true\ncertfile {}\nkeyfile {}\n",
+        path("cert.pem"),
+        path("key.pem")
+    ));
+    let parts = format!("{}{}", sink(&format!("127.0.0.1:{}", tls.port), ""), broker(tls.port, ""));
+    let node = Site::new(&parts).start();
+    let page = node.page_with(&["hq DOWN", "broker DOWN"]);
+    golden("plain-to-tls", &status(&page, &node.site.normal().port(tls.port, "8883")));
+}
+
+#[test]
 fn a_name_that_nobody_knows_and_a_port_nobody_listens_on_are_told_apart() {
     let nobody = free_port();
     let node = Site::new(&format!(

@@ -1,6 +1,5 @@
 //! A node of the test's own: a config in a directory that goes away with it, the real binary, and what it shows.
 
-use std::fmt::Write as _;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -63,6 +62,12 @@ impl Site {
     /// Runs a command to its end: `headwater WORDS... -c CONFIG`.
     pub fn says(&self, words: &[&str]) -> Said {
         Said::of(&mut self.command(words), words)
+    }
+
+    /// As `says`, for a node whose config no longer tells its data directory.
+    pub fn says_beside(&self, words: &[&str], data_dir: &str) -> Said {
+        let mut command = Command::new(BINARY);
+        Said::of(command.args(words).arg("--data-dir").arg(self.path(data_dir)).stdin(Stdio::null()), words)
     }
 
     fn command(&self, words: &[&str]) -> Command {
@@ -154,15 +159,20 @@ impl Node {
         std::fs::read_to_string(self.site.path("log")).unwrap()
     }
 
-    fn page(&self) -> String {
-        self.site.says(&["status"]).text
-    }
-
     /// The status page once it holds all of `wanted`.
     pub fn page_with(&self, wanted: &[&str]) -> String {
+        self.page_of(wanted, || self.site.says(&["status"]))
+    }
+
+    /// As `page_with`, for a node whose config no longer tells its data directory.
+    pub fn page_beside(&self, data_dir: &str, wanted: &[&str]) -> String {
+        self.page_of(wanted, || self.site.says_beside(&["status"], data_dir))
+    }
+
+    fn page_of(&self, wanted: &[&str], ask: impl Fn() -> Said) -> String {
         let (end, mut page) = (Instant::now() + PATIENCE, String::new());
         while Instant::now() < end {
-            page = self.page();
+            page = ask().text;
             // Columns are as wide as the longest name.
             let narrow = page.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
             if wanted.iter().all(|w| narrow.contains(w)) {
@@ -171,22 +181,6 @@ impl Node {
             std::thread::sleep(Duration::from_millis(100));
         }
         panic!("no {wanted:?} in\n{page}\nlog:\n{}", self.log());
-    }
-
-    /// The newest state changes of one part, as `headwater events` tells them, once they hold `wanted`.
-    pub fn events_with(&self, wanted: &str) -> String {
-        let (end, mut text) = (Instant::now() + PATIENCE, String::new());
-        while Instant::now() < end {
-            text = self.site.says(&["events"]).text;
-            if text.contains(wanted) {
-                return text.lines().filter(|l| l.contains(wanted)).fold(String::new(), |mut out, line| {
-                    let _ = writeln!(out, "{line}");
-                    out
-                });
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        panic!("no {wanted:?} in\n{text}\nlog:\n{}", self.log());
     }
 
     /// One line into a topic.
@@ -201,18 +195,6 @@ impl Node {
 
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
-    }
-
-    /// Waits for what a node does that is not to run: exit code and log.
-    pub fn ends(mut self) -> (i32, String) {
-        let end = Instant::now() + PATIENCE;
-        while Instant::now() < end {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return (status.code().unwrap_or(-1), self.log());
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!("it runs on:\n{}", self.log());
     }
 }
 

@@ -38,10 +38,14 @@ const TOPICS: [&str; 5] = ["host", "log", "syslog", "sensors", "mqtt"];
 const DRAIN: Duration = Duration::from_secs(90);
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  headwater demo                                  about a minute, everything on this machine
-  headwater demo --seconds 20 --keep /tmp/hw      shorter, configs and rings are kept for a look
-  headwater demo --upstream sc.example:9003       into a real Fluvio cluster, topics headwater-demo-*")]
+#[command(after_help = "\
+Examples:
+  headwater demo                                about a minute, everything on
+                                                this machine
+  headwater demo --seconds 20 --keep /tmp/hw    shorter; configs and rings are
+                                                kept for a look
+  headwater demo --upstream sc.example:9003     into a real Fluvio cluster,
+                                                topics headwater-demo-*")]
 pub struct DemoArgs {
     /// How long events are made; the link is cut for a third of it.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(10..=3600))]

@@ -4,7 +4,7 @@
 //! after the peer has answered ApiVersions, and a half-open one is found by keepalive.
 //!
 //! A handshake that fails is looked into once, so that the status can name what really listens there: the first bytes of
-//! the answer, and one MQTT CONNECT on a second connection when the peer just hung up.
+//! the answer, and, when the peer just hung up, one MQTT CONNECT and one TLS handshake on connections of their own.
 
 use std::io;
 use std::sync::Arc;
@@ -139,7 +139,8 @@ async fn name_stranger(address: &str, stranger: Stranger, after: Duration) -> Tr
         },
         Stranger::HungUp => match timeout(LOOK, is_mqtt(&address, after)).await {
             Ok(true) => Trouble::OtherProtocol { address, what: "MQTT" },
-            _ => Trouble::Closed { address },
+            _ if timeout(LOOK, is_tls(&address, after)).await == Ok(true) => Trouble::WantsTls { address },
+            _ => Trouble::HungUp { address },
         },
         Stranger::Io(e) => Trouble::Broken { address, reason: plain(&e) },
     }
@@ -153,6 +154,26 @@ async fn is_mqtt(address: &str, after: Duration) -> bool {
     stream.write_all(connect).await.is_ok()
         && stream.read_exact(&mut answer).await.is_ok()
         && guess(&answer) == Some("MQTT")
+}
+
+/// Whether a TLS handshake is answered with one: with a certificate, or with an alert.
+async fn is_tls(address: &str, after: Duration) -> bool {
+    let Ok(stream) = tcp(address, after).await else { return false };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let Ok(builder) = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()
+    else {
+        return false;
+    };
+    // Nobody is trusted, so that nothing can be said to whoever it is.
+    let config = builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
+    let Ok(name) = ServerName::try_from(host_of(address).to_owned()) else { return false };
+    match TlsConnector::from(Arc::new(config)).connect(name, stream).await {
+        Ok(_) => true,
+        Err(error) => {
+            let why = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+            matches!(why, Some(rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_)))
+        }
+    }
 }
 
 async fn start_tls(

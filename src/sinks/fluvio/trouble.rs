@@ -19,6 +19,11 @@ pub enum Trouble {
     Silent { address: String, after: Duration },
     #[error("{address} speaks {what}, not Fluvio; an SC usually listens on {SC_PORT}")]
     OtherProtocol { address: String, what: &'static str },
+    #[error(
+        "{address} closed the connection at our greeting; is it a Fluvio SC (they usually listen on {SC_PORT}), does it \
+         want a client certificate (`tls`)?"
+    )]
+    HungUp { address: String },
     #[error("{address} wants TLS: give the sink `tls = {{ ca = \"...\" }}`")]
     WantsTls { address: String },
     #[error("{address} does not speak TLS: take `tls` from the sink, or use the port that has it")]
@@ -77,7 +82,7 @@ impl Trouble {
         let reason = match &self {
             Trouble::Connect { reason, .. } => reason.clone(),
             Trouble::ConnectTimeout { .. } => "timed out".to_owned(),
-            Trouble::Silent { .. } | Trouble::OtherProtocol { .. } | Trouble::IsSc { .. } => {
+            Trouble::Silent { .. } | Trouble::HungUp { .. } | Trouble::OtherProtocol { .. } | Trouble::IsSc { .. } => {
                 "no SPU answers there".to_owned()
             }
             _ => return self,

@@ -498,7 +498,9 @@ mod tests {
         let refused = |version, bytes: &[u8]| decode(version, Chunk::Whole(BytesMut::from(bytes))).unwrap();
         assert_eq!(
             refused(Version::V311, &[0x20, 2, 0, 4]),
-            Packet::Refused("the broker refused: bad user name password; is `password` that of `username` at this broker?".into())
+            Packet::Refused(
+                "the broker refused: bad user name password; is `password` that of `username` at this broker?".into()
+            )
         );
         assert_eq!(
             refused(Version::V5, &[0x20, 3, 0, 0x84, 0]),
