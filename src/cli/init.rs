@@ -1,13 +1,14 @@
 //! `headwater init`: a commented config to begin with.
 
 use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
-use crate::config::starter::starter;
+use super::Exit;
+use crate::config::{self, starter::starter};
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
@@ -32,17 +33,21 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let text = starter(args.upstream.as_deref());
+    let upstream = args.upstream.as_deref().map(config::upstream_address).transpose();
+    let upstream = upstream.map_err(|why| Exit::usage(format!("--upstream: {why}")))?;
+    let text = starter(upstream.as_deref());
     let Some(path) = &args.file else {
         std::io::stdout().lock().write_all(text.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     };
     let mut options = OpenOptions::new();
     options.write(true).create(true).create_new(!args.force).truncate(args.force);
-    let mut file = options.open(path).with_context(|| match path.exists() {
-        true => format!("{} is there already; --force replaces it", path.display()),
-        false => format!("cannot write {}", path.display()),
-    })?;
+    let mut file = match options.open(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            bail!("{} is there already; --force replaces it", path.display())
+        }
+        opened => opened.with_context(|| format!("cannot write {}", path.display()))?,
+    };
     file.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
     println!("wrote {0}; look it over, then: headwater check -c {0}", path.display());
     Ok(ExitCode::SUCCESS)

@@ -117,6 +117,11 @@ pub fn examine(path: &Path, around: &Surroundings) -> Examined {
     Examined { config, warnings, settings: scope.settings.take(), files: report.files.take() }
 }
 
+/// `HOST:PORT` of an SC, the port filled in where it is the usual one.
+pub fn upstream_address(text: &str) -> Result<String, String> {
+    parts::host_port(text, Some(9003))
+}
+
 /// The hash of the config as it is on disk now (see [`Config::hash`]); None when it cannot be read.
 pub fn hash_on_disk(path: &Path) -> Option<String> {
     let report = Report::default();

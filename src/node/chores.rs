@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use super::identity;
 use crate::config::{self, Config, HttpConfig};
 use crate::hub::{Hub, PartKind, PartState};
 use crate::ops::{self, Facts, Ops};
@@ -64,7 +65,7 @@ pub(super) fn facts(config: &Config, started: Now) -> Facts {
 pub(super) async fn start(hub: &Hub, ops: &Rc<Ops>, config: &Config) -> Chores {
     let watched = ops.clone();
     let mut fixed = vec![
-        Chore::start(look(hub.clone())),
+        Chore::start(look(hub.clone(), config.node.data_dir.clone())),
         Chore::start(events(hub.clone())),
         Chore::start(async move { watched.watch().await }),
         Chore::start(ops::control::run(ops.clone(), config.node.control.clone())),
@@ -112,8 +113,8 @@ pub(super) fn compare(ops: &Ops, main: &Path) {
     ops.set_config_differs(config::hash_on_disk(main).is_none_or(|hash| hash != ops.config_hash()));
 }
 
-/// Clock trust and the ring's health, every few seconds.
-async fn look(hub: Hub) {
+/// Clock trust, the ring's health and the room beside it, every few seconds.
+async fn look(hub: Hub, data_dir: PathBuf) {
     let clock = hub.board().part(PartKind::Clock, "clock", hub.now());
     let disk = hub.board().part(PartKind::Disk, "ring", hub.now());
     loop {
@@ -131,6 +132,9 @@ async fn look(hub: Hub) {
             Health::Failed(what) => PartState::down(what, None),
         };
         disk.report(now, state);
+        if let Some(free) = identity::free_bytes(&data_dir) {
+            disk.gauge("free_bytes", free);
+        }
         tokio::time::sleep(LOOK.to_std()).await;
     }
 }

@@ -168,6 +168,11 @@ pub fn max_bytes(dir: &Path, configured: Option<u64>, keep_free: u64) -> (u64, O
     (cap, Some(text))
 }
 
+/// Bytes of the file system that this user may still take.
+pub fn free_bytes(dir: &Path) -> Option<u64> {
+    statvfs(dir).ok().map(|fs| fs.f_bavail.saturating_mul(fs.f_frsize))
+}
+
 fn ring_bytes(dir: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
     let slots = entries.flatten().filter(|e| e.file_name().to_string_lossy().starts_with("slot-"));

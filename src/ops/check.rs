@@ -82,7 +82,7 @@ fn findings(status: &Status) -> Vec<(Level, String)> {
         found.push((level, format!("ring full in {}", about(room))));
     }
     let parts = status.sinks.iter().map(|s| &s.part).chain(&status.sources).chain(&status.parts);
-    found.extend(parts.filter(|p| p.kind != "disk" || is_disk_warning(p)).filter_map(ill));
+    found.extend(parts.filter(|p| p.kind != "clock" && (p.kind != "disk" || is_disk_warning(p))).filter_map(ill));
     if !status.clock.trusted {
         found.push((Level::Warning, "clock not trusted".into()));
     }

@@ -19,6 +19,8 @@ struct Heartbeat<'a> {
     clock_trusted: bool,
     time: &'a str,
     ring: Ring<'a>,
+    /// Free bytes of the data directory's file system.
+    disk_free: Option<u64>,
     sinks: Vec<Sink<'a>>,
     /// Sources, and other parts, that are not well: name and what they say.
     ill: Vec<(&'a str, &'a str)>,
@@ -94,6 +96,7 @@ pub fn heartbeat(status: &Status) -> Vec<u8> {
             corrupt: lanes(|l| l.corrupt),
             lost_unsynced: lanes(|l| l.lost_unsynced),
         },
+        disk_free: status.parts.iter().filter(|p| p.kind == "disk").find_map(|p| p.gauges.get("free_bytes").copied()),
         sinks: status.sinks.iter().filter(|s| s.configured).map(sink).collect(),
         ill: parts.filter(|p| p.state == "down" || p.state == "warn").map(|p| (&*p.name, &*p.what)).collect(),
     };

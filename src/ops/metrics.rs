@@ -252,6 +252,10 @@ mod tests {
     use crate::ops::status::{PartitionStatus, TopicStatus};
     use crate::ops::testing::{down_sink, sample, up_source};
 
+    /// Prometheus counts seconds and bytes.
+    const OTHER_UNITS: [&str; 10] =
+        ["_ms", "_us", "_millis", "_milliseconds", "_minutes", "_hours", "_days", "_kb", "_mib", "_percent"];
+
     fn is_name(name: &str) -> bool {
         !name.is_empty()
             && !name.starts_with(|c: char| c.is_ascii_digit())
@@ -306,6 +310,10 @@ mod tests {
                 let (name, inside) =
                     series.split_once('{').map_or((series, ""), |(n, l)| (n, l.strip_suffix('}').unwrap()));
                 assert!(is_name(name), "{name}");
+                assert!(
+                    !OTHER_UNITS.iter().any(|u| name.trim_end_matches("_total").ends_with(u)),
+                    "{name}: base units"
+                );
                 assert_eq!(name, family);
                 let labels = labels(inside).unwrap_or_else(|| panic!("labels of {line}"));
                 assert!(labels.iter().all(|(n, _)| is_name(n)), "{line}");

@@ -77,6 +77,10 @@ impl Lines for File {
         format!("writing {}", self.path.display())
     }
 
+    async fn open(&mut self) -> Result<(), SinkError> {
+        self.file(0).await.map(drop)
+    }
+
     async fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
         let coming = bytes.len() as u64;
         let (file, len) = self.file(coming).await?;

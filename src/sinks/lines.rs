@@ -17,6 +17,8 @@ use crate::ring::{Frame, LanePos};
 pub trait Lines {
     /// What it writes to, for the status.
     fn describe(&self) -> String;
+    /// Makes sure that it can be written to, before it is called up.
+    async fn open(&mut self) -> Result<(), SinkError>;
     async fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError>;
     /// After this the bytes are where they belong.
     async fn settle(&mut self) -> Result<(), SinkError>;
@@ -33,6 +35,7 @@ pub async fn run(config: &SinkConfig, mut outlet: Outlet, mut lines: impl Lines)
     let lever = outlet.lever();
     let lanes = outlet.lanes();
     let mut text = Vec::new();
+    lines.open().await?;
     outlet.report(PartState::Up { what: lines.describe() });
     loop {
         match outlet.order() {

@@ -19,11 +19,25 @@ mod stdout;
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
     /// A file could not be opened, written, synced or renamed.
-    #[error("{op} {path}: {reason}")]
+    #[error("{op} {path}: {}{}", plain(.reason), hint(.reason))]
     Io { op: &'static str, path: String, reason: std::io::Error },
     /// Standard output is closed.
     #[error("write to standard output: {0}")]
     Stdout(std::io::Error),
+}
+
+/// Without the number of the error.
+fn plain(error: &std::io::Error) -> String {
+    error.to_string().split(" (os error").next().unwrap_or_default().to_lowercase()
+}
+
+fn hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "; does its directory exist?",
+        std::io::ErrorKind::PermissionDenied => "; let the node's user write there",
+        std::io::ErrorKind::StorageFull => "; make room on that file system",
+        _ => "",
+    }
 }
 
 /// Runs one sink until it is told to stop (Ok) or cannot go on (Err: the supervisor runs it again).

@@ -14,6 +14,10 @@ impl Lines for Stdout {
         "standard output".into()
     }
 
+    async fn open(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
     async fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
         let bytes = bytes.to_vec();
         let write = move || {

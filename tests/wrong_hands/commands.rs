@@ -83,3 +83,16 @@ fn a_topic_that_cannot_be_is_told_before_anything_is_sent() {
     text += &node.site.says(&["sink", "pause", "hq"]).shown(&normal);
     golden("topic-names", &text);
 }
+
+#[test]
+fn init_writes_what_check_takes_and_replaces_nothing() {
+    let site = Site::of("");
+    let normal = site.normal();
+    let file = site.path("site.toml").to_str().unwrap().to_owned();
+    let mut text = bare(&["init", &file, "--upstream", "http://sc.example:9003"]).shown(&normal);
+    text += &bare(&["init", &file, "--upstream", "sc.example"]).shown(&normal);
+    text += &bare(&["init", &file]).shown(&normal);
+    text += &bare(&["init", site.path("nowhere/site.toml").to_str().unwrap()]).shown(&normal);
+    assert_eq!(bare(&["check", "-c", &file]).code, 0);
+    golden("init", &text);
+}

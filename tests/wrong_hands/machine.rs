@@ -108,3 +108,21 @@ fn a_peer_that_is_not_allowed_is_counted_and_named() {
     let page = node.page_with(&["turned away 1"]);
     golden("peer-not-allowed", &status(&page, &node.site.normal().port(port, "514")));
 }
+
+#[test]
+fn what_is_missing_on_this_machine_is_named_part_by_part() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let open = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = open.local_addr().unwrap().port();
+    let parts = "[sources.a-program]\ntype = \"exec\"\ncommand = [\"/usr/bin/not-there\"]\ntopic = \"log\"\n\
+         [sources.b-file]\ntype = \"file\"\npaths = [\"secret.log\"]\ntopic = \"log\"\n\
+         [sources.c-socket]\ntype = \"socket\"\nlisten = [\"unix://nowhere/log.sock\"]\ntopic = \"log\"\n\
+         [sinks.copy]\ntype = \"file\"\npath = \"nowhere/copy.log\"\ntopics = [\"log\"]\n\
+         [sinks.hq]\ntype = \"fluvio\"\nendpoint = [\"127.0.0.1:PORT\"]\ntls = { ca = \"nowhere/ca.pem\" }\ntopics = [\"log\"]\n";
+    let site = Site::new(&parts.replace("PORT", &port.to_string()));
+    std::fs::write(site.path("secret.log"), "x\n").unwrap();
+    std::fs::set_permissions(site.path("secret.log"), std::fs::Permissions::from_mode(0o000)).unwrap();
+    let Some(node) = site.start_unprivileged() else { return };
+    let wanted = ["a-program DOWN", "b-file WARNING", "c-socket DOWN", "copy DOWN", "hq DOWN"];
+    golden("missing-parts", &status(&node.page_with(&wanted), &node.site.normal().port(port, "9003")));
+}

@@ -1,5 +1,6 @@
 //! A node of the test's own: a config in a directory that goes away with it, the real binary, and what it shows.
 
+use std::cell::Cell;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -146,13 +147,15 @@ impl Said {
 pub struct Node {
     pub site: Site,
     child: Child,
+    /// Nothing was sent, so what waits is one of the node's own records, for a moment.
+    quiet: Cell<bool>,
 }
 
 impl Node {
     fn start(site: Site, mut command: Command) -> Self {
         let log = std::fs::File::create(site.path("log")).unwrap();
         let child = command.current_dir(site.dir.path()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        Self { site, child }
+        Self { site, child, quiet: Cell::new(true) }
     }
 
     pub fn log(&self) -> String {
@@ -175,7 +178,8 @@ impl Node {
             page = ask().text;
             // Columns are as wide as the longest name.
             let narrow = page.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
-            if wanted.iter().all(|w| narrow.contains(w)) {
+            let settled = !self.quiet.get() || !narrow.contains(" waiting (");
+            if settled && wanted.iter().all(|w| narrow.contains(w)) {
                 return page;
             }
             std::thread::sleep(Duration::from_millis(100));
@@ -187,6 +191,7 @@ impl Node {
     pub fn send(&self, topic: &str, line: &str) {
         use std::io::Write as _;
         self.page_with(&["ring"]);
+        self.quiet.set(false);
         let mut command = self.site.command(&["send", topic]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(line.as_bytes()).unwrap();

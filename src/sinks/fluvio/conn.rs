@@ -213,16 +213,23 @@ fn tls_config(tls: &TlsConfig) -> Result<rustls::ClientConfig, String> {
     let (Some(cert), Some(key)) = (&tls.cert, &tls.key) else {
         return Ok(builder.with_no_client_auth());
     };
-    let named = |e: rustls::pki_types::pem::Error| format!("read {}: {e}", cert.display());
+    let named = |e| unread(cert, e);
     let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(cert).map_err(named)?.collect();
     let key = PrivateKeyDer::from_pem_slice(key.0.as_bytes()).map_err(|e| format!("tls.key: {e}"))?;
     builder.with_client_auth_cert(chain.map_err(named)?, key).map_err(|e| format!("client certificate: {e}"))
 }
 
+fn unread(path: &std::path::Path, error: rustls::pki_types::pem::Error) -> String {
+    match error {
+        rustls::pki_types::pem::Error::Io(error) => format!("cannot read {}: {}", path.display(), plain(&error)),
+        error => format!("{} holds no certificate in PEM form: {error}", path.display()),
+    }
+}
+
 fn ca_certificates(tls: &TlsConfig) -> Result<Vec<CertificateDer<'static>>, String> {
     let read = |path: &std::path::Path| -> Result<Vec<_>, String> {
-        let named = |e: rustls::pki_types::pem::Error| format!("read {}: {e}", path.display());
-        CertificateDer::pem_file_iter(path).map_err(named)?.collect::<Result<_, _>>().map_err(named)
+        let certs = CertificateDer::pem_file_iter(path).map_err(|e| unread(path, e))?;
+        certs.collect::<Result<_, _>>().map_err(|e| unread(path, e))
     };
     match &tls.ca {
         Some(path) => read(path),

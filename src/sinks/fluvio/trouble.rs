@@ -140,6 +140,12 @@ mod tests {
     }
 
     #[test]
+    fn what_the_status_page_promises_is_what_is_said() {
+        let timed_out = Trouble::ConnectTimeout { address: "sc.example:9003".into() };
+        assert_eq!(timed_out.to_string(), "connect sc.example:9003 timed out");
+    }
+
+    #[test]
     fn an_mqtt_broker_is_named_as_such() {
         assert_eq!(guess(&[0x20, 0x02, 0x00, 0x00]), Some("MQTT"));
         let trouble = Trouble::OtherProtocol { address: "10.0.0.5:1883".into(), what: "MQTT" };

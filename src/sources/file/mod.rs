@@ -60,8 +60,17 @@ pub async fn run(config: &FileSource, intake: Intake) -> Result<(), SourceError>
     })?;
     let poll = config.poll.to_std().max(Duration::from_millis(1));
     let framer = Framer::new(Framing::Lines, config.max_line, BLOCK);
-    let mut follower =
-        Follower { intake, topic, globs, framer, poll, files: Vec::new(), trouble: None, attrs: AttrBuf::default() };
+    let mut follower = Follower {
+        intake,
+        topic,
+        globs,
+        framer,
+        poll,
+        files: Vec::new(),
+        trouble: None,
+        unread: None,
+        attrs: AttrBuf::default(),
+    };
     follower.begin(config.from_end);
     let (mut wait, mut looked) = (SOON, Instant::now());
     loop {
@@ -118,7 +127,10 @@ struct Follower {
     poll: Duration,
     files: Vec<Followed>,
     /// What a person should know, of this look.
+    /// Files that are not followed.
     trouble: Option<String>,
+    /// A file that the last round could not read.
+    unread: Option<String>,
     attrs: AttrBuf,
 }
 
@@ -272,7 +284,7 @@ impl Follower {
 
     fn report(&self) {
         let count = self.files.len();
-        let state = match &self.trouble {
+        let state = match self.trouble.as_ref().or(self.unread.as_ref()) {
             Some(what) => PartState::warn(what.clone()),
             None if count == 0 => PartState::warn(self.globs.nothing()),
             None if count == 1 => PartState::up(format!("reading {}", self.files[0].path.display())),
@@ -285,19 +297,19 @@ impl Follower {
     /// Reads what there is, rotated files first; whether there was anything.
     async fn read_all(&mut self) -> bool {
         self.files.sort_by_key(|f| f.away.is_none());
-        let mut moved = false;
+        let (mut moved, mut unread) = (false, None);
         let mut index = 0;
         while index < self.files.len() && !self.intake.is_stopping() {
             match self.read_one(index).await {
                 Ok(more) => moved |= more,
                 Err(e) => {
                     let path = self.files[index].path.display();
-                    let hint = match e.kind() {
-                        std::io::ErrorKind::PermissionDenied => ": let the node's user read it",
-                        _ => "",
-                    };
-                    self.trouble = Some(format!("read {path}: {e}{hint}; tried again"));
-                    self.report();
+                    unread.get_or_insert_with(|| match e.kind() {
+                        std::io::ErrorKind::PermissionDenied => {
+                            format!("read {path}: permission denied; let the node's user read it; tried again")
+                        }
+                        _ => format!("read {path}: {e}; tried again"),
+                    });
                 }
             }
             if self.is_over(index) {
@@ -305,6 +317,10 @@ impl Follower {
                 continue;
             }
             index += 1;
+        }
+        if self.unread != unread {
+            self.unread = unread;
+            self.report();
         }
         moved
     }
