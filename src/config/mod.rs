@@ -21,6 +21,7 @@ mod sources;
 pub mod starter;
 mod tls;
 mod units;
+mod values;
 
 use std::cell::RefCell;
 use std::fmt;

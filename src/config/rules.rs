@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::model::RuleConfig;
 use super::raw::{Entry, Node, Raw};
-use super::reader::{Reader, expected, text_in};
+use super::reader::Reader;
 use super::sources::{unknown_type, writable_topic};
+use super::values::{expected, text_in};
 use crate::json::Path;
 use crate::limits::MAX_RULES;
 use crate::name::Name;

@@ -10,12 +10,15 @@
 
 mod book;
 mod route;
+mod sinks;
+mod snapshot;
 
 use std::collections::BTreeMap;
 
 use book::Book;
 pub use book::{Account, Tally};
 use route::{Outcome, Route, Way};
+pub use snapshot::{SinkBook, Snapshot};
 
 use crate::envelope::{self, ValueMode};
 use crate::lane::LaneId;
@@ -105,45 +108,6 @@ pub enum OfferError {
     /// The source counts it as refused and goes on (and may acknowledge it).
     #[error("record of {bytes} bytes is larger than the {limit} that fit this ring")]
     TooLarge { bytes: usize, limit: usize },
-}
-
-/// Everything countable, for status, metrics and heartbeat.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    pub ring_id: RingId,
-    pub boot: u32,
-    pub ring: Stats,
-    pub health: Health,
-    pub recovery: Report,
-    /// True in memory mode.
-    pub memory_mode: bool,
-    pub topics: Vec<TopicInfo>,
-    pub lanes: Vec<Name>,
-    pub sinks: Vec<SinkBook>,
-    /// Rules that failed on a record since the start.
-    pub rule_errors: u64,
-}
-
-/// The account of one sink: promise 2, all lanes together. In ring records from where the sink was first configured:
-/// `admitted = delivered + filtered + refused + pending + evicted + expired + corrupt + lost_unsynced + released`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SinkBook {
-    pub name: Name,
-    /// False: it left the config, its cursor is kept until `sink forget`.
-    pub configured: bool,
-    /// Set by whoever makes the snapshot: pausing is not the pipeline's.
-    pub paused: bool,
-    pub cursor: LanePos,
-    pub admitted: u64,
-    pub delivered: u64,
-    pub filtered: u64,
-    pub refused: u64,
-    pub pending: u64,
-    pub evicted: u64,
-    pub expired: u64,
-    pub corrupt: u64,
-    pub lost_unsynced: u64,
-    pub released: u64,
 }
 
 struct Source {
@@ -426,203 +390,6 @@ impl Pipeline {
         }
     }
 
-    // ---- sinks ----
-
-    /// A sink begins where its cursor is, or at the end of every lane when it is new.
-    pub fn add_sink(&mut self, plan: SinkPlan) -> SinkId {
-        if let Some(index) = self.sinks.iter().position(|sink| sink.owner.name == plan.name) {
-            self.sinks[index].topics = plan.topics;
-            self.sinks[index].configured = true;
-            self.move_floor();
-            return SinkId(index);
-        }
-        let owner = Owner { kind: OwnerKind::Sink, name: plan.name };
-        let lanes = self.load_lanes(&owner);
-        self.sinks.push(Sink { owner, topics: plan.topics, configured: true, lanes, state: BTreeMap::new() });
-        self.move_floor();
-        SinkId(self.sinks.len() - 1)
-    }
-
-    fn load_lanes(&self, owner: &Owner) -> Vec<(Book, LaneReader)> {
-        let lanes = 0..self.lanes() as u8;
-        let load = |lane| {
-            let lane = LaneId(lane);
-            let stored = self.ring.state(owner, &cursor_key(lane)).and_then(|bytes| postcard::from_bytes(bytes).ok());
-            let book = Book::new(stored.unwrap_or_else(|| Account::new(self.ring.lane_end(lane))));
-            let reader = self.ring.lane_reader(lane, book.account.cursor);
-            (book, reader)
-        };
-        lanes.map(load).collect()
-    }
-
-    /// The sink left the config: its cursor stays, but holds nothing back any more.
-    pub fn remove_sink(&mut self, id: SinkId) {
-        self.sinks[id.0].configured = false;
-        self.move_floor();
-    }
-
-    /// Drops cursor, account and state of a sink that is not configured; false when it is, or is not known.
-    pub fn forget_sink(&mut self, now: BootTime, name: &Name) -> bool {
-        let owner = Owner { kind: OwnerKind::Sink, name: name.clone() };
-        if self.sinks.iter().any(|sink| sink.owner == owner && sink.configured) {
-            return false;
-        }
-        let entries = self.ring.states(&owner);
-        for (key, _) in &entries {
-            // Removing takes no room.
-            let _ = self.ring.put_state(now, &owner, key, None);
-        }
-        if let Some(sink) = self.sinks.iter_mut().find(|sink| sink.owner == owner) {
-            sink.lanes.clear();
-        }
-        self.sinks.retain(|sink| sink.owner != owner || sink.configured);
-        !entries.is_empty()
-    }
-
-    pub fn sink_owner(&self, id: SinkId) -> &Owner {
-        &self.sinks[id.0].owner
-    }
-
-    pub fn cursor(&self, id: SinkId, lane: LaneId) -> LanePos {
-        self.sinks[id.0].lanes[lane.index()].0.account.cursor
-    }
-
-    pub fn account(&self, id: SinkId, lane: LaneId) -> Account {
-        self.sinks[id.0].lanes[lane.index()].0.account
-    }
-
-    pub fn wants(&self, id: SinkId, topic: TopicId) -> bool {
-        self.routes
-            .get(topic.0 as usize)
-            .and_then(Option::as_ref)
-            .is_some_and(|route| self.sinks[id.0].topics.contains(&route.name))
-    }
-
-    /// Whether a record marked as worthless once a newer one exists has been followed by a newer one.
-    pub fn is_superseded(&self, entry: &Entry<'_>) -> bool {
-        entry.record.flags.has(Flags::SUPERSEDED_BY_NEWER)
-            && self.ring.topic(entry.part.topic).is_some_and(|info| {
-                info.partitions.get(entry.part.partition as usize).is_some_and(|p| p.durable_end > entry.offset + 1)
-            })
-    }
-
-    pub fn topic_name(&self, topic: TopicId) -> Option<&TopicName> {
-        self.routes.get(topic.0 as usize).and_then(Option::as_ref).map(|route| &route.name)
-    }
-
-    /// What stands at `pos` of a lane for this sink. Gaps are noted in its account as they are met.
-    pub fn read(&mut self, id: SinkId, lane: LaneId, pos: LanePos) -> ReadStep {
-        let (book, reader) = &mut self.sinks[id.0].lanes[lane.index()];
-        if reader.pos != pos {
-            // Where it went back, the physical place is found anew.
-            if pos.seq < reader.pos.seq {
-                *reader = self.ring.lane_reader(lane, pos);
-            } else {
-                reader.pos = pos;
-            }
-        }
-        let step = self.ring.read_lane(reader);
-        if let ReadStep::Gap(gap) = &step {
-            book.met(gap);
-        }
-        step
-    }
-
-    /// Moves a sink's cursor; `state` is stored atomically with it. `bytes` were sent for it.
-    pub fn advance(
-        &mut self,
-        now: BootTime,
-        id: SinkId,
-        lane: LaneId,
-        to: LanePos,
-        tally: Tally,
-        bytes: u64,
-        state: &[(&[u8], Option<&[u8]>)],
-    ) {
-        let sink = &mut self.sinks[id.0];
-        let book = &mut sink.lanes[lane.index()].0;
-        book.advance(to, tally);
-        for (key, value) in state {
-            sink.state.insert(key.to_vec(), value.map(<[u8]>::to_vec));
-        }
-        self.cursor_bytes += bytes;
-        if self.cursor_bytes >= CURSOR_BYTES {
-            self.put_cursors(now);
-        }
-        self.move_floor();
-    }
-
-    /// Slots that every sink has passed, by cursors that are durable, may be used again.
-    fn move_floor(&mut self) {
-        let settled = self.ring.settled();
-        for lane in 0..self.lanes() {
-            let configured = self.sinks.iter_mut().filter(|sink| sink.configured);
-            let floor = configured.filter_map(|sink| sink.lanes.get_mut(lane)).map(|(b, _)| b.floor(settled)).min();
-            self.ring.set_floor(LaneId(lane as u8), floor);
-        }
-    }
-
-    /// Cursors, accounts and what belongs to them, in one frame.
-    fn put_cursors(&mut self, now: BootTime) {
-        self.cursors_put = now;
-        self.cursor_bytes = 0;
-        let dirty = |sink: &Sink| sink.lanes.iter().any(|(book, _)| book.dirty);
-        if !self.sinks.iter().any(dirty) {
-            return;
-        }
-        if self.ring.begin_group(now, 0).is_err() {
-            return;
-        }
-        for sink in &mut self.sinks {
-            for (key, value) in std::mem::take(&mut sink.state) {
-                // A full owner keeps its older positions: a resume then searches longer, and loses nothing.
-                let _ = self.ring.put_state(now, &sink.owner, &key, value.as_deref());
-            }
-            for (lane, (book, _)) in sink.lanes.iter_mut().enumerate().filter(|(_, (book, _))| book.dirty) {
-                let mut bytes = [0u8; 160];
-                let Ok(bytes) = postcard::to_slice(&book.account, &mut bytes) else { continue };
-                let key = cursor_key(LaneId(lane as u8));
-                if let Ok(ticket) = self.ring.put_state(now, &sink.owner, &key, Some(bytes)) {
-                    book.stored(ticket);
-                }
-            }
-        }
-        self.ring.end_group(now);
-    }
-
-    /// A sink's state entry, as it was last given to [`Pipeline::advance`].
-    pub fn sink_state(&self, id: SinkId, key: &[u8]) -> Option<Vec<u8>> {
-        let sink = &self.sinks[id.0];
-        match sink.state.get(key) {
-            Some(value) => value.clone(),
-            None => self.ring.state(&sink.owner, key).map(<[u8]>::to_vec),
-        }
-    }
-
-    /// All state entries of a sink, as they were last given to [`Pipeline::advance`], in key order.
-    pub fn sink_states(&self, id: SinkId) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let sink = &self.sinks[id.0];
-        let mut states: BTreeMap<_, _> = self.ring.states(&sink.owner).into_iter().collect();
-        for (key, value) in &sink.state {
-            match value {
-                Some(value) => states.insert(key.clone(), value.clone()),
-                None => states.remove(key),
-            };
-        }
-        states.into_iter().collect()
-    }
-
-    /// Gives the ring all cursors now; what was given to [`Pipeline::advance`] is durable when the ticket is settled.
-    pub fn store_cursors(&mut self, now: BootTime) -> Ticket {
-        self.put_cursors(now);
-        self.ring.last_ticket()
-    }
-
-    /// The node's id and labels, for templates.
-    pub fn site(&self) -> (&str, &BTreeMap<String, String>) {
-        (&self.plan.node, &self.plan.labels)
-    }
-
     // ---- the disk ----
 
     pub fn poll(&mut self, now: Now) -> Option<Command> {
@@ -669,73 +436,6 @@ impl Pipeline {
     ) -> Result<Ticket, StateError> {
         self.ring.put_state(now, owner, key, value)
     }
-
-    // ---- status ----
-
-    pub fn snapshot(&self) -> Snapshot {
-        let ring = self.ring.stats();
-        let mut sinks: Vec<_> = self.sinks.iter().map(|sink| self.book(sink, &ring)).collect();
-        for owner in self.ring.owners(OwnerKind::Sink) {
-            if !sinks.iter().any(|book| book.name == owner.name) {
-                let lanes = self.load_lanes(&owner);
-                let sink =
-                    Sink { owner, topics: TopicSet::default(), configured: false, lanes, state: BTreeMap::new() };
-                sinks.push(self.book(&sink, &ring));
-            }
-        }
-        Snapshot {
-            ring_id: self.ring.id(),
-            boot: self.ring.boot(),
-            health: self.ring.health(),
-            recovery: self.recovery.clone(),
-            memory_mode: self.memory_mode,
-            topics: self.ring.topic_ids().into_iter().filter_map(|id| self.ring.topic(id)).collect(),
-            lanes: self.plan.lanes.clone(),
-            sinks,
-            rule_errors: self.rule_errors,
-            ring,
-        }
-    }
-
-    fn book(&self, sink: &Sink, ring: &Stats) -> SinkBook {
-        let mut sum = SinkBook {
-            name: sink.owner.name.clone(),
-            configured: sink.configured,
-            paused: false,
-            cursor: sink.lanes.first().map(|(book, _)| book.account.cursor).unwrap_or_default(),
-            admitted: 0,
-            delivered: 0,
-            filtered: 0,
-            refused: 0,
-            pending: 0,
-            evicted: 0,
-            expired: 0,
-            corrupt: 0,
-            lost_unsynced: 0,
-            released: 0,
-        };
-        for ((book, _), lane) in sink.lanes.iter().zip(&ring.lanes) {
-            let (account, pending) = book.as_of(lane);
-            sum.admitted += lane.durable.ordinal.saturating_sub(account.start.ordinal);
-            sum.pending += pending;
-            sum.delivered += account.delivered;
-            sum.filtered += account.filtered;
-            sum.refused += account.refused;
-            sum.evicted += account.evicted;
-            sum.expired += account.expired;
-            sum.corrupt += account.corrupt;
-            sum.lost_unsynced += account.lost_unsynced;
-            sum.released += account.released;
-        }
-        sum
-    }
-}
-
-/// The state key of a sink's account in one lane.
-fn cursor_key(lane: LaneId) -> [u8; 8] {
-    let mut key = *b"cursor/0";
-    key[7] += lane.0;
-    key
 }
 
 fn stamp<'a>(now: Now, record: &RecordRef<'a>) -> RecordRef<'a> {

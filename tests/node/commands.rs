@@ -185,7 +185,7 @@ fn events_show_the_newest_state_changes_and_survive_a_restart() {
     node.stop();
     node.start();
     let all = seen(&node);
-    assert!(all.contains("node node  up: stopping") && all.contains("sink out  paused"), "{all}");
+    assert!(all.contains("node  up: stopping") && all.contains("sink out  paused"), "{all}");
     let last = node.run(&["events", "-n", "1", "--json"]).ok();
     assert_eq!(last.lines().count(), 1);
     let event: serde_json::Value = serde_json::from_str(&last).unwrap();

@@ -22,7 +22,7 @@ fn without_a_usable_data_directory_it_runs_in_memory_and_says_so() {
     let status = node.status();
     assert!(status.ring.in_memory);
     let disk = status.parts.iter().find(|part| part.kind == "disk" && part.name == "disk").unwrap();
-    assert!(disk.state == "down" && disk.what.contains("memory mode") && disk.what.contains("/data"), "{disk:?}");
+    assert!(disk.state == "down" && disk.what.contains("kept in memory") && disk.what.contains("/data"), "{disk:?}");
     let page = node.run(&["status"]).ok();
     assert!(page.contains("memory"), "{page}");
     let check = node.run(&["status", "--check"]);
