@@ -288,8 +288,11 @@ mod tests {
         Some(found)
     }
 
+    /// Name, labels, value.
+    type Sample = (String, Vec<(String, String)>, f64);
+
     /// Checks the page against the format's rules and gives its samples.
-    fn parse(page: &str) -> Vec<(String, Vec<(String, String)>, f64)> {
+    fn parse(page: &str) -> Vec<Sample> {
         assert!(page.ends_with('\n'));
         let (mut family, mut kind, mut seen) = (String::new(), "", BTreeSet::new());
         let mut samples = Vec::new();

@@ -11,7 +11,7 @@ use super::proxy::Link;
 use super::{StoppedRing, stored};
 
 pub enum Upstream {
-    Node { node: Node, data: PathBuf, sc: String },
+    Node { node: Box<Node>, data: PathBuf, sc: String },
     Cluster { sc: String, address: String, spus: Vec<(i32, String)> },
 }
 
@@ -47,7 +47,7 @@ impl Upstream {
         );
         let node = Node::start("upstream", dir, &config).await?;
         let sc = link.carry(format!("127.0.0.1:{}", ports[0])).await?;
-        Ok(Self::Node { node, data, sc })
+        Ok(Self::Node { node: Box::new(node), data, sc })
     }
 
     pub fn describe(&self) -> String {
