@@ -188,8 +188,11 @@ impl Reading {
         let Completion { token, result, mut buf } = completion;
         let Some(index) = self.wanted.iter().position(|(t, _)| *t == token) else { return };
         let (_, of) = self.wanted.swap_remove(index);
-        // A short read is the end of a file that is shorter than its slot: as good as an error.
-        if result.is_err() || buf.len() < of.len as usize {
+        if result.is_ok() {
+            // The end of a file that is shorter than its slot: what was never written is zeros.
+            buf.resize(of.len as usize, 0);
+        }
+        if result.is_err() {
             match self.troubles.iter_mut().find(|(s, _)| *s == of) {
                 Some((_, tries)) => *tries = tries.saturating_add(1),
                 None => self.troubles.push((of, 1)),

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use super::batch::{Press, Sealed, Stamp};
 use super::format::{Counters, MAX_RAW, MAX_STATE_RAW, PrevCount, flags};
 use super::reader::Reading;
+use super::sessions::Sessions;
 use super::slots::{Lane, Slots};
 use super::state::{self, Put, Store};
 use super::topics::{self, Topics};
@@ -52,8 +53,8 @@ pub struct Ring {
     /// The lane that the newest record went to: state entries go beside it.
     pub(super) beside: usize,
     pub(super) in_group: bool,
-    /// A record was appended since the last group began.
-    pub(super) group_began: bool,
+    /// Where the first record of the group went: its state entries share that frame.
+    pub(super) group_lane: Option<usize>,
     pub(super) closing: Closing,
     pub(super) life: Life,
     pub(super) sessions: Sessions,
@@ -77,28 +78,6 @@ pub(super) enum Closing {
     /// It is durable; the root page is being written.
     Root(u64),
     Done,
-}
-
-/// Where each process that wrote this ring ended: a frame beyond that was given up and is not read.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Sessions {
-    /// (session, its last valid commit, what is known to have been synced in it), sorted.
-    pub ended: Vec<(u32, u64, u64)>,
-    /// Commits that were torn by a crash, of which parts can be read: all or nothing of a commit is there.
-    pub torn: std::collections::BTreeSet<u64>,
-}
-
-impl Sessions {
-    /// Whether recovery gave this frame up.
-    pub fn dead(&self, session: u32, commit: u64) -> bool {
-        let at = self.ended.binary_search_by_key(&session, |e| e.0);
-        at.is_ok_and(|at| commit > self.ended[at].1) || self.torn.contains(&commit)
-    }
-
-    /// What is known to have been synced in a session that ended.
-    pub fn synced(&self, session: u32) -> Option<u64> {
-        self.ended.binary_search_by_key(&session, |e| e.0).ok().map(|at| self.ended[at].2)
-    }
 }
 
 impl Ring {
@@ -137,6 +116,12 @@ impl Ring {
         let mut value = Vec::new();
         if let Some(topic) = self.topics.get(id) {
             topic.encode(&mut value);
+            // In front of the topic's first record: a record whose topic is not known would be lost to its offsets.
+            let lane = topic.lane.index();
+            if !self.in_group {
+                self.gather_state(self.writer.now, lane);
+                self.beside = lane;
+            }
             self.put_own(&topics::key(id), Some(&value));
             self.put_own(b"n", Some(&self.topics.next_id.to_le_bytes()));
         }
@@ -186,7 +171,10 @@ impl Ring {
         if !self.in_group && self.busy(bytes) {
             return Err(AppendError::Busy);
         }
-        self.leave_lane(now, at);
+        if self.in_group && self.group_lane.is_none() {
+            self.group_lane = Some(at);
+            self.gather_state(now, at);
+        }
         let Some((_, slot)) = self.topics.part_mut(part) else { return Err(AppendError::NoTopic(part.topic)) };
         let batch = &self.lanes[at].batch;
         let full = batch.records > 0 && batch.raw.len() + bytes > FRAME_RAW_TARGET;
@@ -212,21 +200,6 @@ impl Ring {
         Ok(Appended { ticket: Ticket(self.ticket), part, offset })
     }
 
-    /// State entries wait in one lane's batch at a time: else two lanes' frames would each have to come before the
-    /// other, and an older value could get the higher commit number. They are sealed before a record goes to another
-    /// lane; a group that has begun keeps its own together.
-    fn leave_lane(&mut self, now: BootTime, at: usize) {
-        let began = std::mem::replace(&mut self.group_began, true);
-        if let Some(other) = self.state_lane().filter(|other| *other != at && !(self.in_group && began)) {
-            self.seal(now, other);
-        }
-    }
-
-    /// The lane whose batch has state entries.
-    fn state_lane(&self) -> Option<usize> {
-        self.lanes.iter().position(|l| !l.batch.state.is_empty())
-    }
-
     fn busy(&self, bytes: usize) -> bool {
         let waiting = self.unsynced();
         waiting > 0 && waiting + bytes > MAX_UNSYNCED_BYTES
@@ -246,7 +219,8 @@ impl Ring {
                 self.seal(now, at);
             }
         }
-        (self.in_group, self.group_began) = (true, false);
+        self.in_group = true;
+        self.group_lane = None;
         Ok(())
     }
 
@@ -280,18 +254,35 @@ impl Ring {
     /// An entry of the ring itself; rides with whatever is committed next.
     pub(super) fn put_own(&mut self, key: &[u8], value: Option<&[u8]>) {
         if let Ok(put) = self.state.put(&state::ring_owner(), key, value) {
-            let deadline = self.lanes[self.state_lane().unwrap_or(self.beside)].batch.deadline;
+            let deadline = self.lanes[self.state_home()].batch.deadline;
             self.add_state(deadline.unwrap_or(self.writer.now + self.options.linger), self.writer.now, put);
+        }
+    }
+
+    /// The lane whose batch takes the next state entry. Not more than one batch holds entries: of two that did, each
+    /// could have entries that are newer than the other's records and entries, and no order to seal them in would be
+    /// right.
+    fn state_home(&self) -> usize {
+        let holds = self.lanes.iter().position(|l| !l.batch.state.is_empty());
+        holds.or(self.group_lane.filter(|_| self.in_group)).unwrap_or(self.beside)
+    }
+
+    /// Makes sure that the next state entry goes beside the records of this lane.
+    fn gather_state(&mut self, now: BootTime, lane: usize) {
+        let other = self.lanes.iter().position(|l| !l.batch.state.is_empty()).filter(|at| *at != lane);
+        if let Some(other) = other {
+            self.seal(now, other);
         }
     }
 
     fn add_state(&mut self, deadline: BootTime, now: BootTime, put: Put) -> Ticket {
         self.ticket += 1;
-        let at = self.state_lane().unwrap_or(self.beside);
-        if self.lanes[at].batch.state_bytes + put.weight() > MAX_STATE_RAW {
-            self.seal(now, at);
+        let home = self.state_home();
+        if self.lanes[home].batch.state_bytes + put.weight() > MAX_STATE_RAW {
+            self.seal(now, home);
         }
-        let batch = &mut self.lanes[at].batch;
+        let home = self.state_home();
+        let batch = &mut self.lanes[home].batch;
         if batch.is_empty() {
             batch.first_ticket = Ticket(self.ticket);
             batch.deadline = Some(deadline);
@@ -300,7 +291,7 @@ impl Ring {
             self.state.superseded(&old);
         }
         if batch.state_bytes >= FRAME_RAW_TARGET && !self.in_group {
-            self.seal(now, at);
+            self.seal(now, home);
         }
         Ticket(self.ticket)
     }
@@ -498,17 +489,6 @@ impl Ring {
 pub(super) fn clock_key(boot: u32) -> [u8; 5] {
     let [a, b, c, d] = boot.to_le_bytes();
     [b'c', a, b, c, d]
-}
-
-pub(super) fn session_key(session: u32) -> [u8; 5] {
-    let [a, b, c, d] = session.to_le_bytes();
-    [b's', a, b, c, d]
-}
-
-pub(super) fn torn_key(commit: u64) -> [u8; 9] {
-    let mut key = [b'x'; 9];
-    key[1..].copy_from_slice(&commit.to_le_bytes());
-    key
 }
 
 /// Slots of `slot_bytes` that fit the cap beside the root.

@@ -33,7 +33,14 @@ impl Ring {
     }
 
     /// Boot and session numbers, and a new id if this is not the same machine. `ids`: of the slots that are here.
-    pub(super) fn adopt(&mut self, root: Option<RootPage>, ids: Vec<RingId>, report: &mut Report) {
+    /// `sessions`: in which they were begun.
+    pub(super) fn adopt(
+        &mut self,
+        root: Option<RootPage>,
+        ids: Vec<RingId>,
+        sessions: impl Iterator<Item = u32>,
+        report: &mut Report,
+    ) {
         let stored = self.stored_boot();
         self.boot = self.boot.max(stored.map_or(0, |s| s.0));
         if stored.is_none_or(|(_, id)| id != self.options.boot_id) {
@@ -41,7 +48,10 @@ impl Ring {
             self.put_boot();
         }
         self.writer.root_serial = root.map_or(0, |r| r.serial);
-        self.session = self.session.max(root.map_or(0, |r| r.session)) + 1;
+        // A number that was used before would be taken for a session that ended.
+        let ended = self.sessions.ended.iter().map(|e| e.0);
+        let used = sessions.chain(ended).chain(root.map(|r| r.session)).max().unwrap_or(0);
+        self.session = self.session.max(used) + 1;
         if report.cloned {
             report.notes.push(format!(
                 "this directory was written on another machine: the ring goes on under a new id; what it holds is sent \

@@ -22,11 +22,8 @@ pub(super) struct Place {
     slot: SlotId,
     generation: u64,
     at: u32,
-    /// The last commit that was met, and its session; 0: none yet.
+    /// The last commit that was met.
     commit: u64,
-    session: u32,
-    /// Nothing before this ordinal stands at or after this place.
-    from: u64,
 }
 
 /// A place from which one lane is read in order (sinks).
@@ -35,6 +32,8 @@ pub struct LaneReader {
     pub lane: LaneId,
     pub pos: LanePos,
     place: Option<Place>,
+    /// The ordinal for which `place` was right.
+    placed: u64,
 }
 
 /// A place from which one partition is read in order (endpoint, `tail`).
@@ -77,8 +76,7 @@ enum Load {
 impl Place {
     fn slot_start(lane: &Lane, index: usize) -> Place {
         let slot = &lane.slots[index];
-        let (commit, from) = (slot.last_commit, slot.first.ordinal);
-        Place { slot: slot.id, generation: slot.generation, at: FIRST_FRAME, commit, session: 0, from }
+        Place { slot: slot.id, generation: slot.generation, at: FIRST_FRAME, commit: slot.last_commit }
     }
 
     /// Still there, and not before the slot of generation `least`.
@@ -88,8 +86,7 @@ impl Place {
 
     fn pass(&mut self, header: &FrameHeader) {
         self.at += header.frame_len;
-        (self.commit, self.session) = (header.commit, header.session);
-        self.from = self.from.max(header.end_ordinal());
+        self.commit = header.commit;
     }
 }
 
@@ -98,7 +95,7 @@ impl Ring {
     pub fn lane_reader(&self, lane: LaneId, pos: LanePos) -> LaneReader {
         let end = self.lane_end(lane);
         let pos = if pos.ordinal > end.ordinal { end } else { pos };
-        LaneReader { lane, pos, place: None }
+        LaneReader { lane, pos, place: None, placed: 0 }
     }
 
     pub fn part_reader(&self, part: TopicPart, offset: u64) -> PartReader {
@@ -112,7 +109,12 @@ impl Ring {
     /// The oldest slot changed: what its header lists is what can still be read.
     pub(super) fn refresh_earliest(&mut self, lane: LaneId) {
         let Some(slots) = self.lanes.get(lane.0 as usize).map(|l| &l.slots) else { return };
-        let Some(oldest) = slots.front() else { return };
+        let Some(oldest) = slots.front() else {
+            for part in self.topics.iter_mut().filter(|t| t.lane == lane).flat_map(|t| &mut t.parts) {
+                part.info.earliest = part.info.durable_end;
+            }
+            return;
+        };
         for (part, offset) in &oldest.starts {
             if let Some((_, p)) = self.topics.part_mut(*part) {
                 p.info.earliest = p.info.earliest.max(*offset).min(p.info.durable_end);
@@ -136,7 +138,8 @@ impl Ring {
         }
         let Some(index) = lane.slot_of(reader.pos.ordinal) else { return ReadStep::End };
         let start = Place::slot_start(lane, index);
-        let usable = |p: &Place| p.is_in(lane, start.generation) && p.from <= reader.pos.ordinal;
+        // A walk over a hole may stand far beyond it already; it must not begin again with every wait.
+        let usable = |p: &Place| p.is_in(lane, start.generation) && reader.placed <= reader.pos.ordinal;
         let place = reader.place.filter(usable).unwrap_or(start);
         self.walk_lane(reader, place)
     }
@@ -147,36 +150,44 @@ impl Ring {
             let header = match self.scan(at, &mut place) {
                 Scan::Frame(header) => header,
                 Scan::Wait => {
-                    reader.place = Some(place);
+                    (reader.place, reader.placed) = (Some(place), reader.pos.ordinal);
                     return ReadStep::Wait;
                 }
-                Scan::End => {
-                    let to = self.lanes[at].durable;
-                    return lane_gap(reader, to, GapReason::Corrupt, Vec::new());
-                }
+                Scan::End => return self.hole(reader, self.lanes[at].durable, Vec::new()),
             };
             let first = LanePos { seq: header.first_seq, ordinal: header.first_ordinal() };
             if header.records == 0 || header.end_ordinal() <= reader.pos.ordinal {
                 place.pass(&header);
                 continue;
             }
-            reader.place = Some(place);
+            (reader.place, reader.placed) = (Some(place), reader.pos.ordinal);
             if first.ordinal > reader.pos.ordinal {
                 let parts = self.lost_parts(&header, &place, first.ordinal - reader.pos.ordinal);
-                let reason = self.reason(&place, &header);
-                return lane_gap(reader, first, reason, parts);
+                return self.hole(reader, first, parts);
             }
             match self.fetch(&header, &place) {
                 Load::Wait => return ReadStep::Wait,
                 Load::Frame(frame) => return ReadStep::Frame(frame),
                 Load::Bad(runs) => {
                     let to = LanePos { seq: header.end_seq(), ordinal: header.end_ordinal() };
-                    let parts = runs.iter().map(gap_part).collect();
-                    let reason = self.reason_of(header.session, header.commit, &header);
-                    return lane_gap(reader, to, reason, parts);
+                    let parts = gap_parts(&runs, reader.pos.ordinal - first.ordinal);
+                    // A frame that was never synced was given up by recovery, header and all.
+                    return lane_gap(reader, to, GapReason::Corrupt, parts);
                 }
             }
         }
+    }
+
+    /// Nothing stands between the reader and `to`: its beginning that has one reason.
+    fn hole(&self, reader: &mut LaneReader, to: LanePos, parts: Vec<GapPart>) -> ReadStep {
+        let from = reader.pos;
+        let (reason, end) = self.sessions.reason(reader.lane, from.ordinal, to.ordinal);
+        if end == to.ordinal {
+            return lane_gap(reader, to, reason, parts);
+        }
+        // The next record's seq is at least this much higher; which one it is stands in its frame only.
+        let part = LanePos { seq: from.seq + (end - from.ordinal), ordinal: end };
+        lane_gap(reader, part, reason, Vec::new())
     }
 
     /// As `read_lane`; frames without records of the partition are stepped over. The gap's `parts` say which offsets
@@ -236,7 +247,8 @@ impl Ring {
                 continue;
             };
             if run.first_offset > reader.offset {
-                let reason = self.reason(&place, &header);
+                let before = header.first_ordinal().saturating_sub(1);
+                let (reason, _) = self.sessions.reason(lane, before, before + 1);
                 return self.part_gap(reader, lane, run.first_offset, reason);
             }
             return match self.fetch(&header, &place) {
@@ -258,7 +270,7 @@ impl Ring {
             let (ring, next_seq) = (slot.ring, next.map(|n| n.first.seq));
             if place.at + FRAME_HEADER as u32 > end {
                 match onward {
-                    Some(next) => *place = Place { from: place.from.max(next.from), ..next },
+                    Some(next) => *place = next,
                     None => return Scan::End,
                 }
                 continue;
@@ -343,21 +355,6 @@ impl Ring {
         prev.iter().filter(of_lane).map(part).collect()
     }
 
-    /// A hole is corrupt when it is known to have been synced, and when that is not known for all of it.
-    fn reason(&self, place: &Place, next: &FrameHeader) -> GapReason {
-        let session = if place.session == 0 { next.session } else { place.session };
-        self.reason_of(session, place.commit + 1, next)
-    }
-
-    pub(super) fn reason_of(&self, session: u32, commit: u64, next: &FrameHeader) -> GapReason {
-        let synced = if session == self.session {
-            self.writer.synced_through
-        } else {
-            self.sessions.synced(session).unwrap_or(next.synced_through)
-        };
-        if synced < commit { GapReason::LostUnsynced } else { GapReason::Corrupt }
-    }
-
     fn part_gap(&self, reader: &mut PartReader, lane: LaneId, to: u64, reason: GapReason) -> ReadStep {
         let pos = self.lanes[lane.index()].oldest;
         let part = GapPart { part: reader.part, from_offset: reader.offset, to_offset: to };
@@ -366,8 +363,18 @@ impl Ring {
     }
 }
 
-fn gap_part(run: &Run) -> GapPart {
-    GapPart { part: run.part, from_offset: run.first_offset, to_offset: run.end_offset() }
+/// The records of a frame without its first ones, by partition.
+fn gap_parts(runs: &[Run], mut skip: u64) -> Vec<GapPart> {
+    let mut parts = Vec::new();
+    for run in runs {
+        let passed = skip.min(u64::from(run.count));
+        skip -= passed;
+        if passed < u64::from(run.count) {
+            let (from_offset, to_offset) = (run.first_offset + passed, run.end_offset());
+            parts.push(GapPart { part: run.part, from_offset, to_offset });
+        }
+    }
+    parts
 }
 
 fn lane_gap(reader: &mut LaneReader, to: LanePos, reason: GapReason, parts: Vec<GapPart>) -> ReadStep {

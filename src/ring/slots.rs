@@ -26,6 +26,8 @@ pub struct SlotMeta {
     pub starts: Box<[(TopicPart, u64)]>,
     /// Whether a partition that is not in `starts` did not exist then.
     pub starts_complete: bool,
+    /// False when recovery found its snapshot damaged.
+    pub sound: bool,
 }
 
 /// One priority class: its batch, its counters, its slots.
@@ -42,6 +44,8 @@ pub struct Lane {
     /// The oldest record that can be read.
     pub oldest: LanePos,
     pub floor: Option<LanePos>,
+    /// The lane's newest commit on the disk.
+    pub newest_commit: u64,
     pub slots: VecDeque<SlotMeta>,
     /// The next frame's place in the last slot; None: a new slot must be opened first.
     pub write_at: Option<u32>,
@@ -58,6 +62,7 @@ impl Lane {
             durable: LanePos::default(),
             oldest: LanePos::default(),
             floor: None,
+            newest_commit: 0,
             slots: VecDeque::new(),
             write_at: None,
         }
@@ -78,6 +83,11 @@ impl Lane {
         self.slots.get(index + 1).map_or(self.durable, |next| next.first)
     }
 
+    /// The newest commit that stands in the oldest slot.
+    fn first_slot_commit(&self) -> u64 {
+        self.slots.get(1).map_or(self.newest_commit, |next| next.last_commit)
+    }
+
     pub fn refresh_oldest(&mut self) {
         let oldest = self.slots.front().map_or(self.durable, |s| s.first);
         self.oldest = self.oldest.max(oldest);
@@ -96,6 +106,8 @@ pub struct Slots {
     pub existing: Vec<SlotId>,
     /// Exist and hold nothing that is wanted.
     pub free: Vec<SlotId>,
+    /// Exist and are too short: a creation that failed half-way must be made again before they are written to.
+    pub short: Vec<SlotId>,
     /// Failed a write in this process; the newest last.
     pub quarantine: Vec<SlotId>,
     pub next_generation: u64,
@@ -122,7 +134,7 @@ impl Slots {
     /// lane above its reserve, whose records are then counted as evicted.
     pub fn pick(&mut self, lanes: &mut [Lane]) -> Option<Picked> {
         if let Some(slot) = self.free.pop() {
-            return Some(Picked { slot, create: false });
+            return Some(Picked { slot, create: self.short.contains(&slot) });
         }
         if let Some(slot) = self.new_slot() {
             return Some(Picked { slot, create: true });
@@ -130,19 +142,30 @@ impl Slots {
         loop {
             let slot = self.take_oldest(lanes)?;
             if !self.quarantine.contains(&slot) {
-                return Some(Picked { slot, create: false });
+                return Some(Picked { slot, create: self.short.contains(&slot) });
             }
         }
     }
 
     /// Takes the slot whose records matter least out of its lane.
+    ///
+    /// The two newest snapshots stay: a bad one sends recovery to the other. And so does what came after them, since
+    /// state entries may stand nowhere else until the next snapshot is durable.
     pub fn take_oldest(&mut self, lanes: &mut [Lane]) -> Option<SlotId> {
-        let mut generations: Vec<u64> = lanes.iter().flat_map(|l| l.slots.iter().map(|s| s.generation)).collect();
-        generations.sort_unstable();
-        // The newest snapshot and the one before it stay: a bad one sends recovery to the other.
-        let keep_from = generations.len().checked_sub(2).map(|at| generations[at])?;
-        let total = generations.len();
-        let may = |l: &Lane| l.slots.front().filter(|s| s.generation < keep_from).map(|s| s.generation);
+        let mut sound: Vec<(u64, u64)> = Vec::new();
+        sound.extend(lanes.iter().flat_map(|l| &l.slots).filter(|s| s.sound).map(|s| (s.generation, s.last_commit)));
+        sound.sort_unstable();
+        let (newest, before) = (sound.last().copied()?, sound.iter().rev().nth(1).copied()?);
+        let slot = Self::take_before(lanes, before.0, before.1);
+        slot.or_else(|| Self::take_before(lanes, before.0, newest.1))
+    }
+
+    /// Takes one that is older than a generation and holds no later commits.
+    fn take_before(lanes: &mut [Lane], generation: u64, commit: u64) -> Option<SlotId> {
+        let total: usize = lanes.iter().map(|l| l.slots.len()).sum();
+        let free = |l: &&Lane| l.first_slot_commit() <= commit;
+        let front = |l: &Lane| l.slots.front().filter(|s| s.generation < generation).map(|s| s.generation);
+        let may = |l: &Lane| Some(l).filter(free).and_then(front);
         let passed = |l: &&Lane| l.floor.is_some_and(|f| f.ordinal >= l.slot_end(0).ordinal);
         let spent = lanes.iter().filter(|l| may(l).is_some()).filter(passed).min_by_key(|l| may(l)).map(|l| l.id);
         let above = |l: &&Lane| l.slots.len() * 100 > usize::from(l.reserve) * total;
@@ -154,6 +177,10 @@ impl Slots {
         let unread = lane.floor.map_or(from.ordinal, |f| f.ordinal.clamp(from.ordinal, to.ordinal));
         lane.counters.evicted += to.ordinal - unread;
         let gone = lane.slots.pop_front()?;
+        if lane.slots.is_empty() {
+            // It was open for writing: the lane's next frame needs another.
+            lane.write_at = None;
+        }
         lane.refresh_oldest();
         Some(gone.id)
     }

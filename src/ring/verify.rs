@@ -467,8 +467,8 @@ impl Check {
             self.note(place, "a frame was torn when the power was cut", "it was never acknowledged");
         } else if records > 0 {
             let what = if found { "a frame's header is damaged" } else { "frames are missing" };
-            let session = if trail.session == 0 { h.session } else { trail.session };
-            let synced = self.ring.reason_of(session, trail.commit + 1, h) == GapReason::Corrupt;
+            let (from, to) = (trail.ordinal.unwrap_or(0), h.first_ordinal());
+            let synced = self.ring.sessions.reason(h.lane, from, to).0 == GapReason::Corrupt;
             let slot = self.out.slots.iter().rposition(|s| s.file == place.0.to_string()).unwrap_or(0);
             let (file, at, commit) = (place.0, place.1, h.prev_commit);
             self.lost(Lost { file, at, what: what.into(), records, commit, synced, slot }, Some(seen));

@@ -205,7 +205,12 @@ impl Ring {
 
     /// Takes a slot for a lane and writes its header and snapshot; false when there is none to take.
     fn open_slot(&mut self, now: BootTime, at: usize, len: u32) -> bool {
-        let Some(Picked { slot, create }) = self.slots.pick(&mut self.lanes) else {
+        let picked = self.slots.pick(&mut self.lanes);
+        // Also where none was found: slots that may not be written to were given up on the way.
+        for lane in 0..self.lanes.len() {
+            self.refresh_earliest(LaneId(lane as u8));
+        }
+        let Some(Picked { slot, create }) = picked else {
             self.fail("no slot to write to: too few of the ring's files can be used".into());
             return false;
         };
@@ -237,6 +242,7 @@ impl Ring {
             end: self.slots.slot_bytes,
             starts: starts.into(),
             starts_complete,
+            sound: true,
         };
         let data = self.slot_beginning(now, at, &meta, prev);
         let end = data.len() as u32;
@@ -426,6 +432,7 @@ impl Ring {
         for part in std::mem::take(&mut self.writer.group.parts) {
             match part {
                 Part::Remove(slot) => self.slots.removed(slot),
+                Part::Create(slot) => self.slots.short.retain(|s| *s != slot),
                 Part::Root if frames.is_empty() => {
                     if let Closing::Root(_) = self.closing {
                         self.closing = Closing::Done;
@@ -436,6 +443,7 @@ impl Ring {
         }
         for mut sealed in frames.drain(..) {
             self.writer.synced_through = self.writer.synced_through.max(sealed.header.commit);
+            self.lanes[sealed.header.lane.index()].newest_commit = sealed.header.commit;
             for put in &sealed.state {
                 self.state.settle(put);
             }

@@ -11,6 +11,7 @@
 
 mod disk;
 mod fault;
+mod ground;
 mod model;
 mod planted;
 mod ring_world;

@@ -48,6 +48,18 @@ pub struct Extent {
 struct Group {
     extents: Vec<Extent>,
     tainted: bool,
+    /// The ring began to write over a part of it.
+    overwritten: bool,
+}
+
+/// A write that landed.
+#[derive(Clone, Copy, Debug)]
+struct Landed {
+    /// The newest ticket that was given until then.
+    newest: u64,
+    extent: Extent,
+    tainted: bool,
+    overwritten: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -56,6 +68,8 @@ struct Rec {
     ticket: u64,
     lane: usize,
     hash: u64,
+    /// Whatever the world knows it by.
+    tag: u64,
     ring: RingId,
     boot: u32,
     settled: bool,
@@ -128,6 +142,8 @@ pub struct Model {
     /// Records and versions of this life, oldest first; those before `settled_at` are settled.
     given: Vec<(u64, What)>,
     settled_at: usize,
+    /// Writes that landed, as far back as something is not settled.
+    landed: Vec<Landed>,
     life: u32,
     settled: u64,
     /// What was given inside `begin_group` .. `end_group` in the newest life.
@@ -191,9 +207,16 @@ impl Model {
         part: TopicPart,
         offset: u64,
         record: &RecordRef<'_>,
+        tag: u64,
         ring: RingId,
         boot: u32,
     ) -> Check {
+        if self.rec(part, offset).is_some_and(|r| !r.settled && r.place.is_none() && self.tainted(r.group)) {
+            // Destroyed before it was settled: it need not have left anything but its ordinal.
+            self.remove(part, offset);
+            self.lanes[lane].nameless += 1;
+            self.lanes[lane].open.retain(|o| *o != (part, offset));
+        }
         let slots = self.parts.entry(part).or_default();
         if slots.len() <= offset as usize {
             slots.resize(offset as usize + 1, None);
@@ -205,6 +228,7 @@ impl Model {
             ticket,
             lane,
             hash: hash_of(record),
+            tag,
             ring,
             boot,
             settled: false,
@@ -256,18 +280,36 @@ impl Model {
 
     // ------------------------------------------------------------------------------------ becoming durable
 
-    /// The ring says that everything up to `ticket` is durable; it was brought there by writes to `extents`.
-    pub fn settle(&mut self, ticket: u64, extents: Vec<Extent>) -> Check {
+    /// Writes whose completion the ring has seen.
+    pub fn landed(&mut self, extents: Vec<Extent>) {
+        let newest = self.given.last().map_or(0, |g| g.0);
+        let landed = |extent| Landed { newest, extent, tainted: false, overwritten: false };
+        self.landed.extend(extents.into_iter().map(landed));
+    }
+
+    /// The ring says that everything up to `ticket` is durable. Where in particular nobody tells: each of it was
+    /// brought there by one of the writes that landed after it was given.
+    pub fn settle(&mut self, ticket: u64) -> Check {
         ensure!(ticket >= self.settled, "settled went back from {} to {ticket}", self.settled);
         self.settled = ticket;
-        let group = self.groups.len();
-        self.groups.push(Group { extents, tainted: false });
+        let oldest = self.given.get(self.settled_at).map_or(ticket, |g| g.0);
+        self.landed.retain(|l| l.newest >= oldest);
+        let group = self.push_group(Vec::new());
         while self.settled_at < self.given.len() && self.given[self.settled_at].0 <= ticket {
             let (ticket, what) = self.given[self.settled_at].clone();
             self.settled_at += 1;
             self.assign(ticket, &what, group, true);
         }
         Ok(())
+    }
+
+    /// A group of all that landed of late, and of `extents`.
+    fn push_group(&mut self, mut extents: Vec<Extent>) -> usize {
+        extents.extend(self.landed.iter().map(|l| l.extent));
+        let tainted = self.landed.iter().any(|l| l.tainted);
+        let overwritten = self.landed.iter().any(|l| l.overwritten);
+        self.groups.push(Group { extents, tainted, overwritten });
+        self.groups.len() - 1
     }
 
     fn assign(&mut self, ticket: u64, what: &What, group: usize, settled: bool) {
@@ -295,9 +337,15 @@ impl Model {
 
     /// Bytes of the device were destroyed, or could not be read.
     pub fn taint(&mut self, file: FileId, from: u64, to: u64) {
-        for group in &mut self.groups {
-            group.tainted |= group.extents.iter().any(|e| e.file == file && e.from < to && from < e.to);
-        }
+        let hit = |e: &Extent| e.file == file && e.from < to && from < e.to;
+        self.groups.iter_mut().for_each(|g| g.tainted |= g.extents.iter().any(hit));
+        self.landed.iter_mut().for_each(|l| l.tainted |= hit(&l.extent));
+    }
+
+    /// The slot is used again: what a crash leaves of its records may be announced as corrupt.
+    pub fn overwrite(&mut self, file: FileId) {
+        self.groups.iter_mut().for_each(|g| g.overwritten |= g.extents.iter().any(|e| e.file == file));
+        self.landed.iter_mut().for_each(|l| l.overwritten |= l.extent.file == file);
     }
 
     /// A place for rot to hit: some group that is not among the newest `spare`.
@@ -305,6 +353,11 @@ impl Model {
         let old = self.groups.len().saturating_sub(spare);
         let group = self.groups[..old].get(pick as usize % old.max(1))?;
         group.extents.last().copied()
+    }
+
+    /// It may be announced as corrupt.
+    fn spoilt(&self, group: Option<usize>) -> bool {
+        group.is_some_and(|g| self.groups[g].tainted || self.groups[g].overwritten)
     }
 
     fn tainted(&self, group: Option<usize>) -> bool {
@@ -315,8 +368,8 @@ impl Model {
 
     /// The process is gone; `extents` are the writes whose outcome nobody saw.
     pub fn crash(&mut self, extents: Vec<Extent>) {
-        let group = self.groups.len();
-        self.groups.push(Group { extents, tainted: false });
+        let group = self.push_group(extents);
+        self.landed.clear();
         for (ticket, what) in self.given.split_off(self.settled_at) {
             self.assign(ticket, &what, group, false);
         }
@@ -326,7 +379,10 @@ impl Model {
     }
 
     /// The ring came back with `admitted` records ever in this lane. An audit of the lane must follow.
-    pub fn recovered_lane(&mut self, lane: usize, admitted: u64) -> Check {
+    pub fn recovered_lane(&mut self, lane: usize, admitted: u64, oldest: u64) -> Check {
+        // An eviction that the disk never learned of did not happen.
+        let back = self.lanes[lane].ordinals.iter_mut().skip(oldest as usize);
+        back.filter(|at| **at == At::Gone(GapReason::Evicted)).for_each(|at| *at = At::Unknown);
         let given = self.given(lane);
         ensure!(admitted <= given, "lane {lane}: {admitted} admitted after recovery, but only {given} were ever given");
         for ordinal in (admitted..self.lanes[lane].ordinals.len() as u64).rev() {
@@ -378,7 +434,7 @@ impl Model {
             if rec.place.is_some() {
                 continue;
             }
-            if self.tainted(rec.group) {
+            if self.tainted(rec.group) || rec.settled && self.spoilt(rec.group) {
                 tainted += 1;
                 still.push((part, offset));
             } else if rec.settled {
@@ -390,8 +446,10 @@ impl Model {
                 still.push((part, offset));
             } else {
                 loose += 1;
+                // Evicted before it was settled: its lane's slot was needed for another.
+                let evicted = self.spoilt(rec.group);
                 ensure!(
-                    rec.life + 1 != self.life || rec.ticket > newest_state,
+                    rec.life + 1 != self.life || rec.ticket > newest_state || evicted,
                     "lane {lane}: {part:?} offset {offset} (ticket {}) is gone, but state given after it (ticket {newest_state}) is \
                      there",
                     rec.ticket
@@ -423,7 +481,10 @@ impl Model {
             (count(GapReason::Evicted), count(GapReason::Corrupt), count(GapReason::LostUnsynced));
         ensure!(corrupt <= tainted, "lane {lane}: {corrupt} are announced as corrupt, {tainted} were destroyed unseen");
         let nameless = self.lanes[lane].nameless;
-        ensure!(lost <= nameless, "lane {lane}: {lost} are announced as lost unsynced, {nameless} may have been");
+        ensure!(
+            lost <= nameless + tainted,
+            "lane {lane}: {lost} are announced as lost unsynced, {nameless} may have been, {tainted} were destroyed"
+        );
         ensure!(
             firm <= evicted,
             "lane {lane}: {firm} durable records are gone, {evicted} were evicted unseen, {tainted} destroyed"
@@ -458,6 +519,8 @@ impl Model {
             }
         }
         let keep = match found {
+            // Nothing is also what was there before the first version.
+            _ if value.is_none() && !firm => 0,
             Some(i) => i + 1,
             None => {
                 ensure!(
@@ -509,20 +572,27 @@ impl Model {
         Ok(())
     }
 
-    /// A topic came back under another number: fine as long as nothing durable was in it.
+    /// A topic came back under another number: fine as long as nothing durable was in it, or what said its name may
+    /// have been destroyed. What is durable of it can still be read.
     pub fn forget_topic(&mut self, topic: TopicId) -> bool {
         let mut fine = true;
         let parts: Vec<_> = self.parts.keys().filter(|p| p.topic == topic).copied().collect();
         for part in parts {
             for offset in 0..self.parts[&part].len() as u64 {
-                if let Some(rec) = self.rec(part, offset) {
-                    fine &= !rec.settled && rec.place.is_none() || self.tainted(rec.group);
+                let Some(rec) = self.rec(part, offset) else { continue };
+                if rec.settled || rec.place.is_some() {
+                    fine = false;
+                } else {
                     self.remove(part, offset);
                 }
             }
-            self.parts.remove(&part);
         }
-        fine
+        fine || self.any_tainted()
+    }
+
+    /// Something was destroyed on the device: what the ring knows only from there may be less than it was.
+    pub fn any_tainted(&self) -> bool {
+        self.groups.iter().any(|g| g.tainted)
     }
 
     /// The nearest known place of the lane at or below the ordinal.
@@ -602,7 +672,7 @@ impl Model {
             // A read that failed once may go well later.
             (At::Gone(GapReason::Corrupt), _) => true,
             (At::Gone(_), At::Shown(..)) => false,
-            (At::Shown(..), At::Gone(reason)) => reason != GapReason::LostUnsynced,
+            (At::Shown(..), At::Gone(_)) => true,
             (At::Gone(a), At::Gone(b)) => a == b || b == GapReason::Evicted,
         };
         ensure!(fine, "lane {lane} #{ordinal} was {was:?}, now {now:?}");
@@ -637,7 +707,7 @@ impl Model {
         for offset in from..to {
             let Some(rec) = self.rec(part, offset) else { continue };
             let oldest = oldest[rec.lane];
-            let excused = self.tainted(rec.group)
+            let excused = self.spoilt(rec.group)
                 || match rec.place {
                     Some(place) => place.ordinal < oldest,
                     None => !rec.settled || !self.older_is_there(part, offset, oldest),
@@ -670,8 +740,9 @@ impl Model {
             };
             let fine = match reason {
                 GapReason::Evicted => ordinal < oldest,
-                GapReason::Corrupt => known.is_none_or(|rec| self.tainted(rec.group)),
-                GapReason::LostUnsynced => known.is_none(),
+                GapReason::Corrupt => known.is_none_or(|rec| self.spoilt(rec.group)),
+                // The very last commit, destroyed, cannot be told from one that never was.
+                GapReason::LostUnsynced => known.is_none_or(|rec| self.tainted(rec.group)),
                 GapReason::Expired => false,
             };
             ensure!(fine, "lane {lane} #{ordinal} is announced as {reason:?}: {known:?}, oldest #{oldest}");
@@ -693,8 +764,8 @@ impl Model {
             for offset in p.from_offset..p.to_offset {
                 let Some(rec) = self.rec(p.part, offset) else { continue };
                 let fine = match gap.reason {
-                    GapReason::LostUnsynced => !rec.settled && rec.place.is_none(),
-                    GapReason::Corrupt => self.tainted(rec.group),
+                    GapReason::LostUnsynced => !rec.settled && rec.place.is_none() || self.tainted(rec.group),
+                    GapReason::Corrupt => self.spoilt(rec.group),
                     _ => true,
                 };
                 ensure!(fine, "{:?} offset {offset} is announced as {:?}: {rec:?}", p.part, gap.reason);

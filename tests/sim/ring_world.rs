@@ -7,14 +7,15 @@ use headwater::limits::MIN_RING;
 use headwater::name::Name;
 use headwater::record::{AttrBuf, Flags, Origin, RecordRef};
 use headwater::ring::{
-    AppendError, DiskErrorKind, FileId, GapReason, Health, LaneOptions, LanePos, LaneReader, Op, Options, Owner,
-    OwnerKind, ReadStep, Ring, RingId,
+    AppendError, GapReason, Health, LaneOptions, LanePos, LaneReader, Op, Options, Owner, OwnerKind, ReadStep, Ring,
+    RingId,
 };
 use headwater::time::{BootTime, ClockSync, Span, WallTime};
 use headwater::topic::{TopicId, TopicName, TopicPart};
 
-use crate::disk::{Armed, Call, Crash, SimDisk};
+use crate::disk::{Crash, SimDisk};
 use crate::fault::{Fault, Tape};
+use crate::ground::{Ground, MAX_COMMANDS, boot_id, disk_fault};
 use crate::model::{Check, Counts, Model, StateKey, Violation, ensure};
 use crate::planted::Plant;
 use crate::threads::Threads;
@@ -116,7 +117,7 @@ impl World {
         let mut rng = Rng::new(seed);
         let mut disk = SimDisk::new(rng.next_u64());
         disk.lie = plant.lie();
-        let lanes = 1 + rng.below(3) as usize;
+        let lanes = 1 + rng.below(crate::env("HEADWATER_SIM_LANES").unwrap_or(1).clamp(1, 3)) as usize;
         let names = ["urgent", "normal", "bulk"];
         let options = Options {
             max_bytes: MIN_RING + rng.below(3) * 300_000,
@@ -161,6 +162,12 @@ impl World {
             world.open_topic()?;
         }
         Ok(world)
+    }
+
+    /// What the ring stands on, and the ring.
+    fn ground(&mut self) -> (Ground<'_>, &mut Ring) {
+        let Self { threads, model, rng, now, ring, .. } = self;
+        (Ground { threads, model, rng, now: *now }, ring.as_mut().expect("the ring is open between crashes"))
     }
 
     fn ring(&mut self) -> &mut Ring {
@@ -220,7 +227,7 @@ impl World {
                 self.cover.appended += 1;
                 let lane = self.topics[topic].lane;
                 trace!(self, "append {part:?} {} bytes: {done:?}", record.len());
-                self.model.append(lane, done.ticket.0, part, done.offset, &record, ring_id, boot)?;
+                self.model.append(lane, done.ticket.0, part, done.offset, &record, 0, ring_id, boot)?;
                 Ok(true)
             }
             Err(AppendError::Busy) => {
@@ -345,7 +352,7 @@ impl World {
             Ok(done) => {
                 self.cover.appended += 1;
                 trace!(self, "append in group {part:?}: {done:?}");
-                self.model.append(lane, done.ticket.0, part, done.offset, &record, ring_id, boot)?;
+                self.model.append(lane, done.ticket.0, part, done.offset, &record, 0, ring_id, boot)?;
                 Ok(true)
             }
             Err(_) => Ok(false),
@@ -469,6 +476,12 @@ impl World {
             "{}: lane {lane}: passed {passed} records, counted {counts:?}",
             sink.owner.name
         );
+        let evicted = self.ring.as_ref().expect("open").stats().lanes[lane].evicted;
+        ensure!(
+            counts.evicted <= evicted,
+            "{}: lane {lane}: {counts:?}, but the ring evicted only {evicted} that a sink had not passed",
+            sink.owner.name
+        );
         Ok(())
     }
 
@@ -520,9 +533,9 @@ impl World {
         let p = info.partitions[part.partition as usize];
         ensure!(p.earliest <= p.durable_end && p.durable_end <= p.next, "{part:?}: {p:?}");
         let from = p.earliest.saturating_sub(2) + self.rng.below(p.next - p.earliest + 4);
-        let oldest: Vec<u64> = self.ring().stats().lanes.iter().map(|l| l.oldest.ordinal).collect();
         let mut reader = self.ring().part_reader(part, from);
         for _ in 0..3 {
+            let oldest: Vec<u64> = self.ring().stats().lanes.iter().map(|l| l.oldest.ordinal).collect();
             let before = reader.offset;
             match self.ring.as_mut().expect("open").read_part(&mut reader) {
                 ReadStep::Frame(frame) => {
@@ -572,10 +585,11 @@ impl World {
 
     fn poll(&mut self) -> Check {
         let now = self.now;
-        for _ in 0..10_000 {
+        for _ in 0..MAX_COMMANDS {
             let Some(command) = self.ring().poll(now) else { return Ok(()) };
             trace!(self, "command {} {}", command.token, describe(&command.op));
             self.threads.give(command, &mut self.rng);
+            self.threads.take_begun().into_iter().for_each(|file| self.model.overwrite(file));
         }
         Err(Violation("poll does not come to an end".into()))
     }
@@ -585,16 +599,11 @@ impl World {
         if let Some(done) = self.threads.finished(&mut self.rng) {
             trace!(self, "done {} {:?}", done.token, done.result);
             self.ring().complete(now, done);
-            self.taint_failed_reads();
+            self.ground().0.taint_failed_reads();
+            self.model.landed(self.threads.take_landed());
             return self.settle();
         }
         Ok(())
-    }
-
-    fn taint_failed_reads(&mut self) {
-        for (file, from, to) in self.threads.disk.take_failed_reads() {
-            self.model.taint(file, from, to);
-        }
     }
 
     fn settle(&mut self) -> Check {
@@ -605,28 +614,16 @@ impl World {
         ensure!(settled <= self.ring().last_ticket(), "settled {settled:?} was never given");
         ensure!(settled.0 >= self.model.settled(), "settled went back to {settled:?}");
         if settled.0 > self.model.settled() {
-            let landed = self.threads.take_landed();
             trace!(self, "settled {settled:?}");
-            self.model.settle(settled.0, landed)?;
+            self.model.settle(settled.0)?;
         }
         Ok(())
     }
 
     fn pump_reader(&mut self) -> Check {
-        self.pump_reader_quietly()?;
+        let (mut ground, ring) = self.ground();
+        ground.read_on(ring)?;
         self.mind_the_disk()
-    }
-
-    /// As `pump_reader`, where a crash would come at the wrong moment.
-    fn pump_reader_quietly(&mut self) -> Check {
-        self.poll()?;
-        self.threads.run_reader();
-        self.taint_failed_reads();
-        let now = self.now;
-        while let Some(done) = self.threads.finished_read() {
-            self.ring().complete(now, done);
-        }
-        Ok(())
     }
 
     /// A fuse that burnt down, or a ring that gave up.
@@ -644,62 +641,10 @@ impl World {
     // ------------------------------------------------------------------------------------ faults
 
     fn fault(&mut self) -> Check {
-        match self.rng.below(30) {
-            0..2 => self.crash(Crash::Process)?,
-            2..4 => self.crash(Crash::Power)?,
-            4..7 => {
-                let crash = if self.rng.below(3) == 0 { Crash::Process } else { Crash::Power };
-                self.threads.disk.light_fuse(self.rng.below(12) as u32, crash);
-            }
-            7..10 => {
-                self.threads.stalled = 10 + self.rng.below(100) as u32;
-                self.threads.disk.tape.hit(Fault::Stall);
-            }
-            10..12 => self.threads.disk.evict_cache(),
-            12..16 => self.rot(),
-            16 => self.threads.disk.calm(),
-            _ => self.arm(),
-        }
-        Ok(())
-    }
-
-    fn arm(&mut self) {
-        let (on, within) = match self.rng.below(12) {
-            0..3 => (Call::Write, 6),
-            3..6 => (Call::Sync, 6),
-            6..8 => (Call::Create, 1),
-            8..11 => (Call::Read, 3),
-            11 if self.rng.below(2) == 0 => (Call::Remove, 1),
-            _ => (Call::List, 1),
-        };
-        let kind = match (on, self.rng.below(4)) {
-            (Call::Read, _) => DiskErrorKind::Io,
-            (_, 0) => DiskErrorKind::NoSpace,
-            (_, 1) => DiskErrorKind::ReadOnly,
-            _ => DiskErrorKind::Io,
-        };
-        let times = match self.rng.below(5) {
-            0 => 2 + self.rng.below(6) as u32,
-            _ => 1,
-        };
-        let after = self.rng.below(within) as u32;
-        self.threads.disk.arm(Armed { on, after, kind, times });
-    }
-
-    fn rot(&mut self) {
-        if self.rng.below(6) == 0 {
-            let _ = self.threads.disk.rot(FileId::Root, 0, 8192);
-            return;
-        }
-        let spare = if self.rng.below(5) == 0 { 0 } else { 3 };
-        let Some(target) = self.model.target(self.rng.next_u64(), spare) else { return };
-        let (at, len) = match self.rng.below(8) {
-            0 => (0, 4096), // the slot's own header
-            _ => (target.from, target.to - target.from),
-        };
-        if let Some(range) = self.threads.disk.rot(target.file, at, len) {
-            trace!(self, "rot {:?} {range:?}", target.file);
-            self.model.taint(target.file, range.start, range.end);
+        let pick = self.rng.below(30);
+        match disk_fault(&mut self.ground().0, pick) {
+            Some(crash) => self.crash(crash),
+            None => Ok(()),
         }
     }
 
@@ -725,37 +670,12 @@ impl World {
         }
     }
 
-    /// Brings the ring back, crashing on the way now and then, and holds it against the model.
+    /// Brings the ring back and holds it against the model.
     fn recover(&mut self) -> Check {
         self.cover.recoveries += 1;
-        let mut tries = 0;
-        let (ring, report) = loop {
-            tries += 1;
-            if tries < 4 && self.cover.recoveries > 1 {
-                match self.rng.below(12) {
-                    0..2 => self.threads.disk.light_fuse(self.rng.below(60) as u32, Crash::Power),
-                    2 => self.threads.disk.light_fuse(self.rng.below(60) as u32, Crash::Process),
-                    3 => self.arm(),
-                    _ => {}
-                }
-            }
-            let outcome = Ring::recover(&mut self.threads.disk, self.options.clone());
-            if let Some(crash) = self.threads.disk.dead() {
-                self.threads.disk.tape.hit(Fault::CrashInRecovery);
-                drop(outcome);
-                self.threads.disk.crash(crash);
-                continue;
-            }
-            self.taint_failed_reads();
-            match outcome {
-                Ok(done) => break done,
-                Err(error) => {
-                    ensure!(tries < 8, "recovery fails on a disk that works: {error}");
-                    self.threads.disk.calm();
-                }
-            }
-        };
-        self.threads.disk.calm();
+        let Self { threads, model, rng, now, options, .. } = self;
+        let mut ground = Ground { threads, model, rng, now: *now };
+        let (ring, report) = ground.recover(options, self.cover.recoveries > 1)?;
         self.ring = Some(ring);
         trace!(self, "recovered: {report:?} {:?}", self.ring.as_ref().map(Ring::stats));
         self.check_recovery(report.tail_unknown)
@@ -777,14 +697,8 @@ impl World {
             let fresh = self.model.recovered_state(&key, value.as_deref())?;
             newest_state = newest_state.max(fresh.unwrap_or(0));
         }
-        for (lane, l) in stats.lanes.iter().enumerate() {
-            self.model.recovered_lane(lane, l.admitted)?;
-        }
-        for (lane, l) in stats.lanes.iter().enumerate() {
-            let from = self.model.first_unknown(lane);
-            self.audit(lane, from)?;
-            self.model.audited(lane, l.oldest.ordinal, newest_state)?;
-        }
+        let (mut ground, ring) = self.ground();
+        ground.audit_lanes(ring, newest_state)?;
         self.topics_came_back()?;
         self.sinks_came_back()?;
         self.set_floors();
@@ -847,42 +761,12 @@ impl World {
         Ok(())
     }
 
-    /// Reads a lane from `from` (or from the place before it that is known) to its end.
-    fn audit(&mut self, lane: usize, from: u64) -> Check {
-        let start = self.model.place(lane, from);
-        let mut reader = self.ring().lane_reader(LaneId(lane as u8), start);
-        let mut guard = 0u32;
-        loop {
-            guard += 1;
-            ensure!(guard < 100_000, "lane {lane}: the reader does not come to an end");
-            let before = reader.pos;
-            let ring = self.ring.as_mut().expect("open");
-            match ring.read_lane(&mut reader) {
-                ReadStep::Frame(frame) => {
-                    let mut pos = before;
-                    for entry in frame.entries_from(before.seq) {
-                        pos = self.model.shown(lane, pos, &entry, frame.ring_id(), frame.boot())?;
-                    }
-                    ensure!(pos.ordinal > before.ordinal, "lane {lane}: a frame without records at {before:?}");
-                    reader.pos = frame.end();
-                }
-                ReadStep::Gap(gap) => {
-                    let oldest = ring.stats().lanes[lane].oldest.ordinal;
-                    self.model.gap(&gap, before, reader.pos, oldest)?;
-                }
-                ReadStep::Wait => self.pump_reader_quietly()?,
-                ReadStep::End => {
-                    let durable = ring.stats().lanes[lane].durable;
-                    ensure!(
-                        before.ordinal == durable.ordinal,
-                        "lane {lane}: end at #{}, durable to #{}",
-                        before.ordinal,
-                        durable.ordinal
-                    );
-                    return Ok(());
-                }
-            }
+    fn audit_all(&mut self) -> Check {
+        for lane in 0..self.options.lanes.len() {
+            let (mut ground, ring) = self.ground();
+            ground.audit(ring, lane, 0)?;
         }
+        Ok(())
     }
 
     // ------------------------------------------------------------------------------------ good order
@@ -910,8 +794,9 @@ impl World {
         let ring = self.ring();
         let (settled, last) = (ring.settled(), ring.last_ticket());
         Err(Violation(format!(
-            "settled stays at {settled:?} of {last:?} although the disk works: {:?}",
-            self.ring().health()
+            "settled stays at {settled:?} of {last:?} although the disk works: {:?} {:?}",
+            self.ring().health(),
+            self.ring().stats()
         )))
     }
 
@@ -951,15 +836,11 @@ impl World {
                 }
             }
         }
-        for lane in 0..self.options.lanes.len() {
-            self.audit(lane, 0)?;
-        }
+        self.audit_all()?;
         self.check_bounds()?;
         let crash = if self.rng.below(2) == 0 { Crash::Process } else { Crash::Power };
         self.crash(crash)?;
-        for lane in 0..self.options.lanes.len() {
-            self.audit(lane, 0)?;
-        }
+        self.audit_all()?;
         Ok(())
     }
 
@@ -1010,12 +891,6 @@ fn name(s: &str) -> Name {
 
 fn source(n: u64) -> Owner {
     Owner { kind: OwnerKind::Source, name: name(&format!("source{n}")) }
-}
-
-fn boot_id(rng: &mut Rng) -> [u8; 16] {
-    let mut id = [0; 16];
-    id[..8].copy_from_slice(&rng.next_u64().to_le_bytes());
-    id
 }
 
 fn encode_cursor(cursor: &[(LanePos, Counts)]) -> Vec<u8> {

@@ -26,6 +26,8 @@ pub struct Threads {
     pub squeezed: bool,
     /// First writes into a slot, new or reused.
     pub slots_begun: u64,
+    /// Which, since `take_begun`.
+    begun: Vec<FileId>,
 }
 
 impl Threads {
@@ -42,6 +44,7 @@ impl Threads {
             stalled: 0,
             squeezed: false,
             slots_begun: 0,
+            begun: Vec::new(),
         }
     }
 
@@ -51,6 +54,9 @@ impl Threads {
             Op::Write { file, at, data, .. } => {
                 let extent = Extent { file: *file, from: *at, to: at + data.len() as u64 };
                 self.under_way.push_back((command.token, extent));
+                if *at == 0 && *file != FileId::Root {
+                    self.begun.push(*file);
+                }
             }
             Op::Create { .. } | Op::Remove { .. } => {}
         }
@@ -138,6 +144,11 @@ impl Threads {
     /// Where the writes went that the ring has learned of since the last call.
     pub fn take_landed(&mut self) -> Vec<Extent> {
         std::mem::take(&mut self.landed)
+    }
+
+    /// Slots that the ring began to write over since the last call.
+    pub fn take_begun(&mut self) -> Vec<FileId> {
+        std::mem::take(&mut self.begun)
     }
 
     /// The process, and perhaps the power, is gone. Returns where the writes went whose outcome nobody settled.

@@ -1,0 +1,220 @@
+//! What both worlds stand on: a ring that comes back from a disk that crashes, held against the model, and the ways in
+//! which that disk is made to fail.
+
+use headwater::backoff::Rng;
+use headwater::lane::LaneId;
+use headwater::ring::{DiskErrorKind, FileId, Options, ReadStep, Report, Ring};
+use headwater::time::BootTime;
+
+use crate::disk::{Armed, Call, Crash, SimDisk};
+use crate::fault::Fault;
+use crate::model::{Check, Model, Violation, ensure};
+use crate::threads::Threads;
+
+/// The parts of a world that a ring stands on, borrowed for one errand.
+pub struct Ground<'a> {
+    pub threads: &'a mut Threads,
+    pub model: &'a mut Model,
+    pub rng: &'a mut Rng,
+    pub now: BootTime,
+}
+
+impl Ground<'_> {
+    /// Brings the ring back; where it `may_fail`, the machine crashes again on the way now and then.
+    pub fn recover(&mut self, options: &Options, may_fail: bool) -> Check<(Ring, Report)> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            if tries < 4 && may_fail {
+                match self.rng.below(12) {
+                    0..2 => self.threads.disk.light_fuse(self.rng.below(60) as u32, Crash::Power),
+                    2 => self.threads.disk.light_fuse(self.rng.below(60) as u32, Crash::Process),
+                    3 => arm(self.rng, &mut self.threads.disk),
+                    _ => {}
+                }
+            }
+            let outcome = Ring::recover(&mut self.threads.disk, options.clone());
+            if let Some(crash) = self.threads.disk.dead() {
+                self.threads.disk.tape.hit(Fault::CrashInRecovery);
+                drop(outcome);
+                self.threads.disk.crash(crash);
+                continue;
+            }
+            self.taint_failed_reads();
+            match outcome {
+                Ok(done) => {
+                    self.threads.disk.calm();
+                    return Ok(done);
+                }
+                Err(error) => {
+                    ensure!(tries < 8, "recovery fails on a disk that works: {error}");
+                    self.threads.disk.calm();
+                }
+            }
+        }
+    }
+
+    /// Places that could not be read may be announced as corrupt.
+    pub fn taint_failed_reads(&mut self) {
+        for (file, from, to) in self.threads.disk.take_failed_reads() {
+            self.model.taint(file, from, to);
+        }
+    }
+
+    /// After a recovery: what every lane holds is what the model allows. `newest_state`: see [`Model::audited`].
+    pub fn audit_lanes(&mut self, ring: &mut Ring, newest_state: u64) -> Check {
+        let stats = ring.stats();
+        for (lane, l) in stats.lanes.iter().enumerate() {
+            self.model.recovered_lane(lane, l.admitted, l.oldest.ordinal)?;
+        }
+        for (lane, l) in stats.lanes.iter().enumerate() {
+            let from = self.model.first_unknown(lane);
+            self.audit(ring, lane, from)?;
+            // Reading on lets the ring write on, which may evict.
+            let oldest = ring.stats().lanes[lane].oldest.ordinal;
+            self.model.audited(lane, oldest, newest_state)?;
+        }
+        Ok(())
+    }
+
+    /// Reads a lane from `from` (or from the place before it that is known) to its end.
+    pub fn audit(&mut self, ring: &mut Ring, lane: usize, from: u64) -> Check {
+        let start = self.model.place(lane, from);
+        let mut reader = ring.lane_reader(LaneId(lane as u8), start);
+        let mut guard = 0u32;
+        loop {
+            guard += 1;
+            ensure!(guard < 100_000, "lane {lane}: the reader does not come to an end");
+            let before = reader.pos;
+            match ring.read_lane(&mut reader) {
+                ReadStep::Frame(frame) => {
+                    let mut pos = before;
+                    for entry in frame.entries_from(before.seq) {
+                        pos = self.model.shown(lane, pos, &entry, frame.ring_id(), frame.boot())?;
+                    }
+                    ensure!(pos.ordinal > before.ordinal, "lane {lane}: a frame without records at {before:?}");
+                    reader.pos = frame.end();
+                }
+                ReadStep::Gap(gap) => {
+                    let oldest = ring.stats().lanes[lane].oldest.ordinal;
+                    self.model.gap(&gap, before, reader.pos, oldest)?;
+                }
+                ReadStep::Wait => self.read_on(ring)?,
+                ReadStep::End => {
+                    let durable = ring.stats().lanes[lane].durable;
+                    ensure!(
+                        before.ordinal == durable.ordinal,
+                        "lane {lane}: end at #{}, durable to #{}",
+                        before.ordinal,
+                        durable.ordinal
+                    );
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Hands the ring's commands to the threads.
+    pub fn poll(&mut self, ring: &mut Ring) -> Check {
+        for _ in 0..MAX_COMMANDS {
+            let Some(command) = ring.poll(self.now) else { return Ok(()) };
+            if std::env::var_os("HEADWATER_TRACE").is_some() {
+                eprintln!(
+                    "[g] command {} {}",
+                    command.token,
+                    format!("{:?}", command.op).chars().take(90).collect::<String>()
+                );
+            }
+            self.threads.give(command, self.rng);
+            for file in self.threads.take_begun() {
+                self.model.overwrite(file);
+            }
+        }
+        Err(Violation("poll does not come to an end".into()))
+    }
+
+    /// A turn of the reader thread, with nothing else in between.
+    pub fn read_on(&mut self, ring: &mut Ring) -> Check {
+        self.poll(ring)?;
+        self.threads.run_reader();
+        self.taint_failed_reads();
+        while let Some(done) = self.threads.finished_read() {
+            ring.complete(self.now, done);
+        }
+        Ok(())
+    }
+
+    /// Destroys something that is on the device.
+    pub fn rot(&mut self) {
+        if std::env::var_os("NOROT").is_some() {
+            return;
+        }
+        if self.rng.below(6) == 0 {
+            let _ = self.threads.disk.rot(FileId::Root, 0, 8192);
+            return;
+        }
+        let spare = if self.rng.below(5) == 0 { 0 } else { 3 };
+        let Some(target) = self.model.target(self.rng.next_u64(), spare) else { return };
+        let (at, len) = match self.rng.below(8) {
+            0 => (0, 4096), // the slot's own header
+            _ => (target.from, target.to - target.from),
+        };
+        if let Some(range) = self.threads.disk.rot(target.file, at, len) {
+            self.model.taint(target.file, range.start, range.end);
+        }
+    }
+}
+
+/// Commands of one turn; more would be work without a bound.
+pub const MAX_COMMANDS: usize = 10_000;
+
+/// An error that waits for its call.
+pub fn arm(rng: &mut Rng, disk: &mut SimDisk) {
+    let (on, within) = match rng.below(12) {
+        0..3 => (Call::Write, 6),
+        3..6 => (Call::Sync, 6),
+        6..8 => (Call::Create, 1),
+        8..11 => (Call::Read, 3),
+        11 if rng.below(2) == 0 => (Call::Remove, 1),
+        _ => (Call::List, 1),
+    };
+    let kind = match (on, rng.below(4)) {
+        (Call::Read, _) => DiskErrorKind::Io,
+        (_, 0) => DiskErrorKind::NoSpace,
+        (_, 1) => DiskErrorKind::ReadOnly,
+        _ => DiskErrorKind::Io,
+    };
+    let times = match rng.below(5) {
+        0 => 2 + rng.below(6) as u32,
+        _ => 1,
+    };
+    let after = rng.below(within) as u32;
+    disk.arm(Armed { on, after, kind, times });
+}
+
+/// One of the many ways in which a disk fails.
+pub fn disk_fault(ground: &mut Ground<'_>, pick: u64) -> Option<Crash> {
+    match pick {
+        0..2 => return Some(Crash::Process),
+        2..4 => return Some(Crash::Power),
+        4..7 => {
+            let crash = if ground.rng.below(3) == 0 { Crash::Process } else { Crash::Power };
+            ground.threads.disk.light_fuse(ground.rng.below(12) as u32, crash);
+        }
+        7..10 => {
+            ground.threads.stalled = 10 + ground.rng.below(100) as u32;
+            ground.threads.disk.tape.hit(Fault::Stall);
+        }
+        10..12 => ground.threads.disk.evict_cache(),
+        12..16 => ground.rot(),
+        16 => ground.threads.disk.calm(),
+        _ => arm(ground.rng, &mut ground.threads.disk),
+    }
+    None
+}
+
+pub fn boot_id(rng: &mut Rng) -> [u8; 16] {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&rng.next_u64().to_le_bytes());
+    id
+}
