@@ -86,6 +86,21 @@ fn a_data_directory_in_memory_is_warned_about() {
 }
 
 #[test]
+fn a_cloned_card_gets_a_new_ring_id_and_says_so() {
+    let first = Site::new("").start();
+    first.send("notes", "hello");
+    let id = |node: &crate::stand::Node| {
+        let status: serde_json::Value = serde_json::from_str(&node.site.says(&["status", "--json"]).text).unwrap();
+        status["ring"]["id"].as_str().unwrap().to_owned()
+    };
+    let before = id(&first);
+    let Some(clone) = first.stop().start_elsewhere() else { return };
+    let page = clone.page_with(&["another machine"]);
+    assert_ne!(id(&clone), before);
+    golden("cloned-card", &status(&page, &clone.site.normal()));
+}
+
+#[test]
 fn a_glob_that_matches_nothing_says_so() {
     let node =
         Site::new("[sources.app]\ntype = \"file\"\ntopic = \"log\"\npaths = [\"logs/*.lgo\", \"app.log\"]\n").start();

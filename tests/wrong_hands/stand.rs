@@ -82,6 +82,23 @@ impl Site {
         Node::start(self, command)
     }
 
+    /// As if the card stood in another machine: with another machine-id. None, said aloud, where that cannot be played.
+    pub fn start_elsewhere(self) -> Option<Node> {
+        std::fs::write(self.path("machine-id"), "0123456789abcdef0123456789abcdef\n").unwrap();
+        let script = format!("mount --bind {} /etc/machine-id && exec \"$@\"", self.path("machine-id").display());
+        let command = |words: &[&str]| {
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "sh", "-c", &script, "sh", BINARY]).args(words).stdin(Stdio::null());
+            command
+        };
+        if !command(&["--version"]).output().is_ok_and(|o| o.status.success()) {
+            eprintln!("not available here: another machine-id (needs root, unshare and an /etc/machine-id)");
+            return None;
+        }
+        let run = command(&["run", "-c", self.config().to_str().unwrap()]);
+        Some(Node::start(self, run))
+    }
+
     /// As an ordinary user: as who we are, or as nobody when we are root.
     pub fn start_unprivileged(self) -> Option<Node> {
         let mut command = unprivileged(&["run", "-c", self.config().to_str().unwrap()])?;
@@ -127,7 +144,7 @@ pub fn open_to_all(dir: &Path) {
 pub struct Said {
     pub code: i32,
     words: String,
-    text: String,
+    pub text: String,
 }
 
 impl Said {
@@ -200,6 +217,17 @@ impl Node {
 
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
+    }
+}
+
+impl Node {
+    /// Ends it as a service manager would, and gives its directory back.
+    pub fn stop(mut self) -> Site {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        assert!(self.child.wait().unwrap().success(), "{}", self.log());
+        let empty = Site { dir: tempfile::tempdir().unwrap() };
+        std::mem::replace(&mut self.site, empty)
     }
 }
 
