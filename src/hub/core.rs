@@ -25,6 +25,8 @@ pub(super) struct Core {
     pub kick: Notify,
     /// Something that somebody may wait for has happened.
     pub moved: Notify,
+    /// When the group under way began: all of it was admitted then.
+    pub group: Cell<Option<Now>>,
     pub stop: Stop,
     pub requests: mpsc::Sender<(Request, oneshot::Sender<Reply>)>,
     pub levers: RefCell<Vec<Rc<Lever>>>,
@@ -44,6 +46,7 @@ impl Core {
             board,
             kick: Notify::new(),
             moved: Notify::new(),
+            group: Cell::new(None),
             stop: Stop::default(),
             requests,
             levers: RefCell::default(),

@@ -29,6 +29,7 @@ pub struct Group<'a> {
 
 impl Drop for Group<'_> {
     fn drop(&mut self) {
+        self.core.group.set(None);
         let now = self.core.now();
         self.core.pipeline.borrow_mut().end_group(now);
         self.core.kick.notify_one();
@@ -63,11 +64,14 @@ impl Intake {
     /// `envelope`, runs the topic's rules, appends. The record's bytes are only borrowed for the call. Events that the
     /// rules drop are counted `filtered`, those too large for the ring `refused`.
     pub fn offer(&self, topic: TopicId, record: &RecordRef<'_>) -> Result<Admitted, OfferError> {
-        let now = self.core.now();
+        let group = self.core.group.get();
+        let now = group.unwrap_or_else(|| self.core.now());
         let part = TopicPart { topic, partition: 0 };
         let admitted = self.core.pipeline.borrow_mut().offer(now, self.id, part, record);
         match &admitted {
             Ok(Admitted { first: None, .. }) => self.part.count(counters::FILTERED, 1),
+            // A group kicks at its end.
+            Ok(_) if group.is_some() => {}
             Ok(_) => self.core.kick.notify_one(),
             Err(OfferError::TooLarge { .. }) => self.part.count(counters::REFUSED, 1),
             Err(OfferError::Busy) => {}
@@ -92,6 +96,7 @@ impl Intake {
     pub fn group(&self, bytes: usize) -> Result<Group<'_>, OfferError> {
         let now = self.core.now();
         self.core.pipeline.borrow_mut().begin_group(now, bytes)?;
+        self.core.group.set(Some(now));
         Ok(Group { core: &self.core })
     }
 

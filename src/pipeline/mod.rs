@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 use book::Book;
 pub use book::{Account, Tally};
-use route::{Outcome, Route, Way};
+use route::{Outcome, Route, Stage, Way};
 pub use snapshot::{SinkBook, Snapshot};
 
 use crate::envelope::{self, ValueMode};
@@ -280,13 +280,9 @@ impl Pipeline {
         self.make_ready(now)?;
         let Self { ring, routes, sources, plan, key, value, .. } = self;
         let source = &sources[source.0].plan;
-        let topic = routes.get(part.topic.0 as usize).and_then(Option::as_ref).map(|route| route.name.clone());
-        let context = Context {
-            node: &plan.node,
-            topic: topic.as_ref().map_or("", TopicName::as_str),
-            source: source.name.as_str(),
-            labels: &plan.labels,
-        };
+        let mut route = take_route(routes, part.topic);
+        let (topic, stages) = parts_of(&mut route);
+        let context = Context { node: &plan.node, topic, source: source.name.as_str(), labels: &plan.labels };
         let mut record = stamp(now, record);
         if let Some(template) = &source.key {
             key.clear();
@@ -301,8 +297,9 @@ impl Pipeline {
             record.value = value;
         }
         let mut way = Way { ring, routes, context, now: now.boot, outcome: Outcome::default() };
-        way.admit(part, record);
+        way.run(stages, part, record);
         let outcome = way.outcome;
+        put_route(&mut self.routes, part.topic, route);
         self.admitted(outcome)
     }
 
@@ -346,12 +343,13 @@ impl Pipeline {
 
     fn admit_plain(&mut self, now: Now, part: TopicPart, record: &RecordRef<'_>) -> Result<Admitted, OfferError> {
         let Self { ring, routes, plan, .. } = self;
-        let topic = routes.get(part.topic.0 as usize).and_then(Option::as_ref).map(|route| route.name.clone());
-        let topic = topic.as_ref().map_or("", TopicName::as_str);
+        let mut route = take_route(routes, part.topic);
+        let (topic, stages) = parts_of(&mut route);
         let context = Context { node: &plan.node, topic, source: "", labels: &plan.labels };
         let mut way = Way { ring, routes, context, now: now.boot, outcome: Outcome::default() };
-        way.admit(part, stamp(now, record));
+        way.run(stages, part, stamp(now, record));
         let outcome = way.outcome;
+        put_route(&mut self.routes, part.topic, route);
         self.admitted(outcome)
     }
 
@@ -436,6 +434,22 @@ impl Pipeline {
     ) -> Result<Ticket, StateError> {
         self.ring.put_state(now, owner, key, value)
     }
+}
+
+/// A topic's route is out of the table while a record is on it: it is used beside the table, and a cycle ends.
+fn take_route(routes: &mut [Option<Route>], topic: TopicId) -> Option<Route> {
+    routes.get_mut(topic.0 as usize).and_then(Option::take)
+}
+
+fn put_route(routes: &mut [Option<Route>], topic: TopicId, route: Option<Route>) {
+    if let Some(place) = routes.get_mut(topic.0 as usize) {
+        *place = route;
+    }
+}
+
+/// Without a route (the topic was removed) a record meets no rules.
+fn parts_of(route: &mut Option<Route>) -> (&str, &mut [Stage]) {
+    route.as_mut().map_or(("", &mut []), Route::parts)
 }
 
 fn stamp<'a>(now: Now, record: &RecordRef<'a>) -> RecordRef<'a> {

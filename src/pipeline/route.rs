@@ -18,7 +18,7 @@ pub(super) struct Route {
     stages: Vec<Stage>,
 }
 
-enum Stage {
+pub(super) enum Stage {
     InPlace(Chain),
     Branch(Chain, TopicId),
 }
@@ -65,22 +65,16 @@ impl Route {
         }
         Self { name: topic.clone(), stages }
     }
+
+    /// The topic's name and what its records meet.
+    pub fn parts(&mut self) -> (&str, &mut [Stage]) {
+        (self.name.as_str(), &mut self.stages)
+    }
 }
 
 impl Way<'_> {
-    /// Sends a record into a partition through its topic's rules.
-    pub fn admit(&mut self, part: TopicPart, record: RecordRef<'_>) {
-        let index = part.topic.0 as usize;
-        match self.routes.get_mut(index).and_then(Option::take) {
-            Some(mut route) => {
-                self.run(&mut route.stages, part, record);
-                self.routes[index] = Some(route);
-            }
-            None => self.append(part, record),
-        }
-    }
-
-    fn run(&mut self, stages: &mut [Stage], part: TopicPart, record: RecordRef<'_>) {
+    /// Sends a record into a partition through the stages of its topic's route, which is out of the table meanwhile.
+    pub fn run(&mut self, stages: &mut [Stage], part: TopicPart, record: RecordRef<'_>) {
         let Some((stage, rest)) = stages.split_first_mut() else {
             return self.append(part, record);
         };
@@ -92,12 +86,7 @@ impl Way<'_> {
             }
             Stage::Branch(chain, into) => {
                 let into = TopicPart { topic: *into, partition: 0 };
-                // None: the record came round in a cycle, its topic's route is taken.
-                let name = self.routes.get(into.topic.0 as usize).and_then(Option::as_ref).map(|r| r.name.clone());
-                let verdict = chain.apply(&context, record, &mut |output| match &name {
-                    Some(name) => self.branch(name, into, output),
-                    None => self.append(into, output),
-                });
+                let verdict = chain.apply(&context, record, &mut |output| self.branch(into, output));
                 self.outcome.errors += verdict.errors;
                 self.run(rest, part, record);
             }
@@ -105,16 +94,23 @@ impl Way<'_> {
     }
 
     /// A derived record meets its own topic's rules under that topic's name.
-    fn branch(&mut self, name: &TopicName, into: TopicPart, record: RecordRef<'_>) {
+    fn branch(&mut self, into: TopicPart, record: RecordRef<'_>) {
+        let index = into.topic.0 as usize;
+        // None: the record came round in a cycle, its topic's route is taken.
+        let Some(mut route) = self.routes.get_mut(index).and_then(Option::take) else {
+            return self.append(into, record);
+        };
+        let (name, stages) = route.parts();
         let mut inner = Way {
             ring: self.ring,
             routes: self.routes,
-            context: Context { topic: name.as_str(), ..self.context },
+            context: Context { topic: name, ..self.context },
             now: self.now,
             outcome: std::mem::take(&mut self.outcome),
         };
-        inner.admit(into, record);
+        inner.run(stages, into, record);
         self.outcome = inner.outcome;
+        self.routes[index] = Some(route);
     }
 
     fn append(&mut self, part: TopicPart, record: RecordRef<'_>) {
