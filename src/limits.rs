@@ -28,6 +28,9 @@ pub const MAX_STREAMS: usize = 8;
 pub const PAGE: usize = 4096;
 /// Raw bytes after which a frame is sealed.
 pub const FRAME_RAW_TARGET: usize = 64 * 1024;
+/// Raw bytes up to which a frame is kept open for a group: what a group may bring is known, what it does bring is
+/// mostly less (a filter), and frames closed for it half full would double the syncs.
+pub const FRAME_RAW_MOST: usize = FRAME_RAW_TARGET * 3 / 2;
 /// The largest record: key, value and attributes together (also `slot / 4`, whichever is smaller).
 pub const MAX_RECORD: usize = 512 * 1024;
 /// Slots of the smallest ring.
@@ -78,7 +81,7 @@ const _: () = {
     assert!(MIN_SLOT.is_multiple_of(PAGE as u64) && MAX_SLOT.is_multiple_of(PAGE as u64));
     // A record alone in its frame, its header, directory and padding must fit a slot beside the snapshot.
     assert!(MAX_RECORD as u64 <= MAX_SLOT / 4);
-    assert!(FRAME_RAW_TARGET as u64 <= MIN_SLOT / 4);
+    assert!(FRAME_RAW_TARGET as u64 <= MIN_SLOT / 4 && FRAME_RAW_MOST as u64 <= MIN_SLOT / 2);
     // A whole frame can wait while the one before it is written.
     assert!(MAX_UNSYNCED_BYTES >= 2 * (MAX_RECORD / 2));
     // Two of the largest frames fit the cache, so that two sinks at different places make progress.

@@ -15,7 +15,7 @@ use super::topics::{self, Topics};
 use super::wire::MAX_OVERHEAD;
 use super::writer::Writer;
 use super::*;
-use crate::limits::{FRAME_RAW_TARGET, MAX_LANES, MAX_RECORD, MAX_UNSYNCED_BYTES};
+use crate::limits::{FRAME_RAW_MOST, FRAME_RAW_TARGET, MAX_LANES, MAX_RECORD, MAX_UNSYNCED_BYTES};
 use crate::record::RecordRef;
 use crate::time::{BootTime, ClockSync};
 use crate::topic::{TopicId, TopicName, TopicPart};
@@ -215,7 +215,7 @@ impl Ring {
         }
         for at in 0..self.lanes.len() {
             let batch = &self.lanes[at].batch;
-            if batch.records > 0 && batch.raw.len() + bytes > FRAME_RAW_TARGET {
+            if batch.records > 0 && batch.raw.len() + bytes > FRAME_RAW_MOST {
                 self.seal(now, at);
             }
         }

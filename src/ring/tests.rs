@@ -201,7 +201,7 @@ fn a_group_shares_one_frame() {
     flush(&mut ring, &mut disk);
     let owner = Owner { kind: OwnerKind::Source, name: Name::new("file").unwrap() };
     value(&mut ring, &mut disk, id, &[1; 40_000]);
-    ring.begin_group(NOW, 32 * 1024).unwrap();
+    ring.begin_group(NOW, 60 * 1024).unwrap();
     for _ in 0..32 {
         ring.append(NOW, part(id), &RecordRef::of(&[2; 1000])).unwrap();
     }
