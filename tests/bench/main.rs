@@ -10,10 +10,12 @@ mod file;
 mod mqtt;
 mod support;
 
+type Bench = fn() -> support::Outcome;
+
 fn main() {
     let names: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let wanted = |name: &str| names.is_empty() || names.iter().any(|n| n == name);
-    let benches: [(&str, fn() -> support::Outcome); 4] =
+    let benches: [(&str, Bench); 4] =
         [("append", append::run), ("file", file::run), ("mqtt", mqtt::run), ("drain", drain::run)];
     let mut failed = false;
     for (name, run) in benches {
