@@ -83,11 +83,9 @@ impl Sessions {
     pub fn restore(&mut self, put: &Put) {
         if put.owner == ring_owner()
             && let Some(value) = put.value.as_deref()
+            && let Some(b'u' | b'x') = put.key.first()
         {
-            match put.key.first() {
-                Some(b'u' | b'x') => self.restore_entry(&put.key, value),
-                _ => {}
-            }
+            self.restore_entry(&put.key, value);
         }
     }
 

@@ -67,7 +67,7 @@ impl Ground<'_> {
         for (lane, l) in stats.lanes.iter().enumerate() {
             self.model.recovered_lane(lane, l.admitted, l.oldest.ordinal)?;
         }
-        for (lane, l) in stats.lanes.iter().enumerate() {
+        for lane in 0..stats.lanes.len() {
             let from = self.model.first_unknown(lane);
             self.audit(ring, lane, from)?;
             // Reading on lets the ring write on, which may evict.

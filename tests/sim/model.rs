@@ -68,8 +68,6 @@ struct Rec {
     ticket: u64,
     lane: usize,
     hash: u64,
-    /// Whatever the world knows it by.
-    tag: u64,
     ring: RingId,
     boot: u32,
     settled: bool,
@@ -207,7 +205,6 @@ impl Model {
         part: TopicPart,
         offset: u64,
         record: &RecordRef<'_>,
-        tag: u64,
         ring: RingId,
         boot: u32,
     ) -> Check {
@@ -228,7 +225,6 @@ impl Model {
             ticket,
             lane,
             hash: hash_of(record),
-            tag,
             ring,
             boot,
             settled: false,

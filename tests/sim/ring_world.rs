@@ -227,7 +227,7 @@ impl World {
                 self.cover.appended += 1;
                 let lane = self.topics[topic].lane;
                 trace!(self, "append {part:?} {} bytes: {done:?}", record.len());
-                self.model.append(lane, done.ticket.0, part, done.offset, &record, 0, ring_id, boot)?;
+                self.model.append(lane, done.ticket.0, part, done.offset, &record, ring_id, boot)?;
                 Ok(true)
             }
             Err(AppendError::Busy) => {
@@ -352,7 +352,7 @@ impl World {
             Ok(done) => {
                 self.cover.appended += 1;
                 trace!(self, "append in group {part:?}: {done:?}");
-                self.model.append(lane, done.ticket.0, part, done.offset, &record, 0, ring_id, boot)?;
+                self.model.append(lane, done.ticket.0, part, done.offset, &record, ring_id, boot)?;
                 Ok(true)
             }
             Err(_) => Ok(false),
