@@ -113,7 +113,7 @@ impl Replay {
             .filter(|((_, n), (header, _))| *header == 1 || !known(n))
             .collect();
         let mut seen = BTreeMap::new();
-        for ((correlation, name), _) in &expected {
+        for (correlation, name) in expected.keys() {
             while !seen.contains_key(&(*correlation, name.clone())) {
                 let Some(answer) = self.client.answer_within(*correlation, Duration::from_secs(5)) else { break };
                 let (_, changes) = self.normal(WATCH, &answer);

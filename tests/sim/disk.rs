@@ -475,7 +475,7 @@ impl Disk for SimDisk {
         }
         match lie {
             Lie::ShortWrite if data.len() > SECTOR => f.put(at as usize, &data[..data.len() - SECTOR]),
-            Lie::Misdirected if at as usize + data.len() + 4096 <= f.cache.len() && at % 16384 == 0 => {
+            Lie::Misdirected if at as usize + data.len() + 4096 <= f.cache.len() && at.is_multiple_of(16384) => {
                 f.put(at as usize + 4096, data);
             }
             _ => f.put(at as usize, data),
