@@ -118,13 +118,6 @@ impl Ground<'_> {
     pub fn poll(&mut self, ring: &mut Ring) -> Check {
         for _ in 0..MAX_COMMANDS {
             let Some(command) = ring.poll(self.now) else { return Ok(()) };
-            if std::env::var_os("HEADWATER_TRACE").is_some() {
-                eprintln!(
-                    "[g] command {} {}",
-                    command.token,
-                    format!("{:?}", command.op).chars().take(90).collect::<String>()
-                );
-            }
             self.threads.give(command, self.rng);
             for file in self.threads.take_begun() {
                 self.model.overwrite(file);
@@ -146,9 +139,6 @@ impl Ground<'_> {
 
     /// Destroys something that is on the device.
     pub fn rot(&mut self) {
-        if std::env::var_os("NOROT").is_some() {
-            return;
-        }
         if self.rng.below(6) == 0 {
             let _ = self.threads.disk.rot(FileId::Root, 0, 8192);
             return;
