@@ -284,7 +284,7 @@ fn a_peer_that_is_no_broker_is_told_apart() {
         (b"\x15\x03\x01\x00\x02\x02\x46", "wants TLS: write mqtts://"),
         (b"\x00\x00\x00\x08\x00\x00", "speaks no MQTT (Fluvio perhaps)"),
         (b"", "closed the connection at our greeting"),
-        (&[0x20, 2, 0, 5], "the broker refused: not authorized; it wants a user that may connect"),
+        (&[0x20, 2, 0, 5], "the broker refused: not authorized; are `username` and `password` right"),
     ] {
         run(async {
             let fake = Fake::start().await;
