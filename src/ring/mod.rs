@@ -265,6 +265,7 @@ mod identity;
 mod memdisk;
 mod reader;
 mod recovery;
+mod replay;
 mod sessions;
 mod slots;
 pub mod stat;

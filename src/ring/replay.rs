@@ -1,0 +1,365 @@
+//! The second half of recovery: the commits later than the newest snapshot are played again, in their order, and what is
+//! missing between them is counted and given a reason.
+
+use std::collections::BTreeMap;
+
+use super::core::{Ring, SKIP_COMMITS, SKIP_SEQS};
+use super::format::Counters;
+use super::recovery::{RESUME_AT, Survey};
+use super::sessions::{session_key, torn_key};
+use super::slots::SlotMeta;
+use super::state::{Put, ring_owner};
+use super::topics::id_of_key;
+use super::walk::{Seen, SlotContent, Walker};
+use super::*;
+use crate::limits::MAX_LANES;
+
+/// Where each lane's newest slot ends, by slot.
+pub(super) type Ends = BTreeMap<SlotId, SlotContent>;
+
+/// The commits of one slot that are later than the snapshot.
+struct Scanned {
+    /// Its place among the slots found.
+    found: usize,
+    /// It has no commit at all.
+    empty: bool,
+    frames: Vec<Seen>,
+}
+
+pub(super) struct Replay<'a> {
+    ring: &'a mut Ring,
+    report: &'a mut Report,
+    /// Entries of the base snapshot, and the commit that it contains.
+    base: Vec<Put>,
+    base_commit: u64,
+    base_session: u32,
+    base_lanes: [Counters; MAX_LANES],
+    frames: Vec<Seen>,
+    ends: Ends,
+    /// Opened in vain: what they were opened for stands in the slot before.
+    abandoned: Vec<SlotId>,
+    /// Their snapshots are damaged.
+    unsound: Vec<SlotId>,
+}
+
+impl<'a> Replay<'a> {
+    pub fn new(ring: &'a mut Ring, report: &'a mut Report) -> Self {
+        Self {
+            ring,
+            report,
+            base: Vec::new(),
+            base_commit: 0,
+            base_session: 0,
+            base_lanes: Default::default(),
+            frames: Vec::new(),
+            ends: BTreeMap::new(),
+            abandoned: Vec::new(),
+            unsound: Vec::new(),
+        }
+    }
+
+    /// Finds the newest good snapshot and reads every frame since.
+    pub fn read(&mut self, disk: &mut dyn Disk, survey: &Survey) {
+        let bytes = self.ring.slots.slot_bytes;
+        let mut from = 0;
+        for (i, f) in survey.found.iter().enumerate().rev() {
+            let snapshot = Walker::new(disk, f.meta.id).snapshot(f.meta.ring, f.meta.generation);
+            if let Some((header, puts)) = snapshot {
+                (from, self.base, self.base_commit, self.base_lanes) = (i, puts, header.commit, header.lanes);
+                self.base_session = header.session;
+                break;
+            }
+            let file = FileId::Slot(f.meta.id);
+            self.report.notes.push(format!("{file}: its snapshot is damaged; the one before it is used"));
+            self.unsound.push(f.meta.id);
+        }
+        let mut read: Vec<Scanned> = Vec::new();
+        for (i, f) in survey.found.iter().enumerate() {
+            // Another lane's slot may be older than the snapshot and still hold later commits: its newest, and those
+            // that were followed by another one since.
+            let next = survey.found[i + 1..].iter().find(|n| n.lane == f.lane);
+            if i < from && next.is_some_and(|n| n.meta.last_commit <= self.base_commit) {
+                continue;
+            }
+            let mut content = Walker::new(disk, f.meta.id).frames(f.meta.ring, f.meta.generation, bytes);
+            if content.unreadable > 0 {
+                let (file, pages) = (FileId::Slot(f.meta.id), content.unreadable);
+                self.report.notes.push(format!("{file}: the device does not give {pages} of its pages"));
+            }
+            // The frames that the snapshot contains are not played again, but the numbers that they took are taken.
+            let contained = content.frames.iter().filter(|s| s.is_commit() && s.header.commit <= self.base_commit);
+            let contained = contained.map(|s| (s.header.end_seq(), s.header.commit));
+            if let (Some((end, commit)), Some(lane)) = (contained.max(), self.ring.lanes.get_mut(f.lane.index())) {
+                lane.end.seq = lane.end.seq.max(end);
+                lane.newest_commit = lane.newest_commit.max(commit);
+            }
+            let empty = !content.frames.iter().any(Seen::is_commit);
+            let later = content.frames.drain(..).filter(|s| s.is_commit() && s.header.commit > self.base_commit);
+            read.push(Scanned { found: i, empty, frames: later.collect() });
+            self.ends.insert(f.meta.id, content);
+        }
+        self.choose(survey, &mut read);
+        self.frames = read.into_iter().flat_map(|s| s.frames).collect();
+        self.frames.sort_by_key(|s| (s.header.commit, std::cmp::Reverse(s.header.generation)));
+        self.frames.dedup_by_key(|s| s.header.commit);
+    }
+
+    /// After a failed write a lane's frames are written again, in a slot of their own. The later slot is the one that
+    /// counts, as it does for a reader, unless it has nothing: then it might as well not have been opened.
+    fn choose(&mut self, survey: &Survey, read: &mut [Scanned]) {
+        for lane in 0..MAX_LANES {
+            let of_lane = |s: &Scanned| survey.found[s.found].lane.index() == lane;
+            let mut slots: Vec<&mut Scanned> = read.iter_mut().filter(|s| of_lane(s)).collect();
+            while let Some(last) = slots.pop() {
+                let meta = &survey.found[last.found].meta;
+                let given_up = |s: &Seen| s.header.commit > meta.last_commit;
+                if last.empty && slots.iter().any(|s| s.frames.iter().any(given_up)) {
+                    self.abandoned.push(meta.id);
+                    self.ends.remove(&meta.id);
+                    continue;
+                }
+                slots.iter_mut().for_each(|s| s.frames.retain(|f| !given_up(f)));
+            }
+        }
+    }
+
+    /// Takes away what an earlier recovery gave up: whatever stands between a frame and the one it follows.
+    fn drop_dead(&mut self) {
+        let mut keep = vec![false; self.frames.len()];
+        let mut limit = u64::MAX;
+        for (i, seen) in self.frames.iter().enumerate().rev() {
+            if seen.header.commit <= limit {
+                keep[i] = true;
+                limit = seen.header.prev_commit;
+            }
+        }
+        let mut keep = keep.into_iter();
+        self.frames.retain(|_| keep.next().unwrap_or(true));
+    }
+
+    /// Plays the frames over the snapshot. Gives back where the slots end.
+    pub fn run(&mut self) -> Ends {
+        self.drop_dead();
+        for put in std::mem::take(&mut self.base) {
+            self.ring.apply(put);
+        }
+        self.ring.restore_own();
+        let frames = std::mem::take(&mut self.frames);
+        let mut synced: BTreeMap<u32, u64> = BTreeMap::new();
+        for seen in &frames {
+            let through = synced.entry(seen.header.session).or_default();
+            *through = seen.header.synced_through.max(*through);
+            // What earlier recoveries gave up stands behind where it is missing.
+            seen.state.iter().flatten().for_each(|put| self.ring.sessions.restore(put));
+        }
+        let newest = frames.last().map_or(0, |s| s.header.session);
+        let mut last: (u64, u32, [Counters; MAX_LANES]) = (self.base_commit, self.base_session, self.base_lanes);
+        for seen in frames {
+            let h = &seen.header;
+            let through = synced.get(&h.session).copied().unwrap_or(0);
+            if h.prev_commit > last.0 {
+                self.hole(&last.2, &seen, through > last.0);
+            }
+            // What a later session stands upon was synced before that session began.
+            let unsynced = h.session == newest && through < h.commit;
+            let whole = seen.whole() && !(unsynced && self.lacks_topic(&seen));
+            let torn = !whole && (unsynced || self.ring.sessions.torn.contains(&h.commit));
+            last = (h.commit, h.session, h.lanes);
+            self.take(seen, torn);
+        }
+        let ring = &mut self.ring;
+        ring.last_commit = last.0;
+        ring.writer.synced_through = last.0;
+        for lane in &mut ring.lanes {
+            let (found, counters) = (lane.counters, last.2[lane.id.index()]);
+            let base = self.base_lanes[lane.id.index()];
+            lane.counters = Counters {
+                admitted: counters.admitted,
+                evicted: counters.evicted,
+                expired: counters.expired,
+                // What was found now may have been found before, and is then in the newest frame's counters.
+                corrupt: counters.corrupt.max(base.corrupt + found.corrupt),
+                lost_unsynced: counters.lost_unsynced.max(base.lost_unsynced + found.lost_unsynced),
+            };
+        }
+        ring.session = last.1.max(1);
+        let through = synced.get(&last.1).copied().unwrap_or(last.0);
+        ring.sessions.ended.retain(|e| e.0 != last.1);
+        ring.sessions.ended.push((last.1, last.0, through));
+        ring.sessions.ended.sort_unstable();
+        std::mem::take(&mut self.ends)
+    }
+
+    /// Whether the frame has records of a topic that was made in a commit which is lost: then they are lost as well.
+    fn lacks_topic(&self, seen: &Seen) -> bool {
+        let made = seen.state.iter().flatten().filter(|p| p.owner == ring_owner()).filter_map(|p| id_of_key(&p.key));
+        let made: Vec<_> = made.collect();
+        let topics = &self.ring.topics;
+        let known = |run: &super::format::Run| run.part.topic.0 < topics.next_id || made.contains(&run.part.topic);
+        !seen.runs.iter().all(known)
+    }
+
+    /// Commits are missing before `seen`. The cumulative counters say how many records they had.
+    fn hole(&mut self, before: &[Counters; MAX_LANES], seen: &Seen, synced: bool) {
+        let h = &seen.header;
+        for (at, before) in before.iter().enumerate() {
+            let own = if h.lane.index() == at { u64::from(h.records) } else { 0 };
+            let lost = h.lanes[at].admitted.saturating_sub(own).saturating_sub(before.admitted);
+            if lost == 0 || at >= self.ring.lanes.len() {
+                continue;
+            }
+            self.lose(LaneId(at as u8), before.admitted, lost, synced);
+            let told = seen.prev.iter().filter(|p| p.lane.index() == at);
+            if told.clone().map(|p| u64::from(p.count)).sum::<u64>() == lost {
+                let ends: Vec<_> = told.map(|p| (p.part, p.first_offset + u64::from(p.count))).collect();
+                ends.into_iter().for_each(|(part, end)| self.ring.topics.durable(part, end));
+            } else {
+                self.ring.skip_offsets(LaneId(at as u8), lost);
+            }
+        }
+    }
+
+    /// Counts records that are missing from the ordinal `from` on.
+    fn lose(&mut self, lane: LaneId, from: u64, lost: u64, synced: bool) {
+        let to = from + lost;
+        let known = self.ring.sessions.lost_of(lane, from, to);
+        let (corrupt, unsynced) = if synced { (lost - known, known) } else { (0, lost) };
+        let counters = &mut self.ring.lanes[lane.index()].counters;
+        counters.corrupt += corrupt;
+        counters.lost_unsynced += unsynced;
+        self.report.corrupt_records += corrupt;
+        self.report.lost_unsynced += unsynced;
+        if !synced {
+            self.report.tail_unknown = true;
+            self.ring.sessions.note_lost(lane, from, to);
+        }
+    }
+
+    /// A slot that was opened when more was durable than the frames tell: what is missing was there.
+    fn believe_headers(&mut self, survey: &Survey) {
+        for header in survey.found.iter().filter_map(|f| f.header.as_ref()) {
+            self.ring.last_commit = self.ring.last_commit.max(header.last_commit);
+            for at in 0..self.ring.lanes.len() {
+                let lane = LaneId(at as u8);
+                let counters = &mut self.ring.lanes[at].counters;
+                counters.evicted = counters.evicted.max(header.lanes[at].evicted);
+                let have = counters.admitted;
+                let missing = header.lanes[at].admitted.saturating_sub(have);
+                if missing == 0 {
+                    continue;
+                }
+                self.lose(lane, have, missing, true);
+                self.ring.lanes[at].counters.admitted += missing;
+                let starts = header.starts.iter().filter(|_| header.lane == lane);
+                starts.for_each(|(part, next)| self.ring.topics.durable(*part, *next));
+                if header.lane != lane || !header.starts_complete {
+                    self.ring.skip_offsets(lane, missing);
+                }
+            }
+        }
+    }
+
+    /// One frame that stands where it should.
+    fn take(&mut self, seen: Seen, torn: bool) {
+        let h = &seen.header;
+        let records = u64::from(h.records);
+        let lane = h.lane.index();
+        if let Some(lane) = self.ring.lanes.get_mut(lane) {
+            lane.end = LanePos { seq: h.end_seq().max(lane.end.seq), ordinal: h.end_ordinal() };
+            lane.newest_commit = h.commit;
+            if torn {
+                lane.counters.lost_unsynced += records;
+                self.report.lost_unsynced += records;
+                self.report.tail_unknown = true;
+                self.ring.sessions.note_lost(h.lane, h.first_ordinal(), h.end_ordinal());
+            } else if !seen.payload_ok {
+                lane.counters.corrupt += records;
+                self.report.corrupt_records += records;
+            }
+        }
+        self.ring.boot = self.ring.boot.max(h.boot);
+        self.ring.next_seq = self.ring.next_seq.max(h.end_seq());
+        // The entries first: a topic may be made in the frame that has its first records.
+        match seen.state {
+            _ if torn => _ = self.ring.sessions.torn.insert(h.commit),
+            Some(puts) => puts.into_iter().for_each(|put| self.ring.apply(put)),
+            None => self.report.notes.push(format!("the state entries of commit {} are damaged and lost", h.commit)),
+        }
+        for run in &seen.runs {
+            if !torn {
+                self.ring.topics.next_id = self.ring.topics.next_id.max(run.part.topic.0.saturating_add(1));
+            }
+            self.ring.topics.restore(run.part, run.end_offset());
+        }
+        if seen.runs.is_empty() && records > 0 {
+            self.ring.skip_offsets(h.lane, records);
+        }
+    }
+
+    /// The slot table, the numbers to go on with, the place to go on at.
+    pub fn finish(&mut self, survey: &Survey, ends: &Ends, hint: bool) {
+        self.believe_headers(survey);
+        let clean = hint && survey.root.is_some_and(|r| r.commit == self.ring.last_commit);
+        self.report.clean_shutdown = clean;
+        let ring = &mut *self.ring;
+        ring.restore_own();
+        for f in &survey.found {
+            ring.slots.next_generation = ring.slots.next_generation.max(f.meta.generation + 1);
+            ring.next_seq = ring.next_seq.max(f.meta.first.seq);
+            if self.abandoned.contains(&f.meta.id) {
+                ring.slots.free.push(f.meta.id);
+            } else if let Some(lane) = ring.lanes.get_mut(f.lane.index()) {
+                let sound = f.meta.sound && !self.unsound.contains(&f.meta.id);
+                lane.slots.push_back(SlotMeta { sound, ..f.meta.clone() });
+            }
+        }
+        for lane in &mut ring.lanes {
+            if let Some(last) = lane.slots.back() {
+                lane.end.seq = lane.end.seq.max(last.first.seq);
+                let content = ends.get(&last.id);
+                let end = content.map_or(last.end, |c| c.end);
+                let at = if clean { end } else { end.next_multiple_of(RESUME_AT) };
+                let header = survey.found.iter().find(|f| f.meta.id == last.id).and_then(|f| f.header.as_ref());
+                // Nothing more goes into a slot that recovery might not find again, or of a newer program that this one
+                // may read and not add to.
+                let ours = header.is_some_and(|h| h.read_only == 0) && !ring.slots.short.contains(&last.id);
+                lane.write_at = (ours && at < ring.slots.slot_bytes).then_some(at);
+                self.report.tail_unknown |= content.is_some_and(|c| c.damaged_headers > 0) && !clean;
+            }
+            lane.end.ordinal = lane.counters.admitted;
+            ring.next_seq = ring.next_seq.max(lane.end.seq);
+            lane.durable = lane.end;
+            // What was evicted stays evicted, also where its slot was never written over.
+            let headers = survey.found.iter().filter_map(|f| f.header.as_ref());
+            let oldest = headers.map(|h| h.oldest[lane.id.index()]).max().unwrap_or(0);
+            for at in (1..lane.slots.len()).rev() {
+                // Where a header is lost, the first frame that can be read need not be the first one.
+                let next = lane.slots[at].first;
+                lane.slots[at - 1].first = lane.slots[at - 1].first.min(next);
+            }
+            while lane.slots.len() > 1 && lane.slot_end(0).ordinal <= oldest {
+                ring.slots.free.extend(lane.slots.pop_front().map(|gone| gone.id));
+            }
+            lane.refresh_oldest();
+        }
+        ring.next_commit = ring.last_commit + if clean { 1 } else { SKIP_COMMITS };
+        if clean {
+            return;
+        }
+        ring.next_seq += SKIP_SEQS;
+        ring.topics.skip_reserved();
+        if let Some((session, last, through)) = ring.sessions.ended.last().copied() {
+            let mut value = Vec::new();
+            super::wire::append(&mut value, &(last, through));
+            ring.put_fact(&session_key(session), &value);
+        }
+        for commit in ring.sessions.torn.clone() {
+            ring.put_fact(&torn_key(commit), &[]);
+        }
+        if ring.sessions.has_lost() {
+            let lanes = &ring.lanes;
+            let lost = ring.sessions.encode_lost(|lane| lanes.get(lane as usize).map_or(0, |l| l.oldest.ordinal));
+            ring.put_fact(b"u", &lost);
+        }
+    }
+}
