@@ -11,6 +11,7 @@ cd "$root"
 
 need_compiler
 need python3 python3
+# shellcheck disable=SC2119  # no component is needed to build
 need_rust
 need qemu-aarch64-static qemu-user-static
 [ -e /usr/arm-linux-gnueabihf/lib/libc.so.6 ] || apt libc6-armhf-cross
