@@ -1,0 +1,335 @@
+//! What a node was given, and what must have become of it at every sink: promises 2 and 3, record by record, against
+//! what the upstreams stored and never by a machine's own word.
+//!
+//! For each sink and lane the ledger knows the fate of every ordinal below the cursor. It is found when the cursor
+//! passes: a record that the sink met in a gap is in that gap; every other one must be known, is to be filtered or
+//! refused by rules that the ledger knows itself, or must have been stored upstream with all its outputs. The account
+//! that the pipeline keeps must say the same numbers, also after a crash has taken both back.
+
+use std::collections::{BTreeMap, HashMap};
+
+use headwater::pipeline::Account;
+use headwater::ring::GapReason;
+
+use crate::model::{Check, Model, Violation, ensure};
+use crate::upstream::Upstream;
+
+/// Local topics.
+pub const LOCAL: [&str; 5] = ["alpha", "beta", "gamma", "alpha-copy", "delta"];
+/// The topic that gets copies of the first one's records by a rule.
+pub const COPY: u8 = 3;
+/// Upstream topics.
+pub const UPSTREAM: [&str; 3] = ["all", "some", "more"];
+
+/// Names one ring record: its local topic, and a number that its value begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id {
+    pub local: u8,
+    pub tag: u64,
+}
+
+/// One output of a record, as an upstream stores it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Out {
+    pub id: Id,
+    pub n: u8,
+    /// Of key and value.
+    pub hash: u64,
+}
+
+impl Id {
+    pub fn pack(self) -> u64 {
+        u64::from(self.local) << 56 | self.tag
+    }
+    pub fn unpack(packed: u64) -> Self {
+        Self { local: (packed >> 56) as u8, tag: packed & ((1 << 56) - 1) }
+    }
+    /// The number in front of every value.
+    pub fn of_value(local: u8, value: &[u8]) -> Option<Self> {
+        let digits = std::str::from_utf8(value.get(..16)?).ok()?;
+        Some(Self { local, tag: u64::from_str_radix(digits, 16).ok()? })
+    }
+    /// A rule before the ring drops it.
+    pub fn is_dropped(self) -> bool {
+        self.local == 1 && self.tag % 7 == 2
+    }
+    /// A rule before the ring copies it.
+    pub fn is_copied(self) -> bool {
+        self.local == 0 && self.tag % 9 == 4
+    }
+}
+
+impl Out {
+    /// No upstream will ever take it.
+    pub fn is_refused(&self) -> bool {
+        self.id.tag % 97 == 13
+    }
+}
+
+/// What the sink's rules make of a record: upstream topic, key, number of the output.
+pub fn outputs(id: Id) -> Vec<(usize, Option<[u8; 1]>, u8)> {
+    match id.tag % 11 {
+        3 => vec![],
+        5 => vec![(0, None, 0), (1, Some([7]), 1), (0, None, 2)],
+        7 => vec![(1, Some([id.tag as u8 % 5]), 0)],
+        n => vec![(if id.local == 1 { 2 } else { 0 }, n.is_multiple_of(2).then_some([id.tag as u8 % 3]), 0)],
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Delivered,
+    Filtered,
+    Refused,
+    Gap(GapReason),
+}
+
+/// One sink in one lane.
+#[derive(Clone, Debug, Default)]
+struct LaneLedger {
+    start: Option<u64>,
+    fates: Vec<Fate>,
+    /// Ordinals that this sink met in a gap last, not as records.
+    missed: BTreeMap<u64, GapReason>,
+    counts: [u64; 7],
+}
+
+/// What a sink's machine announced beside its tallies.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Announced {
+    pub duplicated: u64,
+    pub maybe: u64,
+    pub losses: u64,
+    pub refused: u64,
+}
+
+pub struct SinkLedger {
+    pub name: String,
+    /// Local topics that it does not want.
+    pub excluded: Option<u8>,
+    lanes: Vec<LaneLedger>,
+    pub announced: Announced,
+}
+
+#[derive(Default)]
+pub struct Ledger {
+    /// Hash of key and value of everything ever offered.
+    pub given: HashMap<Id, u64>,
+    /// Where a record stood when it was shown.
+    places: HashMap<Id, (usize, u64)>,
+}
+
+impl Ledger {
+    /// Everything that an upstream must hold of a record.
+    fn outs(&self, id: Id) -> Vec<Out> {
+        let hash = self.given.get(&id).copied().unwrap_or_default();
+        outputs(id).into_iter().map(|(_, _, n)| Out { id, n, hash }).collect()
+    }
+
+    pub fn shown(&mut self, id: Id, lane: usize, ordinal: u64) {
+        self.places.insert(id, (lane, ordinal));
+    }
+}
+
+fn slot(fate: Fate) -> usize {
+    match fate {
+        Fate::Delivered => 0,
+        Fate::Filtered => 1,
+        Fate::Refused => 2,
+        Fate::Gap(GapReason::Evicted) => 3,
+        Fate::Gap(GapReason::Expired) => 4,
+        Fate::Gap(GapReason::Corrupt) => 5,
+        Fate::Gap(GapReason::LostUnsynced) => 6,
+    }
+}
+
+impl SinkLedger {
+    pub fn new(name: &str, excluded: Option<u8>, lanes: usize) -> Self {
+        let announced = Announced::default();
+        Self { name: name.into(), excluded, lanes: vec![LaneLedger::default(); lanes], announced }
+    }
+
+    /// The sink met a gap.
+    pub fn missed(&mut self, lane: usize, from: u64, to: u64, reason: GapReason) {
+        self.lanes[lane].missed.extend((from..to).map(|ordinal| (ordinal, reason)));
+    }
+
+    /// The sink was shown these ordinals.
+    pub fn met(&mut self, lane: usize, from: u64, to: u64) {
+        let missed = &mut self.lanes[lane].missed;
+        let known: Vec<u64> = missed.range(from..to).map(|m| *m.0).collect();
+        known.into_iter().for_each(|ordinal| _ = missed.remove(&ordinal));
+    }
+
+    /// The cursor moved: what was passed has the fate that the account says.
+    pub fn advanced(
+        &mut self,
+        lane: usize,
+        account: &Account,
+        model: &Model,
+        ledger: &Ledger,
+        upstream: &Upstream,
+    ) -> Check {
+        let start = self.lanes[lane].start.unwrap_or(account.start.ordinal);
+        let have = start + self.lanes[lane].fates.len() as u64;
+        for ordinal in have..account.cursor.ordinal {
+            let fate = match self.lanes[lane].missed.get(&ordinal) {
+                Some(reason) => Fate::Gap(*reason),
+                None => self.fate(lane, ordinal, model, ledger, upstream)?,
+            };
+            let own = &mut self.lanes[lane];
+            own.fates.push(fate);
+            own.counts[slot(fate)] += 1;
+        }
+        self.compare(lane, account)
+    }
+
+    fn fate(&self, lane: usize, ordinal: u64, model: &Model, ledger: &Ledger, upstream: &Upstream) -> Check<Fate> {
+        let name = &self.name;
+        let Some(tag) = model.standing(lane, ordinal) else {
+            return Err(Violation(format!(
+                "{name}: lane {lane}: the cursor passed #{ordinal}, which nobody was shown"
+            )));
+        };
+        let id = Id::unpack(tag);
+        let outs = ledger.outs(id);
+        if self.excluded == Some(id.local) || outs.is_empty() {
+            return Ok(Fate::Filtered);
+        }
+        if outs.iter().any(Out::is_refused) {
+            return Ok(Fate::Refused);
+        }
+        let missing = outs.iter().find(|out| !upstream.ever.contains(out));
+        ensure!(
+            missing.is_none(),
+            "{name}: lane {lane}: the cursor passed #{ordinal} ({id:?}), but output {missing:?} was never stored"
+        );
+        Ok(Fate::Delivered)
+    }
+
+    /// The identity of promise 2, number by number.
+    fn compare(&self, lane: usize, account: &Account) -> Check {
+        let own = &self.lanes[lane];
+        let theirs = [
+            account.delivered,
+            account.filtered,
+            account.refused,
+            account.evicted,
+            account.expired,
+            account.corrupt,
+            account.lost_unsynced,
+        ];
+        ensure!(
+            own.counts == theirs && account.released == 0 && account.balances(),
+            "{}: lane {lane}: the account says {account:?}, true is (delivered, filtered, refused, evicted, expired, \
+             corrupt, lost) {:?}",
+            self.name,
+            own.counts
+        );
+        Ok(())
+    }
+
+    /// The node came back: the account is one that was true once, and everything below its cursor is accounted for.
+    /// `durable`: ordinals of the lane that are there or were announced.
+    pub fn recovered(&mut self, lane: usize, account: &Account) -> Check {
+        let name = self.name.clone();
+        let own = &mut self.lanes[lane];
+        own.missed.clear();
+        if let Some(start) = own.start
+            && start != account.start.ordinal
+        {
+            // As if it had never been: nothing that it would get was durable either.
+            let unborn = account.start.ordinal < start && own.fates.is_empty() && account.cursor == account.start;
+            ensure!(
+                unborn,
+                "{name}: lane {lane}: began at #{start}, after a crash at {:?}: what lies between goes nowhere",
+                account.start
+            );
+            own.start = None;
+        }
+        let start = *own.start.get_or_insert(account.start.ordinal);
+        let below = account.cursor.ordinal - start;
+        ensure!(
+            below <= own.fates.len() as u64,
+            "{name}: lane {lane}: the cursor is at {:?}, but only {} records from #{start} on are accounted for",
+            account.cursor,
+            own.fates.len()
+        );
+        for fate in own.fates.split_off(below as usize) {
+            own.counts[slot(fate)] -= 1;
+        }
+        self.compare(lane, account)
+    }
+
+    /// Promise 2 and 3 at the end of a run: everything that is not in a gap is upstream, once, in order.
+    pub fn settle_up(
+        &self,
+        model: &Model,
+        ledger: &Ledger,
+        upstream: &Upstream,
+        oldest: &[u64],
+        resend: bool,
+    ) -> Check {
+        let name = &self.name;
+        let mut copies: HashMap<Out, (u32, bool)> = HashMap::new();
+        for (part, log) in upstream.logs() {
+            for batch in &log.batches {
+                for out in &batch.outs {
+                    let known = ledger.given.get(&out.id);
+                    ensure!(known == Some(&out.hash), "{name}: {part:?} holds {out:?}, given was {known:?}");
+                    let copy = copies.entry(*out).or_default();
+                    *copy = (copy.0 + 1, copy.1 || batch.overdue);
+                }
+            }
+        }
+        for (lane, own) in self.lanes.iter().enumerate() {
+            let start = own.start.unwrap_or(0);
+            for (i, _) in own.fates.iter().enumerate().filter(|(_, fate)| **fate == Fate::Delivered) {
+                let ordinal = start + i as u64;
+                let Some(id) = model.standing(lane, ordinal).map(Id::unpack) else { continue };
+                for out in ledger.outs(id).into_iter().filter(|out| !copies.contains_key(out)) {
+                    // What an upstream has lost can be sent again only as long as the ring has it, and only where
+                    // markers show that it is lost.
+                    let gone = ordinal < oldest[lane] || model.is_tainted(lane, ordinal);
+                    let excused = upstream.lost.contains(&out) && (!resend || gone || upstream.nature.opaque);
+                    ensure!(excused, "{name}: lane {lane} #{ordinal}: {out:?} is not upstream any more");
+                }
+            }
+        }
+        let extra: u64 = copies.values().filter(|c| !c.1).map(|c| u64::from(c.0) - 1).sum();
+        let counted = self.announced.duplicated + self.announced.maybe;
+        ensure!(
+            extra <= counted,
+            "{name}: {extra} outputs are upstream more than once, {counted} were announced: {:?}",
+            copies.iter().find(|c| c.1.0 > 1 && !c.1.1)
+        );
+        if extra == 0 { self.in_order(ledger, upstream) } else { Ok(()) }
+    }
+
+    fn in_order(&self, ledger: &Ledger, upstream: &Upstream) -> Check {
+        for (part, log) in upstream.logs() {
+            let mut last: BTreeMap<usize, (u64, u8)> = BTreeMap::new();
+            for out in log.batches.iter().filter(|b| !b.overdue).flat_map(|b| &b.outs) {
+                let Some((lane, ordinal)) = ledger.places.get(&out.id).copied() else {
+                    return Err(Violation(format!("{}: {part:?} holds {out:?}, which was not durable", self.name)));
+                };
+                let before = last.insert(lane, (ordinal, out.n));
+                ensure!(
+                    before.is_none_or(|b| b < (ordinal, out.n)),
+                    "{}: {part:?}: {out:?} (lane {lane} #{ordinal}) stands behind {before:?}",
+                    self.name
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// How many of each fate the sink counts: delivered, filtered, refused, evicted, expired, corrupt, lost.
+    pub fn counts(&self) -> [u64; 7] {
+        let mut sum = [0; 7];
+        for lane in &self.lanes {
+            sum.iter_mut().zip(lane.counts).for_each(|(s, n)| *s += n);
+        }
+        sum
+    }
+}

@@ -1,0 +1,831 @@
+//! A sink as the simulation has it: the real machines of `forward`, one for each lane, driven as the Fluvio sink drives
+//! them, over connections that stall, break and come back, to a model of an upstream.
+//!
+//! What is the real driver's (feeding, carrying out, connecting, visiting) is here line by line, without sockets; what
+//! is the network's may happen in any order and may not happen at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use headwater::backoff::Rng;
+use headwater::forward::{
+    self, Forward, Input, Note, Offer, OnLoss, Options, Output, Place, Placing, Pos, Reject, TargetIx, TopicIx, Unsent,
+};
+use headwater::lane::LaneId;
+use headwater::name::Name;
+use headwater::pipeline::{Pipeline, SinkId, Tally};
+use headwater::ring::{Entry, Frame, LanePos, Owner, ReadStep, Ticket};
+use headwater::time::{ClockSync, Now, Span};
+
+use crate::fault::{Fault, Tape};
+use crate::ledger::{Id, LOCAL, Ledger, Out, SinkLedger, UPSTREAM, outputs};
+use crate::model::{Check, Counts, Model, Violation, ensure};
+use crate::planted::Plant;
+use crate::upstream::{Answer, Asked, Leaders, Part, SPUS, Upstream};
+
+/// How long a request may take to land after its connection died, as the sinks are told.
+pub const GRACE: i64 = 2_000_000;
+/// A request that is not answered in time ends its connection.
+const TIMEOUT: i64 = 3_000_000;
+/// Visits to the SC are at least this far apart.
+const VISIT_EVERY: i64 = 1_000_000;
+/// What a record costs in a batch beside its bytes.
+const OVERHEAD: usize = 12;
+/// Outputs of a machine in one turn; more would be work without a bound.
+const MAX_OUTPUTS: u32 = 20_000;
+
+/// What a sink borrows of its world for one turn.
+pub struct Ctx<'a> {
+    pub pipeline: &'a mut Pipeline,
+    pub model: &'a mut Model,
+    pub ledger: &'a mut Ledger,
+    pub owners: &'a [Owner],
+    pub rng: &'a mut Rng,
+    pub tape: &'a mut Tape,
+    pub gaps: &'a mut Counts,
+    pub now: Now,
+    /// Of the world outside, that knows nothing of boots.
+    pub time: i64,
+    pub plant: Plant,
+    pub trace: bool,
+}
+
+macro_rules! trace {
+    ($ctx:expr, $($arg:tt)+) => {
+        if $ctx.trace { eprintln!("    {}", format!($($arg)+)); }
+    };
+}
+
+impl Ctx<'_> {
+    /// The pipeline may have stored cursors since `before`; the newest `appended` tickets are records.
+    pub fn note_states(&mut self, before: Ticket, appended: u64) -> Check {
+        let ring = self.pipeline.ring();
+        let upper = ring.last_ticket().0 - appended;
+        if upper <= before.0 {
+            return Ok(());
+        }
+        let mut changed = Vec::new();
+        for (s, owner) in self.owners.iter().enumerate() {
+            for (key, value) in ring.states(owner) {
+                let key = (100 + s as u8, key);
+                if self.model.state(&key) != Some(&value) {
+                    changed.push((key, value));
+                }
+            }
+        }
+        let first = upper + 1 - (changed.len() as u64).min(upper - before.0);
+        self.model.begin_group();
+        for (ticket, (key, value)) in (first..).zip(changed) {
+            self.model.put_state(key, Some(&value), ticket)?;
+        }
+        self.model.end_group();
+        Ok(())
+    }
+}
+
+/// A lane by its place in `feeds`, and a partition of it.
+type At = (usize, TargetIx);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Conn {
+    Closed { retry_at: i64 },
+    Opening { done_at: i64 },
+    Up,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Request(Asked),
+    Answer(Answer),
+}
+
+/// A message under way.
+#[derive(Clone, Debug)]
+struct Wire {
+    at: At,
+    part: Part,
+    spu: i32,
+    deadline: i64,
+    due: i64,
+    what: What,
+}
+
+struct Feed {
+    lane: LaneId,
+    forward: Forward,
+    buffers: BTreeMap<(TargetIx, u64), Vec<Out>>,
+    frame: Option<Arc<Frame>>,
+    /// Bytes of the largest record with all its outputs: alone it may be more than the window.
+    largest: usize,
+    /// Planted: gaps that the pipeline was not told of.
+    untold: Vec<(u64, u64)>,
+    /// Planted: outputs that were torn off their batch.
+    torn: BTreeMap<TargetIx, Out>,
+    /// Planted: where reading had got before something was lost.
+    furthest: Pos,
+}
+
+/// How a sink is configured, and how bad its network may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Profile {
+    pub max_batch: usize,
+    pub search_max: usize,
+    pub resend: bool,
+    /// Requests may land after the grace period.
+    pub overdue: bool,
+}
+
+pub struct NodeSink {
+    pub id: SinkId,
+    number: usize,
+    profile: Profile,
+    pub book: SinkLedger,
+    pub upstream: Upstream,
+    /// No connection can be made until then.
+    pub link_down: i64,
+    feeds: Vec<Feed>,
+    stuck: Vec<bool>,
+    opens: BTreeSet<At>,
+    on: BTreeMap<At, i32>,
+    conns: Vec<Conn>,
+    wire: Vec<Wire>,
+    meta: Leaders,
+    made: BTreeSet<usize>,
+    visiting: Option<i64>,
+    visit_wanted: bool,
+    visit_at: i64,
+    persisting: Option<(usize, Ticket)>,
+    /// Planted: the base offset that was acknowledged last.
+    acked: BTreeMap<At, i64>,
+}
+
+enum Fed {
+    More,
+    End,
+    Full,
+    Needs(TopicIx),
+    Wait,
+}
+
+enum Offered {
+    Taken,
+    Full,
+    Needs(TopicIx),
+}
+
+impl NodeSink {
+    pub fn new(number: usize, book: SinkLedger, profile: Profile, upstream: Upstream) -> Self {
+        Self {
+            id: SinkId(number),
+            number,
+            profile,
+            book,
+            upstream,
+            link_down: 0,
+            feeds: Vec::new(),
+            stuck: Vec::new(),
+            opens: BTreeSet::new(),
+            on: BTreeMap::new(),
+            conns: vec![Conn::Closed { retry_at: 0 }; SPUS as usize],
+            wire: Vec::new(),
+            meta: Leaders::new(),
+            made: BTreeSet::new(),
+            visiting: None,
+            visit_wanted: true,
+            visit_at: 0,
+            persisting: None,
+            acked: BTreeMap::new(),
+        }
+    }
+
+    pub fn resends(&self) -> bool {
+        self.profile.resend
+    }
+
+    /// A process begins: everything but the upstream is new.
+    pub fn begin(&mut self, ctx: &mut Ctx<'_>) {
+        let lanes = ctx.pipeline.lanes();
+        self.feeds = (0..lanes as u8).map(|lane| self.feed_of(ctx, LaneId(lane))).collect();
+        self.stuck = vec![false; lanes];
+        (self.opens, self.on, self.meta, self.made) = Default::default();
+        self.conns.fill(Conn::Closed { retry_at: 0 });
+        (self.visiting, self.visit_wanted, self.visit_at, self.persisting) = (None, true, 0, None);
+        self.acked.clear();
+    }
+
+    fn feed_of(&self, ctx: &mut Ctx<'_>, lane: LaneId) -> Feed {
+        let grace = if ctx.plant == Plant::NoGrace { 0 } else { GRACE };
+        let options = Options {
+            ring_id: ctx.pipeline.ring().id().0,
+            sink: Name::new(&self.book.name).expect("a good name"),
+            lane,
+            max_batch: self.profile.max_batch,
+            window: 2 * self.profile.max_batch,
+            grace: Span(grace),
+            retry: (Span::from_millis(100), Span::from_secs(2)),
+            search_max: self.profile.search_max,
+            on_loss: if self.profile.resend { OnLoss::Resend } else { OnLoss::Continue },
+            committed: true,
+            seed: ctx.rng.next_u64(),
+        };
+        let (cursor, end) = (ctx.pipeline.cursor(self.id, lane), ctx.pipeline.ring().lane_durable(lane));
+        let cursor = Pos { seq: cursor.seq, ordinal: cursor.ordinal };
+        Feed {
+            lane,
+            forward: Forward::new(options, cursor, end.seq, ctx.pipeline.sink_states(self.id)),
+            buffers: BTreeMap::new(),
+            frame: None,
+            largest: 0,
+            untold: Vec::new(),
+            torn: BTreeMap::new(),
+            furthest: cursor,
+        }
+    }
+
+    /// The process is gone; what was in flight may land.
+    pub fn crash(&mut self, time: i64, rng: &mut Rng, tape: &mut Tape) {
+        for spu in 0..SPUS {
+            self.drop_wire(spu, time, rng, tape);
+        }
+        self.feeds.clear();
+    }
+
+    // ------------------------------------------------------------------------------------ a turn
+
+    /// One round of the driver and of the network around it.
+    pub fn turn(&mut self, ctx: &mut Ctx<'_>) -> Check {
+        self.network(ctx);
+        if let Some((i, ticket)) = self.persisting {
+            // The driver waits for the disk and hears nothing meanwhile.
+            if ctx.pipeline.ring().settled() < ticket && ctx.plant != Plant::SyncedEarly {
+                return Ok(());
+            }
+            self.persisting = None;
+            self.feeds[i].forward.handle(ctx.now.boot, Input::Synced);
+        }
+        self.deadlines(ctx)?;
+        for _ in 0..1 + ctx.rng.below(4) {
+            self.hear(ctx)?;
+        }
+        for i in 0..self.feeds.len() {
+            if self.feeds[i].forward.next_timeout().is_some_and(|at| at <= ctx.now.boot) {
+                self.stuck[i] = false;
+            }
+            self.carry_out(i, ctx)?;
+            if self.persisting.is_none() {
+                self.feed(i, ctx)?;
+                self.carry_out(i, ctx)?;
+            }
+            if self.persisting.is_some() {
+                return Ok(());
+            }
+        }
+        self.connect(ctx);
+        self.visit(ctx);
+        Ok(())
+    }
+
+    /// Requests reach their SPUs.
+    fn network(&mut self, ctx: &mut Ctx<'_>) {
+        self.upstream.land_late(ctx.time, ctx.tape);
+        for _ in 0..1 + ctx.rng.below(4) {
+            let due = |w: &Wire| w.due <= ctx.time && matches!(w.what, What::Request(_));
+            let ready: Vec<usize> = (0..self.wire.len()).filter(|i| due(&self.wire[*i])).collect();
+            let Some(index) = ready.get(ctx.rng.below(ready.len() as u64) as usize) else { return };
+            let mut wire = self.wire.swap_remove(*index);
+            if let What::Request(asked) = wire.what {
+                let answer = self.upstream.answer(wire.spu, wire.part, asked, ctx.rng, ctx.tape);
+                wire.what = What::Answer(answer);
+                wire.due = ctx.time + ctx.rng.below(3_000) as i64;
+                self.wire.push(wire);
+            }
+        }
+    }
+
+    /// One answer arrives.
+    fn hear(&mut self, ctx: &mut Ctx<'_>) -> Check {
+        let due = |w: &Wire| w.due <= ctx.time && matches!(w.what, What::Answer(_));
+        let ready: Vec<usize> = (0..self.wire.len()).filter(|i| due(&self.wire[*i])).collect();
+        let Some(index) = ready.get(ctx.rng.below(ready.len() as u64) as usize) else { return Ok(()) };
+        let Wire { at, what, .. } = self.wire.swap_remove(*index);
+        let What::Answer(mut answer) = what else { return Ok(()) };
+        self.bend_answer(at, &mut answer, ctx.plant);
+        let target = at.1;
+        trace!(ctx, "{} lane {} {target:?}: {answer:?}", self.book.name, at.0);
+        let input = match answer {
+            Answer::Sent(result) => Input::Sent { target, result },
+            Answer::Offsets(result) => Input::Offsets { target, result },
+            Answer::Header(result) => Input::Header { target, result },
+        };
+        self.feeds[at.0].forward.handle(ctx.now.boot, input);
+        self.stuck[at.0] = false;
+        Ok(())
+    }
+
+    /// Planted: an answer that is not what was said.
+    fn bend_answer(&mut self, at: At, answer: &mut Answer, plant: Plant) {
+        let last = self.acked.get(&at).copied();
+        if let Answer::Sent(Ok(base)) = answer {
+            self.acked.insert(at, *base);
+        }
+        match (plant, &mut *answer) {
+            (Plant::RejectTakenForWritten, Answer::Sent(result @ Err(Reject::Retry | Reject::Stale)))
+            | (Plant::UncommittedTakenForWritten, Answer::Sent(result @ Err(Reject::Unknown))) => {
+                *result = Ok(last.map_or(0, |base| base + 1_000));
+            }
+            // What stands behind the batch that was acknowledged last is not looked at.
+            (Plant::SearchLeftOut, Answer::Header(Ok(header))) => {
+                *header = header.filter(|h| last.is_some_and(|last| h.base <= last));
+            }
+            _ => {}
+        }
+    }
+
+    fn deadlines(&mut self, ctx: &mut Ctx<'_>) -> Check {
+        let late: BTreeSet<i32> = self.wire.iter().filter(|w| w.deadline < ctx.time).map(|w| w.spu).collect();
+        for spu in late {
+            self.lose(spu, ctx)?;
+        }
+        Ok(())
+    }
+
+    // ------------------------------------------------------------------------------------ feeding
+
+    fn feed(&mut self, i: usize, ctx: &mut Ctx<'_>) -> Check {
+        for _ in 0..1 + ctx.rng.below(3) {
+            if self.stuck[i] {
+                return Ok(());
+            }
+            match self.feed_once(i, ctx)? {
+                Fed::More => {}
+                Fed::End | Fed::Wait => return Ok(()),
+                Fed::Full => self.stuck[i] = true,
+                Fed::Needs(topic) => {
+                    self.stuck[i] = true;
+                    self.tell_partitions(i, topic, ctx.now);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn feed_once(&mut self, i: usize, ctx: &mut Ctx<'_>) -> Check<Fed> {
+        let lane = self.feeds[i].lane;
+        let end = ctx.pipeline.ring().lane_durable(lane);
+        let Feed { forward, furthest, .. } = &mut self.feeds[i];
+        forward.set_ring_end(end.seq);
+        if ctx.plant == Plant::NotRewound {
+            forward.skip(*furthest);
+        }
+        let Pos { seq, ordinal } = self.feeds[i].forward.read_pos();
+        let pos = LanePos { seq, ordinal };
+        let holds = |f: &Arc<Frame>| f.first().seq <= seq && seq < f.end().seq;
+        let frame = match self.feeds[i].frame.take().filter(holds) {
+            Some(frame) => frame,
+            None => match self.read(i, pos, ctx)? {
+                ReadStep::Frame(frame) => frame,
+                ReadStep::Gap(gap) => {
+                    let to = Pos { seq: gap.to.seq, ordinal: gap.to.ordinal };
+                    self.feeds[i].forward.skip(to);
+                    return Ok(Fed::More);
+                }
+                ReadStep::Wait => return Ok(Fed::Wait),
+                ReadStep::End => {
+                    self.feeds[i].forward.caught_up();
+                    return Ok(Fed::End);
+                }
+            },
+        };
+        let fed = self.offer_frame(i, &frame, seq, ctx)?;
+        if !matches!(fed, Fed::End) {
+            self.feeds[i].frame = Some(frame);
+            return Ok(fed);
+        }
+        let end = frame.end();
+        self.feeds[i].forward.skip(Pos { seq: end.seq, ordinal: end.ordinal });
+        Ok(Fed::More)
+    }
+
+    /// Reads what stands at `pos`, and holds it against the model.
+    fn read(&mut self, i: usize, pos: LanePos, ctx: &mut Ctx<'_>) -> Check<ReadStep> {
+        let (lane, at) = (self.feeds[i].lane, i);
+        let hidden = ctx.plant == Plant::GapNotCounted;
+        // A resend asks by seq alone.
+        let resend = pos.seq < ctx.pipeline.cursor(self.id, lane).seq;
+        let step = if hidden {
+            let mut reader = ctx.pipeline.ring().lane_reader(lane, pos);
+            ctx.pipeline.ring_mut().read_lane(&mut reader)
+        } else {
+            ctx.pipeline.read(self.id, lane, pos)
+        };
+        match &step {
+            ReadStep::Frame(frame) => {
+                let mut from = None;
+                let mut next = pos;
+                for entry in frame.entries_from(pos.seq) {
+                    if from.is_none() && resend {
+                        next = LanePos { seq: entry.seq, ordinal: entry.ordinal };
+                    }
+                    from.get_or_insert(entry.ordinal);
+                    next = ctx.model.shown(at, next, &entry, frame.ring_id(), frame.boot())?;
+                    let local = ctx.pipeline.topic_name(entry.part.topic).and_then(|n| local_of(n.as_str()));
+                    if let Some(id) = local.and_then(|local| Id::of_value(local, entry.record.value)) {
+                        ctx.ledger.shown(id, at, entry.ordinal);
+                    }
+                }
+                self.book.met(at, from.unwrap_or(pos.ordinal), frame.end().ordinal);
+            }
+            ReadStep::Gap(gap) => {
+                let oldest = ctx.pipeline.ring().stats().lanes[at].oldest.ordinal;
+                trace!(ctx, "{} lane {at}: {:?} gap {:?}..{:?}", self.book.name, gap.reason, gap.from, gap.to);
+                ctx.model.gap(gap, gap.from, gap.to, oldest)?;
+                ensure!(pos == gap.from || resend, "asked at {pos:?}, told of {gap:?}");
+                let cursor = ctx.pipeline.cursor(self.id, lane).ordinal;
+                let from = gap.from.ordinal.max(cursor);
+                self.book.missed(at, from, gap.to.ordinal, gap.reason);
+                ctx.gaps.gap(gap.reason, gap.to.ordinal.saturating_sub(from));
+                if hidden {
+                    self.feeds[i].untold.push((gap.to.ordinal, gap.count()));
+                }
+            }
+            ReadStep::Wait | ReadStep::End => {}
+        }
+        Ok(step)
+    }
+
+    fn offer_frame(&mut self, i: usize, frame: &Frame, from: u64, ctx: &mut Ctx<'_>) -> Check<Fed> {
+        let clock = ctx.pipeline.ring().clock(frame.boot());
+        let ring = frame.ring_id().0;
+        for entry in frame.entries_from(from) {
+            match self.offer(i, &entry, ring, clock, ctx)? {
+                Offered::Taken => {}
+                Offered::Full => return Ok(Fed::Full),
+                Offered::Needs(topic) => return Ok(Fed::Needs(topic)),
+            }
+        }
+        Ok(Fed::End)
+    }
+
+    fn offer(
+        &mut self,
+        i: usize,
+        entry: &Entry<'_>,
+        ring: u128,
+        clock: Option<ClockSync>,
+        ctx: &mut Ctx<'_>,
+    ) -> Check<Offered> {
+        let feed = &mut self.feeds[i];
+        let at = Pos { seq: entry.seq, ordinal: entry.ordinal };
+        feed.furthest = feed.furthest.max(at);
+        let local = ctx.pipeline.topic_name(entry.part.topic).and_then(|name| local_of(name.as_str()));
+        let Some(local) = local else {
+            feed.forward.pass(at, Unsent::Released);
+            return Ok(Offered::Taken);
+        };
+        if !ctx.pipeline.wants(self.id, entry.part.topic) {
+            feed.forward.pass(at, Unsent::Filtered);
+            return Ok(Offered::Taken);
+        }
+        let time = entry.record.event_time.or_else(|| clock.map(|c| c.wall(entry.record.admitted)));
+        let at_ms = time.map_or(-1, |t| t.0.div_euclid(1000).max(-1));
+        let Some(id) = Id::of_value(local, entry.record.value) else {
+            return Err(Violation(format!("a value without a number at {at:?}")));
+        };
+        let hash = hash_of(entry.record.key, entry.record.value);
+        let (mut outs, mut items) = (Vec::new(), Vec::new());
+        for (topic, key, n) in outputs(id) {
+            let topic = feed.forward.topic(UPSTREAM[topic]).expect("few topics");
+            match feed.forward.place(topic, key.as_ref().map(|k| k.as_slice()), at.seq) {
+                Placing::Target(target) => {
+                    outs.push(forward::Out { target, bytes: entry.record.value.len() + OVERHEAD, at_ms });
+                    items.push(Out { id, n, hash });
+                }
+                Placing::Wait => return Ok(Offered::Needs(topic)),
+                Placing::TooMany => return Err(Violation("too many partitions".into())),
+            }
+        }
+        let buffers = &mut feed.buffers;
+        let mut wrong = None;
+        let mut put = |n: usize, place: Place| {
+            let buffer = buffers.entry((place.target, place.batch)).or_default();
+            if buffer.len() != place.index as usize || i32::try_from(at_ms - place.base_ms).is_err() {
+                wrong = Some(format!("{place:?} at {at_ms} ms, {} are in the batch", buffer.len()));
+            }
+            buffer.push(items[n]);
+        };
+        let offer = feed.forward.offer(at, ring, &outs, &mut put);
+        ensure!(wrong.is_none(), "{}: an output belongs nowhere: {wrong:?}", self.book.name);
+        let held: usize = feed.forward.held();
+        feed.largest = feed.largest.max(outs.iter().map(|o| o.bytes).sum());
+        ensure!(
+            held <= (2 * self.profile.max_batch).max(feed.largest),
+            "{}: {held} bytes held in a window of {}",
+            self.book.name,
+            2 * self.profile.max_batch
+        );
+        Ok(match offer {
+            Offer::Taken => Offered::Taken,
+            Offer::Full => Offered::Full,
+        })
+    }
+
+    // ------------------------------------------------------------------------------------ carrying out
+
+    fn carry_out(&mut self, i: usize, ctx: &mut Ctx<'_>) -> Check {
+        for _ in 0..MAX_OUTPUTS {
+            let Some(output) = self.feeds[i].forward.poll(ctx.now.boot) else { return Ok(()) };
+            self.stuck[i] = false;
+            match output {
+                Output::Open { target } => _ = self.opens.insert((i, target)),
+                Output::Refresh { topic } => {
+                    let name = self.feeds[i].forward.topic_name(topic);
+                    self.meta.remove(&upstream_of(name));
+                    self.visit_wanted = true;
+                }
+                Output::Ask { target, query } => self.request((i, target), Asked::Query(query), ctx)?,
+                Output::Send { target, batch } => self.send((i, target), &batch, ctx)?,
+                Output::Discard { target } => {
+                    self.feeds[i].buffers.retain(|(t, _), _| *t != target);
+                    self.feeds[i].torn.remove(&target);
+                }
+                Output::Advance { to, tally, state, sync } => {
+                    self.advance(i, to, tally, state, ctx)?;
+                    if sync {
+                        let before = ctx.pipeline.ring().last_ticket();
+                        let ticket = ctx.pipeline.store_cursors(ctx.now.boot);
+                        ctx.note_states(before, 0)?;
+                        ctx.pipeline.ring_mut().hurry(ctx.now.boot);
+                        self.persisting = Some((i, ticket));
+                        return Ok(());
+                    }
+                }
+                Output::Note(note) => {
+                    trace!(ctx, "{} lane {i}: {note:?}", self.book.name);
+                    self.note(note);
+                }
+            }
+        }
+        Err(Violation(format!("{}: the machine of lane {i} does not come to rest", self.book.name)))
+    }
+
+    fn note(&mut self, note: Note) {
+        let said = &mut self.book.announced;
+        match note {
+            Note::Duplicated { count, .. } => said.duplicated += count,
+            // Ring records; each has at most two outputs in one partition.
+            Note::MaybeDuplicated { count, .. } => said.maybe += 2 * count,
+            Note::UpstreamLoss { .. } => said.losses += 1,
+            Note::Refused { .. } => said.refused += 1,
+            Note::MarkersLost { .. } | Note::AheadOfRing { .. } => {}
+        }
+    }
+
+    fn advance(
+        &mut self,
+        i: usize,
+        to: Pos,
+        tally: forward::Tally,
+        state: Vec<(Vec<u8>, Vec<u8>)>,
+        ctx: &mut Ctx<'_>,
+    ) -> Check {
+        let lane = self.feeds[i].lane;
+        let mut to = LanePos { seq: to.seq, ordinal: to.ordinal };
+        let forward::Tally { delivered, filtered, refused, released } = tally;
+        let mut tally = Tally { delivered, filtered, refused, released };
+        self.bend_advance(i, &mut to, &mut tally, ctx);
+        let mut entries: Vec<_> = state.iter().map(|(k, v)| (k.as_slice(), Some(v.as_slice()))).collect();
+        if ctx.plant == Plant::StateNotAtomic {
+            let before = ctx.pipeline.ring().last_ticket();
+            for (key, value) in entries.drain(..) {
+                // A full owner is no part of this.
+                let _ = ctx.pipeline.put_state(ctx.now.boot, &ctx.owners[self.number].clone(), key, value);
+            }
+            ctx.note_states(before, 0)?;
+        }
+        let before = ctx.pipeline.ring().last_ticket();
+        let from = ctx.pipeline.cursor(self.id, lane);
+        ctx.pipeline.advance(ctx.now.boot, self.id, lane, to, tally, ctx.rng.below(100_000), &entries);
+        ctx.note_states(before, 0)?;
+        trace!(ctx, "{} lane {i}: cursor {from:?} -> {to:?} {tally:?}", self.book.name);
+        let account = ctx.pipeline.account(self.id, lane);
+        self.book.advanced(i, &account, ctx.model, ctx.ledger, &self.upstream)
+    }
+
+    /// Planted: a cursor or a count that is not what the machine said.
+    fn bend_advance(&mut self, i: usize, to: &mut LanePos, tally: &mut Tally, ctx: &mut Ctx<'_>) {
+        let untold: u64 = self.feeds[i].untold.extract_if(.., |(at, _)| *at <= to.ordinal).map(|g| g.1).sum();
+        tally.filtered += untold;
+        match ctx.plant {
+            Plant::CountSkipped => {
+                tally.filtered += tally.delivered.min(1);
+                tally.delivered -= tally.delivered.min(1);
+            }
+            Plant::CursorBeforeAnswer => {
+                let read = self.feeds[i].forward.read_pos();
+                if read.ordinal > to.ordinal {
+                    tally.delivered += read.ordinal - to.ordinal;
+                    *to = LanePos { seq: read.seq, ordinal: read.ordinal };
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn request(&mut self, at: At, asked: Asked, ctx: &mut Ctx<'_>) -> Check {
+        let Some(spu) = self.on.get(&at).copied() else { return Ok(()) };
+        let twice = self.wire.iter().any(|w| w.at == at);
+        ensure!(!twice, "{}: two requests at once for lane {} {:?}", self.book.name, at.0, at.1);
+        let mut due = ctx.time + ctx.rng.below(5_000) as i64;
+        if matches!(asked, Asked::Send { .. }) && ctx.rng.below(60) == 0 && self.upstream.nature.rejects > 0 {
+            due = ctx.time + ctx.rng.below(2 * TIMEOUT as u64) as i64;
+            ctx.tape.hit(Fault::RequestStalled);
+        }
+        let (_, name, partition) = self.feeds[at.0].forward.target_name(at.1);
+        let part = (upstream_of(name), partition);
+        trace!(ctx, "{} lane {} {:?} {part:?} at {spu}: {asked:?}", self.book.name, at.0, at.1);
+        self.wire.push(Wire { at, part, spu, deadline: ctx.time + TIMEOUT, due, what: What::Request(asked) });
+        Ok(())
+    }
+
+    fn send(&mut self, at: At, batch: &forward::Batch, ctx: &mut Ctx<'_>) -> Check {
+        let feed = &mut self.feeds[at.0];
+        let Some(mut outs) = feed.buffers.remove(&(at.1, batch.id)) else {
+            return Err(Violation(format!("{}: a batch without bytes: {batch:?}", self.book.name)));
+        };
+        ensure!(outs.len() == batch.count as usize, "{}: {} outputs in {batch:?}", self.book.name, outs.len());
+        if ctx.plant == Plant::BatchStraddles && outs.len() > 1 {
+            // The batch's last output goes with the next one.
+            let kept = outs.pop().and_then(|last| feed.torn.insert(at.1, last));
+            outs.splice(0..0, kept);
+        }
+        self.request(at, Asked::Send { origin: batch.marker, outs }, ctx)
+    }
+
+    // ------------------------------------------------------------------------------------ connections
+
+    fn connect(&mut self, ctx: &mut Ctx<'_>) {
+        for spu in 0..SPUS {
+            if let Conn::Opening { done_at } = self.conns[spu as usize]
+                && done_at <= ctx.time
+            {
+                self.conns[spu as usize] = match ctx.time < self.link_down {
+                    true => {
+                        self.visit_wanted = true;
+                        Conn::Closed { retry_at: ctx.time + 100_000 + ctx.rng.below(1_000_000) as i64 }
+                    }
+                    false => Conn::Up,
+                };
+            }
+        }
+        for at in self.opens.clone() {
+            let (_, name, partition) = self.feeds[at.0].forward.target_name(at.1);
+            let leader = self.meta.get(&upstream_of(name)).and_then(|l| l.get(partition as usize)).copied();
+            let Some(spu) = leader else {
+                self.visit_wanted = true;
+                continue;
+            };
+            match self.conns[spu as usize] {
+                Conn::Up => {
+                    self.opens.remove(&at);
+                    self.on.insert(at, spu);
+                    self.feeds[at.0].forward.handle(ctx.now.boot, Input::Up { target: at.1 });
+                    self.stuck[at.0] = false;
+                }
+                Conn::Closed { retry_at } if retry_at <= ctx.time => {
+                    let done_at = ctx.time + ctx.rng.below(50_000) as i64;
+                    self.conns[spu as usize] = Conn::Opening { done_at };
+                }
+                Conn::Closed { .. } | Conn::Opening { .. } => {}
+            }
+        }
+    }
+
+    /// A connection is lost, and with it what was asked on it.
+    pub fn lose(&mut self, spu: i32, ctx: &mut Ctx<'_>) -> Check {
+        let members = self.drop_wire(spu, ctx.time, ctx.rng, ctx.tape);
+        self.conns[spu as usize] = Conn::Closed { retry_at: ctx.time + 100_000 + ctx.rng.below(500_000) as i64 };
+        self.visit_wanted = true;
+        for at in members {
+            self.on.remove(&at);
+            self.feeds[at.0].forward.handle(ctx.now.boot, Input::Down { target: at.1 });
+            self.stuck[at.0] = false;
+        }
+        Ok(())
+    }
+
+    fn drop_wire(&mut self, spu: i32, time: i64, rng: &mut Rng, tape: &mut Tape) -> Vec<At> {
+        let (gone, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.wire).into_iter().partition(|w| w.spu == spu);
+        self.wire = kept;
+        for wire in gone {
+            match wire.what {
+                What::Request(Asked::Send { origin, outs }) if rng.below(2) == 0 => {
+                    let overdue = self.profile.overdue && rng.below(3) == 0;
+                    let at = time + if overdue { GRACE + 10 * GRACE } else { rng.below(GRACE as u64) as i64 };
+                    self.upstream.strand(at, wire.part, spu, origin, outs, overdue);
+                }
+                What::Request(Asked::Send { .. }) => tape.hit(Fault::RequestLost),
+                What::Answer(Answer::Sent(_)) => tape.hit(Fault::AnswerLost),
+                _ => {}
+            }
+        }
+        self.on.iter().filter(|(_, on)| **on == spu).map(|(at, _)| *at).collect()
+    }
+
+    // ------------------------------------------------------------------------------------ the SC
+
+    fn visit(&mut self, ctx: &mut Ctx<'_>) {
+        match self.visiting {
+            Some(done_at) if done_at <= ctx.time => self.visited(ctx),
+            None if self.visit_wanted && ctx.time >= self.visit_at => {
+                self.visiting = Some(ctx.time + ctx.rng.below(100_000) as i64);
+                self.visit_wanted = false;
+            }
+            _ => {}
+        }
+    }
+
+    fn visited(&mut self, ctx: &mut Ctx<'_>) {
+        self.visiting = None;
+        self.visit_at = ctx.time + VISIT_EVERY;
+        if ctx.time < self.link_down.max(self.upstream.sc_away) {
+            self.visit_wanted = true;
+            return;
+        }
+        let names = self.feeds.iter().flat_map(|f| f.forward.topics().map(|(_, name)| upstream_of(name)));
+        let wanted: BTreeSet<usize> = names.collect();
+        let (meta, made) = self.upstream.visit(&wanted, ctx.time, ctx.rng);
+        // What is not there yet is asked for again.
+        self.visit_wanted |= wanted.iter().any(|topic| !meta.contains_key(topic));
+        self.meta = meta;
+        self.made.extend(made);
+        for i in 0..self.feeds.len() {
+            let topics: Vec<TopicIx> = self.feeds[i].forward.topics().map(|(ix, _)| ix).collect();
+            for topic in topics {
+                if self.meta.contains_key(&upstream_of(self.feeds[i].forward.topic_name(topic))) {
+                    self.tell_partitions(i, topic, ctx.now);
+                }
+            }
+        }
+    }
+
+    fn tell_partitions(&mut self, i: usize, topic: TopicIx, now: Now) {
+        let alone = self.feeds.len() == 1;
+        let forward = &mut self.feeds[i].forward;
+        let name = upstream_of(forward.topic_name(topic));
+        match self.meta.get(&name).map(|l| l.len() as u32).filter(|n| *n > 0) {
+            Some(count) => {
+                let fresh = self.made.remove(&name) && alone;
+                forward.handle(now.boot, Input::Partitions { topic, count, fresh });
+                self.stuck[i] = false;
+            }
+            None => self.visit_wanted = true,
+        }
+    }
+
+    // ------------------------------------------------------------------------------------ the end
+
+    fn is_through(&self, f: &Feed, pipeline: &Pipeline) -> bool {
+        let durable = pipeline.ring().lane_durable(f.lane);
+        let at_end = pipeline.cursor(self.id, f.lane).ordinal >= durable.ordinal;
+        at_end && f.forward.read_pos().ordinal >= durable.ordinal && f.forward.held() == 0
+    }
+
+    /// Nothing waits and nothing is under way.
+    pub fn is_drained(&self, pipeline: &Pipeline) -> bool {
+        let idle = self.wire.is_empty() && !self.upstream.has_limbo() && self.persisting.is_none();
+        idle && self.feeds.iter().all(|f| self.is_through(f, pipeline))
+    }
+
+    /// What is not drained, for messages.
+    pub fn describe(&self, pipeline: &Pipeline) -> String {
+        let feeds = self.feeds.iter().filter(|f| !self.is_through(f, pipeline));
+        let feeds: Vec<_> =
+            feeds.map(|f| format!("{:?}: read {:?} of {:?}", f.lane, f.forward.read_pos(), f.forward)).collect();
+        let Self { conns, wire, opens, stuck, meta, persisting, .. } = self;
+        let limbo = self.upstream.has_limbo();
+        format!(
+            "{} {conns:?} {wire:?} opens {opens:?} stuck {stuck:?} meta {meta:?} {persisting:?} limbo {limbo} {feeds:?}",
+            self.book.name
+        )
+    }
+
+    /// How many connections could be lost.
+    pub fn is_up(&self, spu: i32) -> bool {
+        self.conns[spu as usize] == Conn::Up
+    }
+}
+
+pub fn hash_of(key: Option<&[u8]>, value: &[u8]) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut h = DefaultHasher::new();
+    (key, value).hash(&mut h);
+    h.finish()
+}
+
+pub fn local_of(name: &str) -> Option<u8> {
+    LOCAL.iter().position(|l| *l == name).map(|l| l as u8)
+}
+
+fn upstream_of(name: &str) -> usize {
+    UPSTREAM.iter().position(|u| *u == name).expect("a topic of the simulation")
+}

@@ -1,0 +1,677 @@
+//! A whole node, driven from one seed: sources, rules, the ring on a disk that fails, one or two sinks with the real
+//! `forward` machines, links that flap, upstreams that lose things, a wall clock that jumps.
+//!
+//! [`crate::model::Model`] holds the ring to its word, [`crate::ledger::Ledger`] the sinks: after every step what was
+//! acknowledged is durable, every account is exact, and nothing is upstream that should not be. At the end everything
+//! heals, and what is not in an announced gap is upstream once and in order.
+
+use headwater::backoff::Rng;
+use headwater::lane::LaneId;
+use headwater::limits::MIN_RING;
+use headwater::name::Name;
+use headwater::pipeline::{Account, Pipeline, Plan, RulePlan, SinkPlan, SourcePlan, TopicPlan};
+use headwater::ring::{Health, LaneOptions, Options, Owner, OwnerKind, Report, Ring, Ticket};
+use headwater::rules::RuleSpec;
+use headwater::rules::filter::{Condition, Needle};
+use headwater::time::{BootTime, Now, Span, WallTime};
+use headwater::topic::{TopicId, TopicSet};
+
+use crate::disk::{Crash, SimDisk};
+use crate::fault::{Fault, Tape};
+use crate::ground::{GivenFree, Ground, MAX_COMMANDS, boot_id, disk_fault};
+use crate::ledger::{COPY, LOCAL, Ledger, SinkLedger};
+use crate::model::{Check, Counts, Model, Violation, ensure};
+use crate::node_sink::{Ctx, NodeSink, Profile};
+use crate::node_sources::{Bus, Lines, source_owner};
+use crate::planted::Plant;
+use crate::ring_world::Coverage;
+use crate::threads::Threads;
+use crate::upstream::{Nature, SPUS, Upstream};
+
+const MIN_OPS: u64 = 2_000;
+const MIN_FAULTS: u64 = 20;
+
+pub struct World {
+    pub rng: Rng,
+    pub plant: Plant,
+    pub threads: Threads,
+    pipeline: Option<Pipeline>,
+    pub options: Options,
+    plan: Plan,
+    pub model: Model,
+    pub ledger: Ledger,
+    /// Local topics in the order of [`LOCAL`].
+    pub topics: Vec<TopicId>,
+    /// Topics whose entry was destroyed with their name.
+    pub forgotten: Vec<TopicId>,
+    pub buses: Vec<Bus>,
+    pub lines: Lines,
+    pub sinks: Vec<NodeSink>,
+    owners: Vec<Owner>,
+    given_free: GivenFree,
+    /// Faults of links, upstreams and clocks.
+    tape: Tape,
+    gaps: Counts,
+    /// Time outside, which knows nothing of boots.
+    time: i64,
+    boot_began: i64,
+    wall_offset: i64,
+    trusted: bool,
+    pub next_tag: u64,
+    pub big: u64,
+    /// Of a hundred steps so many are faults.
+    trouble: u64,
+    trace: bool,
+    pub cover: Coverage,
+}
+
+macro_rules! trace {
+    ($world:expr, $($arg:tt)+) => {
+        if $world.trace { eprintln!("[{}] {}", $world.cover.ops, format!($($arg)+)); }
+    };
+}
+
+/// Runs one seed to its end.
+pub fn run(seed: u64, plant: Plant) -> Check<Coverage> {
+    let mut world = World::new(seed, plant)?;
+    while world.cover.ops < MIN_OPS || world.faults() < MIN_FAULTS {
+        ensure!(world.cover.ops < 20 * MIN_OPS, "faults are too rare: {:?}", world.tape);
+        world.step()?;
+    }
+    world.finish()?;
+    let faults = world.faults();
+    world.cover.tape.add(&world.threads.disk.tape);
+    world.cover.tape.add(&world.tape);
+    world.cover.least_ops = world.cover.ops;
+    world.cover.least_faults = faults;
+    world.cover.gaps = world.gaps;
+    world.cover.slots_reused = world.threads.slots_begun;
+    for sink in &world.sinks {
+        let [delivered, filtered, refused, ..] = sink.book.counts();
+        world.cover.delivered += delivered;
+        world.cover.filtered += filtered;
+        world.cover.refused += refused;
+        let said = sink.book.announced;
+        world.cover.announced += said.duplicated + said.maybe + said.losses;
+    }
+    Ok(world.cover)
+}
+
+pub fn name(s: &str) -> Name {
+    Name::new(s).expect("a good name")
+}
+
+impl World {
+    fn new(seed: u64, plant: Plant) -> Check<Self> {
+        let mut rng = Rng::new(seed ^ 0x6e6f_6465);
+        let mut disk = SimDisk::new(rng.next_u64());
+        disk.lie = plant.lie();
+        let lanes = 1 + rng.below(3) as usize;
+        let lane = |i: usize| LaneOptions {
+            name: name(["urgent", "normal", "bulk"][i]),
+            reserve: if i == 0 { 10 } else { 0 },
+        };
+        let options = Options {
+            max_bytes: MIN_RING + rng.below(3) * 300_000,
+            lanes: (0..lanes).map(lane).collect(),
+            linger: Span::from_millis(100 + rng.below(1_000) as i64),
+            binding: [7; 16],
+            boot_id: boot_id(&mut rng),
+            seed: rng.next_u64(),
+        };
+        let buses = (0..2).map(|n| Bus {
+            id: headwater::pipeline::SourceId(n),
+            inflight: Default::default(),
+            again: 0,
+            acked: Vec::new(),
+        });
+        let mut world = World {
+            plant,
+            threads: Threads::new(disk, plant),
+            pipeline: None,
+            plan: Plan::default(),
+            model: Model::new(lanes),
+            ledger: Ledger::default(),
+            topics: vec![Self::no_topic(); LOCAL.len()],
+            forgotten: Vec::new(),
+            buses: buses.collect(),
+            lines: Lines { id: headwater::pipeline::SourceId(2), next: 0, spots: Default::default() },
+            sinks: Vec::new(),
+            owners: Vec::new(),
+            given_free: GivenFree::default(),
+            tape: Tape::default(),
+            gaps: Counts::default(),
+            time: 1_000_000_000,
+            boot_began: 1_000_000_000 - 1 - rng.below(30_000_000) as i64,
+            wall_offset: 0,
+            trusted: false,
+            next_tag: 0,
+            big: [0, 3, 20, 60][rng.below(4) as usize],
+            trouble: 2 + rng.below(3),
+            trace: std::env::var_os("HEADWATER_TRACE").is_some(),
+            cover: Coverage::default(),
+            options,
+            rng,
+        };
+        world.plan = world.make_plan();
+        world.recover()?;
+        world.add_sink()?;
+        Ok(world)
+    }
+
+    fn make_plan(&self) -> Plan {
+        let topic = |local: usize| {
+            let lane = LaneId(self.lane_of(local as u8) as u8);
+            (Self::topic_name(local), TopicPlan { lane, partitions: 1 })
+        };
+        let contains = |text: &[u8]| Condition::Contains(Needle::new(text));
+        let only = |local: usize| TopicSet { include: vec![LOCAL[local].into()], exclude: vec![] };
+        let dropped = RuleSpec::Filter(Condition::Not(Box::new(contains(b" drop"))));
+        let copied = RuleSpec::Filter(contains(b" copy"));
+        Plan {
+            node: "sim".into(),
+            lanes: self.options.lanes.iter().map(|l| l.name.clone()).collect(),
+            topics: (0..LOCAL.len()).map(topic).collect(),
+            rules: vec![
+                RulePlan { topics: only(1), into: None, spec: dropped },
+                RulePlan { topics: only(0), into: Some(Self::topic_name(COPY as usize)), spec: copied },
+            ],
+            ..Plan::default()
+        }
+    }
+
+    pub fn pipeline(&mut self) -> &mut Pipeline {
+        self.pipeline.as_mut().expect("the node runs between crashes")
+    }
+
+    pub fn now(&self) -> Now {
+        let boot = BootTime(self.time - self.boot_began);
+        Now { boot, wall: WallTime(boot.0 + self.wall_offset), trusted: self.trusted }
+    }
+
+    fn faults(&self) -> u64 {
+        // What an upstream does every day, or follows from something else, is not counted.
+        let everyday = [Fault::OtherWriter, Fault::NotLeader, Fault::RequestLost, Fault::AnswerLost, Fault::LandedLate];
+        let everyday: u64 = everyday.iter().map(|f| self.tape.count(*f)).sum();
+        self.threads.disk.tape.total() + self.tape.total() - everyday
+    }
+
+    /// A sink with what it borrows.
+    fn sink<R>(&mut self, s: usize, work: impl FnOnce(&mut NodeSink, &mut Ctx<'_>) -> R) -> R {
+        let (now, time, plant, trace) = (self.now(), self.time, self.plant, self.trace);
+        let Self { pipeline, model, ledger, owners, rng, tape, gaps, sinks, .. } = self;
+        let pipeline = pipeline.as_mut().expect("the node runs between crashes");
+        let mut ctx = Ctx { pipeline, model, ledger, owners, rng, tape, gaps, now, time, plant, trace };
+        work(&mut sinks[s], &mut ctx)
+    }
+
+    pub fn note_states(&mut self, before: Ticket) -> Check {
+        self.note_appended(before, 0)
+    }
+
+    pub fn note_appended(&mut self, before: Ticket, appended: u64) -> Check {
+        if self.sinks.is_empty() {
+            return Ok(());
+        }
+        self.sink(0, |_, ctx| ctx.note_states(before, appended))
+    }
+
+    fn add_sink(&mut self) -> Check {
+        let n = self.sinks.len();
+        let lanes = self.options.lanes.len();
+        let excluded = (self.rng.below(2) == 0).then_some(2);
+        let book = SinkLedger::new(&format!("sink{n}"), excluded, lanes);
+        let nature = Nature {
+            rejects: [0, 12, 30][self.rng.below(3) as usize],
+            most: (self.rng.below(4) == 0).then_some(8),
+            others: [0, 0, 9][self.rng.below(3) as usize],
+            lag: [0, 15][self.rng.below(2) as usize],
+            opaque: self.rng.below(16) == 0,
+        };
+        let profile = Profile {
+            max_batch: [1_500, 6_000, 30_000][self.rng.below(3) as usize],
+            search_max: if self.rng.below(8) == 0 { 1024 } else { 1 << 20 },
+            resend: self.rng.below(4) != 0,
+            overdue: self.rng.below(6) == 0,
+        };
+        trace!(self, "sink{n}: excluded {excluded:?} {nature:?} {profile:?}");
+        self.sinks.push(NodeSink::new(n, book, profile, Upstream::new(nature)));
+        self.owners.push(Owner { kind: OwnerKind::Sink, name: name(&format!("sink{n}")) });
+        self.open_sink(n)
+    }
+
+    fn open_sink(&mut self, s: usize) -> Check {
+        let exclude = self.sinks[s].book.excluded.map(|local| LOCAL[local as usize].to_owned());
+        let topics = TopicSet { include: vec!["*".into()], exclude: exclude.into_iter().collect() };
+        let plan = SinkPlan { name: self.owners[s].name.clone(), topics };
+        let before = self.pipeline().ring().last_ticket();
+        let id = self.pipeline().add_sink(plan);
+        self.sinks[s].id = id;
+        self.note_states(before)?;
+        for lane in 0..self.options.lanes.len() {
+            let account = self.pipeline().account(id, LaneId(lane as u8));
+            trace!(self, "sink{s} lane {lane}: {account:?}");
+            self.sinks[s].book.recovered(lane, &account)?;
+        }
+        self.sink(s, |sink, ctx| sink.begin(ctx));
+        Ok(())
+    }
+
+    // ------------------------------------------------------------------------------------ one step
+
+    fn step(&mut self) -> Check {
+        self.cover.ops += 1;
+        match self.rng.below(100) {
+            0..38 => self.source_step()?,
+            38..84 => self.sink_step()?,
+            84..95 => self.wait(),
+            95 => self.odd_job()?,
+            _ if self.rng.below(4) < self.trouble => self.fault()?,
+            _ => {}
+        }
+        self.pump()?;
+        self.check()
+    }
+
+    fn sink_step(&mut self) -> Check {
+        for s in 0..self.sinks.len() {
+            self.sink(s, NodeSink::turn)?;
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self) {
+        let span = match self.rng.below(5) {
+            0 => 2_000_000,
+            1 => 200_000,
+            _ => 10_000,
+        };
+        self.time += 1 + self.rng.below(span) as i64;
+    }
+
+    fn odd_job(&mut self) -> Check {
+        match self.rng.below(6) {
+            0 => self.clean_restart(),
+            1 if self.sinks.len() < 2 => self.add_sink(),
+            2 => {
+                self.trusted = self.rng.below(3) != 0;
+                Ok(())
+            }
+            3 => {
+                self.tape.hit(Fault::ClockJumped);
+                self.wall_offset = match self.rng.below(3) {
+                    0 => 0, // 1970
+                    1 => 1_700_000_000_000_000 + self.rng.below(1 << 40) as i64,
+                    _ => self.wall_offset + self.rng.below(20_000_000) as i64 - 10_000_000,
+                };
+                Ok(())
+            }
+            _ => {
+                let linger = Span::from_millis(self.rng.below(2_000) as i64);
+                let max = self.options.max_bytes;
+                self.pipeline().ring_mut().set_limits(max, linger);
+                Ok(())
+            }
+        }
+    }
+
+    // ------------------------------------------------------------------------------------ the disk threads
+
+    fn ground(&mut self) -> Ground<'_> {
+        let now = self.now().boot;
+        let Self { threads, model, rng, .. } = self;
+        Ground { threads, model, rng, now }
+    }
+
+    /// Lets the disk threads get on by some random amount, and gives the ring what they finished.
+    fn pump(&mut self) -> Check {
+        self.poll()?;
+        self.threads.run_some(&mut self.rng);
+        self.time += self.rng.below(2_000) as i64;
+        for _ in 0..self.rng.below(4) {
+            self.deliver_one()?;
+        }
+        self.mind_the_disk()
+    }
+
+    fn poll(&mut self) -> Check {
+        let now = self.now();
+        for _ in 0..MAX_COMMANDS {
+            let before = self.pipeline().ring().last_ticket();
+            let command = self.pipeline().poll(now);
+            self.note_states(before)?;
+            let Some(command) = command else { return Ok(()) };
+            trace!(self, "command {} {}", command.token, crate::ring_world::describe(&command.op));
+            self.threads.give(command, &mut self.rng);
+            self.threads.take_begun().into_iter().for_each(|file| self.model.overwrite(file));
+        }
+        Err(Violation("poll does not come to an end".into()))
+    }
+
+    fn deliver_one(&mut self) -> Check {
+        let now = self.now();
+        let Some(done) = self.threads.finished(&mut self.rng) else { return Ok(()) };
+        trace!(self, "done {} {:?}", done.token, done.result);
+        self.pipeline().complete(now, done);
+        self.ground().taint_failed_reads();
+        let landed = self.threads.take_landed();
+        self.model.landed(landed);
+        self.settle()
+    }
+
+    fn settle(&mut self) -> Check {
+        let (settled, last) = (self.pipeline().ring().settled(), self.pipeline().ring().last_ticket());
+        ensure!(settled <= last, "settled {settled:?} was never given");
+        if settled.0 > self.model.settled() {
+            self.model.settle(settled.0)?;
+        }
+        let told = if self.plant == Plant::AcknowledgedEarly { last } else { settled };
+        self.acknowledge(told);
+        if self.plant == Plant::FloorFromUnsyncedCursor {
+            for lane in 0..self.options.lanes.len() {
+                let lane = LaneId(lane as u8);
+                let ids: Vec<_> = self.sinks.iter().map(|s| s.id).collect();
+                let floor = ids.into_iter().map(|id| self.pipeline().cursor(id, lane)).min();
+                self.pipeline().ring_mut().set_floor(lane, floor);
+            }
+        }
+        Ok(())
+    }
+
+    /// A fuse that burnt down, or a ring that gave up.
+    fn mind_the_disk(&mut self) -> Check {
+        if let Some(crash) = self.threads.disk.dead() {
+            return self.crash(crash);
+        }
+        if matches!(self.pipeline().ring().health(), Health::Failed(_)) {
+            let health = self.pipeline().ring().health();
+            ensure!(self.threads.squeezed, "the ring failed although the disk did not: {health:?}");
+            return self.crash(Crash::Process);
+        }
+        Ok(())
+    }
+
+    // ------------------------------------------------------------------------------------ faults
+
+    fn fault(&mut self) -> Check {
+        match self.rng.below(60) {
+            pick @ 0..30 => match disk_fault(&mut self.ground(), pick) {
+                Some(crash) => self.crash(crash),
+                None => Ok(()),
+            },
+            pick => {
+                let s = self.rng.below(self.sinks.len() as u64) as usize;
+                self.link_fault(s, pick - 30)
+            }
+        }
+    }
+
+    fn link_fault(&mut self, s: usize, pick: u64) -> Check {
+        let time = self.time;
+        let long = self.rng.below(3) == 0;
+        let until = time + 100_000 + self.rng.below(if long { 60_000_000 } else { 3_000_000 }) as i64;
+        match pick {
+            0..8 => {
+                let spu = self.rng.below(SPUS as u64) as i32;
+                if self.sinks[s].is_up(spu) {
+                    self.tape.hit(Fault::LinkReset);
+                    self.sink(s, |sink, ctx| sink.lose(spu, ctx))?;
+                }
+            }
+            8..13 => {
+                self.tape.hit(Fault::LinkDown);
+                self.sinks[s].link_down = until;
+                self.lose_all(s)?;
+            }
+            13..16 => {
+                self.tape.hit(Fault::ScAway);
+                self.sinks[s].upstream.sc_away = until;
+            }
+            16..19 => {
+                self.tape.hit(Fault::ScStale);
+                self.sinks[s].upstream.go_stale(until);
+            }
+            19..23 => self.sinks[s].upstream.move_leader(&mut self.rng, &mut self.tape),
+            23..25 => _ = self.sinks[s].upstream.grow(&mut self.rng, &mut self.tape),
+            25..28 => {
+                // A restarted SPU: its connections die with it, and what hung in it.
+                self.lose_all(s)?;
+                self.sinks[s].upstream.drop_limbo();
+                self.sinks[s].upstream.lose(&mut self.rng, &mut self.tape);
+            }
+            28 => self.sinks[s].upstream.trim(&mut self.rng, &mut self.tape),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn lose_all(&mut self, s: usize) -> Check {
+        for spu in 0..SPUS {
+            self.sink(s, |sink, ctx| sink.lose(spu, ctx))?;
+        }
+        Ok(())
+    }
+
+    fn crash(&mut self, crash: Crash) -> Check {
+        trace!(self, "{crash:?} crash, settled {}", self.model.settled());
+        self.pipeline = None;
+        self.forget_process(crash);
+        self.recover()
+    }
+
+    /// Everything that lived in the process (and, with the power, in the kernel) is gone.
+    fn forget_process(&mut self, crash: Crash) {
+        let extents = self.threads.crash(crash);
+        self.model.crash(extents);
+        let (time, rng, tape) = (self.time, &mut self.rng, &mut self.tape);
+        self.sinks.iter_mut().for_each(|sink| sink.crash(time, rng, tape));
+        self.unacknowledged();
+        if crash == Crash::Power {
+            self.options.boot_id = boot_id(&mut self.rng);
+            self.time += self.rng.below(10_000_000) as i64;
+            self.boot_began = self.time - self.rng.below(30_000_000) as i64;
+            (self.wall_offset, self.trusted) = (0, false);
+        }
+    }
+
+    // ------------------------------------------------------------------------------------ recovery
+
+    /// Brings the node back and holds it against model and ledger.
+    fn recover(&mut self) -> Check {
+        self.cover.recoveries += 1;
+        let (options, first) = (self.options.clone(), self.cover.recoveries == 1);
+        let (mut ring, report) = self.ground().recover(&options, !first)?;
+        trace!(self, "recovered: {report:?} {:?}", ring.stats());
+        self.cover.tails_unknown += u64::from(report.tail_unknown);
+        self.check_ring(&mut ring, first)?;
+        self.begin_process(ring, report)?;
+        for s in 0..self.sinks.len() {
+            self.open_sink(s)?;
+        }
+        self.sources_came_back()?;
+        self.given_free = GivenFree::new(&self.pipeline().ring().stats());
+        self.model.groups_whole()
+    }
+
+    fn check_ring(&mut self, ring: &mut Ring, first: bool) -> Check {
+        let mut newest_state = 0;
+        for key in if first { Vec::new() } else { self.model.state_keys() } {
+            let owner = match key.0 {
+                sink @ 100.. => self.owners[sink as usize - 100].clone(),
+                source => source_owner(source.into()),
+            };
+            let value = ring.state(&owner, &key.1).map(<[u8]>::to_vec);
+            let fresh = self.model.recovered_state(&key, value.as_deref())?;
+            newest_state = newest_state.max(fresh.unwrap_or(0));
+        }
+        self.ground().audit_lanes(ring, newest_state)
+    }
+
+    fn begin_process(&mut self, ring: Ring, report: Report) -> Check {
+        let before: Vec<_> = LOCAL.iter().map(|name| ring.topic_id(name)).collect();
+        self.pipeline = Some(Pipeline::new(ring, report, false, self.plan.clone()));
+        for local in 0..LOCAL.len() {
+            let id = self.pipeline().open_topic(&Self::topic_name(local), None);
+            let id = id.map_err(|e| Violation(format!("topic {} refused: {e}", LOCAL[local])))?;
+            let old = std::mem::replace(&mut self.topics[local], id);
+            if id != old && old != Self::no_topic() {
+                ensure!(before[local].is_none(), "topic {} was {old:?}, is {id:?}", LOCAL[local]);
+                let lost = self.model.forget_topic(old);
+                ensure!(lost, "topic {} lost its number {old:?} with durable records in it", LOCAL[local]);
+                self.forgotten.push(old);
+            }
+        }
+        for n in 0..3 {
+            let plan = SourcePlan { name: source_owner(n).name, key: None, value: Default::default() };
+            self.pipeline().add_source(plan);
+        }
+        Ok(())
+    }
+
+    // ------------------------------------------------------------------------------------ good order
+
+    /// Nothing fails any more: everything given becomes durable.
+    pub fn settle_all(&mut self) -> Check {
+        self.threads.disk.calm();
+        self.threads.stalled = 0;
+        for _ in 0..2_000 {
+            self.poll()?;
+            self.threads.run_all();
+            while !self.threads.idle() {
+                self.deliver_one()?;
+                self.poll()?;
+                self.threads.run_all();
+            }
+            self.mind_the_disk()?;
+            let ring = self.pipeline().ring();
+            if ring.settled() == ring.last_ticket() {
+                return Ok(());
+            }
+            let next = ring.next_timeout().unwrap_or_default().0 + self.boot_began;
+            self.time = next.max(self.time + 20_000);
+        }
+        let (health, stats) = (self.pipeline().ring().health(), self.pipeline().ring().stats());
+        Err(Violation(format!("nothing settles although the disk works: {health:?} {stats:?}")))
+    }
+
+    fn clean_restart(&mut self) -> Check {
+        self.settle_all()?;
+        let now = self.now();
+        let before = self.pipeline().ring().last_ticket();
+        let ticket = self.pipeline().close(now);
+        self.note_appended(before, 1)?;
+        for _ in 0..1000 {
+            self.poll()?;
+            self.threads.run_all();
+            self.deliver_one()?;
+            if self.pipeline().ring().settled() >= ticket {
+                break;
+            }
+        }
+        ensure!(self.pipeline().ring().settled() >= ticket, "close does not come to an end");
+        self.threads.disk.tape.hit(Fault::CleanRestart);
+        self.pipeline = None;
+        let crash = if self.rng.below(2) == 0 { Crash::Process } else { Crash::Power };
+        self.forget_process(crash);
+        self.recover()
+    }
+
+    /// The end of the run: everything heals, everything is delivered, the sums are right.
+    fn finish(&mut self) -> Check {
+        self.settle_all()?;
+        self.heal();
+        self.drain()?;
+        self.settle_up()?;
+        let crash = if self.rng.below(2) == 0 { Crash::Process } else { Crash::Power };
+        self.crash(crash)?;
+        self.settle_all()?;
+        self.heal();
+        self.drain()?;
+        self.settle_up()
+    }
+
+    fn heal(&mut self) {
+        for sink in &mut self.sinks {
+            sink.link_down = 0;
+            sink.upstream.heal();
+        }
+    }
+
+    fn drain(&mut self) -> Check {
+        for _ in 0..30_000 {
+            let pipeline = self.pipeline.as_ref().expect("the node runs");
+            if self.sinks.iter().all(|sink| sink.is_drained(pipeline)) {
+                return Ok(());
+            }
+            self.sink_step()?;
+            self.poll()?;
+            self.threads.run_all();
+            while !self.threads.idle() {
+                self.deliver_one()?;
+            }
+            self.mind_the_disk()?;
+            self.time += 5_000 + self.rng.below(20_000) as i64;
+            self.check()?;
+        }
+        let pipeline = self.pipeline.as_ref().expect("the node runs");
+        let stuck: Vec<_> = self.sinks.iter().map(|sink| sink.describe(pipeline)).collect();
+        let lanes = pipeline.ring().stats().lanes;
+        Err(Violation(format!("the sinks do not come to an end: {} {lanes:?}", stuck.join(" ; "))))
+    }
+
+    fn settle_up(&mut self) -> Check {
+        let oldest: Vec<u64> = self.pipeline().ring().stats().lanes.iter().map(|l| l.oldest.ordinal).collect();
+        for sink in &self.sinks {
+            sink.book.settle_up(&self.model, &self.ledger, &sink.upstream, &oldest, sink.resends())?;
+        }
+        Ok(())
+    }
+
+    // ------------------------------------------------------------------------------------ what always holds
+
+    fn check(&mut self) -> Check {
+        let bytes = self.threads.disk.bytes();
+        ensure!(bytes <= self.options.max_bytes, "{bytes} bytes on disk of {} allowed", self.options.max_bytes);
+        let stats = self.pipeline().ring().stats();
+        let Self { model, sinks, given_free, .. } = self;
+        given_free.check(&stats, |lane| {
+            let key = format!("cursor/{lane}").into_bytes();
+            let stored = (0..sinks.len()).map(|s| {
+                let stored = model.durable_state(&(100 + s as u8, key.clone()));
+                stored
+                    .and_then(|bytes| postcard::from_bytes::<Account>(bytes).ok())
+                    .map_or(u64::MAX, |a| a.cursor.ordinal)
+            });
+            stored.min().unwrap_or(u64::MAX)
+        })?;
+        if self.cover.ops.is_multiple_of(16) { self.check_status() } else { Ok(()) }
+    }
+
+    /// Promise 2 as a person sees it.
+    fn check_status(&mut self) -> Check {
+        let snapshot = self.pipeline().snapshot();
+        for (book, sink) in snapshot.sinks.iter().zip(&self.sinks) {
+            let b = book;
+            let parts = [
+                b.delivered,
+                b.filtered,
+                b.refused,
+                b.pending,
+                b.evicted,
+                b.expired,
+                b.corrupt,
+                b.lost_unsynced,
+                b.released,
+            ];
+            ensure!(b.admitted == parts.iter().sum::<u64>(), "{}: the status does not add up: {b:?}", b.name);
+            let [delivered, filtered, refused, ..] = sink.book.counts();
+            ensure!(
+                (b.delivered, b.filtered, b.refused) == (delivered, filtered, refused),
+                "{}: the status says {b:?}, true is {:?}",
+                b.name,
+                sink.book.counts()
+            );
+        }
+        Ok(())
+    }
+}

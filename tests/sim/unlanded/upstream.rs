@@ -1,0 +1,374 @@
+//! A model of an upstream of Fluvio's kind: partitions with leaders and high watermarks, batches that keep the producer
+//! fields of their headers, an SC that says where they are, and everything that goes wrong with them.
+//!
+//! It keeps what every batch held, also of those that were trimmed or truncated: the oracle is what was stored, never
+//! what a client says of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use headwater::backoff::Rng;
+use headwater::forward::{Header, Query, Reject};
+use headwater::record::Origin;
+
+use crate::fault::{Fault, Tape};
+use crate::ledger::Out;
+
+/// SPUs of the cluster.
+pub const SPUS: i32 = 3;
+
+/// An upstream topic by its place in [`UPSTREAM`], and a partition of it.
+pub type Part = (usize, u32);
+
+#[derive(Clone, Debug)]
+pub struct Batch {
+    pub base: i64,
+    pub origin: Origin,
+    pub count: u32,
+    /// Empty where another writer wrote it.
+    pub outs: Vec<Out>,
+    /// It landed after the grace period: copies of what it holds cannot be helped.
+    pub overdue: bool,
+}
+
+impl Batch {
+    fn end(&self) -> i64 {
+        self.base + i64::from(self.count)
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Log {
+    pub leader: i32,
+    start: i64,
+    end: i64,
+    /// What is replicated.
+    high_watermark: i64,
+    pub batches: Vec<Batch>,
+}
+
+impl Log {
+    fn append(&mut self, origin: Origin, count: u32, outs: Vec<Out>, overdue: bool) -> i64 {
+        let base = self.end;
+        self.end += i64::from(count);
+        self.batches.push(Batch { base, origin, count, outs, overdue });
+        base
+    }
+
+    fn header(&self, at: i64) -> Result<Option<Header>, Reject> {
+        if at < self.start {
+            return Err(Reject::OutOfRange);
+        }
+        let index = self.batches.partition_point(|b| b.end() <= at);
+        Ok(self.batches.get(index).map(|b| Header { base: b.base, count: b.count, origin: b.origin }))
+    }
+
+    /// Takes the batches from the offset on away.
+    fn cut(&mut self, from: i64) -> Vec<Batch> {
+        let keep = self.batches.partition_point(|b| b.end() <= from);
+        let gone = self.batches.split_off(keep);
+        self.end = self.batches.last().map_or(self.start, Batch::end).max(self.start);
+        self.high_watermark = self.high_watermark.min(self.end);
+        gone
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Topic {
+    pub logs: Vec<Log>,
+    /// It rebuilds batches: markers do not survive.
+    pub opaque: bool,
+}
+
+/// What an SC tells of a topic: the leaders of its partitions.
+pub type Leaders = BTreeMap<usize, Vec<i32>>;
+
+/// How this cluster is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Nature {
+    /// One in so many produce requests is refused; 0: none.
+    pub rejects: u64,
+    /// Outputs of one batch; more is too large.
+    pub most: Option<usize>,
+    /// One in so many requests finds that another producer has written; 0: none.
+    pub others: u64,
+    /// One in so many acknowledged batches is not replicated in time; 0: none.
+    pub lag: u64,
+    /// Topics that rebuild batches.
+    pub opaque: bool,
+}
+
+#[derive(Clone, Debug)]
+pub enum Asked {
+    Query(Query),
+    Send { origin: Origin, outs: Vec<Out> },
+}
+
+#[derive(Clone, Debug)]
+pub enum Answer {
+    Sent(Result<i64, Reject>),
+    Offsets(Result<(i64, i64), Reject>),
+    Header(Result<Option<Header>, Reject>),
+}
+
+/// A produce request that its sender has lost sight of.
+#[derive(Clone, Debug)]
+struct Limbo {
+    at: i64,
+    part: Part,
+    spu: i32,
+    origin: Origin,
+    outs: Vec<Out>,
+    overdue: bool,
+}
+
+pub struct Upstream {
+    pub topics: BTreeMap<usize, Topic>,
+    pub nature: Nature,
+    limbo: Vec<Limbo>,
+    /// What a stale SC still says, and until when.
+    stale: Option<(i64, Leaders)>,
+    /// No SC answers until then.
+    pub sc_away: i64,
+    /// Outputs that were stored and acknowledged as committed, and then lost by the upstream.
+    pub lost: BTreeSet<Out>,
+    /// Outputs ever stored, however often.
+    pub ever: BTreeSet<Out>,
+    /// Batches that stand where retention has taken the log's beginning away.
+    pub trimmed: bool,
+}
+
+impl Upstream {
+    pub fn new(nature: Nature) -> Self {
+        Self {
+            topics: BTreeMap::new(),
+            nature,
+            limbo: Vec::new(),
+            stale: None,
+            sc_away: 0,
+            lost: BTreeSet::new(),
+            ever: BTreeSet::new(),
+            trimmed: false,
+        }
+    }
+
+    pub fn log_mut(&mut self, part: Part) -> Option<&mut Log> {
+        self.topics.get_mut(&part.0)?.logs.get_mut(part.1 as usize)
+    }
+
+    // ---- the SC ----
+
+    /// A visit: makes what is wanted and missing (the second answer), and tells where everything is.
+    pub fn visit(&mut self, wanted: &BTreeSet<usize>, time: i64, rng: &mut Rng) -> (Leaders, BTreeSet<usize>) {
+        let mut made = BTreeSet::new();
+        for topic in wanted {
+            if !self.topics.contains_key(topic) {
+                let opaque = self.nature.opaque && *topic == 0;
+                let logs = (0..1 + rng.below(3)).map(|p| Log { leader: leader(p as i32), ..Log::default() }).collect();
+                self.topics.insert(*topic, Topic { logs, opaque });
+                made.insert(*topic);
+            }
+        }
+        match &self.stale {
+            Some((until, told)) if time < *until && made.is_empty() => (told.clone(), made),
+            _ => (self.leaders(), made),
+        }
+    }
+
+    fn leaders(&self) -> Leaders {
+        self.topics.iter().map(|(t, topic)| (*t, topic.logs.iter().map(|l| l.leader).collect())).collect()
+    }
+
+    /// From now on the SC tells what is true now, whatever comes.
+    pub fn go_stale(&mut self, until: i64) {
+        self.stale = Some((until, self.leaders()));
+    }
+
+    // ---- the SPUs ----
+
+    pub fn answer(&mut self, spu: i32, part: Part, asked: Asked, rng: &mut Rng, tape: &mut Tape) -> Answer {
+        let nature = self.nature;
+        let Some(log) = self.log_mut(part).filter(|log| log.leader == spu) else {
+            tape.hit(Fault::NotLeader);
+            return refuse(&asked, Reject::Stale);
+        };
+        if one_in(rng, nature.others) {
+            tape.hit(Fault::OtherWriter);
+            let origin = Origin { producer_id: -1, producer_epoch: -1, first_sequence: -1 };
+            log.append(origin, 1 + rng.below(3) as u32, Vec::new(), false);
+            log.high_watermark = log.end;
+        }
+        match asked {
+            Asked::Query(Query::Offsets) => {
+                if rng.below(2) == 0 {
+                    log.high_watermark = log.end;
+                }
+                Answer::Offsets(Ok((log.start, log.high_watermark)))
+            }
+            Asked::Query(Query::Header { at }) => Answer::Header(log.header(at)),
+            Asked::Send { origin, outs } => Answer::Sent(self.produce(part, origin, outs, rng, tape)),
+        }
+    }
+
+    fn produce(
+        &mut self,
+        part: Part,
+        origin: Origin,
+        outs: Vec<Out>,
+        rng: &mut Rng,
+        tape: &mut Tape,
+    ) -> Result<i64, Reject> {
+        let nature = self.nature;
+        if one_in(rng, nature.rejects) {
+            let stale = rng.below(2) == 0;
+            tape.hit(if stale { Fault::RejectedStale } else { Fault::RejectedRetry });
+            return Err(if stale { Reject::Stale } else { Reject::Retry });
+        }
+        if outs.iter().any(Out::is_refused) || nature.most.is_some_and(|most| outs.len() > most) {
+            tape.hit(Fault::TooLarge);
+            return Err(Reject::TooLarge);
+        }
+        let base = self.store(part, origin, outs, false).ok_or(Reject::Stale)?;
+        let log = self.log_mut(part).ok_or(Reject::Stale)?;
+        if one_in(rng, nature.lag) {
+            tape.hit(Fault::TimedOutWritten);
+            return Err(Reject::Unknown);
+        }
+        log.high_watermark = log.end;
+        Ok(base)
+    }
+
+    fn store(&mut self, part: Part, origin: Origin, outs: Vec<Out>, overdue: bool) -> Option<i64> {
+        self.ever.extend(outs.iter().copied());
+        let topic = self.topics.get_mut(&part.0)?;
+        let origin = match topic.opaque {
+            true => Origin { producer_id: -1, producer_epoch: -1, first_sequence: -1 },
+            false => origin,
+        };
+        let log = topic.logs.get_mut(part.1 as usize)?;
+        Some(log.append(origin, outs.len() as u32, outs, overdue))
+    }
+
+    // ---- what nobody waits for any more ----
+
+    pub fn strand(&mut self, at: i64, part: Part, spu: i32, origin: Origin, outs: Vec<Out>, overdue: bool) {
+        self.limbo.push(Limbo { at, part, spu, origin, outs, overdue });
+    }
+
+    /// The SPUs began anew: what hung in them is gone.
+    pub fn drop_limbo(&mut self) {
+        self.limbo.clear();
+    }
+
+    pub fn has_limbo(&self) -> bool {
+        !self.limbo.is_empty()
+    }
+
+    /// Requests inside a stalled SPU land when it goes on, if it still leads.
+    pub fn land_late(&mut self, time: i64, tape: &mut Tape) {
+        let (landing, still): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.limbo).into_iter().partition(|l| l.at <= time);
+        self.limbo = still;
+        for l in landing {
+            let refused = l.outs.iter().any(Out::is_refused) || self.nature.most.is_some_and(|m| l.outs.len() > m);
+            let leads = self.log_mut(l.part).is_some_and(|log| log.leader == l.spu);
+            if refused || !leads {
+                continue;
+            }
+            tape.hit(if l.overdue { Fault::LandedAfterGrace } else { Fault::LandedLate });
+            self.store(l.part, l.origin, l.outs, l.overdue);
+            if let Some(log) = self.log_mut(l.part) {
+                log.high_watermark = log.end;
+            }
+        }
+    }
+
+    // ---- what happens to clusters ----
+
+    fn some_log(&mut self, rng: &mut Rng) -> Option<&mut Log> {
+        let mut logs: Vec<&mut Log> = self.topics.values_mut().flat_map(|t| &mut t.logs).collect();
+        let at = rng.below(logs.len() as u64) as usize;
+        (at < logs.len()).then(|| logs.swap_remove(at))
+    }
+
+    /// Another SPU takes over. What was not replicated is gone.
+    pub fn move_leader(&mut self, rng: &mut Rng, tape: &mut Tape) {
+        let Some(log) = self.some_log(rng) else { return };
+        log.leader = leader(log.leader);
+        tape.hit(Fault::LeaderMoved);
+        if log.high_watermark < log.end {
+            let from = log.high_watermark;
+            log.cut(from);
+            tape.hit(Fault::UncommittedLost);
+        }
+    }
+
+    /// A log that ends earlier than it did, or begins anew.
+    pub fn lose(&mut self, rng: &mut Rng, tape: &mut Tape) {
+        let Some(log) = self.some_log(rng) else { return };
+        let committed = log.high_watermark;
+        let gone = if rng.below(3) == 0 {
+            tape.hit(Fault::UpstreamRecreated);
+            let old = std::mem::take(log);
+            log.leader = old.leader;
+            old.batches
+        } else {
+            tape.hit(Fault::UpstreamTruncated);
+            let batches = log.batches.len().saturating_sub(1 + rng.below(3) as usize);
+            let from = log.batches.get(batches).map_or(log.end, |b| b.base).max(log.start);
+            log.cut(from)
+        };
+        let gone = gone.into_iter().filter(|b| b.end() <= committed).flat_map(|b| b.outs);
+        self.lost.extend(gone);
+    }
+
+    /// Retention takes the beginning of a log.
+    pub fn trim(&mut self, rng: &mut Rng, tape: &mut Tape) {
+        let Some(log) = self.some_log(rng) else { return };
+        let at = rng.below(log.batches.len() as u64 + 1) as usize;
+        log.start = log.start.max(log.batches.get(at).map_or(log.end, |b| b.base)).min(log.high_watermark);
+        tape.hit(Fault::UpstreamTrimmed);
+        self.trimmed = true;
+    }
+
+    pub fn grow(&mut self, rng: &mut Rng, tape: &mut Tape) -> Option<usize> {
+        let at = rng.below(self.topics.len() as u64) as usize;
+        let (number, topic) = self.topics.iter_mut().nth(at)?;
+        if topic.logs.len() >= 5 {
+            return None;
+        }
+        topic.logs.push(Log { leader: leader(rng.below(SPUS as u64) as i32), ..Log::default() });
+        tape.hit(Fault::PartitionsGrew);
+        Some(*number)
+    }
+
+    /// Everything works from now on; what it will never take it still does not.
+    pub fn heal(&mut self) {
+        self.nature = Nature { most: self.nature.most, opaque: self.nature.opaque, ..Nature::default() };
+        (self.stale, self.sc_away) = (None, 0);
+        for log in self.topics.values_mut().flat_map(|t| &mut t.logs) {
+            log.high_watermark = log.end;
+        }
+    }
+
+    /// All logs with their places.
+    pub fn logs<'a>(&'a self) -> impl Iterator<Item = (Part, &'a Log)> {
+        let of = |t: usize, topic: &'a Topic| topic.logs.iter().enumerate().map(move |(p, log)| ((t, p as u32), log));
+        self.topics.iter().flat_map(move |(t, topic)| of(*t, topic))
+    }
+}
+
+fn leader(after: i32) -> i32 {
+    (after + 1) % SPUS
+}
+
+fn refuse(asked: &Asked, reject: Reject) -> Answer {
+    match asked {
+        Asked::Query(Query::Offsets) => Answer::Offsets(Err(reject)),
+        Asked::Query(Query::Header { .. }) => Answer::Header(Err(reject)),
+        Asked::Send { .. } => Answer::Sent(Err(reject)),
+    }
+}
+
+fn one_in(rng: &mut Rng, n: u64) -> bool {
+    n > 0 && rng.below(n) == 0
+}
