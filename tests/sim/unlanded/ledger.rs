@@ -154,13 +154,6 @@ impl SinkLedger {
         self.lanes[lane].missed.extend((from..to).map(|ordinal| (ordinal, reason)));
     }
 
-    /// The sink was shown these ordinals.
-    pub fn met(&mut self, lane: usize, from: u64, to: u64) {
-        let missed = &mut self.lanes[lane].missed;
-        let known: Vec<u64> = missed.range(from..to).map(|m| *m.0).collect();
-        known.into_iter().for_each(|ordinal| _ = missed.remove(&ordinal));
-    }
-
     /// The cursor moved: what was passed has the fate that the account says.
     pub fn advanced(
         &mut self,
@@ -230,22 +223,30 @@ impl SinkLedger {
     }
 
     /// The node came back: the account is one that was true once, and everything below its cursor is accounted for.
-    /// `durable`: ordinals of the lane that are there or were announced.
-    pub fn recovered(&mut self, lane: usize, account: &Account) -> Check {
+    /// `gaps`: what it had met ahead of its cursor.
+    pub fn recovered(
+        &mut self,
+        lane: usize,
+        account: &Account,
+        gaps: &[(u64, u64, GapReason)],
+        model: &Model,
+    ) -> Check {
         let name = self.name.clone();
         let own = &mut self.lanes[lane];
         own.missed.clear();
+        own.missed.extend(gaps.iter().flat_map(|(from, to, reason)| (*from..*to).map(|o| (o, *reason))));
         if let Some(start) = own.start
             && start != account.start.ordinal
         {
-            // As if it had never been: nothing that it would get was durable either.
-            let unborn = account.start.ordinal < start && own.fates.is_empty() && account.cursor == account.start;
+            // As if it had never been: nothing that it would get was durable either. Or what said so was destroyed.
+            let fresh = account.cursor == account.start && account.balances();
+            let unborn = own.fates.is_empty() && (start..account.start.ordinal).all(|o| model.standing(lane, o).is_none());
             ensure!(
-                unborn,
+                fresh && (unborn || model.any_tainted()),
                 "{name}: lane {lane}: began at #{start}, after a crash at {:?}: what lies between goes nowhere",
                 account.start
             );
-            own.start = None;
+            *own = LaneLedger { missed: std::mem::take(&mut own.missed), ..LaneLedger::default() };
         }
         let start = *own.start.get_or_insert(account.start.ordinal);
         let below = account.cursor.ordinal - start;

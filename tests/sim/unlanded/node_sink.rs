@@ -19,7 +19,7 @@ use headwater::time::{ClockSync, Now, Span};
 
 use crate::fault::{Fault, Tape};
 use crate::ledger::{Id, LOCAL, Ledger, Out, SinkLedger, UPSTREAM, outputs};
-use crate::model::{Check, Counts, Model, Violation, ensure};
+use crate::model::{Check, Counts, Model, StateKey, Violation, ensure};
 use crate::planted::Plant;
 use crate::upstream::{Answer, Asked, Leaders, Part, SPUS, Upstream};
 
@@ -64,19 +64,23 @@ impl Ctx<'_> {
         if upper <= before.0 {
             return Ok(());
         }
-        let mut changed = Vec::new();
+        let mut changed: Vec<(StateKey, Option<Vec<u8>>)> = Vec::new();
         for (s, owner) in self.owners.iter().enumerate() {
+            let sink = 100 + s as u8;
             for (key, value) in ring.states(owner) {
-                let key = (100 + s as u8, key);
+                let key = (sink, key);
                 if self.model.state(&key) != Some(&value) {
-                    changed.push((key, value));
+                    changed.push((key, Some(value)));
                 }
             }
+            let keys = self.model.state_keys().into_iter().filter(|key| key.0 == sink);
+            let gone = keys.filter(|key| self.model.state(key).is_some() && ring.state(owner, &key.1).is_none());
+            changed.extend(gone.map(|key| (key, None)));
         }
         let first = upper + 1 - (changed.len() as u64).min(upper - before.0);
         self.model.begin_group();
         for (ticket, (key, value)) in (first..).zip(changed) {
-            self.model.put_state(key, Some(&value), ticket)?;
+            self.model.put_state(key, value.as_deref(), ticket)?;
         }
         self.model.end_group();
         Ok(())
@@ -154,7 +158,8 @@ pub struct NodeSink {
     visiting: Option<i64>,
     visit_wanted: bool,
     visit_at: i64,
-    persisting: Option<(usize, Ticket)>,
+    /// The driver waits for the disk; the machine to be told, if one asked.
+    persisting: Option<(Option<usize>, Ticket)>,
     /// Planted: the base offset that was acknowledged last.
     acked: BTreeMap<At, i64>,
 }
@@ -261,7 +266,9 @@ impl NodeSink {
                 return Ok(());
             }
             self.persisting = None;
-            self.feeds[i].forward.handle(ctx.now.boot, Input::Synced);
+            if let Some(i) = i {
+                self.feeds[i].forward.handle(ctx.now.boot, Input::Synced);
+            }
         }
         self.deadlines(ctx)?;
         for _ in 0..1 + ctx.rng.below(4) {
@@ -274,6 +281,8 @@ impl NodeSink {
             self.carry_out(i, ctx)?;
             if self.persisting.is_none() {
                 self.feed(i, ctx)?;
+            }
+            if self.persisting.is_none() {
                 self.carry_out(i, ctx)?;
             }
             if self.persisting.is_some() {
@@ -387,7 +396,8 @@ impl NodeSink {
                 ReadStep::Gap(gap) => {
                     let to = Pos { seq: gap.to.seq, ordinal: gap.to.ordinal };
                     self.feeds[i].forward.skip(to);
-                    return Ok(Fed::More);
+                    self.persist(None, ctx)?;
+                    return Ok(Fed::Wait);
                 }
                 ReadStep::Wait => return Ok(Fed::Wait),
                 ReadStep::End => {
@@ -433,7 +443,6 @@ impl NodeSink {
                         ctx.ledger.shown(id, at, entry.ordinal);
                     }
                 }
-                self.book.met(at, from.unwrap_or(pos.ordinal), frame.end().ordinal);
             }
             ReadStep::Gap(gap) => {
                 let oldest = ctx.pipeline.ring().stats().lanes[at].oldest.ordinal;
@@ -477,6 +486,10 @@ impl NodeSink {
         let feed = &mut self.feeds[i];
         let at = Pos { seq: entry.seq, ordinal: entry.ordinal };
         feed.furthest = feed.furthest.max(at);
+        if ctx.pipeline.is_missed(self.id, feed.lane, entry.ordinal) {
+            feed.forward.skip(Pos { seq: at.seq + 1, ordinal: at.ordinal + 1 });
+            return Ok(Offered::Taken);
+        }
         let local = ctx.pipeline.topic_name(entry.part.topic).and_then(|name| local_of(name.as_str()));
         let Some(local) = local else {
             feed.forward.pass(at, Unsent::Released);
@@ -551,12 +564,7 @@ impl NodeSink {
                 Output::Advance { to, tally, state, sync } => {
                     self.advance(i, to, tally, state, ctx)?;
                     if sync {
-                        let before = ctx.pipeline.ring().last_ticket();
-                        let ticket = ctx.pipeline.store_cursors(ctx.now.boot);
-                        ctx.note_states(before, 0)?;
-                        ctx.pipeline.ring_mut().hurry(ctx.now.boot);
-                        self.persisting = Some((i, ticket));
-                        return Ok(());
+                        return self.persist(Some(i), ctx);
                     }
                 }
                 Output::Note(note) => {
@@ -566,6 +574,15 @@ impl NodeSink {
             }
         }
         Err(Violation(format!("{}: the machine of lane {i} does not come to rest", self.book.name)))
+    }
+
+    fn persist(&mut self, asked: Option<usize>, ctx: &mut Ctx<'_>) -> Check {
+        let before = ctx.pipeline.ring().last_ticket();
+        let ticket = ctx.pipeline.store_cursors(ctx.now.boot);
+        ctx.note_states(before, 0)?;
+        ctx.pipeline.ring_mut().hurry(ctx.now.boot);
+        self.persisting = Some((asked, ticket));
+        Ok(())
     }
 
     fn note(&mut self, note: Note) {

@@ -57,6 +57,8 @@ pub struct World {
     boot_began: i64,
     wall_offset: i64,
     trusted: bool,
+    /// Bytes that the disk may hold at most.
+    bound: u64,
     pub next_tag: u64,
     pub big: u64,
     /// Of a hundred steps so many are faults.
@@ -145,6 +147,7 @@ impl World {
             boot_began: 1_000_000_000 - 1 - rng.below(30_000_000) as i64,
             wall_offset: 0,
             trusted: false,
+            bound: options.max_bytes,
             next_tag: 0,
             big: [0, 3, 20, 60][rng.below(4) as usize],
             trouble: 2 + rng.below(3),
@@ -251,7 +254,8 @@ impl World {
         for lane in 0..self.options.lanes.len() {
             let account = self.pipeline().account(id, LaneId(lane as u8));
             trace!(self, "sink{s} lane {lane}: {account:?}");
-            self.sinks[s].book.recovered(lane, &account)?;
+            let gaps = self.pipeline().gaps(id, LaneId(lane as u8));
+            self.sinks[s].book.recovered(lane, &account, &gaps, &self.model)?;
         }
         self.sink(s, |sink, ctx| sink.begin(ctx));
         Ok(())
@@ -308,7 +312,9 @@ impl World {
             }
             _ => {
                 let linger = Span::from_millis(self.rng.below(2_000) as i64);
-                let max = self.options.max_bytes;
+                let max = MIN_RING + self.rng.below(3) * 300_000;
+                (self.options.max_bytes, self.options.linger) = (max, linger);
+                self.bound = self.bound.max(max);
                 self.pipeline().ring_mut().set_limits(max, linger);
                 Ok(())
             }
@@ -631,7 +637,11 @@ impl World {
 
     fn check(&mut self) -> Check {
         let bytes = self.threads.disk.bytes();
-        ensure!(bytes <= self.options.max_bytes, "{bytes} bytes on disk of {} allowed", self.options.max_bytes);
+        ensure!(bytes <= self.bound, "{bytes} bytes on disk of {} allowed", self.bound);
+        if bytes <= self.options.max_bytes {
+            // A lowered cap is reached slot by slot.
+            self.bound = self.options.max_bytes;
+        }
         let stats = self.pipeline().ring().stats();
         let Self { model, sinks, given_free, .. } = self;
         given_free.check(&stats, |lane| {
