@@ -10,15 +10,13 @@ use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 
 use super::Exit;
-use crate::config::{self, DEFAULT_PATH, Surroundings};
+use crate::config::{self, CONTROL_NAME, DEFAULT_DATA_DIR, DEFAULT_PATH, Surroundings};
 use crate::ops::Status;
 use crate::ops::control::lines::Lines;
 use crate::ops::control::protocol::{Answer, Ask, MAX_LINE, decode, encode};
 
 /// A node that is asked for its status answers within this, or it hangs.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
-/// Where a node keeps its data unless its config says otherwise.
-pub const DEFAULT_DATA_DIR: &str = "/var/lib/headwater";
 
 /// Which running node: by its config, by its data directory, or the one at the default path.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -35,14 +33,14 @@ impl Where {
     /// The control socket's path.
     pub fn control(&self) -> anyhow::Result<PathBuf> {
         if let Some(dir) = &self.data_dir {
-            return Ok(dir.join("control.sock"));
+            return Ok(dir.join(CONTROL_NAME));
         }
         let asked = self.config.is_some();
         let file = self.config.clone().unwrap_or_else(|| DEFAULT_PATH.into());
         match config::control_path(&file, &Surroundings::real(true)) {
             Ok(path) => Ok(path),
             // Nobody named it, so it may well not be there.
-            Err(_) if !asked => Ok(Path::new(DEFAULT_DATA_DIR).join("control.sock")),
+            Err(_) if !asked => Ok(Path::new(DEFAULT_DATA_DIR).join(CONTROL_NAME)),
             Err(error) => Err(Exit::usage(error.to_string())),
         }
     }
@@ -67,6 +65,11 @@ fn unreachable(path: &Path, error: &io::Error) -> String {
         }
         _ => format!("cannot connect to {at}: {error}"),
     }
+}
+
+/// An answer to another question.
+pub fn unexpected(answer: &Answer) -> anyhow::Error {
+    anyhow::anyhow!("the node answered with something else: {answer:?}")
 }
 
 /// One connection: one question.
@@ -122,7 +125,7 @@ pub async fn status(control: &Path) -> anyhow::Result<Status> {
         client.ask(&Ask::Status).await?;
         match client.answer().await? {
             Answer::Status(status) => Ok(*status),
-            other => bail!("the node answered with something else: {other:?}"),
+            other => return Err(unexpected(&other)),
         }
     };
     match tokio::time::timeout(ANSWERS_WITHIN, asked).await {
@@ -137,7 +140,7 @@ pub async fn command(place: &Where, ask: &Ask) -> anyhow::Result<()> {
     client.ask(ask).await?;
     match client.answer().await? {
         Answer::Done(text) => println!("{text}"),
-        other => bail!("the node answered with something else: {other:?}"),
+        other => return Err(unexpected(&other)),
     }
     Ok(())
 }

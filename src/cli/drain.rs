@@ -3,8 +3,6 @@
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use anyhow::bail;
-
 use super::client::{self, Where};
 use crate::ops::control::protocol::{Answer, Ask, Waiting};
 use crate::ops::human::thousands;
@@ -35,7 +33,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                     println!("{text}");
                     return Ok(ExitCode::SUCCESS);
                 }
-                other => bail!("the node answered with something else: {other:?}"),
+                other => return Err(client::unexpected(&other)),
             }
         }
     })

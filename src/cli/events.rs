@@ -3,8 +3,6 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use anyhow::bail;
-
 use super::client::{self, Where};
 use crate::limits::MAX_EVENTS;
 use crate::ops::control::protocol::{Answer, Ask};
@@ -41,7 +39,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 Answer::Event(event) if args.json => writeln!(out, "{}", serde_json::to_string(&event)?)?,
                 Answer::Event(event) => writeln!(out, "{}", events::line(&event))?,
                 Answer::Done(_) => return Ok(ExitCode::SUCCESS),
-                other => bail!("the node answered with something else: {other:?}"),
+                other => return Err(client::unexpected(&other)),
             }
         }
     })

@@ -146,7 +146,7 @@ async fn print_answers(answers: &mut Lines) -> anyhow::Result<u64> {
                 out.flush()?;
                 bail!(why)
             }
-            other => bail!("the node answered with something else: {other:?}"),
+            other => return Err(client::unexpected(&other)),
         }
     }
 }

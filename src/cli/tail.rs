@@ -83,7 +83,7 @@ async fn running(args: &Args) -> anyhow::Result<()> {
                 out.flush()?;
                 return Ok(());
             }
-            other => bail!("the node answered with something else: {other:?}"),
+            other => return Err(client::unexpected(&other)),
         }
     }
 }

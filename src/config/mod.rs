@@ -36,6 +36,9 @@ use reader::{Reader, Scope, Setting};
 
 /// The file that commands use when none is named.
 pub const DEFAULT_PATH: &str = "/etc/headwater/headwater.toml";
+/// Where a node keeps its data unless its config says otherwise, and its control socket in there.
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/headwater";
+pub const CONTROL_NAME: &str = "control.sock";
 /// Config files together, and any one file that a value is read from.
 const MAX_BYTES: u64 = 1024 * 1024;
 const MAX_FILES: usize = 64;

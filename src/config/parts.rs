@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::model::{EndpointConfig, HttpConfig, NodeConfig, RingConfig, TopicConfig};
 use super::reader::Reader;
+use super::{CONTROL_NAME, DEFAULT_DATA_DIR};
 use crate::lane::{DEFAULT_LANE, DEFAULT_LANES};
 use crate::limits::{MAX_CONNECTIONS, MAX_PARTITIONS, MAX_RING, MAX_TOPICS, MIN_RING};
 use crate::name::Name;
@@ -41,8 +42,8 @@ pub fn node(root: &Reader<'_>) -> Option<NodeConfig> {
 
 /// The data directory and the control socket.
 fn places(node: &Reader<'_>) -> (PathBuf, PathBuf) {
-    let data_dir = node.path_or("data_dir", Path::new("/var/lib/headwater"));
-    let control = node.path_or("control", &data_dir.join("control.sock"));
+    let data_dir = node.path_or("data_dir", Path::new(DEFAULT_DATA_DIR));
+    let control = node.path_or("control", &data_dir.join(CONTROL_NAME));
     (data_dir, control)
 }
 

@@ -71,7 +71,7 @@ pub(super) async fn start(hub: &Hub, ops: &Rc<Ops>, config: &Config) -> Chores {
         Chore::start(ops::control::run(ops.clone(), config.node.control.clone())),
     ];
     if let Some(main) = config.files.first().cloned() {
-        fixed.push(Chore::start(compare_files(hub.clone(), ops.clone(), main)));
+        fixed.push(Chore::start(compare_files(ops.clone(), main)));
     }
     let mut chores = Chores { fixed, heartbeat: None, http: None };
     chores.apply(hub, ops, config).await;
@@ -101,11 +101,10 @@ impl Chores {
 }
 
 /// Notes whether the config files are still those that are loaded, so that the status says when they differ.
-async fn compare_files(hub: Hub, ops: Rc<Ops>, main: PathBuf) {
+async fn compare_files(ops: Rc<Ops>, main: PathBuf) {
     loop {
         tokio::time::sleep(COMPARE.to_std()).await;
         compare(&ops, &main);
-        hub.kick();
     }
 }
 
@@ -132,7 +131,7 @@ async fn look(hub: Hub, data_dir: PathBuf) {
             Health::Failed(what) => PartState::down(what, None),
         };
         disk.report(now, state);
-        if let Some(free) = identity::free_bytes(&data_dir) {
+        if let Ok(free) = identity::free_bytes(&data_dir) {
             disk.gauge("free_bytes", free);
         }
         tokio::time::sleep(LOOK.to_std()).await;

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
 
-use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, fdatasync, statvfs};
+use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, fdatasync};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
 
@@ -78,7 +78,7 @@ impl FileDisk {
     }
 
     fn make(&self, path: &Path, bytes: u64) -> std::io::Result<File> {
-        let free = statvfs(&self.dir).map(|s| s.f_bavail.saturating_mul(s.f_frsize))?;
+        let free = super::identity::free_bytes(&self.dir)?;
         let left = self.keep_free.load(Ordering::Relaxed);
         if free < bytes.saturating_add(left) {
             let text = format!("{free} bytes are free and `keep_free` leaves {left} of them alone");

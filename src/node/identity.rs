@@ -5,7 +5,7 @@ use std::hash::Hasher;
 use std::io::{Read, Seek, Write};
 use std::path::Path;
 
-use rustix::fs::{statfs, statvfs};
+use rustix::fs::{StatVfs, statfs, statvfs};
 
 use crate::limits::MIN_RING;
 
@@ -149,7 +149,7 @@ pub fn volatile(dir: &Path) -> Option<String> {
 pub fn max_bytes(dir: &Path, configured: Option<u64>, keep_free: u64) -> (u64, Option<String>) {
     let Ok(fs) = statvfs(dir) else { return (configured.unwrap_or(256 * MIB).max(MIN_RING), None) };
     let total = fs.f_blocks.saturating_mul(fs.f_frsize);
-    let free = fs.f_bavail.saturating_mul(fs.f_frsize);
+    let free = free_of(&fs);
     let wanted = configured.unwrap_or((256 * MIB).min(total / 4)).max(MIN_RING);
     let ours = ring_bytes(dir);
     let possible = free.saturating_sub(keep_free).saturating_add(ours);
@@ -169,8 +169,12 @@ pub fn max_bytes(dir: &Path, configured: Option<u64>, keep_free: u64) -> (u64, O
 }
 
 /// Bytes of the file system that this user may still take.
-pub fn free_bytes(dir: &Path) -> Option<u64> {
-    statvfs(dir).ok().map(|fs| fs.f_bavail.saturating_mul(fs.f_frsize))
+pub fn free_bytes(dir: &Path) -> std::io::Result<u64> {
+    Ok(free_of(&statvfs(dir)?))
+}
+
+fn free_of(fs: &StatVfs) -> u64 {
+    fs.f_bavail.saturating_mul(fs.f_frsize)
 }
 
 fn ring_bytes(dir: &Path) -> u64 {
