@@ -10,7 +10,6 @@ set -euo pipefail
 cd "$root"
 
 need_compiler
-need python3 python3
 # shellcheck disable=SC2119  # no component is needed to build
 need_rust
 need qemu-aarch64-static qemu-user-static
@@ -18,18 +17,7 @@ need qemu-aarch64-static qemu-user-static
 
 # zig is the C compiler and the linker: one tool for every target, from PyPI.
 venv=$target_dir/zig
-if ! "$venv/bin/python" -c 'import ziglang' >/dev/null 2>&1; then
-    mkdir -p "$target_dir"
-    rm -rf "$venv"
-    if ! python3 -m venv "$venv" >/dev/null 2>&1; then
-        apt python3-venv
-        rm -rf "$venv"
-        python3 -m venv "$venv"
-    fi
-    say "installing zig and cargo-zigbuild (pip, into $venv)"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check ziglang cargo-zigbuild ||
-        fail "pip could not install zig"
-fi
+python_with "$venv" ziglang ziglang cargo-zigbuild
 export PATH="$venv/bin:$PATH"
 
 work=$(mktemp -d)

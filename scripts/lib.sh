@@ -84,3 +84,22 @@ need_rust() {
         fi
     done
 }
+
+# python_with DIR MODULE PACKAGE...: a Python environment of its own in DIR, with these packages, of which MODULE is one.
+python_with() {
+    local dir=$1 module=$2
+    shift 2
+    need python3 python3
+    if "$dir/bin/python" -c "import $module" >/dev/null 2>&1; then
+        return
+    fi
+    mkdir -p "$(dirname "$dir")"
+    rm -rf "$dir"
+    if ! python3 -m venv "$dir" >/dev/null 2>&1; then
+        apt python3-venv
+        rm -rf "$dir"
+        python3 -m venv "$dir"
+    fi
+    say "installing $* (pip, into $dir)"
+    "$dir/bin/python" -m pip install --quiet --disable-pip-version-check "$@" || fail "pip could not install $*"
+}

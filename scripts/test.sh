@@ -21,18 +21,7 @@ export PATH="$PATH:/usr/sbin:/sbin"
 
 # A Python of the tests' own, with the official Fluvio client in it.
 venv=$target_dir/python
-if ! "$venv/bin/python" -c 'import fluvio' >/dev/null 2>&1; then
-    mkdir -p "$target_dir"
-    rm -rf "$venv"
-    if ! python3 -m venv "$venv" >/dev/null 2>&1; then
-        apt python3-venv
-        rm -rf "$venv"
-        python3 -m venv "$venv"
-    fi
-    say "installing fluvio (pip, into $venv)"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check 'fluvio==0.21.0' ||
-        fail "pip could not install the Fluvio client"
-fi
+python_with "$venv" fluvio 'fluvio==0.21.0'
 export HEADWATER_TEST_PYTHON=$venv/bin/python
 
 log=$target_dir/test.log

@@ -125,7 +125,7 @@ pub async fn status(control: &Path) -> anyhow::Result<Status> {
         client.ask(&Ask::Status).await?;
         match client.answer().await? {
             Answer::Status(status) => Ok(*status),
-            other => return Err(unexpected(&other)),
+            other => Err(unexpected(&other)),
         }
     };
     match tokio::time::timeout(ANSWERS_WITHIN, asked).await {

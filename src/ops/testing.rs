@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::status::{ClockStatus, ConfigStatus, PartStatus, RecoveryStatus, RingStatus, SinkStatus, Status};
 use crate::name::Name;
 use crate::pipeline::{SinkBook, Snapshot};
-use crate::ring::{Health, LanePos, Report, RingId, Stats};
+use crate::ring::{Health, Report, RingId, Stats};
 use crate::time::{BootTime, Now, WallTime};
 
 pub fn at(seconds: i64) -> Now {
@@ -29,22 +29,7 @@ pub fn snapshot() -> Snapshot {
 }
 
 pub fn book(name: &str) -> SinkBook {
-    SinkBook {
-        name: Name::new(name).unwrap(),
-        configured: true,
-        paused: false,
-        cursor: LanePos::default(),
-        admitted: 0,
-        delivered: 0,
-        filtered: 0,
-        refused: 0,
-        pending: 0,
-        evicted: 0,
-        expired: 0,
-        corrupt: 0,
-        lost_unsynced: 0,
-        released: 0,
-    }
+    SinkBook::empty(Name::new(name).unwrap())
 }
 
 pub fn down_sink(name: &str) -> SinkStatus {

@@ -41,6 +41,28 @@ pub struct SinkBook {
     pub released: u64,
 }
 
+impl SinkBook {
+    /// Of a configured sink for which nothing was counted yet.
+    pub fn empty(name: Name) -> Self {
+        Self {
+            name,
+            configured: true,
+            paused: false,
+            cursor: LanePos::default(),
+            admitted: 0,
+            delivered: 0,
+            filtered: 0,
+            refused: 0,
+            pending: 0,
+            evicted: 0,
+            expired: 0,
+            corrupt: 0,
+            lost_unsynced: 0,
+            released: 0,
+        }
+    }
+}
+
 impl Pipeline {
     pub fn snapshot(&self) -> Snapshot {
         let ring = self.ring.stats();
@@ -68,22 +90,8 @@ impl Pipeline {
     }
 
     fn book(&self, sink: &Sink, ring: &Stats) -> SinkBook {
-        let mut sum = SinkBook {
-            name: sink.owner.name.clone(),
-            configured: sink.configured,
-            paused: false,
-            cursor: sink.lanes.first().map(|(book, _)| book.account.cursor).unwrap_or_default(),
-            admitted: 0,
-            delivered: 0,
-            filtered: 0,
-            refused: 0,
-            pending: 0,
-            evicted: 0,
-            expired: 0,
-            corrupt: 0,
-            lost_unsynced: 0,
-            released: 0,
-        };
+        let cursor = sink.lanes.first().map(|(book, _)| book.account.cursor).unwrap_or_default();
+        let mut sum = SinkBook { configured: sink.configured, cursor, ..SinkBook::empty(sink.owner.name.clone()) };
         for ((book, _), lane) in sink.lanes.iter().zip(&ring.lanes) {
             let (account, pending) = book.as_of(lane);
             sum.admitted += lane.durable.ordinal.saturating_sub(account.start.ordinal);

@@ -13,7 +13,7 @@ use crate::topic::{TopicId, TopicName, TopicPart};
 
 const NOW: BootTime = BootTime(1_000_000);
 
-fn options() -> Options {
+pub(super) fn options() -> Options {
     Options {
         max_bytes: MIN_RING,
         lanes: vec![LaneOptions { name: Name::new("normal").unwrap(), reserve: 0 }],

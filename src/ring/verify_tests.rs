@@ -10,6 +10,7 @@ use super::*;
 use crate::limits::MIN_RING;
 use crate::name::Name;
 use crate::record::RecordRef;
+use crate::ring::tests::options;
 use crate::time::BootTime;
 use crate::topic::{TopicName, TopicPart};
 
@@ -55,17 +56,6 @@ fn check(disk: &mut MemDisk) -> Verification {
     let found = verify(&mut Watched { disk, unreadable: None }, &mut |done, all| seen.push((done, all))).unwrap();
     assert_eq!(seen, (1..=found.slots.len()).map(|n| (n, found.slots.len())).collect::<Vec<_>>());
     found
-}
-
-fn options() -> Options {
-    Options {
-        max_bytes: MIN_RING,
-        lanes: vec![LaneOptions { name: Name::new("normal").unwrap(), reserve: 0 }],
-        linger: Span::from_secs(1),
-        binding: [1; 16],
-        boot_id: [2; 16],
-        seed: 7,
-    }
 }
 
 fn owner() -> Owner {

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::limits::MAX_WIRE_FRAME;
-use crate::sinks::fluvio::{read_frame, wire};
+use crate::sinks::fluvio::{public_address, read_frame, wire};
 
 /// Every question to the cluster is answered within this, or the cluster is taken for dead.
 const WITHIN: Duration = Duration::from_secs(15);
@@ -32,52 +32,51 @@ async fn within<T>(what: &str, future: impl Future<Output = anyhow::Result<T>>) 
     }
 }
 
-async fn admin(sc: &str) -> anyhow::Result<FluvioAdmin> {
-    // Connections, metadata watches and timers of the client run on threads of its own: one is plenty. Nothing but this
-    // command uses it, so nothing else is affected.
-    let config = FluvioClusterConfig::new(sc);
-    within(&format!("connect to the SC at {sc}"), FluvioAdmin::connect_with_config(&config)).await
+/// A connection to the SC by the official client, whose threads and watches end with it.
+pub struct Cluster {
+    admin: FluvioAdmin,
+    /// SPU ids and their public addresses.
+    spus: Vec<(i32, String)>,
 }
 
-/// SPU ids and their public addresses.
-pub async fn spus(sc: &str) -> anyhow::Result<Vec<(i32, String)>> {
-    let admin = admin(sc).await?;
-    let spus = within("list SPUs", admin.all::<SpuSpec>()).await?;
-    let address = |spu: &SpuSpec| {
-        let public = &spu.public_endpoint;
-        let host = public.ingress.iter().find_map(|i| i.hostname.clone().or_else(|| i.ip.clone()))?;
-        Some((spu.id, format!("{host}:{}", public.port)))
-    };
-    let found: Vec<_> = spus.iter().filter_map(|spu| address(&spu.spec)).collect();
-    if found.is_empty() {
-        bail!("the SC at {sc} knows no SPU with a public address; is the cluster up?");
+impl Cluster {
+    pub async fn connect(sc: &str) -> anyhow::Result<Self> {
+        let config = FluvioClusterConfig::new(sc);
+        let connect = FluvioAdmin::connect_with_config(&config);
+        let admin = within(&format!("connect to the SC at {sc}"), connect).await?;
+        let known = within("list SPUs", admin.all::<SpuSpec>()).await?;
+        let spus: Vec<_> = known.iter().filter_map(|spu| Some((spu.spec.id, public_address(&spu.spec)?))).collect();
+        if spus.is_empty() {
+            bail!("the SC at {sc} knows no SPU with a public address; is the cluster up?");
+        }
+        Ok(Self { admin, spus })
     }
-    Ok(found)
-}
 
-pub async fn delete_topic(sc: &str, name: &str) -> anyhow::Result<()> {
-    let admin = admin(sc).await?;
-    within(&format!("delete topic {name}"), admin.delete::<TopicSpec>(name.to_owned())).await
-}
-
-/// Visits every record of a topic, partition by partition, in order; (key, value). None is visited where the topic is not
-/// there.
-pub async fn read_all(sc: &str, topic: &str, mut visit: impl FnMut(Option<&[u8]>, &[u8])) -> anyhow::Result<()> {
-    let (admin, addresses) = (admin(sc).await?, spus(sc).await?);
-    let partitions = within("list partitions", admin.all::<PartitionSpec>()).await?;
-    let mut mine: Vec<(u32, i32)> = partitions
-        .iter()
-        .filter_map(|p| Some((p.name.rsplit_once('-').filter(|(t, _)| *t == topic)?.1.parse().ok()?, p.spec.leader)))
-        .collect();
-    mine.sort_unstable();
-    for (partition, leader) in mine {
-        let address = addresses.iter().find(|(id, _)| *id == leader).map(|(_, address)| address);
-        let address =
-            address.with_context(|| format!("the leader of {topic}-{partition}, SPU {leader}, is unknown"))?;
-        let mut reader = Reader::connect(address, topic, partition).await?;
-        reader.read(&mut visit).await.with_context(|| format!("read {topic}-{partition} from {address}"))?;
+    pub fn spus(&self) -> &[(i32, String)] {
+        &self.spus
     }
-    Ok(())
+
+    pub async fn delete_topic(&self, name: &str) -> anyhow::Result<()> {
+        within(&format!("delete topic {name}"), self.admin.delete::<TopicSpec>(name.to_owned())).await
+    }
+
+    /// Visits every record of a topic, partition by partition, in order; (key, value). None is visited where the topic is
+    /// not there.
+    pub async fn read_all(&self, topic: &str, mut visit: impl FnMut(Option<&[u8]>, &[u8])) -> anyhow::Result<()> {
+        let partitions = within("list partitions", self.admin.all::<PartitionSpec>()).await?;
+        let number = |name: &str| name.rsplit_once('-').filter(|(t, _)| *t == topic)?.1.parse().ok();
+        let mut mine: Vec<(u32, i32)> =
+            partitions.iter().filter_map(|p| Some((number(&p.name)?, p.spec.leader))).collect();
+        mine.sort_unstable();
+        for (partition, leader) in mine {
+            let address = self.spus.iter().find(|(id, _)| *id == leader).map(|(_, address)| address);
+            let address =
+                address.with_context(|| format!("the leader of {topic}-{partition}, SPU {leader}, is unknown"))?;
+            let mut reader = Reader::connect(address, topic, partition).await?;
+            reader.read(&mut visit).await.with_context(|| format!("read {topic}-{partition} from {address}"))?;
+        }
+        Ok(())
+    }
 }
 
 struct Reader<'a> {

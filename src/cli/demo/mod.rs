@@ -120,7 +120,10 @@ async fn demo(args: &DemoArgs, dir: &Path) -> anyhow::Result<bool> {
     let mut cut = Cut::Before;
     while started.elapsed() < total {
         cut.turn(started.elapsed(), total, &link, &mut view);
-        show(&mut view, &edge, &link, cut.phase(), &sent).await;
+        // A status that cannot be had is shown by the next one, or by the end.
+        if let Ok(status) = edge.status().await {
+            view.show(&Moment { phase: cut.phase(), link_up: link.is_up(), edge: &status, sent: &sent });
+        }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     sent.stop.set(true);
@@ -134,8 +137,9 @@ async fn demo(args: &DemoArgs, dir: &Path) -> anyhow::Result<bool> {
     edge.stop().await?;
     upstream.stop().await?;
     view.say("both nodes are stopped; comparing what the edge admitted with what the upstream stored");
-    let rows = compare_rings(dir, &upstream).await?;
-    let mqtt = mqtt_acked(dir, &sent)?;
+    let mut kept = StoppedRing::open(&dir.join("edge/data")).context("the edge's ring cannot be read")?;
+    let rows = compare_rings(&mut kept, &upstream).await?;
+    let mqtt = mqtt_acked(&mut kept, &sent);
     let good = table(&Outcome { rows, edge: status, drained, mqtt, refused: link.refused() }, &sent);
     if let Err(error) = upstream.clean_up().await {
         eprintln!("warning: the topics headwater-demo-* are still on the cluster, delete them by hand: {error:#}");
@@ -184,20 +188,13 @@ impl Cut {
     }
 }
 
-async fn show(view: &mut View, edge: &Node, link: &Link, phase: &str, sent: &Sent) {
-    // A status that cannot be had is shown by the next one, or by the end.
-    if let Ok(status) = edge.status().await {
-        view.show(&Moment { phase, link_up: link.is_up(), edge: &status, sent });
-    }
-}
-
 async fn drain(view: &mut View, edge: &Node, link: &Link, sent: &Sent) -> anyhow::Result<bool> {
     let started = Instant::now();
     let mut still = 0;
     while started.elapsed() < DRAIN {
-        show(view, edge, link, "draining", sent).await;
-        // Sources may still hand over what they had read: nothing may be pending three times in a row.
         let status = edge.status().await?;
+        view.show(&Moment { phase: "draining", link_up: link.is_up(), edge: &status, sent });
+        // Sources may still hand over what they had read: nothing may be pending three times in a row.
         let pending: u64 = status.sinks.iter().map(|sink| sink.pending).sum();
         still = if pending == 0 && status.ring.unsynced_bytes == 0 { still + 1 } else { 0 };
         if still == 3 {
@@ -230,21 +227,20 @@ fn stored(ring: &mut StoppedRing, topic: &str) -> Stored {
     stored
 }
 
-async fn compare_rings(dir: &Path, upstream: &Upstream) -> anyhow::Result<Vec<(&'static str, Row)>> {
-    let mut edge = StoppedRing::open(&dir.join("edge/data")).context("the edge's ring cannot be read")?;
+async fn compare_rings(edge: &mut StoppedRing, upstream: &Upstream) -> anyhow::Result<Vec<(&'static str, Row)>> {
+    let mut proof = upstream.proof().await?;
     let mut rows = Vec::new();
     for topic in TOPICS {
-        let kept = stored(&mut edge, topic);
-        let there = upstream.stored(&format!("{}{topic}", upstream.prefix())).await?;
+        let kept = stored(edge, topic);
+        let there = proof.stored(&format!("{}{topic}", upstream.prefix())).await?;
         rows.push((topic, compare(&kept, &there)));
     }
     Ok(rows)
 }
 
 /// MQTT messages that the broker acknowledged to the demo, and how many of them the edge does not have.
-fn mqtt_acked(dir: &Path, sent: &Sent) -> anyhow::Result<(usize, usize)> {
+fn mqtt_acked(edge: &mut StoppedRing, sent: &Sent) -> (usize, usize) {
     let acked = sent.mqtt_acked.borrow();
-    let mut edge = StoppedRing::open(&dir.join("edge/data"))?;
     let mut kept = std::collections::HashSet::new();
     if let Some(info) = edge.topic("mqtt") {
         edge.read(TopicPart { topic: info.id, partition: 0 }, 0, |_, entry| {
@@ -252,7 +248,7 @@ fn mqtt_acked(dir: &Path, sent: &Sent) -> anyhow::Result<(usize, usize)> {
             std::ops::ControlFlow::Continue(())
         });
     }
-    Ok((acked.len(), acked.iter().filter(|payload| !kept.contains(payload.as_bytes())).count()))
+    (acked.len(), acked.iter().filter(|payload| !kept.contains(payload.as_bytes())).count())
 }
 
 /// What the end of the demo knows.

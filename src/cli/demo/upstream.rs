@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::cluster;
+use super::cluster::Cluster;
 use super::compare::Stored;
 use super::process::{Node, free_ports};
 use super::proxy::Link;
@@ -21,10 +21,10 @@ impl Upstream {
         match cluster {
             None => Self::start_node(dir, link).await,
             Some(address) => {
-                let spus = cluster::spus(address).await.with_context(|| format!("the cluster at {address}"))?;
+                let cluster = Cluster::connect(address).await.with_context(|| format!("the cluster at {address}"))?;
                 let mut carried = Vec::new();
-                for (id, target) in spus {
-                    carried.push((id, link.carry(target).await?));
+                for (id, target) in cluster.spus() {
+                    carried.push((*id, link.carry(target.clone()).await?));
                 }
                 let sc = link.carry(address.to_owned()).await?;
                 Ok(Self::Cluster { sc, address: address.to_owned(), spus: carried })
@@ -84,25 +84,41 @@ impl Upstream {
         }
     }
 
-    /// What is stored of a topic: read from the stopped node's ring, or fetched batch by batch from the SPU.
-    pub async fn stored(&self, topic: &str) -> anyhow::Result<Stored> {
+    /// What reads back what it stored; a node must be stopped by then.
+    pub async fn proof(&self) -> anyhow::Result<Proof> {
         match self {
-            Self::Node { data, .. } => Ok(stored(&mut StoppedRing::open(data)?, topic)),
-            Self::Cluster { address, .. } => {
-                let mut all = Stored::default();
-                cluster::read_all(address, topic, |key, value| all.push(key, value)).await?;
-                Ok(all)
-            }
+            Self::Node { data, .. } => Ok(Proof::Ring(Box::new(StoppedRing::open(data)?))),
+            Self::Cluster { address, .. } => Ok(Proof::Cluster(Cluster::connect(address).await?)),
         }
     }
 
     /// Deletes the demo's topics of a real cluster.
     pub async fn clean_up(&self) -> anyhow::Result<()> {
         if let Self::Cluster { address, .. } = self {
+            let cluster = Cluster::connect(address).await?;
             for topic in super::TOPICS {
-                cluster::delete_topic(address, &format!("{}{topic}", self.prefix())).await?;
+                cluster.delete_topic(&format!("{}{topic}", self.prefix())).await?;
             }
         }
         Ok(())
+    }
+}
+
+/// The stopped node's ring, or the cluster's SPUs, which are asked batch by batch.
+pub enum Proof {
+    Ring(Box<StoppedRing>),
+    Cluster(Cluster),
+}
+
+impl Proof {
+    pub async fn stored(&mut self, topic: &str) -> anyhow::Result<Stored> {
+        match self {
+            Self::Ring(ring) => Ok(stored(ring, topic)),
+            Self::Cluster(cluster) => {
+                let mut all = Stored::default();
+                cluster.read_all(topic, |key, value| all.push(key, value)).await?;
+                Ok(all)
+            }
+        }
     }
 }

@@ -231,19 +231,10 @@ impl<'a> Visit<'a> {
 
     fn spus(&mut self, update: MetadataUpdate<SpuSpec>) {
         for (spu, gone) in changes(update) {
-            let public = &spu.spec.public_endpoint;
-            let host = public.ingress.iter().find_map(|i| i.hostname.clone().or_else(|| i.ip.clone()));
-            match host.filter(|h| !gone && !h.is_empty()) {
-                Some(host) if host.contains(':') => {
-                    self.meta.spus.insert(spu.spec.id, format!("[{host}]:{}", public.port));
-                }
-                Some(host) => {
-                    self.meta.spus.insert(spu.spec.id, format!("{host}:{}", public.port));
-                }
-                None => {
-                    self.meta.spus.remove(&spu.spec.id);
-                }
-            }
+            match public_address(&spu.spec).filter(|_| !gone) {
+                Some(address) => self.meta.spus.insert(spu.spec.id, address),
+                None => self.meta.spus.remove(&spu.spec.id),
+            };
         }
     }
 
@@ -278,6 +269,14 @@ impl<'a> Visit<'a> {
             };
         }
     }
+}
+
+/// Where clients reach an SPU, `host:port`.
+pub fn public_address(spu: &SpuSpec) -> Option<String> {
+    let public = &spu.public_endpoint;
+    let host = public.ingress.iter().find_map(|i| i.hostname.clone().or_else(|| i.ip.clone()));
+    let host = host.filter(|host| !host.is_empty())?;
+    Some(if host.contains(':') { format!("[{host}]:{}", public.port) } else { format!("{host}:{}", public.port) })
 }
 
 /// The objects of a list or of changes, and whether each is gone.
