@@ -188,10 +188,6 @@ impl Reading {
         let Completion { token, result, mut buf } = completion;
         let Some(index) = self.wanted.iter().position(|(t, _)| *t == token) else { return };
         let (_, of) = self.wanted.swap_remove(index);
-        if result.is_ok() {
-            // The end of a file that is shorter than its slot: what was never written is zeros.
-            buf.resize(of.len as usize, 0);
-        }
         if result.is_err() {
             match self.troubles.iter_mut().find(|(s, _)| *s == of) {
                 Some((_, tries)) => *tries = tries.saturating_add(1),
@@ -202,7 +198,9 @@ impl Reading {
             }
             return;
         }
-        buf.truncate(of.len as usize);
+        // No more than is still wanted; beyond the end of a file that is shorter than its slot, what was never written
+        // is zeros.
+        buf.resize(of.len as usize, 0);
         if self.windows.len() >= MAX_WINDOWS
             && let Some(old) = self.windows.pop_front()
             && self.spare.is_empty()

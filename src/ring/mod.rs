@@ -136,6 +136,7 @@
 //! | `f` | former ring ids, u128 each |
 //! | `l` | bytes over the ring's life: logical, stored, padded, synced (u64; written at a clean shutdown) |
 //! | `s` session u32 | last valid commit u64, synced through u64: where a process ended that did not say so |
+//! | `u` | ranges of ordinals (lane u8, from u64, to u64; 512 at most) that a crash took before they were synced |
 //! | `x` commit u64 | empty: torn by a crash and given up |
 //!
 //! **Snapshot**: all durable state entries, in frames of about 56 KiB raw, at the beginning of every lane slot;
@@ -192,8 +193,8 @@
 //!
 //! At most 512 KiB of frames, written in order and synced once per file, then the next; one is under way at a time. Any
 //! part of it may survive without the rest. So a frame that carries state entries begins its commit: an entry is never
-//! there without the records before it. Entries wait in one lane's batch at a time and are sealed before a record goes
-//! to another lane, since of two frames with entries each would have to come first. Seqs and commit numbers are given
+//! there without the records before it. Entries wait in one lane's batch at a time, that of their group or of the newest
+//! record, since of two frames with entries each would have to come first. Seqs and commit numbers are given
 //! when a batch is sealed, and kept when it is written again.
 //!
 //! # Each crash, argued
@@ -216,30 +217,33 @@
 //!   seed and is skipped for its generation. In a slot whose header is damaged the highest generation of its frames
 //!   counts.
 //! - **Torn slot header**: nothing in the slot is acknowledged before a sync that covers its header. If it rots
-//!   later, the slot is read by its frames.
+//!   later, the slot is read by its frames, and nothing more is written to it: the next recovery might not find it.
 //! - **Torn snapshot**: all of its parts must hold, or recovery begins at the snapshot of the slot before and plays
 //!   more frames. Before that commit's sync the old snapshot is the newest; the two newest slots are kept for it.
 //! - **Failed sync**: the kernel may have called the pages clean, so the same pages are not tried again. The slot is
 //!   abandoned and kept back, the frames go to another under the same numbers; where both copies are there, the later
 //!   slot's counts, and a frame with a seq at or above the next slot's first is stepped over.
-//! - **Crash of the process alone**: the page cache may hold what the device never got. The newest slot of each lane
-//!   is synced and dropped from the cache before it is believed.
+//! - **Crash of the process alone**: the page cache may hold what the device never got. The newest slots of each lane
+//!   are synced and dropped from the cache before they are believed; where one is then not what it seemed, the slots
+//!   are looked at again.
 //! - **Frames that recovery gave up come back** (a sector that a later read gives): each frame names the one it
 //!   follows, whatever lies between is dead; seqs go on 1,048,576 and commits 4,096 further after an unclean end,
 //!   sessions have numbers, and `s` says where each ended.
 //! - **Clean shutdown**: a last frame alone in its commit, then a root page that names it. The first start after it
-//!   makes the page unclean. Nothing is skipped then, and nothing synced again.
+//!   makes the page unclean. Nothing is skipped then; the newest slots are synced all the same, since the page may be
+//!   older than the newest process.
 //! - **A clone, or a card in another board**: the newest header's binding differs. The ring goes on under a new id,
 //!   in new slots; old slots keep theirs, which `f` lists in every snapshot after, and what they hold is sent under
 //!   it.
 //!
 //! # How recovery decides
 //!
-//! It reads all slot headers; syncs the newest slots unless the end was clean; takes the newest whole snapshot; walks
+//! It reads all slot headers; syncs the newest slots; takes the newest whole snapshot; walks
 //! that slot, all later ones and the newest of each lane; plays the frames that follow each other in order of commit.
 //! `synced through` of a process is the highest that any of its frames says. A hole that begins at or below it, and a
 //! bad frame at or below it, is **corrupt**; above it, **lost unsynced**, which never contains an acknowledged record
-//! as long as a later frame of that process survived to say so. A hole above it, or a damaged header in a lane's
+//! as long as a later frame of that process survived to say so. What was lost unsynced is kept as ranges (`u`), so that
+//! readers and later recoveries give the same reason. A hole above it, or a damaged header in a lane's
 //! newest slot after an unclean end, makes the **tail unknown**: counts are then exact but for that last commit.
 //! Older slots are not walked at start; their damage is met, counted and announced by whoever reads, and all of it by
 //! [`verify`].
@@ -251,7 +255,7 @@
 //! lowest lane above its reserve, whose unread records are counted as evicted. At most a quarter is kept back after
 //! failed writes. Memory: 1 MiB that waits for the disk, 512 KiB of decoded frames (256 at most), three windows of 64
 //! KiB or one largest frame, two reads under way, and the state: 64 KiB and 4,096 entries per owner, `slot_bytes` / 4
-//! together. A frame is sealed at 64 KiB raw; a larger record is alone in its own. A record is at most the smaller of
+//! together. A frame is sealed at 64 KiB raw, for a group at 96; a larger record is alone in its own. A record is at most the smaller of
 //! 512 KiB and `slot_bytes` / 4, key, value and attributes together. At most 8 lanes, 256 topics, 16 partitions each.
 
 mod batch;

@@ -12,13 +12,12 @@ use super::reader::Reading;
 use super::replay::Replay;
 use super::sessions::Sessions;
 use super::slots::{Lane, SlotMeta, Slots};
-use super::state::{Put, Store, ring_owner};
-use super::topics::{Topic, Topics, id_of_key};
+use super::state::Store;
+use super::topics::Topics;
 use super::walk::Walker;
 use super::writer::Writer;
 use super::*;
 use crate::limits::{MAX_LANES, MAX_SLOT, MIN_SLOT, PAGE, TARGET_SLOTS};
-use crate::topic::TopicPart;
 
 /// After an unclean end writing goes on at the next such boundary: data next to an interrupted write can die.
 pub(super) const RESUME_AT: u32 = 64 * 1024;
@@ -323,62 +322,4 @@ fn settle_files(disk: &mut dyn Disk, found: &[Found], report: &mut Report) -> bo
         }
     }
     same
-}
-
-// ---------------------------------------------------------------------------------------------- replay
-
-impl Ring {
-    /// What recovery found to be so. It is true whether or not it is written: the next snapshot has it even if the
-    /// frame that carries it is never seen again.
-    pub(super) fn put_fact(&mut self, key: &[u8], value: &[u8]) {
-        self.state.restore(Put { owner: ring_owner(), key: key.into(), value: Some(value.into()) });
-        self.put_own(key, Some(value));
-    }
-
-    pub(super) fn apply(&mut self, put: Put) {
-        if put.owner == ring_owner()
-            && let Some(id) = id_of_key(&put.key)
-        {
-            match put.value.as_deref() {
-                Some(bytes) => {
-                    if let Some(mut topic) = Topic::decode(id, bytes) {
-                        for (i, part) in topic.parts.iter_mut().enumerate() {
-                            let id = TopicPart { topic: id, partition: i as u8 };
-                            let known = self.topics.part(id).map_or(0, |p| p.info.next);
-                            part.info.next = part.info.next.max(known);
-                            part.info.durable_end = part.info.next;
-                        }
-                        self.topics.insert(topic);
-                    }
-                }
-                None => _ = self.topics.remove(id),
-            }
-        }
-        self.state.restore(put);
-    }
-
-    /// What the ring keeps as entries of its own, apart from topics.
-    pub(super) fn restore_own(&mut self) {
-        let own = ring_owner();
-        if let Some(next) = self.state.newest(&own, b"n").and_then(|v| v.try_into().ok()) {
-            self.topics.next_id = self.topics.next_id.max(u16::from_le_bytes(next));
-        }
-        if let Some(life) = self.state.newest(&own, b"l").and_then(|v| postcard::from_bytes(v).ok()) {
-            self.life = life;
-        }
-        for (key, value) in self.state.all(&own) {
-            self.sessions.restore_entry(key, value);
-        }
-        self.sessions.ended.sort_unstable();
-    }
-
-    /// Records of a lane are lost and nobody knows of which topics: their offsets are not used twice.
-    pub(super) fn skip_offsets(&mut self, lane: LaneId, records: u64) {
-        for topic in self.topics.iter_mut().filter(|t| t.lane == lane) {
-            for part in &mut topic.parts {
-                part.info.next += records;
-                part.info.durable_end = part.info.next;
-            }
-        }
-    }
 }
