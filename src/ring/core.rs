@@ -325,17 +325,18 @@ impl Ring {
         }
     }
 
+    /// Nothing that is given later becomes durable before what was given until now, whatever the lanes.
+    pub fn seal_all(&mut self) {
+        for at in 0..self.lanes.len() {
+            self.seal(self.writer.now, at);
+        }
+    }
+
     /// Seals everything and marks the shutdown as clean; durable when `settled` reaches the ticket returned.
     pub fn close(&mut self, now: BootTime) -> Ticket {
         self.in_group = false;
-        for at in 0..self.lanes.len() {
-            if at != self.beside && !self.lanes[at].batch.is_empty() {
-                self.seal(now, at);
-            }
-        }
-        if !self.lanes[self.beside].batch.is_empty() {
-            self.seal(now, self.beside);
-        }
+        self.writer.now = self.writer.now.max(now);
+        self.seal_all();
         // The frame that says so holds nothing else and so begins a commit of its own: all others are synced by then.
         self.store_life();
         self.next_flags |= flags::CLEAN;

@@ -98,6 +98,13 @@ impl Ring {
         LaneReader { lane, pos, place: None, placed: 0 }
     }
 
+    /// A place at or before the first record with this seq or a higher one, not further from it than a slot.
+    pub fn seek(&self, lane: LaneId, seq: u64) -> LanePos {
+        let slots = self.lanes.get(lane.0 as usize).map(|l| &l.slots);
+        let before = slots.and_then(|s| s.get(s.partition_point(|s| s.first.seq <= seq).checked_sub(1)?));
+        LanePos { seq, ordinal: before.map_or(0, |s| s.first.ordinal) }
+    }
+
     pub fn part_reader(&self, part: TopicPart, offset: u64) -> PartReader {
         PartReader { part, offset, place: None, placed: 0 }
     }

@@ -154,6 +154,7 @@ impl<'a> Replay<'a> {
             seen.state.iter().flatten().for_each(|put| self.ring.sessions.restore(put));
         }
         let newest = frames.last().map_or(0, |s| s.header.session);
+        let mut broken = false;
         let mut last: (u64, u32, [Counters; MAX_LANES]) = (self.base_commit, self.base_session, self.base_lanes);
         for seen in frames {
             let h = &seen.header;
@@ -161,10 +162,12 @@ impl<'a> Replay<'a> {
             if h.prev_commit > last.0 {
                 self.hole(&last.2, &seen, through > last.0);
             }
-            // What a later session stands upon was synced before that session began.
+            // What a later session stands upon was synced before that session began. Of what was not, whatever follows
+            // lost state entries is given up with them: a topic or a sink's beginning may have been there.
             let unsynced = h.session == newest && through < h.commit;
-            let whole = seen.whole() && !(unsynced && self.lacks_topic(&seen));
-            let torn = !whole && (unsynced || self.ring.sessions.torn.contains(&h.commit));
+            let missing = h.prev_commit > last.0.max(through);
+            broken |= unsynced && (missing || !seen.whole() && h.state_raw > 0);
+            let torn = unsynced && (broken || !seen.whole()) || self.ring.sessions.torn.contains(&h.commit);
             last = (h.commit, h.session, h.lanes);
             self.take(seen, torn);
         }
@@ -189,15 +192,6 @@ impl<'a> Replay<'a> {
         ring.sessions.ended.push((last.1, last.0, through));
         ring.sessions.ended.sort_unstable();
         std::mem::take(&mut self.ends)
-    }
-
-    /// Whether the frame has records of a topic that was made in a commit which is lost: then they are lost as well.
-    fn lacks_topic(&self, seen: &Seen) -> bool {
-        let made = seen.state.iter().flatten().filter(|p| p.owner == ring_owner()).filter_map(|p| id_of_key(&p.key));
-        let made: Vec<_> = made.collect();
-        let topics = &self.ring.topics;
-        let known = |run: &super::format::Run| run.part.topic.0 < topics.next_id || made.contains(&run.part.topic);
-        !seen.runs.iter().all(known)
     }
 
     /// Commits are missing before `seen`. The cumulative counters say how many records they had.
