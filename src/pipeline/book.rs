@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ring::{Gap, GapReason, LanePos, LaneStats, Ticket};
 
-/// Gaps that a sink has met and not yet passed; more are joined into the last one's count.
-const MAX_OPEN_GAPS: usize = 64;
+/// Gaps that a sink has met and not yet passed: as many holes as a reader can meet while one batch is on its way.
+const MAX_OPEN_GAPS: usize = 1024;
 /// Stored cursors that are not durable yet; a newer one then replaces the last.
 const MAX_UNSETTLED: usize = 8;
 
@@ -66,11 +66,20 @@ impl Account {
     }
 }
 
+/// A gap ahead of the cursor, in ordinals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Hole {
+    from: u64,
+    to: u64,
+    reason: GapReason,
+}
+
 /// The live account: the stored one and the gaps ahead of the cursor.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Book {
     pub account: Account,
-    gaps: VecDeque<Gap>,
+    /// In order, without overlaps.
+    gaps: VecDeque<Hole>,
     /// Changed since it was last given to the ring.
     pub dirty: bool,
     /// What a crash goes back to: the ring must keep everything from here on, or records that were delivered would be
@@ -103,15 +112,32 @@ impl Book {
         self.floor
     }
 
-    /// The reader met a gap. A sink that goes back to its cursor meets it again: it is noted once.
+    /// The reader met a gap. A sink that goes back to its cursor meets it again: it is noted once, as it was met last.
     pub fn met(&mut self, gap: &Gap) {
-        self.gaps.retain(|known| known.to.seq <= gap.from.seq);
-        if self.gaps.len() == MAX_OPEN_GAPS {
+        let (from, to) = (gap.from.ordinal, gap.to.ordinal);
+        self.forget(from, to);
+        if from >= to || self.gaps.len() >= MAX_OPEN_GAPS {
             return;
         }
-        if gap.count() > 0 {
-            self.gaps.push_back(gap.clone());
+        let at = self.gaps.partition_point(|known| known.to <= from);
+        self.gaps.insert(at, Hole { from, to, reason: gap.reason });
+    }
+
+    /// The reader met records: what could not be read before can be now.
+    pub fn shown(&mut self, from: u64, to: u64) {
+        if self.gaps.iter().any(|hole| hole.from < to && from < hole.to) {
+            self.forget(from, to);
         }
+    }
+
+    /// Cuts `[from, to)` out of the gaps.
+    fn forget(&mut self, from: u64, to: u64) {
+        let around = |hole: &Hole| {
+            let before = Hole { to: hole.to.min(from), ..*hole };
+            let after = Hole { from: hole.from.max(to), ..*hole };
+            [before, after].into_iter().filter(|hole| hole.from < hole.to)
+        };
+        self.gaps = self.gaps.iter().flat_map(around).collect();
     }
 
     /// Moves the cursor to `to`. Records passed that neither `tally` nor a gap explains would break the identity: they
@@ -123,12 +149,12 @@ impl Book {
         }
         let passed = to.ordinal - account.cursor.ordinal;
         let mut explained = tally.total();
-        while let Some(gap) = self.gaps.front().filter(|gap| gap.from.ordinal < to.ordinal) {
-            let from = gap.from.ordinal.max(account.cursor.ordinal);
-            let count = gap.to.ordinal.min(to.ordinal).saturating_sub(from);
+        while let Some(gap) = self.gaps.front().filter(|gap| gap.from < to.ordinal) {
+            let from = gap.from.max(account.cursor.ordinal);
+            let count = gap.to.min(to.ordinal).saturating_sub(from);
             *slot(account, gap.reason) += count;
             explained += count;
-            if gap.to.ordinal > to.ordinal {
+            if gap.to > to.ordinal {
                 break;
             }
             self.gaps.pop_front();
@@ -193,6 +219,17 @@ mod tests {
         assert_eq!(book.account.corrupt, 4);
         book.advance(pos(12), Tally { delivered: 2, ..Tally::default() });
         assert_eq!(book.account.corrupt, 10);
+        assert!(book.account.balances());
+    }
+
+    #[test]
+    fn records_that_can_be_read_after_all_are_in_no_gap() {
+        let mut book = Book::new(Account::new(pos(0)));
+        book.met(&gap(10, 20, GapReason::Corrupt));
+        book.shown(12, 15);
+        book.met(&gap(18, 30, GapReason::Evicted));
+        book.advance(pos(40), Tally { delivered: 23, ..Tally::default() });
+        assert_eq!((book.account.corrupt, book.account.evicted), (2 + 3, 12));
         assert!(book.account.balances());
     }
 

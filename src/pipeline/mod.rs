@@ -39,6 +39,8 @@ const CURSOR_EVERY: Span = Span::from_secs(30);
 const CURSOR_BYTES: u64 = 8 * 1024 * 1024;
 /// A moved cursor rides along with data at most this often.
 const CURSOR_RIDE: Span = Span::from_secs(1);
+/// The longest encoding of an [`Account`]: twelve numbers.
+const ACCOUNT_BYTES: usize = 160;
 /// The wall clock is noted again when it moved against the boot clock by more than this.
 const CLOCK_STEP: i64 = 50_000;
 

@@ -12,10 +12,35 @@ impl Pipeline {
             return SinkId(index);
         }
         let owner = Owner { kind: OwnerKind::Sink, name: plan.name };
+        // It begins behind everything that was given until now.
+        self.ring.seal_all();
         let lanes = self.load_lanes(&owner);
-        self.sinks.push(Sink { owner, topics: plan.topics, configured: true, lanes, state: BTreeMap::new() });
+        let mut sink = Sink { owner, topics: plan.topics, configured: true, lanes, state: BTreeMap::new() };
+        self.note_beginning(&mut sink);
+        self.sinks.push(sink);
         self.move_floor();
         SinkId(self.sinks.len() - 1)
+    }
+
+    /// Where a new sink begins is on the disk before any record that it is to get: else a crash would forget the sink
+    /// and keep the record.
+    fn note_beginning(&mut self, sink: &mut Sink) {
+        let mut noted = false;
+        for (lane, (book, _)) in sink.lanes.iter_mut().enumerate() {
+            let key = cursor_key(LaneId(lane as u8));
+            if self.ring.state(&sink.owner, &key).is_some() {
+                continue;
+            }
+            let mut bytes = [0u8; ACCOUNT_BYTES];
+            let Ok(bytes) = postcard::to_slice(&book.account, &mut bytes) else { continue };
+            if let Ok(ticket) = self.ring.put_state(self.cursors_put, &sink.owner, &key, Some(bytes)) {
+                book.stored(ticket);
+                noted = true;
+            }
+        }
+        if noted {
+            self.ring.seal_all();
+        }
     }
 
     pub(super) fn load_lanes(&self, owner: &Owner) -> Vec<(Book, LaneReader)> {
@@ -85,8 +110,10 @@ impl Pipeline {
         self.routes.get(topic.0 as usize).and_then(Option::as_ref).map(|route| &route.name)
     }
 
-    /// What stands at `pos` of a lane for this sink. Gaps are noted in its account as they are met.
+    /// What stands at `pos` of a lane for this sink, or (where only the seq is given, with the ordinal 0) before it. Gaps
+    /// are noted in its account as they are met.
     pub fn read(&mut self, id: SinkId, lane: LaneId, pos: LanePos) -> ReadStep {
+        let pos = if pos.ordinal == 0 && pos.seq > 0 { self.ring.seek(lane, pos.seq) } else { pos };
         let (book, reader) = &mut self.sinks[id.0].lanes[lane.index()];
         if reader.pos != pos {
             // Where it went back, the physical place is found anew.
@@ -97,8 +124,10 @@ impl Pipeline {
             }
         }
         let step = self.ring.read_lane(reader);
-        if let ReadStep::Gap(gap) = &step {
-            book.met(gap);
+        match &step {
+            ReadStep::Gap(gap) => book.met(gap),
+            ReadStep::Frame(frame) => book.shown(pos.ordinal.max(frame.first().ordinal), frame.end().ordinal),
+            ReadStep::Wait | ReadStep::End => {}
         }
         step
     }
@@ -155,7 +184,7 @@ impl Pipeline {
                 let _ = self.ring.put_state(now, &sink.owner, &key, value.as_deref());
             }
             for (lane, (book, _)) in sink.lanes.iter_mut().enumerate().filter(|(_, (book, _))| book.dirty) {
-                let mut bytes = [0u8; 160];
+                let mut bytes = [0u8; ACCOUNT_BYTES];
                 let Ok(bytes) = postcard::to_slice(&book.account, &mut bytes) else { continue };
                 let key = cursor_key(LaneId(lane as u8));
                 if let Ok(ticket) = self.ring.put_state(now, &sink.owner, &key, Some(bytes)) {
