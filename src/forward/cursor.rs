@@ -80,6 +80,7 @@ impl Forward {
         let mut entries = Vec::new();
         if sync && self.lane_sync == Sync::Wanted {
             self.lane_sync = Sync::Asked;
+            self.keep_refused();
             entries.push((state::lane_key(self.options.lane), state::encode(&self.lane)));
         }
         for i in 0..self.topics.len() {

@@ -53,6 +53,8 @@ pub struct Forward {
     pub(super) reread_below: u64,
     /// One past the newest durable record.
     pub(super) ring_end: u64,
+    /// The same when the machine was made: what is below it may have been sent by a process before.
+    pub(super) born_end: u64,
     pub(super) held: usize,
     pub(super) next_batch: u64,
     /// Idle targets send what they have, although more would fit.
@@ -84,6 +86,7 @@ impl Forward {
             cum: Tally::default(),
             reread_below: 0,
             ring_end,
+            born_end: ring_end,
             held: 0,
             next_batch: 0,
             push: false,
@@ -106,6 +109,7 @@ impl Forward {
         for (name, topic) in topics.into_iter().take(MAX_UPSTREAM_TOPICS) {
             forward.restore(name, topic);
         }
+        forward.restore_refused();
         forward.rewind();
         forward
     }
@@ -178,7 +182,7 @@ impl Forward {
         self.target(topic, partition).map_or(Placing::TooMany, Placing::Target)
     }
 
-    fn target(&mut self, topic: TopicIx, partition: u32) -> Option<TargetIx> {
+    pub(super) fn target(&mut self, topic: TopicIx, partition: u32) -> Option<TargetIx> {
         let t = &self.topics[topic.0 as usize];
         if let Some(ix) = t.targets.iter().find(|ix| self.targets[ix.0 as usize].partition == partition) {
             return Some(*ix);
@@ -208,7 +212,8 @@ impl Forward {
             expected: None,
             doubt: !fresh,
             suspect_until: None,
-            unsure: false,
+            sent_below: self.born_end,
+            unsure_below: 0,
             open: None,
             inflight: None,
             limit: self.options.max_batch,
@@ -264,8 +269,15 @@ impl Forward {
     /// Steps over records that will never arrive (the hub counts them) or that the driver knows to be behind.
     pub fn skip(&mut self, to: Pos) {
         if to.seq > self.read.seq {
+            // A batch that begins in there was read before: what is below it is counted as what it is now.
+            let (range, cum) = (self.read.seq..to.seq, self.cum);
+            let batches = self.targets.iter_mut().flat_map(Target::batches_mut);
+            batches.filter(|b| range.contains(&b.first.seq)).for_each(|b| b.before = cum);
             self.read = to;
             self.dirty_cursor = true;
+        } else if to.ordinal > self.read.ordinal {
+            // A resend asks by its seq alone: it is on its way there.
+            self.read.ordinal = to.ordinal;
         }
     }
 
@@ -273,6 +285,10 @@ impl Forward {
     pub fn offer(&mut self, at: Pos, ring: u128, outs: &[Out], put: &mut dyn FnMut(usize, Place)) -> Offer {
         if at.seq < self.read.seq {
             return Offer::Taken;
+        }
+        if self.work.iter().any(|output| matches!(output, Output::Discard { .. })) {
+            // The driver would forget what is put now along with what it was told to forget.
+            return Offer::Full;
         }
         self.revisit(at);
         let (mut bytes, mut takes, mut refused) = (0, false, false);
@@ -353,11 +369,11 @@ impl Forward {
         if replay && t.resend_below.is_none_or(|below| at.seq >= below) {
             return Verdict::Skip;
         }
-        if at.seq < t.taken {
-            return Verdict::Skip;
-        }
         if self.poison.contains(&(ix, at.seq)) {
             return Verdict::Refused;
+        }
+        if at.seq < t.taken {
+            return Verdict::Skip;
         }
         if matches!(t.phase, Phase::Closed) && lane_ready {
             t.phase = Phase::Opening;
@@ -411,7 +427,9 @@ impl Forward {
         let t = &mut self.targets[ix.0 as usize];
         debug_assert!(matches!(t.phase, Phase::Ready) && t.inflight.is_none(), "one request in flight");
         let Some(mut open) = t.open.take() else { return };
-        open.unsure |= std::mem::take(&mut t.unsure);
+        open.unsure |= open.first.seq < t.unsure_below;
+        open.again = open.first.seq < t.sent_below;
+        t.sent_below = t.sent_below.max(open.last_seq + 1);
         t.inflight = Some(open);
         t.phase = Phase::Sending;
         let (topic, partition) = (t.topic, t.partition);
@@ -495,12 +513,6 @@ impl Forward {
         self.dirty_cursor = true;
     }
 
-    /// Never again: the upstream refuses this record.
-    pub(super) fn poison(&mut self, ix: TargetIx, seq: u64) {
-        self.poison.push((ix, seq));
-        self.note(Note::Refused { target: ix, seq });
-    }
-
     pub fn handle(&mut self, now: BootTime, input: Input) {
         match input {
             Input::Partitions { topic, count, fresh } => self.partitions(topic, count, fresh),
@@ -538,26 +550,6 @@ impl Forward {
             self.lane_sync = Sync::Done;
         }
         self.dirty_cursor = true;
-    }
-
-    fn rejected(&mut self, now: BootTime, ix: TargetIx, reject: Reject) {
-        let Some(batch) = self.targets[ix.0 as usize].inflight else { return };
-        if !matches!(self.targets[ix.0 as usize].phase, Phase::Sending) {
-            return;
-        }
-        if reject != Reject::TooLarge {
-            return self.fail(now, ix, reject);
-        }
-        let t = &mut self.targets[ix.0 as usize];
-        t.phase = Phase::Ready;
-        if batch.records == 1 {
-            // The record was the trouble, not the size of batches.
-            t.limit = self.options.max_batch;
-            self.poison(ix, batch.last_seq);
-        } else {
-            t.limit = (batch.bytes / 2).max(1);
-        }
-        self.discard(ix);
     }
 }
 

@@ -56,6 +56,7 @@ mod cursor;
 mod machine;
 mod marker;
 mod placing;
+mod refused;
 mod reject;
 mod resume;
 mod search;
@@ -74,7 +75,8 @@ use crate::name::Name;
 use crate::record::Origin;
 use crate::time::Span;
 
-/// A place in a lane: the seq of the next record, and how many records of the lane are below it.
+/// A place in a lane: the seq of the next record, and how many records of the lane are below it. An ordinal of 0 beside a
+/// higher seq says that only the seq is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pos {
     pub seq: u64,

@@ -18,7 +18,9 @@ impl Forward {
             return;
         }
         if t.opaque {
-            t.unsure |= std::mem::take(&mut t.doubt);
+            if std::mem::take(&mut t.doubt) {
+                t.unsure_below = t.sent_below;
+            }
             t.expected = None;
             t.phase = Phase::Ready;
             return;
@@ -102,9 +104,9 @@ impl Forward {
                 let step = search.header(header);
                 self.step(now, ix, step);
             }
-            Phase::Proving { base } => {
-                let base = *base;
-                self.proved(ix, base, header);
+            Phase::Proving { base, again } => {
+                let (base, again) = (*base, *again);
+                self.proved(ix, base, again, header);
             }
             Phase::Probing { .. } => self.probed(ix, header),
             _ => {}
@@ -133,7 +135,9 @@ impl Forward {
         }
         if std::mem::take(&mut t.doubt) {
             t.suspect_until = Some(now + SUSPECT);
-            t.unsure |= found.unproven;
+            if found.unproven {
+                t.unsure_below = t.sent_below;
+            }
         }
         t.proven |= found.newest.is_some();
         let uncommitted = |own: Own| own.end() > found.high_watermark;
@@ -221,7 +225,8 @@ impl Forward {
         t.suspect_until = t.suspect_until.filter(|until| now < *until);
         let probe = expected.filter(|e| base > *e && t.suspect_until.is_some() && !t.opaque);
         if !t.proven && !t.opaque {
-            t.phase = Phase::Proving { base };
+            let again = if batch.again && !batch.unsure { batch.records } else { 0 };
+            t.phase = Phase::Proving { base, again };
             self.ask(ix, Query::Header { at: base });
         } else if let Some(at) = probe {
             t.phase = Phase::Probing { at, to: base, budget: self.options.search_max };
@@ -235,7 +240,7 @@ impl Forward {
     }
 
     /// Whether the first acknowledged batch stands there with our marker.
-    fn proved(&mut self, ix: TargetIx, base: i64, header: Option<Header>) {
+    fn proved(&mut self, ix: TargetIx, base: i64, again: u32, header: Option<Header>) {
         let t = &mut self.targets[ix.0 as usize];
         t.phase = Phase::Ready;
         let id = t.id;
@@ -245,6 +250,9 @@ impl Forward {
         }
         t.opaque = true;
         self.note(Note::MarkersLost { target: ix });
+        if again > 0 {
+            self.note(Note::MaybeDuplicated { target: ix, count: u64::from(again) });
+        }
         self.dirty(ix);
     }
 

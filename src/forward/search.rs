@@ -242,6 +242,10 @@ impl Search {
     }
 
     fn finish(&mut self) -> Step {
+        if self.stored.is_none() && self.found.newest.is_none() {
+            // What retention took away may have been ours.
+            self.found.unproven |= self.found.start > 0;
+        }
         let Some(stored) = self.stored.filter(|_| self.found.verdict != Verdict::There) else {
             return Step::Found(self.found);
         };

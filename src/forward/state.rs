@@ -51,6 +51,8 @@ pub(super) struct LaneState {
     pub incarnation: u32,
     /// Records below this seq were perhaps sent by an earlier incarnation.
     pub unsure_below: u64,
+    /// Topic, partition and seq of what the upstream refused for good, at or above the cursor.
+    pub refused: Vec<(String, u32, u64)>,
 }
 
 pub(super) const VERSION: u8 = 1;

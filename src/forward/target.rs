@@ -32,9 +32,10 @@ pub(super) enum Phase {
     },
     Ready,
     Sending,
-    /// Reading the first acknowledged batch back.
+    /// Reading the first acknowledged batch back; where markers do not survive, `again` records of it may be there twice.
     Proving {
         base: i64,
+        again: u32,
     },
     /// Reading what stands between the expected and the given base offset.
     Probing {
@@ -59,6 +60,8 @@ pub(super) struct Filling {
     pub base_ms: i64,
     pub max_ms: i64,
     pub unsure: bool,
+    /// It may have been sent before.
+    pub again: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -84,8 +87,10 @@ pub(super) struct Target {
     pub doubt: bool,
     /// Until then a higher base offset than expected is looked into.
     pub suspect_until: Option<BootTime>,
-    /// The next batch may repeat something.
-    pub unsure: bool,
+    /// One past the last record that may have been sent to it, by this process or one before it.
+    pub sent_below: u64,
+    /// Batches that begin below it may repeat something.
+    pub unsure_below: u64,
     pub open: Option<Filling>,
     pub inflight: Option<Filling>,
     /// Bytes of a batch; lower than configured once the upstream found one too large.
@@ -159,6 +164,7 @@ impl Filling {
             base_ms,
             max_ms: base_ms,
             unsure: false,
+            again: false,
         }
     }
 
