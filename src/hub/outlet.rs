@@ -127,7 +127,7 @@ impl Outlet {
     /// Returns when something stands at or beyond `pos`. (An order that changes meanwhile: `order_changed`.)
     pub async fn wait(&mut self, lane: LaneId, pos: LanePos) {
         let core = &self.core;
-        core.until(|| core.pipeline.borrow().ring().lane_durable(lane).seq > pos.seq).await;
+        core.until(|| core.pipeline.borrow().ring().lane_durable(lane).ordinal > pos.ordinal).await;
     }
 
     /// As `wait` for several lanes at once.
@@ -135,7 +135,8 @@ impl Outlet {
         let core = &self.core;
         core.until(|| {
             let pipeline = core.pipeline.borrow();
-            places.iter().any(|(lane, pos)| pipeline.ring().lane_durable(*lane).seq > pos.seq)
+            // By ordinal: after a crash the lane's end has a seq beyond the last record's.
+            places.iter().any(|(lane, pos)| pipeline.ring().lane_durable(*lane).ordinal > pos.ordinal)
         })
         .await;
     }

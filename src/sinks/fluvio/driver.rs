@@ -126,7 +126,8 @@ impl Driver {
         while self.tasks.try_join_next().is_some() {}
         let mut more = false;
         for i in 0..self.feeds.len() {
-            // Before anything is offered: a Discard that an event left behind must not meet the bytes of new batches.
+            // What time has changed first: a lane whose wait is over takes records again, and nothing else says so; and
+            // a Discard that an event left behind must not meet the bytes of new batches.
             more |= self.carry_out(i).await;
             more |= self.feed(i).await;
             more |= self.carry_out(i).await;
