@@ -229,8 +229,21 @@ fn survey(disk: &mut dyn Disk, options: &Options) -> Result<Survey, DiskError> {
             survey.notes.push(format!("{}: belongs to another ring; set aside", FileId::Slot(header.slot)));
         }
     }
+    let mut unreadable: Vec<SlotId> = Vec::new();
     for (slot, len) in lost {
-        headerless(disk, slot, len, &mut survey);
+        if !headerless(disk, slot, len, &mut survey) {
+            survey.notes.push(format!("{}: cannot be read; set aside", FileId::Slot(slot)));
+            unreadable.push(slot);
+        }
+    }
+    if survey.found.is_empty() && !unreadable.is_empty() {
+        // What cannot be read now may hold everything: not the moment to begin anew over it.
+        return Err(DiskError {
+            kind: DiskErrorKind::Io,
+            op: "read",
+            file: FileId::Slot(unreadable[0]).to_string(),
+            detail: format!("none of {} slots can be read", unreadable.len()),
+        });
     }
     survey.found.sort_by_key(|f| f.meta.generation);
     survey.drop_unchained();
@@ -254,30 +267,35 @@ fn meta_of(header: &SlotHeader) -> SlotMeta {
     }
 }
 
-/// A slot whose header cannot be read is read at its frames' highest generation.
-fn headerless(disk: &mut dyn Disk, slot: SlotId, len: u64, survey: &mut Survey) {
+/// A slot whose header cannot be read is read at its frames' highest generation. False when the device does not tell
+/// what it holds.
+fn headerless(disk: &mut dyn Disk, slot: SlotId, len: u64, survey: &mut Survey) -> bool {
     let file = FileId::Slot(slot);
     let len = len.min(MAX_SLOT) as u32;
     let mut walker = Walker::new(disk, slot);
-    if walker.is_blank() {
+    let blank = walker.is_blank();
+    if blank && walker.unreadable().is_empty() {
         survey.free.push(slot);
-        return;
+        return true;
     }
     let Some((ring, generation)) = walker.newest_generation(len) else {
+        if !walker.unreadable().is_empty() {
+            return false;
+        }
         survey.notes.push(format!("{file}: holds nothing readable; used again"));
         survey.free.push(slot);
-        return;
+        return true;
     };
     let content = walker.frames(ring, generation, len);
     let first = content.frames.iter().find(|s| s.header.kind == FrameKind::Snapshot || s.header.records > 0);
     let Some(header) = first.map(|s| &s.header) else {
         survey.free.push(slot);
-        return;
+        return true;
     };
     let known = survey.found.iter().any(|f| f.meta.ring == ring);
     if !known && !survey.found.is_empty() {
         survey.notes.push(format!("{file}: belongs to another ring; set aside"));
-        return;
+        return true;
     }
     survey.notes.push(format!("{file}: its header is damaged; read by its frames"));
     if survey.slot_bytes == 0 {
@@ -295,6 +313,7 @@ fn headerless(disk: &mut dyn Disk, slot: SlotId, len: u64, survey: &mut Survey) 
         sound: false,
     };
     survey.found.push(Found { meta, lane: header.lane, header: None });
+    true
 }
 
 /// After a crash of the process the page cache may hold what the device never got: the slots that could hold the newest
