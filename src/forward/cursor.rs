@@ -5,13 +5,20 @@ use super::state::{self, Position, TopicState};
 use super::target::Target;
 use super::{Output, Pos, Tally};
 
+/// Partition counts that are remembered of a topic.
+const MAX_PAST: usize = 16;
+
 impl Forward {
     /// Puts new partition counts to use, and forgets old ones.
     pub(super) fn settle_topics(&mut self) {
         for topic in self.topics.iter_mut().filter(|t| t.sync == Sync::Done) {
             if topic.state.switch.is_some_and(|(from, _)| self.cursor.seq >= from)
-                && let Some((_, n)) = topic.state.switch.take()
+                && let Some((from, n)) = topic.state.switch.take()
             {
+                if topic.state.past.len() == MAX_PAST {
+                    topic.state.past.remove(0);
+                }
+                topic.state.past.push((from, topic.state.partitions));
                 topic.state.partitions = n;
                 topic.dirty = true;
             }
@@ -103,6 +110,7 @@ impl Forward {
             last: t.last,
             resend_below: t.resend_below,
             opaque: t.opaque,
+            proven: t.proven,
         }));
         stored
     }

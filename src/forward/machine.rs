@@ -170,6 +170,10 @@ impl Forward {
     /// The partition a record belongs to.
     pub fn place(&mut self, topic: TopicIx, key: Option<&[u8]>, seq: u64) -> Placing {
         let t = &self.topics[topic.0 as usize];
+        if let Some((_, n)) = t.state.past.iter().find(|(until, _)| seq < *until) {
+            let partition = placing::partition(key, seq, *n);
+            return self.target(topic, partition).map_or(Placing::TooMany, Placing::Target);
+        }
         let switched = t.state.switch.filter(|(from, _)| seq >= *from);
         let n = switched.map_or(t.state.partitions, |(_, n)| n);
         // A count is durable before its first use: else a crash would look for the record where it was not sent.
@@ -208,7 +212,7 @@ impl Forward {
             last: position.last,
             resend_below: position.resend_below,
             opaque: position.opaque,
-            proven: position.last.is_some(),
+            proven: position.proven,
             expected: None,
             doubt: !fresh,
             suspect_until: None,

@@ -153,6 +153,10 @@ impl Forward {
         }
         let t = &mut self.targets[ix.0 as usize];
         if found.verdict == Verdict::Lost {
+            if found.unproven || found.stands && !t.proven {
+                // Perhaps the one batch that was never read back stands there, without its marker.
+                t.unsure_below = t.sent_below;
+            }
             return self.lost(ix, found.newest);
         }
         if let Some(own) = found.newest.filter(|own| own.number >= t.next) {
@@ -241,6 +245,7 @@ impl Forward {
 
     /// Whether the first acknowledged batch stands there with our marker.
     fn proved(&mut self, ix: TargetIx, base: i64, again: u32, header: Option<Header>) {
+        self.dirty(ix);
         let t = &mut self.targets[ix.0 as usize];
         t.phase = Phase::Ready;
         let id = t.id;
@@ -248,7 +253,12 @@ impl Forward {
             t.proven = true;
             return;
         }
-        t.opaque = true;
+        self.without_markers(ix, again);
+    }
+
+    /// The upstream rebuilds batches: `again` records may be there twice, and nothing will ever tell.
+    fn without_markers(&mut self, ix: TargetIx, again: u32) {
+        self.targets[ix.0 as usize].opaque = true;
         self.note(Note::MarkersLost { target: ix });
         if again > 0 {
             self.note(Note::MaybeDuplicated { target: ix, count: u64::from(again) });

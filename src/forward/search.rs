@@ -49,6 +49,8 @@ pub(super) struct Found {
     /// The own batch with the highest number.
     pub newest: Option<Own>,
     pub verdict: Verdict,
+    /// A batch of the stored one's size stands in its place, whoever wrote it.
+    pub stands: bool,
     /// The budget ended the search before it was sure.
     pub unproven: bool,
     /// Records of own batches that stand behind the stored one although they are not newer: they landed late.
@@ -107,6 +109,7 @@ impl Search {
         let found = Found {
             newest: None,
             verdict: if stored.is_some() { Verdict::Lost } else { Verdict::NothingStored },
+            stands: false,
             unproven: false,
             doubled: 0,
             start: 0,
@@ -224,6 +227,7 @@ impl Search {
 
     /// Keeps an own batch if it is the newest, and the stored one's presence.
     fn take(&mut self, header: Header) -> Option<Own> {
+        self.found.stands |= self.stored.is_some_and(|s| s.base == header.base && s.count == header.count);
         let marker = Marker::of_origin(header.origin);
         if marker.id != self.id {
             return None;
@@ -242,12 +246,8 @@ impl Search {
     }
 
     fn finish(&mut self) -> Step {
-        if self.stored.is_none() && self.found.newest.is_none() {
-            // What retention took away may have been ours.
-            self.found.unproven |= self.found.start > 0;
-        }
         let Some(stored) = self.stored.filter(|_| self.found.verdict != Verdict::There) else {
-            return Step::Found(self.found);
+            return self.end();
         };
         if stored.base < self.found.start {
             self.found.verdict = Verdict::Trimmed;
@@ -261,6 +261,12 @@ impl Search {
             self.lost = true;
             return self.step_back(self.seen_from - 1);
         }
+        self.end()
+    }
+
+    fn end(&mut self) -> Step {
+        // What retention took away may have been ours.
+        self.found.unproven |= self.found.newest.is_none() && self.found.start > 0;
         Step::Found(self.found)
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct TopicState {
     pub partitions: u32,
     /// Records from this seq on are spread over that many.
     pub switch: Option<(u64, u32)>,
+    /// Records below these seqs were spread over so many, oldest first: where they are looked for when they are lost.
+    pub past: Vec<(u64, u32)>,
     pub positions: Vec<Position>,
 }
 
@@ -34,6 +36,8 @@ pub(super) struct Position {
     pub resend_below: Option<u64>,
     /// The upstream rebuilds batches.
     pub opaque: bool,
+    /// A marker of ours was read back.
+    pub proven: bool,
 }
 
 /// One acknowledged batch.
