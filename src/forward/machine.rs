@@ -437,6 +437,10 @@ impl Forward {
         t.inflight = Some(open);
         t.phase = Phase::Sending;
         let (topic, partition) = (t.topic, t.partition);
+        if open.unsure {
+            // Now: whether it lands may never be heard of.
+            self.note(Note::MaybeDuplicated { target: ix, count: u64::from(open.records) });
+        }
         let batch = open.batch(&self.identity(topic, partition));
         self.work.push_back(Output::Send { target: ix, batch });
     }

@@ -237,9 +237,6 @@ impl Forward {
             self.ask(ix, Query::Header { at });
         }
         self.release(batch.bytes);
-        if batch.unsure {
-            self.note(Note::MaybeDuplicated { target: ix, count: u64::from(batch.records) });
-        }
         self.dirty(ix);
     }
 

@@ -17,7 +17,8 @@ use crate::topic::{TopicId, TopicName};
 pub enum Step {
     /// Records from the position on: `frame.entries_from(pos.seq)`; then go on at `frame.end()`.
     Frame(Arc<Frame>),
-    /// Go on at `gap.to`; counted for this sink when `advance` passes it.
+    /// Go on at `gap.to`, once [`Outlet::persist`] has returned: what is behind a gap must not be sent before the gap is
+    /// durable. Counted for this sink when `advance` passes it.
     Gap(Gap),
     /// Nothing durable yet beyond the position.
     End,
@@ -85,6 +86,11 @@ impl Outlet {
     pub fn takes(&self, entry: &Entry<'_>) -> bool {
         let pipeline = self.core.pipeline.borrow();
         pipeline.wants(self.id, entry.part.topic) && !pipeline.is_superseded(entry)
+    }
+
+    /// Whether the record is in a gap that the sink has met, and stays there.
+    pub fn is_missed(&self, lane: LaneId, ordinal: u64) -> bool {
+        self.core.pipeline.borrow().is_missed(self.id, lane, ordinal)
     }
 
     /// None: the topic was removed; its records count as `released`.

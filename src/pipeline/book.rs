@@ -119,15 +119,33 @@ impl Book {
         if from >= to || self.gaps.len() >= MAX_OPEN_GAPS {
             return;
         }
+        self.dirty = true;
         let at = self.gaps.partition_point(|known| known.to <= from);
         self.gaps.insert(at, Hole { from, to, reason: gap.reason });
     }
 
-    /// The reader met records: what could not be read before can be now.
-    pub fn shown(&mut self, from: u64, to: u64) {
-        if self.gaps.iter().any(|hole| hole.from < to && from < hole.to) {
-            self.forget(from, to);
-        }
+    /// Whether the record is in a gap that this sink has met. It stays there even if it could be read again: later
+    /// records were sent since, and their markers say that everything before them is there.
+    pub fn missed(&self, ordinal: u64) -> bool {
+        self.gaps.iter().any(|hole| hole.from <= ordinal && ordinal < hole.to)
+    }
+
+    /// The gaps ahead of the cursor, as they are stored; None: there are none.
+    pub fn encode_gaps(&self) -> Option<Vec<u8>> {
+        let gaps: Vec<_> = self.gaps.iter().map(|hole| (hole.from, hole.to, hole.reason)).collect();
+        // Numbers and a unit variant always encode.
+        (!gaps.is_empty()).then(|| postcard::to_allocvec(&gaps).unwrap_or_default())
+    }
+
+    pub fn restore_gaps(&mut self, stored: &[u8]) {
+        let gaps: Vec<(u64, u64, GapReason)> = postcard::from_bytes(stored).unwrap_or_default();
+        let ahead = gaps.into_iter().filter(|(_, to, _)| *to > self.account.cursor.ordinal);
+        self.gaps = ahead.map(|(from, to, reason)| Hole { from, to, reason }).collect();
+    }
+
+    /// Gaps ahead of the cursor: ordinals and reason.
+    pub fn gaps(&self) -> impl Iterator<Item = (u64, u64, GapReason)> {
+        self.gaps.iter().map(|hole| (hole.from, hole.to, hole.reason))
     }
 
     /// Cuts `[from, to)` out of the gaps.
@@ -223,14 +241,17 @@ mod tests {
     }
 
     #[test]
-    fn records_that_can_be_read_after_all_are_in_no_gap() {
+    fn a_gap_that_was_met_stays_one_also_after_a_restart() {
         let mut book = Book::new(Account::new(pos(0)));
         book.met(&gap(10, 20, GapReason::Corrupt));
-        book.shown(12, 15);
         book.met(&gap(18, 30, GapReason::Evicted));
-        book.advance(pos(40), Tally { delivered: 23, ..Tally::default() });
-        assert_eq!((book.account.corrupt, book.account.evicted), (2 + 3, 12));
-        assert!(book.account.balances());
+        let stored = book.encode_gaps().unwrap();
+        let mut book = Book::new(Account::new(pos(0)));
+        book.restore_gaps(&stored);
+        assert!(book.missed(10) && book.missed(29) && !book.missed(9) && !book.missed(30));
+        book.advance(pos(40), Tally { delivered: 20, ..Tally::default() });
+        assert_eq!((book.account.corrupt, book.account.evicted), (8, 12));
+        assert!(book.account.balances() && book.encode_gaps().is_none());
     }
 
     #[test]

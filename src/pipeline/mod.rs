@@ -25,8 +25,8 @@ use crate::lane::LaneId;
 use crate::name::Name;
 use crate::record::{Flags, RecordRef};
 use crate::ring::{
-    Appended, Command, Completion, Entry, Health, LanePos, LaneReader, Owner, OwnerKind, PartReader, ReadStep, Report,
-    Ring, RingId, StateError, Stats, Ticket, TopicError, TopicInfo,
+    Appended, Command, Completion, Entry, GapReason, Health, LanePos, LaneReader, Owner, OwnerKind, PartReader,
+    ReadStep, Report, Ring, RingId, StateError, Stats, Ticket, TopicError, TopicInfo,
 };
 use crate::rules::RuleSpec;
 use crate::template::{Context, Template};

@@ -48,7 +48,10 @@ impl Pipeline {
         let load = |lane| {
             let lane = LaneId(lane);
             let stored = self.ring.state(owner, &cursor_key(lane)).and_then(|bytes| postcard::from_bytes(bytes).ok());
-            let book = Book::new(stored.unwrap_or_else(|| Account::new(self.ring.lane_end(lane))));
+            let mut book = Book::new(stored.unwrap_or_else(|| Account::new(self.ring.lane_end(lane))));
+            if let Some(gaps) = self.ring.state(owner, &gaps_key(lane)) {
+                book.restore_gaps(gaps);
+            }
             let reader = self.ring.lane_reader(lane, book.account.cursor);
             (book, reader)
         };
@@ -124,12 +127,32 @@ impl Pipeline {
             }
         }
         let step = self.ring.read_lane(reader);
-        match &step {
-            ReadStep::Gap(gap) => book.met(gap),
-            ReadStep::Frame(frame) => book.shown(pos.ordinal.max(frame.first().ordinal), frame.end().ordinal),
-            ReadStep::Wait | ReadStep::End => {}
+        if let ReadStep::Gap(gap) = &step {
+            book.met(gap);
+            self.keep_gaps(id, lane);
         }
         step
+    }
+
+    /// The gaps ahead of the cursor are stored with it. Nothing may be sent from behind one before it is durable (see
+    /// [`Pipeline::store_cursors`]): after a crash nobody could tell what was left out from what was sent.
+    fn keep_gaps(&mut self, id: SinkId, lane: LaneId) {
+        let sink = &mut self.sinks[id.0];
+        let gaps = sink.lanes[lane.index()].0.encode_gaps();
+        let key = gaps_key(lane);
+        if gaps.is_some() || sink.state.contains_key(&key[..]) || self.ring.state(&sink.owner, &key).is_some() {
+            sink.state.insert(key.to_vec(), gaps);
+        }
+    }
+
+    /// Whether the sink has met the record in a gap: then it leaves it there, although it is shown it now.
+    pub fn is_missed(&self, id: SinkId, lane: LaneId, ordinal: u64) -> bool {
+        self.sinks[id.0].lanes[lane.index()].0.missed(ordinal)
+    }
+
+    /// The gaps that a sink has met and its cursor has not passed: ordinals and why.
+    pub fn gaps(&self, id: SinkId, lane: LaneId) -> Vec<(u64, u64, GapReason)> {
+        self.sinks[id.0].lanes[lane.index()].0.gaps().collect()
     }
 
     /// Moves a sink's cursor; `state` is stored atomically with it. `bytes` were sent for it.
@@ -147,6 +170,8 @@ impl Pipeline {
         let sink = &mut self.sinks[id.0];
         let book = &mut sink.lanes[lane.index()].0;
         book.advance(to, tally);
+        self.keep_gaps(id, lane);
+        let sink = &mut self.sinks[id.0];
         for (key, value) in state {
             sink.state.insert(key.to_vec(), value.map(<[u8]>::to_vec));
         }
@@ -233,5 +258,12 @@ impl Pipeline {
 fn cursor_key(lane: LaneId) -> [u8; 8] {
     let mut key = *b"cursor/0";
     key[7] += lane.0;
+    key
+}
+
+/// The state key of the gaps ahead of it.
+fn gaps_key(lane: LaneId) -> [u8; 6] {
+    let mut key = *b"gaps/0";
+    key[5] += lane.0;
     key
 }

@@ -145,6 +145,10 @@ impl Driver {
         }
         match self.feeds[i].turn(&mut self.outlet).await {
             Fed::More => return true,
+            Fed::Gap => {
+                self.outlet.persist().await;
+                return true;
+            }
             Fed::End => {}
             Fed::Full => self.stuck[i] = true,
             Fed::Needs(topic) => {

@@ -21,6 +21,8 @@ const TURN: usize = 4096;
 pub enum Fed {
     /// There is more to offer right away.
     More,
+    /// A gap was stepped over: it must be durable before anything from behind it is sent.
+    Gap,
     /// Nothing durable beyond the read position.
     End,
     /// `forward` takes no more for now.
@@ -105,7 +107,7 @@ impl Feed {
                 Step::Frame(frame) => frame,
                 Step::Gap(gap) => {
                     self.forward.skip(Pos { seq: gap.to.seq, ordinal: gap.to.ordinal });
-                    return Fed::More;
+                    return Fed::Gap;
                 }
                 Step::End => {
                     self.forward.caught_up();
@@ -152,6 +154,10 @@ impl Feed {
 
     fn offer(&mut self, outlet: &Outlet, entry: &Entry<'_>, ring: u128, clock: Option<ClockSync>) -> Offered {
         let at = Pos { seq: entry.seq, ordinal: entry.ordinal };
+        if outlet.is_missed(self.lane, entry.ordinal) {
+            self.forward.skip(Pos { seq: at.seq + 1, ordinal: at.ordinal + 1 });
+            return Offered::Taken;
+        }
         let Some(topic) = outlet.topic_name(entry.part.topic) else {
             self.forward.pass(at, Unsent::Released);
             return Offered::Taken;
