@@ -133,7 +133,10 @@ impl Slots {
     /// A slot to write over: a free one, a new one, one that every sink has passed, or else the oldest of the lowest
     /// lane above its reserve, whose records are then counted as evicted.
     pub fn pick(&mut self, lanes: &mut [Lane]) -> Option<Picked> {
-        if let Some(slot) = self.free.pop() {
+        // A file whose creation failed is tried again as long as there is to be one more.
+        let fits = self.existing.len() <= self.cap.min(self.room);
+        if let Some(at) = self.free.iter().rposition(|s| fits || !self.short.contains(s)) {
+            let slot = self.free.remove(at);
             return Some(Picked { slot, create: self.short.contains(&slot) });
         }
         if let Some(slot) = self.new_slot() {
@@ -191,7 +194,18 @@ impl Slots {
         }
     }
 
+    /// A creation failed: something may be there or not, and it counts until it is removed or made.
+    pub fn half_made(&mut self, slot: SlotId) {
+        if !self.short.contains(&slot) {
+            self.short.push(slot);
+        }
+        if !self.free.contains(&slot) {
+            self.free.push(slot);
+        }
+    }
+
     pub fn removed(&mut self, slot: SlotId) {
+        self.short.retain(|s| *s != slot);
         if let Ok(at) = self.existing.binary_search(&slot) {
             self.existing.remove(at);
         }

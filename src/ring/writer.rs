@@ -378,7 +378,7 @@ impl Ring {
     // ---- the cap ----
 
     fn is_over_cap(&self) -> bool {
-        let most = self.slots.cap.max(4);
+        let most = self.slots.cap.min(self.slots.room).max(4);
         self.slots.existing.len() > most && (!self.slots.free.is_empty() || self.slots_in_use() > 4)
     }
 
@@ -523,13 +523,13 @@ impl Ring {
             self.lanes[at].write_at = None;
             if let Some(meta) = self.lanes[at].slots.pop_back() {
                 match part {
-                    Part::Create(slot) => self.slots.removed(slot),
+                    Part::Create(slot) => self.slots.half_made(slot),
                     _ => self.slots.quarantine(meta.id, &self.lanes),
                 }
             }
         }
         if matches!(part, Part::Create(_)) && error.kind == DiskErrorKind::NoSpace && self.slots_in_use() > 2 {
-            self.slots.room = self.slots.existing.len();
+            self.slots.room = self.slots.existing.len() - 1;
             let held = self.slots.room as u64 * u64::from(self.slots.slot_bytes) / 1024;
             self.writer.no_space = Some(format!("{error}; the ring stays at {held} KiB and evicts sooner"));
             return;
