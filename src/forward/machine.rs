@@ -5,8 +5,7 @@ use std::collections::VecDeque;
 use super::state::{self, LaneState, TopicState};
 use super::target::{Filling, Identity, Phase, Target};
 use super::{
-    Input, Note, Offer, Options, Out, Output, Place, Placing, Pos, Query, Reject, Tally, TargetIx, TopicIx, Unsent,
-    placing,
+    Input, Note, Offer, Options, Out, Output, Place, Placing, Pos, Query, Tally, TargetIx, TopicIx, Unsent, placing,
 };
 use crate::backoff::Backoff;
 use crate::limits::{MAX_UPSTREAM_PARTITIONS, MAX_UPSTREAM_TOPICS};

@@ -22,8 +22,8 @@ pub(super) type Ends = BTreeMap<SlotId, SlotContent>;
 struct Scanned {
     /// Its place among the slots found.
     found: usize,
-    /// It has no commit at all.
-    empty: bool,
+    /// Its newest commit, in the snapshot or not; None: it has no commit at all.
+    newest: Option<u64>,
     frames: Vec<Seen>,
 }
 
@@ -75,11 +75,13 @@ impl<'a> Replay<'a> {
             self.unsound.push(f.meta.id);
         }
         let mut read: Vec<Scanned> = Vec::new();
-        for (i, f) in survey.found.iter().enumerate() {
+        // Lanes of which all that is older is in the snapshot.
+        let mut bounded = [false; MAX_LANES];
+        for (i, f) in survey.found.iter().enumerate().rev() {
             // Another lane's slot may be older than the snapshot and still hold later commits: its newest, and those
-            // that were followed by another one since.
-            let next = survey.found[i + 1..].iter().find(|n| n.lane == f.lane);
-            if i < from && next.is_some_and(|n| n.meta.last_commit <= self.base_commit) {
+            // that were followed by another one since. One that was opened in vain bounds nothing.
+            let bounded = &mut bounded[f.lane.index()];
+            if i < from && *bounded {
                 continue;
             }
             let mut content = Walker::new(disk, f.meta.id).frames(f.meta.ring, f.meta.generation, bytes);
@@ -94,11 +96,13 @@ impl<'a> Replay<'a> {
                 lane.end.seq = lane.end.seq.max(end);
                 lane.newest_commit = lane.newest_commit.max(commit);
             }
-            let empty = !content.frames.iter().any(Seen::is_commit);
+            let newest = content.frames.iter().filter(|s| s.is_commit()).map(|s| s.header.commit).max();
+            *bounded |= newest.is_some() && f.meta.last_commit <= self.base_commit;
             let later = content.frames.drain(..).filter(|s| s.is_commit() && s.header.commit > self.base_commit);
-            read.push(Scanned { found: i, empty, frames: later.collect() });
+            read.push(Scanned { found: i, newest, frames: later.collect() });
             self.ends.insert(f.meta.id, content);
         }
+        read.reverse();
         self.choose(survey, &mut read);
         self.frames = read.into_iter().flat_map(|s| s.frames).collect();
         self.frames.sort_by_key(|s| (s.header.commit, std::cmp::Reverse(s.header.generation)));
@@ -114,7 +118,7 @@ impl<'a> Replay<'a> {
             while let Some(last) = slots.pop() {
                 let meta = &survey.found[last.found].meta;
                 let given_up = |s: &Seen| s.header.commit > meta.last_commit;
-                if last.empty && slots.iter().any(|s| s.frames.iter().any(given_up)) {
+                if last.newest.is_none() && slots.iter().any(|s| s.newest > Some(meta.last_commit)) {
                     self.abandoned.push(meta.id);
                     self.ends.remove(&meta.id);
                     continue;
@@ -298,6 +302,8 @@ impl<'a> Replay<'a> {
         self.report.clean_shutdown = clean;
         let ring = &mut *self.ring;
         ring.restore_own();
+        // Used again first, the oldest first: what says that a slot was given up may stand in any other of those free.
+        let given_up = std::mem::take(&mut ring.slots.free);
         for f in &survey.found {
             ring.slots.next_generation = ring.slots.next_generation.max(f.meta.generation + 1);
             ring.next_seq = ring.next_seq.max(f.meta.first.seq);
@@ -337,6 +343,7 @@ impl<'a> Replay<'a> {
             }
             lane.refresh_oldest();
         }
+        ring.slots.free.extend(given_up);
         ring.next_commit = ring.last_commit + if clean { 1 } else { SKIP_COMMITS };
         if clean {
             return;
