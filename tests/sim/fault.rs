@@ -46,8 +46,43 @@ kinds! {
         Stall,
         /// The node was stopped properly (a control, not a fault; not counted as one).
         CleanRestart,
+        // From here on: what only a whole node meets.
+        /// A connection broke; what was asked on it is void.
+        LinkReset,
+        /// All connections broke, and none can be made for a while.
+        LinkDown,
+        RequestLost,
+        AnswerLost,
+        /// A request hangs in its SPU, perhaps until its connection is given up.
+        RequestStalled,
+        /// It landed after its connection had died, within the grace period.
+        LandedLate,
+        LandedAfterGrace,
+        UpstreamTruncated,
+        UpstreamRecreated,
+        /// Retention took the beginning of a log.
+        UpstreamTrimmed,
+        LeaderMoved,
+        /// A batch that was written and not replicated went with its leader.
+        UncommittedLost,
+        PartitionsGrew,
+        ScAway,
+        /// The SC tells what was true.
+        ScStale,
+        NotLeader,
+        RejectedRetry,
+        RejectedStale,
+        /// Written, not replicated in time: the answer is a timeout.
+        TimedOutWritten,
+        TooLarge,
+        OtherWriter,
+        /// The wall clock was set.
+        ClockJumped,
     }
 }
+
+/// What a world with nothing but a ring can meet.
+const OF_THE_RING: usize = Fault::LinkReset as usize;
 
 impl Fault {
     pub fn of_error(call: Call, kind: DiskErrorKind) -> Self {
@@ -69,9 +104,15 @@ impl Fault {
 }
 
 /// How often each kind was met.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Tape {
     hits: [u64; Fault::ALL.len()],
+}
+
+impl Default for Tape {
+    fn default() -> Self {
+        Self { hits: [0; Fault::ALL.len()] }
+    }
 }
 
 impl Tape {
@@ -96,5 +137,10 @@ impl Tape {
 
     pub fn never_hit(&self) -> Vec<Fault> {
         Fault::ALL.iter().copied().filter(|f| self.count(*f) == 0).collect()
+    }
+
+    /// As `never_hit`, of the faults that a ring alone can meet.
+    pub fn never_hit_by_ring(&self) -> Vec<Fault> {
+        self.never_hit().into_iter().filter(|f| (*f as usize) < OF_THE_RING).collect()
     }
 }

@@ -3,7 +3,7 @@
 
 use headwater::backoff::Rng;
 use headwater::lane::LaneId;
-use headwater::ring::{DiskErrorKind, FileId, Options, ReadStep, Report, Ring};
+use headwater::ring::{DiskErrorKind, FileId, Options, ReadStep, Report, Ring, Stats};
 use headwater::time::BootTime;
 
 use crate::disk::{Armed, Call, Crash, SimDisk};
@@ -152,6 +152,32 @@ impl Ground<'_> {
         if let Some(range) = self.threads.disk.rot(target.file, at, len) {
             self.model.taint(target.file, range.start, range.end);
         }
+    }
+}
+
+/// Per lane the oldest ordinal and the count of evictions, as they were last.
+#[derive(Default)]
+pub struct GivenFree(Vec<(u64, u64)>);
+
+impl GivenFree {
+    pub fn new(stats: &Stats) -> Self {
+        Self(stats.lanes.iter().map(|l| (l.oldest.ordinal, l.evicted)).collect())
+    }
+
+    /// What was given free since without being counted as evicted lies below every cursor that would survive a crash:
+    /// `passed` gives the lowest one of a lane.
+    pub fn check(&mut self, stats: &Stats, passed: impl Fn(usize) -> u64) -> Check {
+        for (lane, now) in stats.lanes.iter().enumerate() {
+            let (oldest, evicted) = self.0[lane];
+            let unread = now.oldest.ordinal.saturating_sub(passed(lane).max(oldest));
+            ensure!(
+                now.evicted - evicted >= unread,
+                "lane {lane}: {unread} records that a sink may yet ask for were given free, {} counted as evicted",
+                now.evicted - evicted
+            );
+            self.0[lane] = (now.oldest.ordinal, now.evicted);
+        }
+        Ok(())
     }
 }
 

@@ -68,6 +68,8 @@ struct Rec {
     ticket: u64,
     lane: usize,
     hash: u64,
+    /// Whatever the world knows it by.
+    tag: u64,
     ring: RingId,
     boot: u32,
     settled: bool,
@@ -136,6 +138,8 @@ pub struct Model {
     parts: HashMap<TopicPart, Vec<Option<Rec>>>,
     seqs: HashMap<u64, (usize, u64)>,
     states: HashMap<StateKey, Vec<Version>>,
+    /// Life and ticket of the newest version that a recovered entry can be.
+    at_most: HashMap<StateKey, (u32, u64)>,
     groups: Vec<Group>,
     /// Records and versions of this life, oldest first; those before `settled_at` are settled.
     given: Vec<(u64, What)>,
@@ -205,6 +209,7 @@ impl Model {
         part: TopicPart,
         offset: u64,
         record: &RecordRef<'_>,
+        tag: u64,
         ring: RingId,
         boot: u32,
     ) -> Check {
@@ -225,6 +230,7 @@ impl Model {
             ticket,
             lane,
             hash: hash_of(record),
+            tag,
             ring,
             boot,
             settled: false,
@@ -504,10 +510,12 @@ impl Model {
         };
         // Of equal values the oldest that is allowed: the one that claims least.
         let mut found = None;
+        let mut newest = None;
         let mut firm = false;
         for (i, v) in versions.iter().enumerate().rev() {
             if v.value.as_deref() == value {
                 found = Some(i);
+                newest.get_or_insert((v.life, v.ticket));
             }
             if v.settled && !self.tainted(v.group) {
                 firm = true;
@@ -526,6 +534,7 @@ impl Model {
                 0
             }
         };
+        self.at_most.insert(key.clone(), newest.unwrap_or_default());
         let versions = self.states.get_mut(key).expect("looked up above");
         versions.truncate(keep);
         let Some(last) = versions.last_mut() else { return Ok(None) };
@@ -554,13 +563,17 @@ impl Model {
     pub fn groups_whole(&self) -> Check {
         for whole in self.wholes.iter().filter(|w| w.life + 1 == self.life) {
             let recs: Vec<_> = whole.recs.iter().map(|(part, offset)| self.rec(*part, *offset)).collect();
-            if recs.iter().flatten().any(|r| self.tainted(r.group)) {
+            if recs.iter().flatten().any(|r| self.tainted(r.group)) || recs.is_empty() && self.any_tainted() {
                 continue;
             }
             let mut there: Vec<bool> = recs.iter().map(|r| r.is_some()).collect();
             for (key, ticket) in &whole.states {
                 let versions = self.states.get(key).map_or(&[][..], |v| v);
-                there.push(versions.iter().any(|v| v.life == whole.life && v.ticket == *ticket));
+                let present = versions.iter().any(|v| v.life == whole.life && v.ticket == *ticket);
+                // Where several versions had the same value nobody can tell which one it is.
+                if present || self.at_most.get(key).is_none_or(|most| *most < (whole.life, *ticket)) {
+                    there.push(present);
+                }
             }
             let whole_or_none = there.iter().all(|t| *t) || !there.iter().any(|t| *t);
             ensure!(whole_or_none, "a group was torn: {whole:?}, there: {there:?}");
@@ -600,6 +613,27 @@ impl Model {
             _ => None,
         });
         known.map_or(LanePos::default(), |p| LanePos { seq: p.seq + 1, ordinal: p.ordinal + 1 })
+    }
+
+    /// The tag of the record that stood at an ordinal when it was shown last.
+    pub fn standing(&self, lane: usize, ordinal: u64) -> Option<u64> {
+        match self.lanes[lane].ordinals.get(ordinal as usize) {
+            Some(At::Shown(part, offset)) => self.rec(*part, *offset).map(|r| r.tag),
+            _ => None,
+        }
+    }
+
+    /// What stood there may have been destroyed.
+    pub fn is_tainted(&self, lane: usize, ordinal: u64) -> bool {
+        match self.lanes[lane].ordinals.get(ordinal as usize) {
+            Some(At::Shown(part, offset)) => self.rec(*part, *offset).is_none_or(|r| self.spoilt(r.group)),
+            _ => true,
+        }
+    }
+
+    /// The record is there, was evicted or destroyed; it did not vanish.
+    pub fn has(&self, part: TopicPart, offset: u64, tag: u64) -> bool {
+        self.rec(part, offset).is_some_and(|r| r.tag == tag)
     }
 
     /// The highest offset of the partition that must not be used again.
@@ -657,6 +691,7 @@ impl Model {
 
     /// What stands at an ordinal, now known.
     fn stand(&mut self, lane: usize, ordinal: u64, now: At) -> Check {
+        let tainted = self.any_tainted();
         let ordinals = &mut self.lanes[lane].ordinals;
         if ordinals.len() <= ordinal as usize {
             ordinals.resize(ordinal as usize + 1, At::Unknown);
@@ -669,7 +704,7 @@ impl Model {
             (At::Gone(GapReason::Corrupt), _) => true,
             (At::Gone(_), At::Shown(..)) => false,
             (At::Shown(..), At::Gone(_)) => true,
-            (At::Gone(a), At::Gone(b)) => a == b || b == GapReason::Evicted,
+            (At::Gone(a), At::Gone(b)) => a == b || b == GapReason::Evicted || tainted,
         };
         ensure!(fine, "lane {lane} #{ordinal} was {was:?}, now {now:?}");
         // The place of a record that was known stays known, so that its seq is never given away.
@@ -717,6 +752,9 @@ impl Model {
     pub fn gap(&mut self, gap: &Gap, before: LanePos, after: LanePos, oldest: u64) -> Check {
         let lane = gap.lane.index();
         let reason = gap.reason;
+        if std::env::var_os("HEADWATER_TRACE").is_some() {
+            eprintln!("DBG gap {gap:?}");
+        }
         ensure!(
             gap.from == before && gap.to == after && after.ordinal > before.ordinal,
             "lane {lane}: gap {:?}..{:?} ({reason:?}), reader went {before:?}..{after:?}",

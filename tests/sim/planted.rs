@@ -21,6 +21,29 @@ pub enum Plant {
     FloorFromUnsyncedCursor,
     /// The writer thread does not keep the order of its commands.
     WritesReordered,
+    // In a whole node.
+    /// The cursor moves over what was sent, not over what was answered.
+    CursorBeforeAnswer,
+    /// A record is left out of the count of the delivered ones.
+    CountSkipped,
+    /// After a reconnect nobody looks for markers behind the batch that was acknowledged last.
+    SearchLeftOut,
+    /// The second look comes at once.
+    NoGrace,
+    /// Refusals and positions are not stored with the cursor.
+    StateLeftOut,
+    /// The last output of a batch goes with the next one.
+    BatchStraddles,
+    /// Reading does not go back after a loss.
+    NotRewound,
+    /// A new partition count is used before it is durable.
+    SyncedEarly,
+    /// A refused batch counts as written.
+    RejectTakenForWritten,
+    /// A batch that is not replicated counts as written.
+    UncommittedTakenForWritten,
+    /// A source stores its checkpoint before the lines that it covers.
+    CheckpointAhead,
 }
 
 impl Plant {

@@ -203,7 +203,8 @@ impl World {
     /// Everything that is settled is acknowledged: from now on it must never be lost.
     pub fn acknowledge(&mut self, settled: Ticket) {
         for bus in &mut self.buses {
-            while let Some((_, _, spots)) = bus.inflight.pop_front_if(|(_, ticket, _)| *ticket <= settled) {
+            while bus.inflight.front().is_some_and(|(_, ticket, _)| *ticket <= settled) {
+                let Some((_, _, spots)) = bus.inflight.pop_front() else { break };
                 bus.acked.extend(spots);
             }
         }

@@ -10,7 +10,7 @@ use headwater::lane::LaneId;
 use headwater::limits::MIN_RING;
 use headwater::name::Name;
 use headwater::pipeline::{Account, Pipeline, Plan, RulePlan, SinkPlan, SourcePlan, TopicPlan};
-use headwater::ring::{Health, LaneOptions, Options, Owner, OwnerKind, Report, Ring, Ticket};
+use headwater::ring::{Health, LaneOptions, Options, Owner, OwnerKind, ROOT_BYTES, Report, Ring, Ticket};
 use headwater::rules::RuleSpec;
 use headwater::rules::filter::{Condition, Needle};
 use headwater::time::{BootTime, Now, Span, WallTime};
@@ -638,11 +638,12 @@ impl World {
     fn check(&mut self) -> Check {
         let bytes = self.threads.disk.bytes();
         ensure!(bytes <= self.bound, "{bytes} bytes on disk of {} allowed", self.bound);
-        if bytes <= self.options.max_bytes {
-            // A lowered cap is reached slot by slot.
+        let stats = self.pipeline().ring().stats();
+        let coming = ROOT_BYTES + u64::from(stats.slots) * stats.slot_bytes;
+        if bytes.max(coming) <= self.options.max_bytes {
+            // A lowered cap is reached slot by slot, and a file may be on its way that the former one allowed.
             self.bound = self.options.max_bytes;
         }
-        let stats = self.pipeline().ring().stats();
         let Self { model, sinks, given_free, .. } = self;
         given_free.check(&stats, |lane| {
             let key = format!("cursor/{lane}").into_bytes();

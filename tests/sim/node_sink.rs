@@ -141,7 +141,6 @@ pub struct Profile {
 
 pub struct NodeSink {
     pub id: SinkId,
-    number: usize,
     profile: Profile,
     pub book: SinkLedger,
     pub upstream: Upstream,
@@ -182,7 +181,6 @@ impl NodeSink {
     pub fn new(number: usize, book: SinkLedger, profile: Profile, upstream: Upstream) -> Self {
         Self {
             id: SinkId(number),
-            number,
             profile,
             book,
             upstream,
@@ -611,13 +609,8 @@ impl NodeSink {
         let mut tally = Tally { delivered, filtered, refused, released };
         self.bend_advance(i, &mut to, &mut tally, ctx);
         let mut entries: Vec<_> = state.iter().map(|(k, v)| (k.as_slice(), Some(v.as_slice()))).collect();
-        if ctx.plant == Plant::StateNotAtomic {
-            let before = ctx.pipeline.ring().last_ticket();
-            for (key, value) in entries.drain(..) {
-                // A full owner is no part of this.
-                let _ = ctx.pipeline.put_state(ctx.now.boot, &ctx.owners[self.number].clone(), key, value);
-            }
-            ctx.note_states(before, 0)?;
+        if ctx.plant == Plant::StateLeftOut {
+            entries.clear();
         }
         let before = ctx.pipeline.ring().last_ticket();
         let from = ctx.pipeline.cursor(self.id, lane);

@@ -240,7 +240,8 @@ impl SinkLedger {
         {
             // As if it had never been: nothing that it would get was durable either. Or what said so was destroyed.
             let fresh = account.cursor == account.start && account.balances();
-            let unborn = own.fates.is_empty() && (start..account.start.ordinal).all(|o| model.standing(lane, o).is_none());
+            let unborn =
+                own.fates.is_empty() && (start..account.start.ordinal).all(|o| model.standing(lane, o).is_none());
             ensure!(
                 fresh && (unborn || model.any_tainted()),
                 "{name}: lane {lane}: began at #{start}, after a crash at {:?}: what lies between goes nowhere",
