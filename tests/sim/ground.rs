@@ -54,10 +54,15 @@ impl Ground<'_> {
         }
     }
 
+    fn taint(&mut self, file: FileId, from: u64, to: u64) {
+        self.model.taint(file, from, to);
+        self.threads.taint(file, from, to);
+    }
+
     /// Places that could not be read may be announced as corrupt.
     pub fn taint_failed_reads(&mut self) {
         for (file, from, to) in self.threads.disk.take_failed_reads() {
-            self.model.taint(file, from, to);
+            self.taint(file, from, to);
         }
     }
 
@@ -150,7 +155,7 @@ impl Ground<'_> {
             _ => (target.from, target.to - target.from),
         };
         if let Some(range) = self.threads.disk.rot(target.file, at, len) {
-            self.model.taint(target.file, range.start, range.end);
+            self.taint(target.file, range.start, range.end);
         }
     }
 }

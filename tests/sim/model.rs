@@ -35,12 +35,20 @@ macro_rules! ensure {
 }
 pub(crate) use ensure;
 
-/// A place on the device.
+/// A place on the device where a write went.
 #[derive(Clone, Copy, Debug)]
 pub struct Extent {
     pub file: FileId,
     pub from: u64,
     pub to: u64,
+    /// Something of it was destroyed since.
+    pub tainted: bool,
+}
+
+impl Extent {
+    pub fn taint(&mut self, file: FileId, from: u64, to: u64) {
+        self.tainted |= self.file == file && self.from < to && from < self.to;
+    }
 }
 
 /// Records and state entries that became durable together, and where they lie.
@@ -58,7 +66,6 @@ struct Landed {
     /// The newest ticket that was given until then.
     newest: u64,
     extent: Extent,
-    tainted: bool,
     overwritten: bool,
 }
 
@@ -285,7 +292,7 @@ impl Model {
     /// Writes whose completion the ring has seen.
     pub fn landed(&mut self, extents: Vec<Extent>) {
         let newest = self.given.last().map_or(0, |g| g.0);
-        let landed = |extent| Landed { newest, extent, tainted: false, overwritten: false };
+        let landed = |extent| Landed { newest, extent, overwritten: false };
         self.landed.extend(extents.into_iter().map(landed));
     }
 
@@ -308,7 +315,7 @@ impl Model {
     /// A group of all that landed of late, and of `extents`.
     fn push_group(&mut self, mut extents: Vec<Extent>) -> usize {
         extents.extend(self.landed.iter().map(|l| l.extent));
-        let tainted = self.landed.iter().any(|l| l.tainted);
+        let tainted = extents.iter().any(|e| e.tainted);
         let overwritten = self.landed.iter().any(|l| l.overwritten);
         self.groups.push(Group { extents, tainted, overwritten });
         self.groups.len() - 1
@@ -339,9 +346,11 @@ impl Model {
 
     /// Bytes of the device were destroyed, or could not be read.
     pub fn taint(&mut self, file: FileId, from: u64, to: u64) {
-        let hit = |e: &Extent| e.file == file && e.from < to && from < e.to;
-        self.groups.iter_mut().for_each(|g| g.tainted |= g.extents.iter().any(hit));
-        self.landed.iter_mut().for_each(|l| l.tainted |= hit(&l.extent));
+        for group in &mut self.groups {
+            group.extents.iter_mut().for_each(|e| e.taint(file, from, to));
+            group.tainted |= group.extents.iter().any(|e| e.tainted);
+        }
+        self.landed.iter_mut().for_each(|l| l.extent.taint(file, from, to));
     }
 
     /// The slot is used again: what a crash leaves of its records may be announced as corrupt.
@@ -752,6 +761,7 @@ impl Model {
     pub fn gap(&mut self, gap: &Gap, before: LanePos, after: LanePos, oldest: u64) -> Check {
         let lane = gap.lane.index();
         let reason = gap.reason;
+        if std::env::var_os("HEADWATER_TRACE").is_some() { eprintln!("DBG gap {gap:?}"); }
         if std::env::var_os("HEADWATER_TRACE").is_some() {
             eprintln!("DBG gap {gap:?}");
         }

@@ -52,7 +52,7 @@ impl Threads {
         match &command.op {
             Op::Read { .. } => return self.reader.push_back(command),
             Op::Write { file, at, data, .. } => {
-                let extent = Extent { file: *file, from: *at, to: at + data.len() as u64 };
+                let extent = Extent { file: *file, from: *at, to: at + data.len() as u64, tainted: false };
                 self.under_way.push_back((command.token, extent));
                 if *at == 0 && *file != FileId::Root {
                     self.begun.push(*file);
@@ -144,6 +144,12 @@ impl Threads {
     /// Where the writes went that the ring has learned of since the last call.
     pub fn take_landed(&mut self) -> Vec<Extent> {
         std::mem::take(&mut self.landed)
+    }
+
+    /// Bytes of the device were destroyed: of writes that the ring has not learned of as well.
+    pub fn taint(&mut self, file: FileId, from: u64, to: u64) {
+        let unknown = self.under_way.iter_mut().map(|(_, extent)| extent).chain(&mut self.landed);
+        unknown.for_each(|extent| extent.taint(file, from, to));
     }
 
     /// Slots that the ring began to write over since the last call.
