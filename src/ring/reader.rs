@@ -4,6 +4,7 @@
 //! frame is met. Ordinals are dense, so whatever a walk does not meet is a gap and its size is known. A reader never
 //! sees a frame that is not durable, and never one that recovery gave up.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 pub use super::cache::Reading;
@@ -272,7 +273,11 @@ impl Ring {
             let lane = &self.lanes[at];
             let Some(index) = lane.slot_index(place.slot, place.generation) else { return Scan::Wait };
             let (slot, next) = (&lane.slots[index], lane.slots.get(index + 1));
-            let end = lane.write_at.filter(|_| next.is_none()).unwrap_or(slot.end).min(self.slots.slot_bytes);
+            let end = match slot.generation.cmp(&lane.reach.0) {
+                Ordering::Less => slot.end.min(self.slots.slot_bytes),
+                Ordering::Equal => lane.reach.1,
+                Ordering::Greater => return Scan::End,
+            };
             let onward = next.is_some().then(|| Place::slot_start(lane, index + 1));
             let (ring, next_seq) = (slot.ring, next.map(|n| n.first.seq));
             if place.at + FRAME_HEADER as u32 > end {

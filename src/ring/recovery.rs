@@ -42,6 +42,8 @@ pub(super) struct Survey {
     pub short: Vec<SlotId>,
     pub root: Option<RootPage>,
     pub slot_bytes: u32,
+    /// The highest generation that was met, also in what is free: none is given twice.
+    pub newest_generation: u64,
     pub notes: Vec<String>,
 }
 
@@ -221,6 +223,7 @@ fn survey(disk: &mut dyn Disk, options: &Options) -> Result<Survey, DiskError> {
     survey.slot_bytes = newest.map_or(0, |h| h.slot_bytes);
     let family = newest.map(|h| family(disk, h.ring, &good)).unwrap_or_default();
     for header in good {
+        survey.newest_generation = survey.newest_generation.max(header.generation);
         let own = family.contains(&header.ring) || header.binding == options.binding;
         let kind = header.kind == SlotKind::Lane && (header.lane.0 as usize) < options.lanes.len();
         if own && kind && header.slot_bytes == survey.slot_bytes {
@@ -273,19 +276,17 @@ fn headerless(disk: &mut dyn Disk, slot: SlotId, len: u64, survey: &mut Survey) 
     let file = FileId::Slot(slot);
     let len = len.min(MAX_SLOT) as u32;
     let mut walker = Walker::new(disk, slot);
-    let blank = walker.is_blank();
-    if blank && walker.unreadable().is_empty() {
-        survey.free.push(slot);
-        return true;
-    }
     let Some((ring, generation)) = walker.newest_generation(len) else {
         if !walker.unreadable().is_empty() {
             return false;
         }
-        survey.notes.push(format!("{file}: holds nothing readable; used again"));
+        if !walker.is_blank() {
+            survey.notes.push(format!("{file}: holds nothing readable; used again"));
+        }
         survey.free.push(slot);
         return true;
     };
+    survey.newest_generation = survey.newest_generation.max(generation);
     let content = walker.frames(ring, generation, len);
     let first = content.frames.iter().find(|s| s.header.kind == FrameKind::Snapshot || s.header.records > 0);
     let Some(header) = first.map(|s| &s.header) else {

@@ -304,8 +304,8 @@ impl<'a> Replay<'a> {
         ring.restore_own();
         // Used again first, the oldest first: what says that a slot was given up may stand in any other of those free.
         let given_up = std::mem::take(&mut ring.slots.free);
+        ring.slots.next_generation = ring.slots.next_generation.max(survey.newest_generation + 1);
         for f in &survey.found {
-            ring.slots.next_generation = ring.slots.next_generation.max(f.meta.generation + 1);
             ring.next_seq = ring.next_seq.max(f.meta.first.seq);
             if self.abandoned.contains(&f.meta.id) {
                 ring.slots.free.push(f.meta.id);
@@ -319,6 +319,7 @@ impl<'a> Replay<'a> {
                 lane.end.seq = lane.end.seq.max(last.first.seq);
                 let content = ends.get(&last.id);
                 let end = content.map_or(last.end, |c| c.end);
+                lane.reach = (last.generation, end);
                 let at = if clean { end } else { end.next_multiple_of(RESUME_AT) };
                 let header = survey.found.iter().find(|f| f.meta.id == last.id).and_then(|f| f.header.as_ref());
                 // Nothing more goes into a slot that recovery might not find again, or of a newer program that this one

@@ -49,6 +49,8 @@ pub struct Lane {
     pub slots: VecDeque<SlotMeta>,
     /// The next frame's place in the last slot; None: a new slot must be opened first.
     pub write_at: Option<u32>,
+    /// The generation and the byte up to which it is durable: nobody walks beyond, where a frame may yet come.
+    pub reach: (u64, u32),
 }
 
 impl Lane {
@@ -65,6 +67,7 @@ impl Lane {
             newest_commit: 0,
             slots: VecDeque::new(),
             write_at: None,
+            reach: (0, 0),
         }
     }
 

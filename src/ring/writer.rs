@@ -443,7 +443,9 @@ impl Ring {
         }
         for mut sealed in frames.drain(..) {
             self.writer.synced_through = self.writer.synced_through.max(sealed.header.commit);
-            self.lanes[sealed.header.lane.index()].newest_commit = sealed.header.commit;
+            let lane = &mut self.lanes[sealed.header.lane.index()];
+            lane.newest_commit = sealed.header.commit;
+            lane.reach = (sealed.header.generation, sealed.header.at + sealed.header.frame_len);
             for put in &sealed.state {
                 self.state.settle(put);
             }

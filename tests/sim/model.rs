@@ -220,8 +220,9 @@ impl Model {
         ring: RingId,
         boot: u32,
     ) -> Check {
-        if self.rec(part, offset).is_some_and(|r| !r.settled && r.place.is_none() && self.tainted(r.group)) {
-            // Destroyed before it was settled: it need not have left anything but its ordinal.
+        let end_of_log = |r: &Rec| !r.settled || r.life + 1 == self.life;
+        if self.rec(part, offset).is_some_and(|r| end_of_log(r) && r.place.is_none() && self.tainted(r.group)) {
+            // Destroyed at the end of the log: it need not have left anything but its ordinal.
             self.remove(part, offset);
             self.lanes[lane].nameless += 1;
             self.lanes[lane].open.retain(|o| *o != (part, offset));
@@ -761,7 +762,9 @@ impl Model {
     pub fn gap(&mut self, gap: &Gap, before: LanePos, after: LanePos, oldest: u64) -> Check {
         let lane = gap.lane.index();
         let reason = gap.reason;
-        if std::env::var_os("HEADWATER_TRACE").is_some() { eprintln!("DBG gap {gap:?}"); }
+        if std::env::var_os("HEADWATER_TRACE").is_some() {
+            eprintln!("DBG gap {gap:?}");
+        }
         if std::env::var_os("HEADWATER_TRACE").is_some() {
             eprintln!("DBG gap {gap:?}");
         }
