@@ -21,7 +21,16 @@ python_with "$venv" ziglang ziglang cargo-zigbuild
 export PATH="$venv/bin:$PATH"
 
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+node=
+cleanup() {
+    # A node that is still there belongs to a target that failed.
+    if [ -n "$node" ]; then
+        kill -KILL "$node" 2>/dev/null || true
+        wait "$node" 2>/dev/null || true
+    fi
+    rm -rf "$work"
+}
+trap cleanup EXIT
 
 # emulator TARGET: what runs its programs here.
 emulator() {
@@ -35,7 +44,7 @@ emulator() {
 
 # try TARGET BINARY: runs a node under emulation.
 try() {
-    local target=$1 bin=$2 run home config node sent
+    local target=$1 bin=$2 run home config sent answers=
     read -r -a run <<<"$(emulator "$target")"
     home=$work/$target
     config=$home/headwater.toml
@@ -49,12 +58,17 @@ try() {
     node=$!
     local _
     for _ in $(seq 100); do
-        "${run[@]}" "$bin" status -c "$config" >/dev/null 2>&1 && break
+        if "${run[@]}" "$bin" status -c "$config" >/dev/null 2>&1; then
+            answers=1
+            break
+        fi
         sleep 0.2
     done
+    [ -n "$answers" ] || fail "$target: the node does not answer: $(cat "$home/log")"
     sent=$(seq 3 | "${run[@]}" "$bin" send notes -c "$config" | tr '\n' ' ')
     kill "$node"
     wait "$node" || fail "$target: the node did not stop in good order: $(cat "$home/log")"
+    node=
     [ "$sent" = "0 1 2 " ] || fail "$target: offsets 0 1 2 were expected, not: $sent"
     [ "$("${run[@]}" "$bin" tail notes --data-dir "$home/data" | tr '\n' ' ')" = "1 2 3 " ] ||
         fail "$target: the ring does not hold what was sent"
