@@ -55,6 +55,14 @@ fn open(dir: &Path) -> anyhow::Result<FileDisk> {
     if let Err(owned @ LockError::Owned { .. }) = identity::probe(dir) {
         bail!("{owned}; a running node is looked at with `headwater status --data-dir {}`", dir.display());
     }
+    disk(dir)
+}
+
+/// The disk of a directory that holds a ring.
+pub fn disk(dir: &Path) -> anyhow::Result<FileDisk> {
+    if !dir.is_dir() {
+        bail!("there is no directory {}; is the card mounted there, is it the node's `data_dir`?", dir.display());
+    }
     let mut disk = FileDisk::new(dir, 0);
     let slots =
         crate::ring::Disk::list(&mut disk).with_context(|| format!("no ring can be read in {}", dir.display()))?;
@@ -155,8 +163,7 @@ fn write_verified(out: &mut impl Write, verified: &Verification) -> std::io::Res
     let totals = &verified.totals;
     writeln!(
         out,
-        "{} slots: {} good, {} blank, {} damaged, {} foreign",
-        verified.slots.len(),
+        "slots: {} good, {} blank, {} damaged, {} foreign",
         of(HeaderState::Ok),
         of(HeaderState::Blank),
         of(HeaderState::Damaged),
@@ -164,7 +171,7 @@ fn write_verified(out: &mut impl Write, verified: &Verification) -> std::io::Res
     )?;
     writeln!(
         out,
-        "{} frames good, {} damaged; {} records can be read, {} are lost",
+        "frames: {} good, {} damaged; records: {} can be read, {} lost",
         thousands(totals.frames_good),
         thousands(totals.bad_payloads + totals.damaged_headers + totals.damaged_states),
         thousands(totals.records),

@@ -89,10 +89,8 @@ async fn running(args: &Args) -> anyhow::Result<()> {
 }
 
 fn stopped(args: &Args, dir: &Path) -> anyhow::Result<()> {
-    if !dir.is_dir() {
-        bail!("there is no directory {}; is the card mounted there, is it the node's `data_dir`?", dir.display());
-    }
-    let mut ring = StoppedRing::open(dir).with_context(|| format!("no ring to read in {}", dir.display()))?;
+    super::ring::disk(dir)?;
+    let mut ring = StoppedRing::open(dir).with_context(|| format!("no ring can be read in {}", dir.display()))?;
     let Some(topic) = ring.topic(&args.topic) else {
         let known: Vec<_> = ring.topics().iter().map(|t| t.name.to_string()).collect();
         let known = if known.is_empty() { "none".into() } else { known.join(", ") };
