@@ -24,6 +24,7 @@ mod units;
 mod values;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -124,6 +125,21 @@ pub fn examine(path: &Path, around: &Surroundings) -> Examined {
 /// `HOST:PORT` of an SC, the port filled in where it is the usual one.
 pub fn upstream_address(text: &str) -> Result<String, String> {
     parts::host_port(text, Some(9003))
+}
+
+/// A Fluvio sink to the SC at `address`, with the defaults of every other setting.
+pub fn plain_fluvio(address: &str) -> Result<FluvioSink, String> {
+    let report = Report::default();
+    let around = Surroundings::real(true);
+    let text = format!("[sinks.plain]\ntype = \"fluvio\"\ntopics = [\"*\"]\nendpoint = [{}]\n", raw::quote(address));
+    let root = raw::parse(0, &text, &report);
+    let scope = Scope::new(&report, &around);
+    let sinks = root.map(|root| sinks::sinks(&Reader::root(&scope, &root), &BTreeMap::new())).unwrap_or_default();
+    match (sinks.into_iter().next().map(|sink| sink.kind), report.errors.take().into_iter().next()) {
+        (_, Some(error)) => Err(error.message),
+        (Some(SinkKind::Fluvio(sink)), None) => Ok(sink),
+        _ => Err(format!("`{address}` is no address of an SC")),
+    }
 }
 
 /// The hash of the config as it is on disk now (see [`Config::hash`]); None when it cannot be read.

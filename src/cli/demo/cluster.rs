@@ -1,23 +1,25 @@
-//! A real Fluvio cluster as the demo's upstream: what is there (by the official client's admin interface) and what it
-//! stored (fetched from the SPUs batch by batch, because the official consumer loses records when it catches up).
+//! A real Fluvio cluster as the demo's upstream: what is there (as the sink asks for it) and what it stored (fetched from
+//! the SPUs batch by batch, because the official consumer loses records when it catches up).
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use fluvio::metadata::partition::PartitionSpec;
-use fluvio::metadata::spu::SpuSpec;
-use fluvio::metadata::topic::TopicSpec;
-use fluvio::{FluvioAdmin, FluvioClusterConfig};
+use fluvio_protocol::link::ErrorCode;
 use fluvio_protocol::record::{RawRecords, RecordSet};
+use fluvio_sc_schema::objects::{DeleteRequest, ObjectApiDeleteRequest};
+use fluvio_sc_schema::topic::TopicSpec;
+use fluvio_sc_schema::{Status, TryEncodableFrom};
 use fluvio_spu_schema::Isolation;
 use fluvio_spu_schema::fetch::{DefaultFetchRequest, FetchPartition, FetchResponse, FetchableTopic};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::config;
 use crate::limits::MAX_WIRE_FRAME;
-use crate::sinks::fluvio::{public_address, read_frame, wire};
+use crate::sinks::fluvio::{Meta, read_frame, visit, wire};
 
 /// Every question to the cluster is answered within this, or the cluster is taken for dead.
 const WITHIN: Duration = Duration::from_secs(15);
@@ -32,44 +34,52 @@ async fn within<T>(what: &str, future: impl Future<Output = anyhow::Result<T>>) 
     }
 }
 
-/// A connection to the SC by the official client, whose threads and watches end with it.
+/// What one visit to the SC learned.
 pub struct Cluster {
-    admin: FluvioAdmin,
-    /// SPU ids and their public addresses.
-    spus: Vec<(i32, String)>,
+    meta: Meta,
 }
 
 impl Cluster {
     pub async fn connect(sc: &str) -> anyhow::Result<Self> {
-        let config = FluvioClusterConfig::new(sc);
-        let connect = FluvioAdmin::connect_with_config(&config);
-        let admin = within(&format!("connect to the SC at {sc}"), connect).await?;
-        let known = within("list SPUs", admin.all::<SpuSpec>()).await?;
-        let spus: Vec<_> = known.iter().filter_map(|spu| Some((spu.spec.id, public_address(&spu.spec)?))).collect();
-        if spus.is_empty() {
+        let sink = config::plain_fluvio(sc).map_err(anyhow::Error::msg)?;
+        let nothing = BTreeSet::new();
+        let ask = async { Ok(visit(&sink, &nothing).await?) };
+        let meta = within("ask the SC", ask).await?;
+        if meta.spus.is_empty() {
             bail!("the SC at {sc} knows no SPU with a public address; is the cluster up?");
         }
-        Ok(Self { admin, spus })
+        Ok(Self { meta })
     }
 
-    pub fn spus(&self) -> &[(i32, String)] {
-        &self.spus
+    /// SPU ids and their public addresses.
+    pub fn spus(&self) -> impl Iterator<Item = (i32, &str)> {
+        self.meta.spus.iter().map(|(id, address)| (*id, address.as_str()))
     }
 
     pub async fn delete_topic(&self, name: &str) -> anyhow::Result<()> {
-        within(&format!("delete topic {name}"), self.admin.delete::<TopicSpec>(name.to_owned())).await
+        let delete = DeleteRequest::<TopicSpec>::new(name.to_owned());
+        let delete = ObjectApiDeleteRequest::try_encode_from(delete, wire::SC_VERSION)?;
+        let exchange = async {
+            let mut stream = greet(&self.meta.sc).await?;
+            stream.write_all(&wire::request(wire::DELETE, wire::SC_VERSION, 2, &delete)?).await?;
+            let status: Status = wire::read(&read_frame(&mut stream, MAX_WIRE_FRAME).await?.1, wire::SC_VERSION)?;
+            // The demo makes no topic that had no record.
+            if status.is_error() && status.error_code != ErrorCode::TopicNotFound {
+                bail!(status.error_message.unwrap_or_else(|| status.error_code.to_string()));
+            }
+            Ok(())
+        };
+        within(&format!("delete topic {name}"), exchange).await
     }
 
     /// Visits every record of a topic, partition by partition, in order; (key, value). None is visited where the topic is
     /// not there.
     pub async fn read_all(&self, topic: &str, mut visit: impl FnMut(Option<&[u8]>, &[u8])) -> anyhow::Result<()> {
-        let partitions = within("list partitions", self.admin.all::<PartitionSpec>()).await?;
-        let number = |name: &str| name.rsplit_once('-').filter(|(t, _)| *t == topic)?.1.parse().ok();
-        let mut mine: Vec<(u32, i32)> =
-            partitions.iter().filter_map(|p| Some((number(&p.name)?, p.spec.leader))).collect();
-        mine.sort_unstable();
-        for (partition, leader) in mine {
-            let address = self.spus.iter().find(|(id, _)| *id == leader).map(|(_, address)| address);
+        let Some(known) = self.meta.topics.get(topic) else { return Ok(()) };
+        for partition in 0..known.partitions {
+            let leader = known.leaders.get(&partition);
+            let leader = leader.with_context(|| format!("{topic}-{partition} has no leader that is online"))?;
+            let address = self.meta.spus.get(leader);
             let address =
                 address.with_context(|| format!("the leader of {topic}-{partition}, SPU {leader}, is unknown"))?;
             let mut reader = Reader::connect(address, topic, partition).await?;
@@ -77,6 +87,14 @@ impl Cluster {
         }
         Ok(())
     }
+}
+
+/// A connection to an SC or an SPU that has answered the handshake, whose correlation id is 1.
+async fn greet(address: &str) -> anyhow::Result<TcpStream> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(&wire::api_versions(1)?).await?;
+    read_frame(&mut stream, MAX_WIRE_FRAME).await?;
+    Ok(stream)
 }
 
 struct Reader<'a> {
@@ -88,11 +106,8 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     async fn connect(address: &str, topic: &'a str, partition: u32) -> anyhow::Result<Self> {
-        let connect = async { Ok(TcpStream::connect(address).await?) };
-        let stream = within(&format!("connect to the SPU at {address}"), connect).await?;
-        let mut reader = Self { stream, topic, partition, correlation: 1 };
-        reader.ask(wire::api_versions(1)?).await?;
-        Ok(reader)
+        let stream = within(&format!("connect to the SPU at {address}"), greet(address)).await?;
+        Ok(Self { stream, topic, partition, correlation: 1 })
     }
 
     async fn ask(&mut self, request: Vec<u8>) -> anyhow::Result<Vec<u8>> {

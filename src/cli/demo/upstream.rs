@@ -24,7 +24,7 @@ impl Upstream {
                 let cluster = Cluster::connect(address).await.with_context(|| format!("the cluster at {address}"))?;
                 let mut carried = Vec::new();
                 for (id, target) in cluster.spus() {
-                    carried.push((*id, link.carry(target.clone()).await?));
+                    carried.push((id, link.carry(target.to_owned()).await?));
                 }
                 let sc = link.carry(address.to_owned()).await?;
                 Ok(Self::Cluster { sc, address: address.to_owned(), spus: carried })

@@ -272,7 +272,7 @@ impl<'a> Visit<'a> {
 }
 
 /// Where clients reach an SPU, `host:port`.
-pub fn public_address(spu: &SpuSpec) -> Option<String> {
+fn public_address(spu: &SpuSpec) -> Option<String> {
     let public = &spu.public_endpoint;
     let host = public.ingress.iter().find_map(|i| i.hostname.clone().or_else(|| i.ip.clone()));
     let host = host.filter(|host| !host.is_empty())?;

@@ -48,7 +48,7 @@ use crate::config::model::{FluvioSink, SinkConfig};
 use crate::hub::{Outlet, PartState, SinkOrder};
 pub use conn::read_frame;
 use driver::Driver;
-pub use meta::public_address;
+pub use meta::{Meta, visit};
 
 /// What a request that is in flight when the sink stops may still take.
 const LEAVE: Duration = Duration::from_secs(1);

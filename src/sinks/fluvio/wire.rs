@@ -31,6 +31,7 @@ pub const FETCH: u16 = 1;
 pub const FETCH_OFFSETS: u16 = 1002;
 pub const WATCH: u16 = 1004;
 pub const CREATE: u16 = 1001;
+pub const DELETE: u16 = 1002;
 
 /// How every client names itself.
 pub const CLIENT_ID: &str = "headwater";
