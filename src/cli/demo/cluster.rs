@@ -6,10 +6,10 @@ use std::future::Future;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use fluvio::metadata::topic::TopicSpec;
 use fluvio_protocol::link::ErrorCode;
 use fluvio_protocol::record::{RawRecords, RecordSet};
 use fluvio_sc_schema::objects::{DeleteRequest, ObjectApiDeleteRequest};
-use fluvio_sc_schema::topic::TopicSpec;
 use fluvio_sc_schema::{Status, TryEncodableFrom};
 use fluvio_spu_schema::Isolation;
 use fluvio_spu_schema::fetch::{DefaultFetchRequest, FetchPartition, FetchResponse, FetchableTopic};

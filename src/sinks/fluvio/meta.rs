@@ -12,15 +12,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use fluvio::metadata::partition::{PartitionResolution, PartitionSpec};
+use fluvio::metadata::spu::SpuSpec;
+use fluvio::metadata::topic::{CompressionAlgorithm, TopicSpec};
 use fluvio_protocol::Decoder;
 use fluvio_sc_schema::message::MsgType;
 use fluvio_sc_schema::objects::{
     CommonCreateRequest, CreateRequest, Metadata, MetadataUpdate, ObjectApiCreateRequest, ObjectApiWatchRequest,
     ObjectApiWatchResponse, WatchRequest, WatchResponse,
 };
-use fluvio_sc_schema::partition::{PartitionResolution, PartitionSpec};
-use fluvio_sc_schema::spu::SpuSpec;
-use fluvio_sc_schema::topic::{CompressionAlgorithm, TopicSpec};
 use fluvio_sc_schema::{AdminSpec, Status, TryEncodableFrom};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout_at};
