@@ -296,7 +296,8 @@ impl Ring {
             };
             let good = header.filter(|h| {
                 let own = h.generation == place.generation && h.ring == ring && h.commit >= place.commit;
-                own && !self.sessions.dead(h.session, h.commit)
+                let lost = || self.sessions.lost_of(h.lane, h.first_ordinal(), h.end_ordinal()) > 0;
+                own && !self.sessions.dead(h.session, h.commit) && !lost()
             });
             let Some(header) = good else {
                 place.at += PAGE as u32;

@@ -29,6 +29,7 @@ const SETTLE_TRIES: u32 = 4;
 pub(super) struct Found {
     pub meta: SlotMeta,
     pub lane: LaneId,
+    /// None: it is damaged, and the slot is read by its frames.
     pub header: Option<SlotHeader>,
 }
 
@@ -64,6 +65,24 @@ impl Survey {
         }
         chained.reverse();
         self.found = chained;
+    }
+
+    /// The same where the header is gone: the lane went on in the slot before.
+    fn drop_dead_ends(&mut self, disk: &mut dyn Disk) {
+        let mut kept: Vec<Found> = Vec::new();
+        for f in std::mem::take(&mut self.found) {
+            let before = kept.iter().rfind(|k| k.lane == f.lane).filter(|_| f.header.is_none());
+            let went_on = before.is_some_and(|before| {
+                let newest = newest_commit(disk, &before.meta, self.slot_bytes);
+                newest > newest_commit(disk, &f.meta, self.slot_bytes).max(Some(f.meta.last_commit))
+            });
+            if went_on {
+                self.free.push(f.meta.id);
+            } else {
+                kept.push(f);
+            }
+        }
+        self.found = kept;
     }
 }
 
@@ -250,6 +269,7 @@ fn survey(disk: &mut dyn Disk, options: &Options) -> Result<Survey, DiskError> {
     }
     survey.found.sort_by_key(|f| f.meta.generation);
     survey.drop_unchained();
+    survey.drop_dead_ends(disk);
     // A creation that failed half-way.
     let whole = u64::from(survey.slot_bytes);
     survey.short.extend(lengths.iter().filter(|f| f.1 < whole).map(|f| f.0));
@@ -315,6 +335,11 @@ fn headerless(disk: &mut dyn Disk, slot: SlotId, len: u64, survey: &mut Survey) 
     };
     survey.found.push(Found { meta, lane: header.lane, header: None });
     true
+}
+
+fn newest_commit(disk: &mut dyn Disk, slot: &SlotMeta, slot_bytes: u32) -> Option<u64> {
+    let content = Walker::new(disk, slot.id).frames(slot.ring, slot.generation, slot_bytes);
+    content.frames.iter().filter(|s| s.is_commit()).map(|s| s.header.commit).max()
 }
 
 /// After a crash of the process the page cache may hold what the device never got: the slots that could hold the newest
