@@ -228,7 +228,13 @@
 //!   are looked at again.
 //! - **Frames that recovery gave up come back** (a sector that a later read gives): each frame names the one it
 //!   follows, whatever lies between is dead; seqs go on 1,048,576 and commits 4,096 further after an unclean end,
-//!   sessions have numbers, and `s` says where each ended.
+//!   sessions have numbers, `s` says where each ended, and what lies in a range of `u` stays lost. A process's first
+//!   frame is what its recovery found (`s`, `u`, `x`); without that nothing else of it stands, and the next recovery
+//!   judges the same evidence again.
+//! - **Slots opened in vain** (a write to them failed) may hold frames as well: each slot header names the one that its
+//!   lane was in before, so what stands between was given up; where the header is gone, the lane's newest commit stands
+//!   in the slot before. They are used again before all others, the oldest first, because what proves one of them
+//!   given up may stand in the next. A generation is never given twice, be it seen in a dead slot only.
 //! - **Clean shutdown**: a last frame alone in its commit, then a root page that names it. The first start after it
 //!   makes the page unclean. Nothing is skipped then; the newest slots are synced all the same, since the page may be
 //!   older than the newest process.

@@ -141,6 +141,8 @@ impl Ring {
             let ids = survey.found.iter().map(|f| f.meta.ring).collect();
             let sessions = survey.found.iter().filter_map(|f| f.header.as_ref()).map(|h| h.session);
             ring.adopt(survey.root, ids, sessions, &mut report);
+            // What was found is the first frame of this process: nothing of it stands without that.
+            ring.seal_all();
         } else {
             ring.visit();
         }

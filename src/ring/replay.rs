@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::core::{Ring, SKIP_COMMITS, SKIP_SEQS};
-use super::format::Counters;
+use super::format::{Counters, flags};
 use super::recovery::{RESUME_AT, Survey};
 use super::sessions::{session_key, torn_key};
 use super::slots::SlotMeta;
@@ -157,7 +157,7 @@ impl<'a> Replay<'a> {
             // What earlier recoveries gave up stands behind where it is missing.
             seen.state.iter().flatten().for_each(|put| self.ring.sessions.restore(put));
         }
-        let newest = frames.last().map_or(0, |s| s.header.session);
+        let newest = self.newest_session(&frames, &synced);
         let mut broken = false;
         let mut last: (u64, u32, [Counters; MAX_LANES]) = (self.base_commit, self.base_session, self.base_lanes);
         for seen in frames {
@@ -168,8 +168,8 @@ impl<'a> Replay<'a> {
             }
             // What a later session stands upon was synced before that session began. Of what was not, whatever follows
             // lost state entries is given up with them: a topic or a sink's beginning may have been there.
-            let unsynced = h.session == newest && through < h.commit;
-            let missing = h.prev_commit > last.0.max(through);
+            let unsynced = h.session >= newest && through < h.commit;
+            let missing = h.session > newest || h.prev_commit > last.0.max(through);
             broken |= unsynced && (missing || !seen.whole() && h.state_raw > 0);
             let torn = unsynced && (broken || !seen.whole()) || self.ring.sessions.torn.contains(&h.commit);
             last = (h.commit, h.session, h.lanes);
@@ -196,6 +196,17 @@ impl<'a> Replay<'a> {
         ring.sessions.ended.push((last.1, last.0, through));
         ring.sessions.ended.sort_unstable();
         std::mem::take(&mut self.ends)
+    }
+
+    /// The newest process that got as far as writing what its recovery found. Of a later one nothing counts: the next
+    /// recovery judges as that one did, from the same evidence.
+    fn newest_session(&self, frames: &[Seen], synced: &BTreeMap<u32, u64>) -> u32 {
+        let stands = |s: &&Seen| {
+            let h = &s.header;
+            let begins = h.flags & flags::SESSION_START != 0 && s.whole();
+            begins || synced.get(&h.session).is_some_and(|through| *through >= h.commit)
+        };
+        frames.iter().rev().find(stands).map_or(self.base_session, |s| s.header.session.max(self.base_session))
     }
 
     /// Commits are missing before `seen`. The cumulative counters say how many records they had.

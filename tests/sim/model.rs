@@ -480,6 +480,7 @@ impl Model {
                 }
             }
             unnamed = admitted.checked_sub(self.lanes[lane].alive);
+            still.retain(|(part, offset)| self.rec(*part, *offset).is_some());
         }
         let before = self.lanes[lane].nameless;
         ensure!(
