@@ -58,7 +58,8 @@ impl Threads {
                     self.begun.push(*file);
                 }
             }
-            Op::Create { .. } | Op::Remove { .. } => {}
+            Op::Remove { slot } => self.begun.push(FileId::Slot(*slot)),
+            Op::Create { .. } => {}
         }
         if self.plant == Plant::WritesReordered && !self.writer.is_empty() && rng.below(2) == 0 {
             self.writer.push_front(command);
@@ -152,7 +153,7 @@ impl Threads {
         unknown.for_each(|extent| extent.taint(file, from, to));
     }
 
-    /// Slots that the ring began to write over since the last call.
+    /// Slots that the ring began to write over, or to remove, since the last call.
     pub fn take_begun(&mut self) -> Vec<FileId> {
         std::mem::take(&mut self.begun)
     }
