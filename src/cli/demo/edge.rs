@@ -1,10 +1,13 @@
 //! The edge of the demo: its config, and where its sources listen.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::load::{self, Targets};
 use super::process::free_ports;
 use super::upstream::Upstream;
+
+const RING_MIB_A_MINUTE: u64 = 4;
 
 /// Places are filled in by [`config`].
 const TEMPLATE: &str = r#"[node]
@@ -12,7 +15,7 @@ id = "demo-edge"
 data_dir = "@data"
 
 [ring]
-max_bytes = "32MiB"
+max_bytes = "@ringMiB"
 keep_free = "0B"
 linger = "200ms"
 
@@ -73,8 +76,14 @@ subscribe = [{ filter = "@prefix/+/flow", topic = "mqtt" }]
 key = "{mqtt.1}"
 "#;
 
-/// The edge's config file, and what the load needs to know of it. `mqtt`: host and port of a broker that answers.
-pub fn config(dir: &Path, upstream: &Upstream, mqtt: Option<&(String, u16)>) -> anyhow::Result<(String, Targets)> {
+/// The edge's config file, and what the load needs to know of it. `mqtt`: host and port of a broker that answers. The
+/// ring's size goes with how long it takes, so that what waits while the link is cut fills about half of it.
+pub fn config(
+    dir: &Path,
+    total: Duration,
+    upstream: &Upstream,
+    mqtt: Option<&(String, u16)>,
+) -> anyhow::Result<(String, Targets)> {
     let ports = free_ports(3)?;
     let pid = std::process::id().to_string();
     let prefix = format!("headwater-demo/{pid}");
@@ -85,6 +94,7 @@ pub fn config(dir: &Path, upstream: &Upstream, mqtt: Option<&(String, u16)>) -> 
     let places = [
         ("@data", dir.join("edge/data").display().to_string()),
         ("@dir", dir.display().to_string()),
+        ("@ring", (RING_MIB_A_MINUTE * total.as_secs().div_ceil(60).max(1)).to_string()),
         ("@http", ports[0].to_string()),
         ("@syslog", ports[1].to_string()),
         ("@sensors", ports[2].to_string()),

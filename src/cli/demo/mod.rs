@@ -109,14 +109,14 @@ async fn demo(args: &DemoArgs, dir: &Path) -> anyhow::Result<bool> {
         Some((host, port)) => view.say(&format!("mqtt: a broker answers at {host}:{port}, its messages are collected")),
         None => view.say("mqtt: no broker at 127.0.0.1:1883, so no MQTT this time (apt install mosquitto)"),
     }
-    let (config, targets) = edge::config(dir, &upstream, mqtt.as_ref())?;
+    let total = Duration::from_secs(args.seconds);
+    let (config, targets) = edge::config(dir, total, &upstream, mqtt.as_ref())?;
     let mut edge = Node::start("edge", dir, &config).await?;
     view.say("edge: collects host metrics, a rotating log, syslog over UDP and TCP, simulated sensors");
 
     let sent = Rc::new(Sent::default());
     let tasks = load::start(&targets, &sent);
     let started = Instant::now();
-    let total = Duration::from_secs(args.seconds);
     let mut cut = Cut::Before;
     while started.elapsed() < total {
         cut.turn(started.elapsed(), total, &link, &mut view);
