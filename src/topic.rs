@@ -155,6 +155,15 @@ fn wildcard(pattern: &str, name: &str) -> bool {
 
 const _: () = assert!(MAX_PARTITIONS <= 16);
 
+/// The topics that there are, for a message to someone who asked for `asked`; the node's own if that was to be one.
+pub fn known<'a>(names: impl IntoIterator<Item = &'a TopicName>, asked: &str) -> String {
+    let own = asked.starts_with(RESERVED_PREFIX);
+    let names = names.into_iter().filter(|name| own || !name.is_reserved());
+    let mut names: Vec<_> = names.map(TopicName::as_str).collect();
+    names.sort_unstable();
+    if names.is_empty() { "none".into() } else { names.join(", ") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

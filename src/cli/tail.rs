@@ -15,7 +15,7 @@ use crate::node::stopped::StoppedRing;
 use crate::ops::control::protocol::{Answer, Ask, Blob, From, Tail, TailRecord};
 use crate::ops::control::tail::tail_record;
 use crate::time::WallTime;
-use crate::topic::TopicPart;
+use crate::topic::{self, TopicPart};
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
@@ -92,8 +92,7 @@ fn stopped(args: &Args, dir: &Path) -> anyhow::Result<()> {
     super::ring::disk(dir)?;
     let mut ring = StoppedRing::open(dir).with_context(|| format!("no ring can be read in {}", dir.display()))?;
     let Some(topic) = ring.topic(&args.topic) else {
-        let known: Vec<_> = ring.topics().iter().map(|t| t.name.to_string()).collect();
-        let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+        let known = topic::known(ring.topics().iter().map(|t| &t.name), &args.topic);
         bail!("no topic `{}` in the ring in {} (there are: {known})", args.topic, dir.display());
     };
     let Some(place) = topic.partitions.get(usize::from(args.partition)) else {

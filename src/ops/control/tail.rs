@@ -13,7 +13,7 @@ use crate::ops::Ops;
 use crate::ops::events::EventRecord;
 use crate::record::Flags;
 use crate::ring::{Entry, Frame, TopicInfo};
-use crate::topic::TopicPart;
+use crate::topic::{self, TopicPart};
 
 /// The topic that holds the node's state changes.
 pub const EVENTS_TOPIC: &str = "headwater-events";
@@ -69,9 +69,7 @@ pub(super) async fn tail(conn: &mut Conn, ops: &Ops, ask: &Tail) -> io::Result<(
 
 fn find(store: &Store, ask: &Tail) -> Result<TopicInfo, String> {
     store.topic(&ask.topic).ok_or_else(|| {
-        let mut names: Vec<_> = store.topics().iter().map(|t| t.name.as_str().to_owned()).collect();
-        names.sort_unstable();
-        let known = if names.is_empty() { "none".into() } else { names.join(", ") };
+        let known = topic::known(store.topics().iter().map(|t| &t.name), &ask.topic);
         format!("no topic `{}` (there are: {known}); a topic begins with its first record", ask.topic)
     })
 }
