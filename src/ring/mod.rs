@@ -137,7 +137,7 @@
 //! | `l` | bytes over the ring's life: logical, stored, padded, synced (u64; written at a clean shutdown) |
 //! | `s` session u32 | last valid commit u64, synced through u64: where a process ended that did not say so |
 //! | `u` | ranges of ordinals (lane u8, from u64, to u64; 512 at most) that a crash took before they were synced |
-//! | `x` commit u64 | empty: torn by a crash and given up |
+//! | `x` commit u64 | generation u64 of the slot where it stands: torn by a crash and given up |
 //!
 //! **Snapshot**: all durable state entries, in frames of about 56 KiB raw, at the beginning of every lane slot;
 //! topics with the next offsets of that moment. It is made when nothing is under way, so it never has a checkpoint
@@ -253,6 +253,22 @@
 //! newest slot after an unclean end, makes the **tail unknown**: counts are then exact but for that last commit.
 //! Older slots are not walked at start; their damage is met, counted and announced by whoever reads, and all of it by
 //! [`verify`].
+//!
+//! # What is forgotten
+//!
+//! `s`, `x` and `c` come with every crash or boot, and a ring lives for ten years of them. They answer questions about
+//! frames, so recovery, which alone adds to them and sees what all slots are, forgets those that no frame can ask for.
+//! A slot begun in one session holds nothing of an earlier one, and nothing later than the session that began its lane's
+//! next slot: an `s` outside all such ranges is dropped. So is an `x` whose slot has another generation now. A `c` is
+//! kept for every boot in such a range; of a slot that was walked, for the boots that its frames name. Slots that are
+//! free again but not yet written over count like the others; and while one cannot be read, or its header is lost, or
+//! it is set aside, nothing is dropped, since anything may be in it. No tombstone is written: the next snapshot is
+//! without the entry, and a recovery that begins at an older one drops it again. A slot only ever goes away between two
+//! recoveries, so what none could ask for is never asked for later.
+//!
+//! A lane that hardly writes keeps one slot for years, and with it all sessions since. So there is a bound besides: the
+//! newest 512 `s`, 512 `x` and 1,024 `c`. Beyond it a frame that no recovery could read, in a slot that 512 unclean
+//! ends did not replace, might show itself as if it were alive, and records of the oldest boots have no wall time.
 //!
 //! # Bounds
 //!

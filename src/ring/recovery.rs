@@ -45,6 +45,8 @@ pub(super) struct Survey {
     pub slot_bytes: u32,
     /// The highest generation that was met, also in what is free: none is given twice.
     pub newest_generation: u64,
+    /// There are slots of which nobody knows now what they hold.
+    pub hidden: bool,
     pub notes: Vec<String>,
 }
 
@@ -235,6 +237,7 @@ fn survey(disk: &mut dyn Disk, options: &Options) -> Result<Survey, DiskError> {
                 good.push(header);
             }
             Err(bad @ (Bad::Version(_) | Bad::Place)) => {
+                survey.hidden = true;
                 survey.notes.push(format!("{}: {bad}; set aside", FileId::Slot(slot)));
             }
             Err(_) => lost.push((slot, len)),
@@ -250,6 +253,7 @@ fn survey(disk: &mut dyn Disk, options: &Options) -> Result<Survey, DiskError> {
         if own && kind && header.slot_bytes == survey.slot_bytes {
             survey.found.push(Found { meta: meta_of(&header), lane: header.lane, header: Some(header) });
         } else {
+            survey.hidden = true;
             survey.notes.push(format!("{}: belongs to another ring; set aside", FileId::Slot(header.slot)));
         }
     }
@@ -260,6 +264,7 @@ fn survey(disk: &mut dyn Disk, options: &Options) -> Result<Survey, DiskError> {
             unreadable.push(slot);
         }
     }
+    survey.hidden |= !unreadable.is_empty();
     if survey.found.is_empty() && !unreadable.is_empty() {
         // What cannot be read now may hold everything: not the moment to begin anew over it.
         return Err(DiskError {

@@ -1,12 +1,12 @@
 //! The second half of recovery: the commits later than the newest snapshot are played again, in their order, and what is
 //! missing between them is counted and given a reason.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::core::{Ring, SKIP_COMMITS, SKIP_SEQS};
 use super::format::{Counters, flags};
 use super::recovery::{RESUME_AT, Survey};
-use super::sessions::{session_key, torn_key};
+use super::sessions::{Held, session_key, torn_key};
 use super::slots::SlotMeta;
 use super::state::{Put, ring_owner};
 use super::topics::{Topic, id_of_key};
@@ -41,6 +41,8 @@ pub(super) struct Replay<'a> {
     abandoned: Vec<SlotId>,
     /// Their snapshots are damaged.
     unsound: Vec<SlotId>,
+    /// The boots in which the frames of a slot were written, of those slots of which every page was read.
+    boots: BTreeMap<SlotId, BTreeSet<u32>>,
 }
 
 impl<'a> Replay<'a> {
@@ -56,6 +58,7 @@ impl<'a> Replay<'a> {
             ends: BTreeMap::new(),
             abandoned: Vec::new(),
             unsound: Vec::new(),
+            boots: BTreeMap::new(),
         }
     }
 
@@ -88,6 +91,9 @@ impl<'a> Replay<'a> {
             if content.unreadable > 0 {
                 let (file, pages) = (FileId::Slot(f.meta.id), content.unreadable);
                 self.report.notes.push(format!("{file}: the device does not give {pages} of its pages"));
+            }
+            if content.unreadable == 0 && content.damaged_headers == 0 {
+                self.boots.insert(f.meta.id, content.frames.iter().map(|s| s.header.boot).collect());
             }
             // The frames that the snapshot contains are not played again, but the numbers that they took are taken.
             let contained = content.frames.iter().filter(|s| s.is_commit() && s.header.commit <= self.base_commit);
@@ -171,7 +177,7 @@ impl<'a> Replay<'a> {
             let unsynced = h.session >= newest && through < h.commit;
             let missing = h.session > newest || h.prev_commit > last.0.max(through);
             broken |= unsynced && (missing || !seen.whole() && h.state_raw > 0);
-            let torn = unsynced && (broken || !seen.whole()) || self.ring.sessions.torn.contains(&h.commit);
+            let torn = unsynced && (broken || !seen.whole()) || self.ring.sessions.torn.contains_key(&h.commit);
             last = (h.commit, h.session, h.lanes);
             self.take(seen, torn);
         }
@@ -291,7 +297,7 @@ impl<'a> Replay<'a> {
         self.ring.next_seq = self.ring.next_seq.max(h.end_seq());
         // The entries first: a topic may be made in the frame that has its first records.
         match seen.state {
-            _ if torn => _ = self.ring.sessions.torn.insert(h.commit),
+            _ if torn => _ = self.ring.sessions.torn.insert(h.commit, h.generation),
             Some(puts) => puts.into_iter().for_each(|put| self.ring.apply(put)),
             None => self.report.notes.push(format!("the state entries of commit {} are damaged and lost", h.commit)),
         }
@@ -306,13 +312,37 @@ impl<'a> Replay<'a> {
         }
     }
 
+    /// What the slots may hold: the ones that were read by what is in them, a lane's others by when they were begun
+    /// and when the next was. A lane's newest may hold what did not show itself now.
+    fn held(&self, survey: &Survey) -> Held {
+        let mut held = Held { unknown: survey.hidden, first_commit: u64::MAX, ..Held::default() };
+        for (i, f) in survey.found.iter().enumerate() {
+            held.generations.insert(f.meta.generation);
+            held.first_commit = held.first_commit.min(f.meta.last_commit);
+            let Some(header) = &f.header else {
+                held.unknown = true;
+                continue;
+            };
+            let later = survey.found[i + 1..].iter().filter(|n| n.lane == f.lane);
+            let next = later.filter(|n| !self.abandoned.contains(&n.meta.id)).find_map(|n| n.header.as_ref());
+            held.sessions.push((header.session, next.map_or(u32::MAX, |n| n.session)));
+            match self.boots.get(&f.meta.id) {
+                Some(boots) => held.boots.extend(boots.iter().map(|b| (*b, *b))),
+                None => held.boots.push((header.boot, next.map_or(u32::MAX, |n| n.boot))),
+            }
+        }
+        held
+    }
+
     /// The slot table, the numbers to go on with, the place to go on at.
     pub fn finish(&mut self, survey: &Survey, ends: &Ends, hint: bool) {
         self.believe_headers(survey);
         let clean = hint && survey.root.is_some_and(|r| r.commit == self.ring.last_commit);
         self.report.clean_shutdown = clean;
+        let held = self.held(survey);
         let ring = &mut *self.ring;
         ring.restore_own();
+        ring.forget(&held);
         // Used again first, the oldest first: what says that a slot was given up may stand in any other of those free.
         let given_up = std::mem::take(&mut ring.slots.free);
         ring.slots.next_generation = ring.slots.next_generation.max(survey.newest_generation + 1);
@@ -367,8 +397,12 @@ impl<'a> Replay<'a> {
             super::wire::append(&mut value, &(last, through));
             ring.put_fact(&session_key(session), &value);
         }
-        for commit in ring.sessions.torn.clone() {
-            ring.put_fact(&torn_key(commit), &[]);
+        for (commit, generation) in ring.sessions.torn.clone() {
+            let mut value = Vec::new();
+            super::wire::append(&mut value, &generation);
+            if ring.state.newest(&ring_owner(), &torn_key(commit)) != Some(&value) {
+                ring.put_fact(&torn_key(commit), &value);
+            }
         }
         if ring.sessions.has_lost() {
             let lanes = &ring.lanes;

@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 
 use proptest::prelude::*;
 
+use super::format::FRAME_HEADER;
 use super::*;
 use crate::limits::MIN_RING;
 use crate::name::Name;
 use crate::record::{Record, RecordRef};
-use crate::time::BootTime;
+use crate::time::{BootTime, ClockSync};
 use crate::topic::{TopicId, TopicName, TopicPart};
 
 const NOW: BootTime = BootTime(1_000_000);
@@ -333,6 +334,73 @@ fn an_entry_between_records_of_two_lanes_never_overtakes_them_nor_falls_behind()
         }
         assert!(stop > 3);
     }
+}
+
+/// Ten years of power cuts: what recoveries note of sessions, torn commits and boots does not pile up, and what can
+/// still be read keeps what it needs.
+#[test]
+fn thousands_of_unclean_ends_leave_a_bounded_state() {
+    let lane = |n, reserve| LaneOptions { name: Name::new(n).unwrap(), reserve };
+    let options = |cut: u32| {
+        let mut boot_id = [0; 16];
+        boot_id[..4].copy_from_slice(&cut.to_le_bytes());
+        // The second lane hardly writes, and is not evicted.
+        Options { lanes: vec![lane("normal", 0), lane("idle", 50)], boot_id, ..options() }
+    };
+    let sync = |boot| ClockSync { offset: i64::from(boot) * 1_000_000_000, trusted: true };
+    let mut disk = MemDisk::new(MIN_RING);
+    let (mut most, mut torn) = (0, 0);
+    for cut in 0..3000 {
+        let (mut ring, report) = Ring::recover(&mut disk, options(cut)).unwrap();
+        torn += report.lost_unsynced;
+        let boot = ring.boot();
+        assert_eq!(boot, cut + 1);
+        ring.set_clock(NOW, sync(boot));
+        let busy = topic(&mut ring, "busy");
+        let idle = ring.open_topic(&TopicName::new("idle").unwrap(), LaneId(1), 1).unwrap();
+        if cut == 0 {
+            value(&mut ring, &mut disk, idle, b"the first of all");
+        }
+        value(&mut ring, &mut disk, busy, b"before the cut");
+        flush(&mut ring, &mut disk);
+        value(&mut ring, &mut disk, busy, b"at the cut");
+        ring.hurry(NOW);
+        while let Some(mut command) = ring.poll(NOW) {
+            if let Op::Write { data, .. } = &mut command.op
+                && cut % 4 == 0
+                && data.starts_with(b"HWfr")
+            {
+                // Its header holds, its payload does not: torn.
+                data[FRAME_HEADER + 60] ^= 1;
+            }
+            ring.complete(NOW, execute(command, &mut disk));
+        }
+        most = most.max(ring.stats().state_entries);
+        let sessions = &ring.sessions;
+        assert!(sessions.ended.len() <= 513 && sessions.torn.len() < 40, "{sessions:?}");
+        if cut % 100 == 99 {
+            let (mut boots, mut records) = (Vec::new(), 0);
+            for lane in 0..2 {
+                let mut reader = ring.lane_reader(LaneId(lane), LanePos::default());
+                loop {
+                    match ring.read_lane(&mut reader) {
+                        ReadStep::Frame(frame) => {
+                            boots.push(frame.boot());
+                            records += frame.entries_from(reader.pos.seq).count();
+                            reader.pos = frame.end();
+                        }
+                        ReadStep::Gap(_) => {}
+                        ReadStep::Wait => assert!(drive(&mut ring, &mut disk, NOW) > 0),
+                        ReadStep::End => break,
+                    }
+                }
+            }
+            assert!(records > 5 && boots.contains(&1), "{records} records of {boots:?}");
+            assert!(boots.iter().all(|b| ring.clock(*b) == Some(sync(*b))), "{boots:?}");
+        }
+    }
+    assert!(torn > 500, "{torn}");
+    assert!(most < 700, "{most} entries");
 }
 
 #[derive(Clone, Debug)]
