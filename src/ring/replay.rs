@@ -392,6 +392,14 @@ impl<'a> Replay<'a> {
         }
         ring.next_seq += SKIP_SEQS;
         ring.topics.skip_reserved();
+        ring.put_found();
+    }
+}
+
+impl Ring {
+    /// What an unclean end was found to have left.
+    fn put_found(&mut self) {
+        let ring = self;
         if let Some((session, last, through)) = ring.sessions.ended.last().copied() {
             let mut value = Vec::new();
             super::wire::append(&mut value, &(last, through));
@@ -410,9 +418,7 @@ impl<'a> Replay<'a> {
             ring.put_fact(b"u", &lost);
         }
     }
-}
 
-impl Ring {
     /// What recovery found to be so. It is true whether or not it is written: the next snapshot has it even if the
     /// frame that carries it is never seen again.
     fn put_fact(&mut self, key: &[u8], value: &[u8]) {
