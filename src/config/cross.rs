@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::model::*;
+use super::own_output::{self, Written};
 use super::raw::At;
 use super::reader::Scope;
 use crate::name::nearest;
@@ -57,29 +58,25 @@ pub fn check(config: &Config, scope: &Scope<'_>) {
     }
 }
 
-/// A file source must not read what the node itself writes: it would feed itself for ever.
+/// A file source must not read what the node itself writes, and two sinks not write one file.
 fn own_output(config: &Config, places: &Places<'_>) {
-    let data_dir = &config.node.data_dir;
-    let mut written: Vec<(PathBuf, String)> =
-        ["root", "slot-0000", "control.sock", "x"].map(|f| (data_dir.join(f), "the data directory".to_owned())).into();
+    let data = ["root", "slot-0000", "control.sock", "x"].map(|f| config.node.data_dir.join(f));
+    let mut written: Vec<Written> =
+        data.map(|path| Written { path, what: "the data directory".to_owned() }).into_iter().collect();
     let mut paths: BTreeMap<&Path, &SinkConfig> = BTreeMap::new();
     for sink in &config.sinks {
         let SinkKind::File(file) = &sink.kind else { continue };
         let rotated = |suffix| PathBuf::from(format!("{}{suffix}", file.path.display()));
-        written.extend([rotated(""), rotated(".1")].map(|path| (path, format!("what sink `{}` writes", sink.name))));
+        let what = || format!("what sink `{}` writes", sink.name);
+        written.extend([rotated(""), rotated(".1")].map(|path| Written { path, what: what() }));
         if let Some(other) = paths.insert(&file.path, sink) {
             let header = format!("sinks.{}", sink.name);
             places.error(&header, "path", format!("sink `{}` writes to the same file", other.name));
         }
     }
-    let literal = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
-    let any = |globs: &[String], path: &Path| {
-        globs.iter().any(|g| glob::Pattern::new(g).is_ok_and(|g| g.matches_path_with(path, literal)))
-    };
     for source in &config.sources {
         let SourceKind::File(file) = &source.kind else { continue };
-        let read = written.iter().find(|(path, _)| any(&file.paths, path) && !any(&file.exclude, path));
-        if let Some((path, what)) = read {
+        if let Some(Written { path, what }) = own_output::read_by(file, &written) {
             let message = format!("it would read {what} ({}); add it to `exclude`", path.display());
             places.error(&format!("sources.{}", source.name), "paths", message);
         }

@@ -11,6 +11,7 @@
 pub mod changes;
 mod cross;
 pub mod model;
+mod own_output;
 mod parts;
 mod print;
 mod raw;

@@ -310,11 +310,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A path written at `at`, seen from the file that it is written in.
+    /// A path written at `at`, seen from the file that it is written in. Absolute, however the config was named.
     pub fn beside(&self, at: At, path: &str) -> PathBuf {
         let files = self.scope.report.files.borrow();
         let directory = files.get(usize::from(at.file)).and_then(|f| f.parent()).unwrap_or(Path::new(""));
-        directory.join(path)
+        let path = directory.join(path);
+        std::path::absolute(&path).unwrap_or(path)
     }
 
     /// A secret: never written in the config itself.

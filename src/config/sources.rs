@@ -45,6 +45,9 @@ fn source(name: &str, r: &Reader<'_>, node: Option<&NodeConfig>) -> Option<Sourc
         "exec" => exec(r).map(SourceKind::Exec),
         _ => host(r).map(SourceKind::Host),
     };
+    if ack_memory && !matches!(kind, Some(SourceKind::Mqtt(_)) | None) {
+        r.warn("ack", "it changes nothing here: only an `mqtt` source has somebody to acknowledge to");
+    }
     Some(SourceConfig { name: name?, key, value, ack_memory, kind: kind? })
 }
 

@@ -257,6 +257,28 @@ fn filters_are_written_as_they_read() {
 }
 
 #[test]
+fn a_config_named_by_a_relative_path_is_judged_as_by_its_absolute_one() {
+    let text = "[node]\ndata_dir = \"data\"\n[sources.a]\ntype = \"file\"\ntopic = \"t\"\npaths = [\"%/data/*\"]\n";
+    // Below the directory that the tests run in, so that it has a relative name.
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let whole = dir.path().canonicalize().unwrap();
+    std::fs::write(dir.path().join("h.toml"), text.replace('%', &whole.to_string_lossy())).unwrap();
+    let short = Path::new(dir.path().file_name().unwrap()).join("h.toml");
+    for path in [whole.join("h.toml"), short] {
+        let errors = examine(&path, &around(None, false)).config.unwrap_err();
+        assert!(errors.len() == 1 && errors[0].message.contains("it would read the data directory"), "{errors:?}");
+    }
+}
+
+#[test]
+fn ack_in_memory_is_warned_of_where_nobody_is_acknowledged_to() {
+    let source = |kind: &str| format!("[sources.a]\nack = \"memory\"\n{kind}\n");
+    let warned = |kind| look(&[("h.toml", &source(kind))]).warnings.iter().any(|w| w.contains("sources.a.ack"));
+    assert!(warned("type = \"host\"\ntopic = \"t\""));
+    assert!(!warned("type = \"mqtt\"\nurl = \"mqtt://h\"\nsubscribe = [{ filter = \"#\", topic = \"t\" }]"));
+}
+
+#[test]
 fn what_a_reload_changes_is_named() {
     let old = config(
         "[sources.a]\ntype = \"host\"\ntopic = \"t\"\n[sources.b]\ntype = \"host\"\ntopic = \"t\"\n[sinks.s]\ntype = \"stdout\"\ntopics = [\"*\"]\n",
