@@ -83,6 +83,7 @@ fn findings(status: &Status) -> Vec<(Level, String)> {
     }
     let parts = status.sinks.iter().map(|s| &s.part).chain(&status.sources).chain(&status.parts);
     found.extend(parts.filter(|p| p.kind != "clock" && (p.kind != "disk" || is_disk_warning(p))).filter_map(ill));
+    found.extend(status.sources.iter().filter_map(not_stored));
     if !status.clock.trusted {
         found.push((Level::Warning, "clock not trusted".into()));
     }
@@ -99,6 +100,12 @@ fn ill(part: &PartStatus) -> Option<(Level, String)> {
         "paused" => Some((Level::Warning, format!("{} paused {}", part.name, compact(part.for_s)))),
         _ => None,
     }
+}
+
+/// What a source took and could not keep.
+fn not_stored(source: &PartStatus) -> Option<(Level, String)> {
+    let count = source.counters.get("not_stored").copied().filter(|n| *n > 0)?;
+    Some((Level::Warning, format!("{}: {} records too large for the ring", source.name, thousands(count))))
 }
 
 /// `'label'=value[unit];warn;crit;min;max`
@@ -162,6 +169,16 @@ mod tests {
         assert!(check(&status).1.contains("ring full in 20 h"));
         status.sinks[0].part.state = "up".into();
         assert_eq!(check(&status).0, Level::Ok, "it is being sent");
+    }
+
+    #[test]
+    fn records_that_a_source_could_not_store_are_a_warning() {
+        let mut status = well();
+        let counters = [("not_stored".to_owned(), 1234)].into();
+        status.sources.push(PartStatus { name: "logs".into(), state: "up".into(), counters, ..PartStatus::default() });
+        let (level, line) = check(&status);
+        assert_eq!(level, Level::Warning);
+        assert!(line.contains(": 1,234 records too large for the ring"), "{line}");
     }
 
     #[test]

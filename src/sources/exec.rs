@@ -20,10 +20,10 @@ use tokio::time::MissedTickBehavior;
 
 use super::net::TryRead;
 use super::socket::count_received;
-use super::{SourceError, offer};
+use super::{Inlet, SourceError, offer};
 use crate::config::model::ExecSource;
 use crate::framing::{Framer, Framing};
-use crate::hub::{Intake, PartState};
+use crate::hub::PartState;
 use crate::record::{Flags, RecordRef};
 use crate::topic::TopicId;
 
@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Lines taken before others have their turn.
 const TURN: usize = 128;
 
-pub async fn run(config: &ExecSource, intake: Intake) -> Result<(), SourceError> {
+pub async fn run(config: &ExecSource, intake: Inlet) -> Result<(), SourceError> {
     let topic = intake.topic(&config.topic)?;
     let job = Job { config, intake, topic };
     let Some(every) = config.every else {
@@ -78,7 +78,7 @@ impl std::fmt::Display for End {
 
 struct Job<'a> {
     config: &'a ExecSource,
-    intake: Intake,
+    intake: Inlet,
     topic: TopicId,
 }
 

@@ -21,6 +21,7 @@ use crate::topic::TopicId;
 mod exec;
 mod file;
 mod host;
+mod inlet;
 mod mqtt;
 mod net;
 mod socket;
@@ -30,7 +31,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use file::would_read;
+use inlet::Inlet;
 
 /// How often a record above the ordinary size asks for room again.
 const LARGE_RECORD_WAIT: Duration = Duration::from_millis(5);
@@ -55,6 +56,7 @@ pub enum SourceError {
 
 /// Runs one source until the node stops (Ok) or the source cannot go on (Err: the supervisor runs it again).
 pub async fn run(config: &SourceConfig, intake: Intake) -> Result<(), SourceError> {
+    let intake = Inlet::new(config, intake);
     match &config.kind {
         SourceKind::Mqtt(mqtt) => mqtt::run(mqtt, intake).await,
         SourceKind::File(file) => file::run(file, intake).await,
@@ -77,10 +79,10 @@ async fn enter_group(intake: &Intake, bytes: usize) -> Option<Group<'_>> {
 }
 
 /// Offers one event, waiting while the disk is behind, but not longer than the node runs; false: it stops.
-async fn offer(intake: &Intake, topic: TopicId, record: &RecordRef<'_>) -> bool {
+async fn offer(intake: &Inlet, topic: TopicId, record: &RecordRef<'_>) -> bool {
     loop {
         match intake.offer(topic, record) {
-            // One that is too large for this ring was counted.
+            // What rules made too large for this ring, whatever was cut from it, was counted.
             Ok(_) | Err(OfferError::TooLarge { .. }) => return true,
             Err(OfferError::Busy) if wait_for_room(intake, record.len()).await => {}
             Err(OfferError::Busy) => return false,

@@ -16,13 +16,13 @@ use std::collections::HashMap;
 
 use crate::backoff::Backoff;
 use crate::config::model::{MqttSource, Retained};
-use crate::hub::{Intake, PartState, counters};
+use crate::hub::{PartState, counters};
 use crate::record::{AttrBuf, Flags, RecordRef};
 use crate::ring::Ticket;
 use crate::time::{BootTime, Span};
 use crate::topic::TopicId;
 
-use super::SourceError;
+use super::{Inlet, SourceError};
 
 mod acks;
 mod connect;
@@ -45,8 +45,6 @@ const TAKEN: &[u8] = b"taken";
 const DROPPED: &[u8] = b"dropped";
 /// Topics of such counters that are followed.
 const MAX_DROPPED: usize = 16;
-/// What attributes and key may take beside the value.
-const BESIDE_VALUE: usize = 2048;
 /// The wait between tries.
 const RETRY: (Span, Span) = (Span::from_secs(1), Span::from_secs(60));
 /// A connection that lived this long was a good one: the next wait is short again.
@@ -67,7 +65,7 @@ const COPIES_DROPPED: &str = "copies_dropped";
 const WINDOW: &str = "window";
 
 /// Runs until the node stops.
-pub(super) async fn run(config: &MqttSource, intake: Intake) -> Result<(), SourceError> {
+pub(super) async fn run(config: &MqttSource, intake: Inlet) -> Result<(), SourceError> {
     let mut source = Source::new(config, intake)?;
     let seed = source.intake.now().boot.0 as u64 ^ repeats::fingerprint(&config.client_id, b"");
     let mut backoff = Backoff::new(RETRY.0, RETRY.1, seed);
@@ -94,7 +92,7 @@ pub(super) async fn run(config: &MqttSource, intake: Intake) -> Result<(), Sourc
 /// What outlives a connection.
 struct Source<'a> {
     config: &'a MqttSource,
-    intake: Intake,
+    intake: Inlet,
     address: String,
     plan: filter::Plan,
     /// Of each subscription of the config.
@@ -112,8 +110,6 @@ struct Source<'a> {
     /// It was asked and has not answered.
     system_unsure: bool,
     attrs: AttrBuf,
-    /// The largest value that fits the ring.
-    max_value: usize,
 }
 
 /// What became of a message.
@@ -125,8 +121,17 @@ struct Taken {
     remember: bool,
 }
 
+/// What was done with a message that is no repeat.
+enum Fate {
+    Kept(Ticket),
+    /// Nothing of it is kept, for a counted reason.
+    Left,
+    /// It should be kept and does not fit: it is not acknowledged.
+    Refused,
+}
+
 impl<'a> Source<'a> {
-    fn new(config: &'a MqttSource, intake: Intake) -> Result<Self, SourceError> {
+    fn new(config: &'a MqttSource, intake: Inlet) -> Result<Self, SourceError> {
         let topics = config.subscribe.iter().map(|s| intake.topic(&s.topic)).collect::<Result<_, _>>()?;
         let repeats = match intake.state(TAKEN) {
             Some(stored) => Repeats::restore(config.inflight, &stored),
@@ -147,7 +152,6 @@ impl<'a> Source<'a> {
             system_forbidden: false,
             system_unsure: false,
             attrs: AttrBuf::default(),
-            max_value: intake.max_record().saturating_sub(BESIDE_VALUE),
             intake,
         })
     }
@@ -171,7 +175,6 @@ impl<'a> Source<'a> {
         self.connected = Some(self.intake.now().boot);
         self.intake.count(counters::CONNECTS, 1);
         self.repeats.connected(connected.accepted.session_present);
-        self.max_value = self.intake.max_record().saturating_sub(BESIDE_VALUE);
         if !connected.accepted.session_present {
             tokio::select! {
                 () = stopping.stopping() => return Ok(()),
@@ -224,7 +227,12 @@ impl<'a> Source<'a> {
                 }
             }
         }
-        let ticket = self.admit(message, flags);
+        let ticket = match self.admit(message, flags) {
+            Fate::Kept(ticket) => Some(ticket),
+            Fate::Left => None,
+            // The broker keeps what the ring does not.
+            Fate::Refused => return Taken::default(),
+        };
         let remember = message.qos > 0 && ticket.is_some() || message.qos == 2;
         if remember {
             self.repeats.took(message.id, message.qos == 2, hash);
@@ -232,8 +240,8 @@ impl<'a> Source<'a> {
         Taken { ticket: ticket.unwrap_or_default(), answer, remember }
     }
 
-    /// Offers what belongs to a subscription; None: nothing of it is kept, for a counted reason.
-    fn admit(&mut self, message: &Message, mut flags: Flags) -> Option<Ticket> {
+    /// Offers what belongs to a subscription.
+    fn admit(&mut self, message: &Message, mut flags: Flags) -> Fate {
         let mut captures = Vec::new();
         let subscriptions = &self.config.subscribe;
         let Some(at) = subscriptions.iter().position(|s| filter::matches(&s.filter, &message.topic, &mut captures))
@@ -241,11 +249,11 @@ impl<'a> Source<'a> {
             if !self.system(message) {
                 self.intake.count(UNMATCHED, 1);
             }
-            return None;
+            return Fate::Left;
         };
         if !self.plan.keeps(&message.topic, &message.subscriptions) {
             self.intake.count(COPIES_DROPPED, 1);
-            return None;
+            return Fate::Left;
         }
         self.attrs.clear();
         // Where the limits of attributes are met, the record goes without the rest of them.
@@ -257,7 +265,7 @@ impl<'a> Source<'a> {
             match self.config.retained {
                 Retained::Skip => {
                     self.intake.count(RETAINED_SKIPPED, 1);
-                    return None;
+                    return Fate::Left;
                 }
                 Retained::Keep => {}
                 Retained::Mark => {
@@ -276,16 +284,18 @@ impl<'a> Source<'a> {
             flags = flags.with(Flags::TRUNCATED);
         }
         let record = RecordRef { flags, attrs: self.attrs.as_attrs(), ..RecordRef::of(value) };
-        // Inside a group an offer fails only for size, which the intake has counted.
-        self.intake.offer(self.topics[at], &record).ok().map(|admitted| admitted.ticket)
+        // Inside a group an offer fails only for what rules make too large, whatever was cut from it.
+        match self.intake.offer(self.topics[at], &record) {
+            Ok(admitted) => Fate::Kept(admitted.ticket),
+            Err(_) => Fate::Refused,
+        }
     }
 
-    /// The payload, cut so that the packet has at most `max_packet` bytes and the record fits the ring.
+    /// The payload, cut so that the packet has at most `max_packet` bytes.
     fn within_limits<'m>(&self, message: &'m Message) -> &'m [u8] {
         let payload = &message.payload[..];
         let beside = if message.cut { 0 } else { message.size.saturating_sub(payload.len()) };
         let most = self.config.max_packet.saturating_sub(beside);
-        let most = most.min(self.max_value.saturating_sub(2 * message.topic.len()));
         &payload[..payload.len().min(most)]
     }
 
@@ -315,10 +325,11 @@ impl<'a> Source<'a> {
         true
     }
 
-    /// Stores the memory of what was taken; the ticket of everything taken so far.
-    fn remember(&mut self) -> Ticket {
+    /// Stores the memory of what was taken, the last record of it with ticket `newest`; the ticket of all of it.
+    fn remember(&mut self, newest: Ticket) -> Ticket {
         let ticket = self.repeats.store().and_then(|bytes| self.put_state(TAKEN, Some(&bytes)));
-        let ticket = ticket.unwrap_or_default();
+        // Where the memory cannot be stored, the records still have to be durable before a repeat is answered.
+        let ticket = ticket.unwrap_or_default().max(newest);
         self.repeats.stored(ticket);
         ticket
     }

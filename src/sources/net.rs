@@ -19,11 +19,11 @@ use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
-use super::SourceError;
+use super::{Inlet, SourceError};
 use crate::backoff::Backoff;
 use crate::config::model::{IpNet, Listen};
 use crate::framing::{Framer, Framing};
-use crate::hub::{Intake, PartState, counters};
+use crate::hub::{PartState, counters};
 use crate::record::AttrBuf;
 use crate::time::{BootTime, Span};
 
@@ -54,7 +54,7 @@ pub(super) enum Peer {
 
 /// What all doors of a source share.
 pub(super) struct Service<T> {
-    pub intake: Intake,
+    pub intake: Inlet,
     pub taker: T,
     pub allow: Vec<IpNet>,
     pub framing: Framing,
@@ -76,7 +76,7 @@ enum Door {
 }
 
 impl<T: Taker> Service<T> {
-    pub fn new(intake: Intake, taker: T, framing: Framing, max: usize) -> Self {
+    pub fn new(intake: Inlet, taker: T, framing: Framing, max: usize) -> Self {
         Self {
             intake,
             taker,
@@ -345,7 +345,7 @@ impl Drops {
         Self { inode, seen: 0 }
     }
 
-    fn count(&mut self, intake: &Intake) {
+    fn count(&mut self, intake: &Inlet) {
         let Some(inode) = self.inode else { return };
         let tables = ["/proc/net/udp", "/proc/net/udp6"];
         let drops = tables.iter().find_map(|table| drops_in(&std::fs::read_to_string(table).ok()?, inode));

@@ -6,14 +6,14 @@
 use std::io::Write;
 
 use super::net::{Peer, Service, Taker};
-use super::{SourceError, offer};
+use super::{Inlet, SourceError, offer};
 use crate::config::model::SocketSource;
 use crate::framing::Framing;
-use crate::hub::{Intake, counters};
+use crate::hub::counters;
 use crate::record::{AttrBuf, Flags, RecordRef};
 use crate::topic::TopicId;
 
-pub async fn run(config: &SocketSource, intake: Intake) -> Result<(), SourceError> {
+pub async fn run(config: &SocketSource, intake: Inlet) -> Result<(), SourceError> {
     let lines = Lines { topic: intake.topic(&config.topic)?, intake: intake.clone() };
     let mut service = Service::new(intake, lines, Framing::Lines, config.max_line);
     service.allow.clone_from(&config.allow);
@@ -22,7 +22,7 @@ pub async fn run(config: &SocketSource, intake: Intake) -> Result<(), SourceErro
 }
 
 struct Lines {
-    intake: Intake,
+    intake: Inlet,
     topic: TopicId,
 }
 
@@ -37,7 +37,7 @@ impl Taker for Lines {
     }
 }
 
-pub(super) fn count_received(intake: &Intake, bytes: &[u8], truncated: bool) {
+pub(super) fn count_received(intake: &Inlet, bytes: &[u8], truncated: bool) {
     intake.count(counters::RECEIVED, 1);
     intake.count(counters::RECEIVED_BYTES, bytes.len() as u64);
     if truncated {

@@ -19,10 +19,10 @@ use syslog_loose::{Message, ProcId, Variant, decompose_pri, parse_message_with_y
 
 use super::net::{Peer, Service, Taker};
 use super::socket::{count_received, push_peer};
-use super::{SourceError, offer};
+use super::{Inlet, SourceError, offer};
 use crate::config::model::SyslogSource;
 use crate::framing::Framing;
-use crate::hub::{Intake, counters};
+use crate::hub::counters;
 use crate::record::{AttrBuf, Flags, RecordRef};
 use crate::time::WallTime;
 use crate::topic::TopicId;
@@ -32,7 +32,7 @@ const NO_ZONE_SECONDS: i32 = 1;
 /// More of a message's head than this is not looked at: header and structured data, not the text.
 const LOOKED_AT: usize = 8 * 1024;
 
-pub async fn run(config: &SyslogSource, intake: Intake) -> Result<(), SourceError> {
+pub async fn run(config: &SyslogSource, intake: Inlet) -> Result<(), SourceError> {
     let messages = Messages { topic: intake.topic(&config.topic)?, intake: intake.clone() };
     let mut service = Service::new(intake, messages, Framing::Syslog, config.max_message);
     service.allow.clone_from(&config.allow);
@@ -42,7 +42,7 @@ pub async fn run(config: &SyslogSource, intake: Intake) -> Result<(), SourceErro
 }
 
 struct Messages {
-    intake: Intake,
+    intake: Inlet,
     topic: TopicId,
 }
 

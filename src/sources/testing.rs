@@ -74,9 +74,17 @@ impl House {
 
     /// Runs a source; it ends when its error comes or the house is closed.
     pub fn start(&self, kind: SourceKind) -> tokio::task::JoinHandle<Result<(), super::SourceError>> {
+        self.start_as(kind, ValueMode::Raw)
+    }
+
+    pub fn start_as(
+        &self,
+        kind: SourceKind,
+        value: ValueMode,
+    ) -> tokio::task::JoinHandle<Result<(), super::SourceError>> {
         let name = Name::new(SOURCE).unwrap();
-        let config = SourceConfig { name: name.clone(), key: None, value: ValueMode::Raw, ack_memory: false, kind };
-        let plan = SourcePlan { name, key: None, value: ValueMode::Raw };
+        let config = SourceConfig { name: name.clone(), key: None, value, ack_memory: false, kind };
+        let plan = SourcePlan { name, key: None, value };
         let intake = self.hub.intake(plan, false, self.stop.clone());
         tokio::task::spawn_local(async move { super::run(&config, intake).await })
     }

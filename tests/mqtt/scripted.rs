@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use headwater::config::model::Retained;
+use headwater::config::model::{Retained, ValueMode};
 use headwater::record::Flags;
 use headwater::time::Span;
 
@@ -85,6 +85,33 @@ fn a_repeat_that_was_never_answered_is_dropped_even_after_a_crash_of_the_connect
     });
 }
 
+#[test]
+fn a_repeat_is_answered_only_when_its_record_is_durable_also_where_the_memory_of_it_cannot_be_stored() {
+    run(async {
+        let fake = Fake::start().await;
+        let stand = Stand::start(config(fake.port), TestDisk::default());
+        let mut peer = fake.welcome(false).await;
+        tokio::time::timeout(SHORT, peer.next()).await.expect_err("only subscriptions");
+        // Until no entry of any length fits any more.
+        for (at, len) in [60_000, 4_000, 1_000, 300, 100, 30, 10, 3, 1].into_iter().enumerate() {
+            for n in 0..4 {
+                stand.fill_state(&[at as u8, n], &vec![0; len]);
+            }
+        }
+        stand.hold(true);
+        peer.publish("a", 1, 7, false, b"one").await;
+        until("the message", || stand.counter("received") == 1).await;
+        drop(peer);
+        let mut peer = fake.welcome(true).await;
+        peer.publish("a", 1, 7, true, b"one").await;
+        until("the repeat", || stand.counter("repeats_dropped") == 1).await;
+        peer.nothing(SHORT).await;
+        stand.hold(false);
+        assert_eq!(peer.next().await, puback(7));
+        assert_eq!(stand.values("all").await, ["one"]);
+    });
+}
+
 /// Messages one by one, each answered and then proven answered by a ping, as a counting broker sends them.
 async fn teach(peer: &mut Peer, ids: std::ops::RangeInclusive<u16>) {
     for id in ids {
@@ -162,6 +189,32 @@ fn a_packet_of_any_size_is_kept_in_part_and_acknowledged() {
         assert_eq!(kept[4], (10, false));
         assert!(kept[1..4].iter().all(|(len, cut)| *cut && *len > 900 && *len <= 1000), "{kept:?}");
         assert_eq!((stand.counter("truncated"), stand.counter("connects")), (3, 1));
+    });
+}
+
+#[test]
+fn a_message_whose_envelope_or_topic_is_larger_than_the_ring_takes_is_acknowledged_only_as_stored_in_part() {
+    run(async {
+        let fake = Fake::start().await;
+        let stand = Stand::start_as(config(fake.port), TestDisk::default(), Span::from_millis(30), ValueMode::Envelope);
+        let mut peer = fake.welcome(false).await;
+        let topic = "t/".to_owned() + &"x".repeat(60_000);
+        let packets = [
+            publish("a", 1, 1, false, b"first"),
+            publish("a", 1, 2, false, &vec![0xff; 100_000]),
+            publish("a", 1, 3, false, "\"\u{1}".repeat(40_000).as_bytes()),
+            publish(&topic, 1, 4, false, b"far away"),
+            publish("a", 1, 5, false, b"last"),
+        ];
+        for (packet, id) in packets.iter().zip(1..) {
+            peer.send(packet).await;
+            assert_eq!(peer.next().await, puback(id));
+        }
+        let records = stand.records("all").await;
+        let cut: Vec<_> = records.iter().map(|r| r.flags.has(Flags::TRUNCATED)).collect();
+        assert_eq!(cut, [false, true, true, true, false]);
+        assert!(records[1].value.len() > 60_000 && records[2].value.len() > 60_000);
+        assert_eq!((stand.counter("truncated"), stand.counter("refused")), (3, 0));
     });
 }
 

@@ -14,7 +14,9 @@ use headwater::lane::DEFAULT_LANE;
 use headwater::name::Name;
 use headwater::pipeline::{Pipeline, Plan, SourcePlan};
 use headwater::record::Record;
-use headwater::ring::{Disk, DiskError, DiskErrorKind, FileId, LaneOptions, Options, Ring, SlotId, execute};
+use headwater::ring::{
+    Disk, DiskError, DiskErrorKind, FileId, LaneOptions, Options, Owner, OwnerKind, Ring, SlotId, execute,
+};
 use headwater::template::Template;
 use headwater::time::{BootTime, Now, Span, WallTime};
 use headwater::topic::{TopicName, TopicPart};
@@ -135,7 +137,11 @@ impl Stand {
         Self::start_with(config, disk, Span::from_millis(30))
     }
 
-    pub fn start_with(mqtt: MqttSource, disk: TestDisk, linger: Span) -> Self {
+    pub fn start_with(config: MqttSource, disk: TestDisk, linger: Span) -> Self {
+        Self::start_as(config, disk, linger, ValueMode::Raw)
+    }
+
+    pub fn start_as(mqtt: MqttSource, disk: TestDisk, linger: Span, value: ValueMode) -> Self {
         let lane = Name::new(DEFAULT_LANE).unwrap();
         let mut opened = disk.clone();
         let options = Options {
@@ -161,7 +167,7 @@ impl Stand {
         let source = SourceConfig {
             name: Name::new("broker").unwrap(),
             key: Some(Template::parse("{mqtt.1}").unwrap()),
-            value: ValueMode::Raw,
+            value,
             ack_memory: false,
             kind: SourceKind::Mqtt(mqtt),
         };
@@ -172,6 +178,13 @@ impl Stand {
             headwater::sources::run(&source, intake).await.expect("the source does not give up");
         });
         Self { hub, disk, stop, held, tasks: vec![running, driver] }
+    }
+
+    /// A state entry of the source that takes up room; whether it fitted does not matter.
+    pub fn fill_state(&self, key: &[u8], value: &[u8]) {
+        let owner = Owner { kind: OwnerKind::Source, name: Name::new("broker").unwrap() };
+        let now = self.hub.now().boot;
+        let _full = self.hub.with_pipeline(|p| p.put_state(now, &owner, key, Some(value)));
     }
 
     /// The disk stands still, or goes on.

@@ -26,11 +26,10 @@ use tokio::time::Instant;
 
 use self::checkpoint::{Checkpoint, FileId, PRINT_BYTES, Print, Verdict};
 use self::globs::Globs;
-pub use self::globs::would_read;
-use super::{SourceError, enter_group};
+use super::{Inlet, SourceError, enter_group};
 use crate::config::model::FileSource;
 use crate::framing::{Framer, Framing, Skip};
-use crate::hub::{Intake, PartState, counters};
+use crate::hub::{PartState, counters};
 use crate::limits::MAX_FOLLOWED_FILES;
 use crate::record::{AttrBuf, Flags, RecordRef};
 use crate::topic::TopicId;
@@ -51,7 +50,7 @@ const QUIET_POLLS: u32 = 10;
 const SEEN: &[u8] = b"seen";
 
 /// Follows files until the node stops.
-pub async fn run(config: &FileSource, intake: Intake) -> Result<(), SourceError> {
+pub async fn run(config: &FileSource, intake: Inlet) -> Result<(), SourceError> {
     let topic = intake.topic(&config.topic)?;
     let globs = Globs::new(&config.paths, &config.exclude).map_err(|(path, reason)| SourceError::Io {
         op: "read the pattern",
@@ -120,7 +119,7 @@ struct Followed {
 }
 
 struct Follower {
-    intake: Intake,
+    intake: Inlet,
     topic: TopicId,
     globs: Globs,
     framer: Framer,
@@ -476,7 +475,7 @@ struct Taken {
 }
 
 impl Taken {
-    fn offer(&mut self, intake: &Intake, topic: TopicId, attrs: &AttrBuf, line: &[u8], truncated: bool) {
+    fn offer(&mut self, intake: &Inlet, topic: TopicId, attrs: &AttrBuf, line: &[u8], truncated: bool) {
         let flags = if truncated { Flags::TRUNCATED } else { Flags::default() };
         let record = RecordRef { value: line, flags, attrs: attrs.as_attrs(), ..RecordRef::default() };
         // Never busy inside a group; one that is too large for this ring is counted by the intake.
@@ -486,7 +485,7 @@ impl Taken {
         self.cut += u64::from(truncated);
     }
 
-    fn count(&self, intake: &Intake) {
+    fn count(&self, intake: &Inlet) {
         intake.count(counters::RECEIVED, self.lines);
         intake.count(counters::RECEIVED_BYTES, self.bytes);
         if self.cut > 0 {

@@ -15,15 +15,15 @@ use tokio::time::MissedTickBehavior;
 
 use self::parse::{CpuTimes, Mount};
 use super::socket::count_received;
-use super::{SourceError, offer};
+use super::{Inlet, SourceError, offer};
 use crate::config::model::{HostPart, HostSource};
-use crate::hub::{Intake, PartState};
+use crate::hub::PartState;
 use crate::record::RecordRef;
 
 /// File systems, interfaces and sensors of one record at most.
 const MAX_ITEMS: usize = 32;
 
-pub async fn run(config: &HostSource, intake: Intake) -> Result<(), SourceError> {
+pub async fn run(config: &HostSource, intake: Inlet) -> Result<(), SourceError> {
     let topic = intake.topic(&config.topic)?;
     let mut sampler = Sampler::new(config);
     let mut due = tokio::time::interval(config.every.to_std().max(std::time::Duration::from_millis(1)));

@@ -252,7 +252,7 @@ impl Session<'_, '_> {
             }
         }
         if remember {
-            newest = newest.max(self.source.remember());
+            newest = self.source.remember(newest);
         }
         drop(group);
         for (needs, answer) in answers {

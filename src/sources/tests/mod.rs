@@ -2,4 +2,5 @@
 
 mod exec;
 mod file;
+mod inlet;
 mod net;
