@@ -4,7 +4,7 @@
 //! checkpoint after them share one frame of the ring; a file that is renamed is finished before others go on, also when
 //! it was renamed while the node was off, as long as it stays in its directory; a last line without its end is waited
 //! for, and taken as it is when the file has been rotated away and is quiet; lines over the limit are cut, flagged,
-//! counted; bytes that are not UTF-8 stay as they are.
+//! counted; bytes that are not UTF-8 stay as they are. What a directory held that cannot be seen for now is remembered.
 //!
 //! Files are read in bounded blocks by plain calls in the task: what a log's reader wants is in the page cache, and a
 //! thread pool would cost a thread and two wake-ups a block. The loop is given back after each group of lines. Changes
@@ -46,6 +46,10 @@ const MAX_OPEN: usize = 128;
 const SOON: Duration = Duration::from_millis(50);
 /// A rotated file is let go when it was quiet for so many polls: its writer may still hold it.
 const QUIET_POLLS: u32 = 10;
+/// Checkpoints kept of files that cannot be seen: beside those of the followed ones they fit the source's state.
+const MAX_UNSEEN: usize = MAX_FOLLOWED_FILES / 2;
+/// Files that were removed before they were surely read to their end.
+const VANISHED: &str = "vanished";
 /// The state entry that says that this source has run before.
 const SEEN: &[u8] = b"seen";
 
@@ -66,6 +70,7 @@ pub async fn run(config: &FileSource, intake: Inlet) -> Result<(), SourceError> 
         framer,
         poll,
         files: Vec::new(),
+        unseen: HashMap::new(),
         trouble: None,
         unread: None,
         attrs: AttrBuf::default(),
@@ -116,6 +121,21 @@ struct Followed {
     read: Option<Stamp>,
     /// No glob names it any more, since; reset whenever it still grows.
     away: Option<Instant>,
+    /// Looks in which it had no open handle and stood in no directory either.
+    missed: u8,
+}
+
+impl Followed {
+    /// A rename under the eyes of one look may hide it; two looks do not miss it.
+    fn is_gone(&self) -> bool {
+        self.file.is_none() && self.missed >= 2
+    }
+
+    /// What it stands on was taken away, and may come back.
+    fn is_off_line(&self) -> bool {
+        let dir = self.path.parent().and_then(|dir| std::fs::metadata(dir).ok());
+        dir.is_none_or(|dir| dir.dev() != self.id.device)
+    }
 }
 
 struct Follower {
@@ -125,6 +145,8 @@ struct Follower {
     framer: Framer,
     poll: Duration,
     files: Vec<Followed>,
+    /// Checkpoints of files that cannot be seen: what they are on may be mounted later.
+    unseen: HashMap<FileId, Checkpoint>,
     /// What a person should know, of this look.
     /// Files that are not followed.
     trouble: Option<String>,
@@ -182,6 +204,15 @@ fn head_of(file: &File) -> std::io::Result<([u8; PRINT_BYTES], usize)> {
     Ok((head, n))
 }
 
+/// The regular files in these directories.
+fn standing_in(dirs: Vec<PathBuf>) -> impl Iterator<Item = (FileId, PathBuf)> {
+    let entries = dirs.into_iter().filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().flatten();
+    entries.filter_map(|entry| {
+        let meta = std::fs::metadata(entry.path()).ok().filter(Metadata::is_file)?;
+        Some((id_of(&meta), entry.path()))
+    })
+}
+
 /// Where a file begins that is read from its end: a line that is under way belongs to what came before.
 fn at_end(path: &Path) -> Checkpoint {
     let Ok(file) = open(path) else { return Checkpoint::default() };
@@ -197,7 +228,7 @@ impl Follower {
     /// Matches the checkpoints with what is there: by name, then among what was renamed meanwhile.
     fn begin(&mut self, from_end: bool) {
         let first_run = self.intake.states().is_empty();
-        let mut known: HashMap<FileId, Checkpoint> = self
+        self.unseen = self
             .intake
             .states()
             .iter()
@@ -205,25 +236,18 @@ impl Follower {
             .collect();
         for (path, meta) in self.globs.expand() {
             let id = id_of(&meta);
-            let point = known.remove(&id).or_else(|| self.moved_device(&mut known, id, &path));
-            let point = match point {
+            let point = match self.known(id, &path) {
                 None if first_run && from_end => at_end(&path),
                 found => found.unwrap_or_default(),
             };
             self.follow(id, path, point, None);
         }
-        for dir in self.globs.directories() {
-            let Ok(entries) = std::fs::read_dir(dir) else { continue };
-            for path in entries.flatten().map(|entry| entry.path()) {
-                let Ok(meta) = std::fs::metadata(&path) else { continue };
-                if let Some(point) = known.remove(&id_of(&meta)).filter(|_| meta.is_file()) {
-                    self.follow(id_of(&meta), path, point, Some(Instant::now()));
-                }
+        for (id, path) in standing_in(self.globs.directories()) {
+            if let Some(point) = self.unseen.remove(&id) {
+                self.follow(id, path, point, Some(Instant::now()));
             }
         }
-        for id in known.keys() {
-            self.put(&id.to_key(), None);
-        }
+        self.forget_unseen();
         self.put(SEEN, Some(b""));
         let started: Vec<_> = self.files.iter().map(|f| (f.id, f.point)).filter(|(_, p)| p.offset > 0).collect();
         for (id, point) in started {
@@ -232,16 +256,36 @@ impl Follower {
         self.report();
     }
 
+    /// What is remembered of a file that is new here.
+    fn known(&mut self, id: FileId, path: &Path) -> Option<Checkpoint> {
+        self.unseen.remove(&id).or_else(|| self.moved_device(id, path))
+    }
+
     /// Device numbers can change from boot to boot: the inode and the first bytes still tell the file.
-    fn moved_device(&self, known: &mut HashMap<FileId, Checkpoint>, id: FileId, path: &Path) -> Option<Checkpoint> {
-        let (&old, _) = known.iter().find(|(other, point)| other.inode == id.inode && point.offset > 0)?;
+    fn moved_device(&mut self, id: FileId, path: &Path) -> Option<Checkpoint> {
+        let (&old, point) = self.unseen.iter().find(|(other, point)| other.inode == id.inode && point.offset > 0)?;
         let file = open(path).ok()?;
         let (head, n) = head_of(&file).ok()?;
-        let same = known.get(&old)?.judge(file.metadata().ok()?.size(), &head[..n]) == Verdict::Same;
-        same.then(|| {
-            self.put(&old.to_key(), None);
-            known.remove(&old)
-        })?
+        if point.judge(file.metadata().ok()?.size(), &head[..n]) != Verdict::Same {
+            return None;
+        }
+        self.put(&old.to_key(), None);
+        self.unseen.remove(&old)
+    }
+
+    /// Drops what is remembered of files that are gone: all directories were seen, and the device they stood on. Of the
+    /// others, only so many are kept.
+    fn forget_unseen(&mut self) {
+        let seen = self.globs.devices();
+        let mut gone: Vec<FileId> = self.unseen.keys().copied().collect();
+        gone.sort();
+        let kept = gone.extract_if(.., |id| !seen.as_ref().is_some_and(|devices| devices.contains(&id.device)));
+        let excess = kept.collect::<Vec<_>>().into_iter().skip(MAX_UNSEEN);
+        gone.extend(excess);
+        for id in gone {
+            self.put(&id.to_key(), None);
+            self.unseen.remove(&id);
+        }
     }
 
     fn follow(&mut self, id: FileId, path: PathBuf, point: Checkpoint, away: Option<Instant>) {
@@ -255,7 +299,7 @@ impl Follower {
             ));
             return;
         }
-        self.files.push(Followed { id, path, point, file: None, read: None, away });
+        self.files.push(Followed { id, path, point, file: None, read: None, away, missed: 0 });
     }
 
     /// Looks at the globs again: new files, new names, files that left.
@@ -275,10 +319,32 @@ impl Follower {
                 None => drop(file.away.get_or_insert_with(Instant::now)),
             }
         }
+        self.look_for_renamed();
         for (id, path) in new {
-            self.follow(id, path, Checkpoint::default(), None);
+            let point = self.known(id, &path).unwrap_or_default();
+            self.follow(id, path, point, None);
         }
         self.report();
+    }
+
+    /// A renamed file that is not open has to be found under its new name before it can be finished.
+    fn look_for_renamed(&mut self) {
+        let mut dirs = self.globs.directories();
+        let closed = |f: &&mut Followed| f.away.is_some() && f.file.is_none();
+        let before = dirs.len();
+        dirs.extend(self.files.iter_mut().filter(closed).filter_map(|f| f.path.parent().map(Path::to_path_buf)));
+        if dirs.len() == before {
+            return;
+        }
+        dirs.sort();
+        dirs.dedup();
+        let found: HashMap<FileId, PathBuf> = standing_in(dirs).collect();
+        for file in self.files.iter_mut().filter(closed) {
+            match found.get(&file.id) {
+                Some(path) => (file.path, file.missed) = (path.clone(), 0),
+                None => file.missed = file.missed.saturating_add(1),
+            }
+        }
     }
 
     fn report(&self) {
@@ -311,11 +377,9 @@ impl Follower {
                     });
                 }
             }
-            if self.is_over(index) {
-                self.finish(index).await;
-                continue;
+            if !(self.is_over(index) && self.finish(index).await) {
+                index += 1;
             }
-            index += 1;
         }
         if self.unread != unread {
             self.unread = unread;
@@ -437,23 +501,40 @@ impl Follower {
         }
     }
 
-    /// Rotated away, read to its end, quiet since.
+    /// Rotated away, read to its end, quiet since; or nowhere to be found.
     fn is_over(&self, index: usize) -> bool {
         let file = &self.files[index];
         let Some(away) = file.away else { return false };
-        (file.read.is_some() && away.elapsed() >= self.poll * QUIET_POLLS) || file.file.is_none()
+        (file.read.is_some() && away.elapsed() >= self.poll * QUIET_POLLS) || file.is_gone()
     }
 
-    /// Takes what stands behind the last line's end, and forgets the file.
-    async fn finish(&mut self, index: usize) {
+    /// Takes what stands behind the last line's end, and forgets the file; false: it has to be found first.
+    async fn finish(&mut self, index: usize) -> bool {
+        let file = self.opened(index).unwrap_or_default();
+        if file.is_none() && !self.files[index].is_gone() {
+            return false;
+        }
         let followed = self.files.remove(index);
         let key = followed.id.to_key();
-        let Some(file) = followed.file else { return self.put(&key, None) };
+        if followed.is_off_line() && self.unseen.len() < MAX_UNSEEN {
+            self.unseen.insert(followed.id, followed.point);
+            return true;
+        }
+        let Some(file) = file else {
+            self.intake.count(VANISHED, 1);
+            self.trouble = Some(format!(
+                "{} was removed while it was not open (more than {MAX_OPEN} files): what it got since the last look is lost",
+                followed.path.display()
+            ));
+            self.report();
+            self.put(&key, None);
+            return true;
+        };
         self.framer.restart(followed.point.offset, followed.point.skip());
         let mut from = From { file: &file, at: followed.point.offset };
         while self.framer.peek_len().is_none() && self.framer.fill(&mut from).is_ok_and(|n| n > 0) {}
         let intake = self.intake.clone();
-        let Some(_group) = enter_group(&intake, GROUP.max(self.framer.pending())).await else { return };
+        let Some(_group) = enter_group(&intake, GROUP.max(self.framer.pending())).await else { return true };
         self.attrs.clear();
         let path = followed.path.as_os_str().as_encoded_bytes();
         let _fits = self.attrs.push("file.path", &path[..path.len().min(1024)]);
@@ -463,6 +544,7 @@ impl Follower {
         }
         self.put(&key, None);
         taken.count(&intake);
+        true
     }
 }
 

@@ -188,6 +188,67 @@ fn checkpoints_of_files_that_vanished_are_dropped() {
 }
 
 #[test]
+fn files_of_a_directory_that_is_absent_at_first_go_on_where_they_were_when_it_appears() {
+    let dir = Dir::new();
+    let disk = disk();
+    fs::create_dir(dir.at("mount")).unwrap();
+    dir.append("mount/a.log", "one\n");
+    run_until(&disk, dir.source("mount/*.log"), 1);
+    fs::rename(dir.at("mount"), dir.at("elsewhere")).unwrap();
+    for start in 0..2 {
+        block_on(async {
+            let house = House::open(&disk, vec![], u64::MAX);
+            house.start(SourceKind::File(dir.source("mount/*.log")));
+            house.until("it says that it waits", || matches!(house.state(), PartState::Warn { .. })).await;
+            if start == 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                return;
+            }
+            fs::rename(dir.at("elsewhere"), dir.at("mount")).unwrap();
+            dir.append("mount/a.log", "two\n");
+            assert_eq!(house.values_of("t", 2).await, ["one", "two"]);
+        });
+    }
+}
+
+/// More files than are kept open; the last one is not.
+fn many(dir: &Dir) {
+    for n in 0..140 {
+        dir.append(&format!("{n:03}.log"), "x\n");
+    }
+}
+
+#[test]
+fn a_file_that_is_renamed_while_it_is_not_open_is_found_and_finished() {
+    let dir = Dir::new();
+    block_on(async {
+        let house = House::open(&disk(), vec![], u64::MAX);
+        many(&dir);
+        house.start(SourceKind::File(dir.source("*.log")));
+        house.values_of("t", 140).await;
+        fs::rename(dir.at("139.log"), dir.at("139.log.1")).unwrap();
+        dir.append("139.log.1", "last words\nand no end");
+        assert_eq!(house.values_of("t", 142).await[140..], ["last words", "and no end"]);
+        house.until("the file is let go", || house.part().gauge("files") == Some(139)).await;
+        assert_eq!(house.counted("vanished"), 0);
+    });
+}
+
+#[test]
+fn a_file_that_is_removed_while_it_is_not_open_is_counted() {
+    let dir = Dir::new();
+    block_on(async {
+        let house = House::open(&disk(), vec![], u64::MAX);
+        many(&dir);
+        house.start(SourceKind::File(dir.source("*.log")));
+        house.values_of("t", 140).await;
+        fs::remove_file(dir.at("139.log")).unwrap();
+        house.until("the file is counted", || house.counted("vanished") == 1).await;
+        house.until("the file is let go", || house.part().gauge("files") == Some(139)).await;
+    });
+}
+
+#[test]
 fn a_file_that_may_not_be_read_is_named_and_the_others_go_on() {
     let dir = Dir::new();
     dir.append("a.log", "one\n");
