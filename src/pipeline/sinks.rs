@@ -27,15 +27,9 @@ impl Pipeline {
     fn note_beginning(&mut self, sink: &mut Sink) {
         let mut noted = false;
         for (lane, (book, _)) in sink.lanes.iter_mut().enumerate() {
-            let key = cursor_key(LaneId(lane as u8));
-            if self.ring.state(&sink.owner, &key).is_some() {
-                continue;
-            }
-            let mut bytes = [0u8; ACCOUNT_BYTES];
-            let Ok(bytes) = postcard::to_slice(&book.account, &mut bytes) else { continue };
-            if let Ok(ticket) = self.ring.put_state(self.cursors_put, &sink.owner, &key, Some(bytes)) {
-                book.stored(ticket);
-                noted = true;
+            let lane = LaneId(lane as u8);
+            if self.ring.state(&sink.owner, &cursor_key(lane)).is_none() {
+                noted |= put_account(&mut self.ring, self.cursors_put, &sink.owner, lane, book);
             }
         }
         if noted {
@@ -209,12 +203,7 @@ impl Pipeline {
                 let _ = self.ring.put_state(now, &sink.owner, &key, value.as_deref());
             }
             for (lane, (book, _)) in sink.lanes.iter_mut().enumerate().filter(|(_, (book, _))| book.dirty) {
-                let mut bytes = [0u8; ACCOUNT_BYTES];
-                let Ok(bytes) = postcard::to_slice(&book.account, &mut bytes) else { continue };
-                let key = cursor_key(LaneId(lane as u8));
-                if let Ok(ticket) = self.ring.put_state(now, &sink.owner, &key, Some(bytes)) {
-                    book.stored(ticket);
-                }
+                put_account(&mut self.ring, now, &sink.owner, LaneId(lane as u8), book);
             }
         }
         self.ring.end_group(now);
@@ -252,6 +241,17 @@ impl Pipeline {
     pub fn site(&self) -> (&str, &BTreeMap<String, String>) {
         (&self.plan.node, &self.plan.labels)
     }
+}
+
+/// Gives the ring a sink's account in one lane; false when it does not take it.
+fn put_account(ring: &mut Ring, now: BootTime, owner: &Owner, lane: LaneId, book: &mut Book) -> bool {
+    let mut bytes = [0u8; ACCOUNT_BYTES];
+    let Ok(bytes) = postcard::to_slice(&book.account, &mut bytes) else { return false };
+    let put = ring.put_state(now, owner, &cursor_key(lane), Some(bytes));
+    if let Ok(ticket) = put {
+        book.stored(ticket);
+    }
+    put.is_ok()
 }
 
 /// The state key of a sink's account in one lane.

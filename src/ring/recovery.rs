@@ -345,8 +345,7 @@ fn headerless(disk: &mut dyn Disk, slot: SlotId, len: u64, survey: &mut Survey) 
 }
 
 fn newest_commit(disk: &mut dyn Disk, slot: &SlotMeta, slot_bytes: u32) -> Option<u64> {
-    let content = Walker::new(disk, slot.id).frames(slot.ring, slot.generation, slot_bytes);
-    content.frames.iter().filter(|s| s.is_commit()).map(|s| s.header.commit).max()
+    Walker::new(disk, slot.id).frames(slot.ring, slot.generation, slot_bytes).newest_commit()
 }
 
 /// After a crash of the process the page cache may hold what the device never got: the slots that could hold the newest

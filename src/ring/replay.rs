@@ -102,7 +102,7 @@ impl<'a> Replay<'a> {
                 lane.end.seq = lane.end.seq.max(end);
                 lane.newest_commit = lane.newest_commit.max(commit);
             }
-            let newest = content.frames.iter().filter(|s| s.is_commit()).map(|s| s.header.commit).max();
+            let newest = content.newest_commit();
             *bounded |= newest.is_some() && f.meta.last_commit <= self.base_commit;
             let later = content.frames.drain(..).filter(|s| s.is_commit() && s.header.commit > self.base_commit);
             read.push(Scanned { found: i, newest, frames: later.collect() });
@@ -399,23 +399,22 @@ impl<'a> Replay<'a> {
 impl Ring {
     /// What an unclean end was found to have left.
     fn put_found(&mut self) {
-        let ring = self;
-        if let Some((session, last, through)) = ring.sessions.ended.last().copied() {
+        if let Some((session, last, through)) = self.sessions.ended.last().copied() {
             let mut value = Vec::new();
             super::wire::append(&mut value, &(last, through));
-            ring.put_fact(&session_key(session), &value);
+            self.put_fact(&session_key(session), &value);
         }
-        for (commit, generation) in ring.sessions.torn.clone() {
+        for (commit, generation) in self.sessions.torn.clone() {
             let mut value = Vec::new();
             super::wire::append(&mut value, &generation);
-            if ring.state.newest(&ring_owner(), &torn_key(commit)) != Some(&value) {
-                ring.put_fact(&torn_key(commit), &value);
+            if self.state.newest(&ring_owner(), &torn_key(commit)) != Some(&value) {
+                self.put_fact(&torn_key(commit), &value);
             }
         }
-        if ring.sessions.has_lost() {
-            let lanes = &ring.lanes;
-            let lost = ring.sessions.encode_lost(|lane| lanes.get(lane as usize).map_or(0, |l| l.oldest.ordinal));
-            ring.put_fact(b"u", &lost);
+        if self.sessions.has_lost() {
+            let lanes = &self.lanes;
+            let lost = self.sessions.encode_lost(|lane| lanes.get(lane as usize).map_or(0, |l| l.oldest.ordinal));
+            self.put_fact(b"u", &lost);
         }
     }
 

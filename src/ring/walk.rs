@@ -48,6 +48,12 @@ pub struct SlotContent {
     pub unreadable: usize,
 }
 
+impl SlotContent {
+    pub fn newest_commit(&self) -> Option<u64> {
+        self.frames.iter().filter(|s| s.is_commit()).map(|s| s.header.commit).max()
+    }
+}
+
 /// What a walk meets next.
 #[derive(Debug)]
 pub enum Met {
