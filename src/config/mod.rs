@@ -33,6 +33,7 @@ pub use changes::{Changes, changes};
 pub use model::*;
 pub use print::print;
 
+pub use own_output::{GLOB_OPTIONS, MAX_GLOB_NAMES};
 use raw::{At, Table};
 use reader::{Reader, Scope, Setting};
 

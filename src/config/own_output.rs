@@ -10,11 +10,11 @@ use glob::{MatchOptions, Pattern};
 
 use super::model::FileSource;
 
-/// As the `file` source matches.
-const OPTIONS: MatchOptions =
+/// How the globs of a `file` source match: as in a shell, but for files whose names begin with a dot.
+pub const GLOB_OPTIONS: MatchOptions =
     MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: false };
-/// Names looked at in one glob.
-const MAX_NAMES: usize = 20_000;
+/// Names looked at in one expansion: a glob over a huge tree must not hold up the node.
+pub const MAX_GLOB_NAMES: usize = 20_000;
 
 /// Something that the node writes.
 pub struct Written {
@@ -25,8 +25,9 @@ pub struct Written {
 
 /// The first that the source would read.
 pub fn read_by<'w>(source: &FileSource, written: &'w [Written]) -> Option<&'w Written> {
-    let excluded =
-        |seen: &Path| source.exclude.iter().any(|g| Pattern::new(g).is_ok_and(|g| g.matches_path_with(seen, OPTIONS)));
+    let excluded = |seen: &Path| {
+        source.exclude.iter().any(|g| Pattern::new(g).is_ok_and(|g| g.matches_path_with(seen, GLOB_OPTIONS)))
+    };
     let resolved: Vec<PathBuf> = written.iter().map(|w| resolve(&w.path)).collect();
     source.paths.iter().find_map(|glob| {
         let by_name = || {
@@ -36,11 +37,11 @@ pub fn read_by<'w>(source: &FileSource, written: &'w [Written]) -> Option<&'w Wr
             let pattern = Pattern::new(&whole.to_string_lossy()).ok()?;
             resolved.iter().position(|path| {
                 let seen = path.strip_prefix(&below).map_or_else(|_| path.clone(), |rest| fixed.join(rest));
-                pattern.matches_path_with(path, OPTIONS) && !excluded(&seen)
+                pattern.matches_path_with(path, GLOB_OPTIONS) && !excluded(&seen)
             })
         };
         let by_link = || {
-            let names = glob::glob_with(glob, OPTIONS).ok()?.take(MAX_NAMES).flatten();
+            let names = glob::glob_with(glob, GLOB_OPTIONS).ok()?.take(MAX_GLOB_NAMES).flatten();
             names.filter(|name| !excluded(name)).find_map(|name| {
                 let target = name.canonicalize().ok()?;
                 resolved.iter().position(|path| *path == target)

@@ -7,13 +7,9 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use glob::{MatchOptions, Pattern};
+use glob::Pattern;
 
-const OPTIONS: MatchOptions =
-    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: false };
-
-/// Names looked at in one expansion: a glob over a huge tree must not hold up the node.
-const MAX_NAMES: usize = 20_000;
+use crate::config::{GLOB_OPTIONS, MAX_GLOB_NAMES};
 
 /// The globs of one source, parsed once.
 pub struct Globs {
@@ -33,9 +29,9 @@ impl Globs {
     pub fn expand(&self) -> Vec<(PathBuf, Metadata)> {
         let mut found: Vec<(PathBuf, Metadata)> = Vec::new();
         for pattern in &self.include {
-            let Ok(paths) = glob::glob_with(pattern, OPTIONS) else { continue };
-            for path in paths.take(MAX_NAMES).flatten() {
-                if self.exclude.iter().any(|p| p.matches_path_with(&path, OPTIONS)) {
+            let Ok(paths) = glob::glob_with(pattern, GLOB_OPTIONS) else { continue };
+            for path in paths.take(MAX_GLOB_NAMES).flatten() {
+                if self.exclude.iter().any(|p| p.matches_path_with(&path, GLOB_OPTIONS)) {
                     continue;
                 }
                 if let Ok(meta) = std::fs::metadata(&path)
