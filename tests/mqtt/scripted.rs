@@ -58,6 +58,23 @@ fn an_answer_that_was_not_written_dies_with_its_connection() {
     });
 }
 
+/// A message that is not durable yet comes again on a new connection, which is given back: it is answered when it is
+/// durable, once, and kept once.
+async fn repeat_before_it_is_durable(fake: &Fake, stand: &Stand, mut peer: Peer) -> Peer {
+    stand.hold(true);
+    peer.publish("a", 1, 7, false, b"one").await;
+    until("the message", || stand.counter("received") == 1).await;
+    drop(peer);
+    let mut peer = fake.welcome(true).await;
+    peer.publish("a", 1, 7, true, b"one").await;
+    until("the repeat", || stand.counter("repeats_dropped") == 1).await;
+    peer.nothing(SHORT).await;
+    stand.hold(false);
+    assert_eq!(peer.next().await, puback(7));
+    assert_eq!(stand.values("all").await, ["one"]);
+    peer
+}
+
 #[test]
 fn a_repeat_that_was_never_answered_is_dropped_even_after_a_crash_of_the_connection() {
     run(async {
@@ -65,17 +82,7 @@ fn a_repeat_that_was_never_answered_is_dropped_even_after_a_crash_of_the_connect
         let stand = Stand::start(config(fake.port), TestDisk::default());
         let mut peer = fake.welcome(false).await;
         tokio::time::timeout(SHORT, peer.next()).await.expect_err("only subscriptions");
-        stand.hold(true);
-        peer.publish("a", 1, 7, false, b"one").await;
-        until("the message", || stand.counter("received") == 1).await;
-        drop(peer);
-        let mut peer = fake.welcome(true).await;
-        peer.publish("a", 1, 7, true, b"one").await;
-        until("the repeat", || stand.counter("repeats_dropped") == 1).await;
-        peer.nothing(SHORT).await;
-        stand.hold(false);
-        assert_eq!(peer.next().await, puback(7));
-        assert_eq!(stand.values("all").await, ["one"]);
+        let mut peer = repeat_before_it_is_durable(&fake, &stand, peer).await;
         // Other bytes under the same id are another message.
         peer.publish("a", 1, 8, true, b"two").await;
         assert_eq!(peer.next().await, puback(8));
@@ -98,17 +105,7 @@ fn a_repeat_is_answered_only_when_its_record_is_durable_also_where_the_memory_of
                 stand.fill_state(&[at as u8, n], &vec![0; len]);
             }
         }
-        stand.hold(true);
-        peer.publish("a", 1, 7, false, b"one").await;
-        until("the message", || stand.counter("received") == 1).await;
-        drop(peer);
-        let mut peer = fake.welcome(true).await;
-        peer.publish("a", 1, 7, true, b"one").await;
-        until("the repeat", || stand.counter("repeats_dropped") == 1).await;
-        peer.nothing(SHORT).await;
-        stand.hold(false);
-        assert_eq!(peer.next().await, puback(7));
-        assert_eq!(stand.values("all").await, ["one"]);
+        repeat_before_it_is_durable(&fake, &stand, peer).await;
     });
 }
 

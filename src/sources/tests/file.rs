@@ -211,21 +211,22 @@ fn files_of_a_directory_that_is_absent_at_first_go_on_where_they_were_when_it_ap
     }
 }
 
-/// More files than are kept open; the last one is not.
-fn many(dir: &Dir) {
+/// Follows more files than are kept open; the last one, `139.log`, is not.
+async fn following_many(dir: &Dir) -> House {
+    let house = House::open(&disk(), vec![], u64::MAX);
     for n in 0..140 {
         dir.append(&format!("{n:03}.log"), "x\n");
     }
+    house.start(SourceKind::File(dir.source("*.log")));
+    house.values_of("t", 140).await;
+    house
 }
 
 #[test]
 fn a_file_that_is_renamed_while_it_is_not_open_is_found_and_finished() {
     let dir = Dir::new();
     block_on(async {
-        let house = House::open(&disk(), vec![], u64::MAX);
-        many(&dir);
-        house.start(SourceKind::File(dir.source("*.log")));
-        house.values_of("t", 140).await;
+        let house = following_many(&dir).await;
         fs::rename(dir.at("139.log"), dir.at("139.log.1")).unwrap();
         dir.append("139.log.1", "last words\nand no end");
         assert_eq!(house.values_of("t", 142).await[140..], ["last words", "and no end"]);
@@ -238,10 +239,7 @@ fn a_file_that_is_renamed_while_it_is_not_open_is_found_and_finished() {
 fn a_file_that_is_removed_while_it_is_not_open_is_counted() {
     let dir = Dir::new();
     block_on(async {
-        let house = House::open(&disk(), vec![], u64::MAX);
-        many(&dir);
-        house.start(SourceKind::File(dir.source("*.log")));
-        house.values_of("t", 140).await;
+        let house = following_many(&dir).await;
         fs::remove_file(dir.at("139.log")).unwrap();
         house.until("the file is counted", || house.counted("vanished") == 1).await;
         house.until("the file is let go", || house.part().gauge("files") == Some(139)).await;
