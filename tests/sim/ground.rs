@@ -3,7 +3,7 @@
 
 use headwater::backoff::Rng;
 use headwater::lane::LaneId;
-use headwater::ring::{DiskErrorKind, FileId, Options, ReadStep, Report, Ring, Stats};
+use headwater::ring::{DiskErrorKind, FileId, Health, Options, Owner, ReadStep, Report, Ring, Stats, Ticket};
 use headwater::time::BootTime;
 
 use crate::disk::{Armed, Call, Crash, SimDisk};
@@ -64,6 +64,18 @@ impl Ground<'_> {
         for (file, from, to) in self.threads.disk.take_failed_reads() {
             self.taint(file, from, to);
         }
+    }
+
+    /// After a recovery: every state entry is what the model allows. The newest ticket of the ended life whose entry is
+    /// there, for [`Ground::audit_lanes`].
+    pub fn audit_states(&mut self, ring: &Ring, owner: impl Fn(u8) -> Owner) -> Check<u64> {
+        let mut newest = 0;
+        for key in self.model.state_keys() {
+            let value = ring.state(&owner(key.0), &key.1).map(<[u8]>::to_vec);
+            let fresh = self.model.recovered_state(&key, value.as_deref())?;
+            newest = newest.max(fresh.unwrap_or(0));
+        }
+        Ok(newest)
     }
 
     /// After a recovery: what every lane holds is what the model allows. `newest_state`: see [`Model::audited`].
@@ -158,6 +170,77 @@ impl Ground<'_> {
             self.taint(target.file, range.start, range.end);
         }
     }
+}
+
+/// What both worlds run: a ring over the disk threads, whatever stands upon it.
+pub trait Turns {
+    fn threads(&mut self) -> &mut Threads;
+    fn ring_now(&mut self) -> &Ring;
+    /// Gives the ring's commands to the threads.
+    fn poll(&mut self) -> Check;
+    /// Gives the ring one thing that they finished.
+    fn deliver_one(&mut self) -> Check;
+    fn crash(&mut self, crash: Crash) -> Check;
+    /// Time passes, at least to when the ring has something to do.
+    fn sleep(&mut self);
+
+    /// A fuse that burnt down, or a ring that gave up.
+    fn mind_the_disk(&mut self) -> Check {
+        if let Some(crash) = self.threads().disk.dead() {
+            return self.crash(crash);
+        }
+        let health = self.ring_now().health();
+        if matches!(health, Health::Failed(_)) {
+            ensure!(self.threads().squeezed, "the ring failed although the disk did not: {health:?}");
+            return self.crash(Crash::Process);
+        }
+        Ok(())
+    }
+
+    /// Nothing fails any more: everything given becomes durable.
+    fn settle_all(&mut self) -> Check {
+        self.threads().disk.calm();
+        self.threads().stalled = 0;
+        for _ in 0..2_000 {
+            self.poll()?;
+            self.threads().run_all();
+            while !self.threads().idle() {
+                self.deliver_one()?;
+                self.poll()?;
+                self.threads().run_all();
+            }
+            self.mind_the_disk()?;
+            let ring = self.ring_now();
+            if ring.settled() == ring.last_ticket() {
+                return Ok(());
+            }
+            self.sleep();
+        }
+        let ring = self.ring_now();
+        let (settled, last, health, stats) = (ring.settled(), ring.last_ticket(), ring.health(), ring.stats());
+        let what = format!("settled stays at {settled:?} of {last:?} although the disk works: {health:?} {stats:?}");
+        Err(Violation(what))
+    }
+
+    /// Until the ring that was closed with this ticket has come to its end.
+    fn wait_closed(&mut self, ticket: Ticket) -> Check {
+        for _ in 0..1000 {
+            self.poll()?;
+            self.threads().run_all();
+            self.deliver_one()?;
+            if self.ring_now().settled() >= ticket {
+                break;
+            }
+        }
+        ensure!(self.ring_now().settled() >= ticket, "close does not come to an end");
+        self.threads().disk.tape.hit(Fault::CleanRestart);
+        Ok(())
+    }
+}
+
+/// The process ends, or the power with it.
+pub fn any_crash(rng: &mut Rng) -> Crash {
+    if rng.below(2) == 0 { Crash::Process } else { Crash::Power }
 }
 
 /// Per lane the oldest ordinal and the count of evictions, as they were last.

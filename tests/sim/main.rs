@@ -29,6 +29,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use disk::Lie;
+use fault::{Fault, Tape};
 use model::{Check, Violation};
 use planted::Plant;
 use ring_world::Coverage;
@@ -92,34 +93,27 @@ fn seeds() -> std::ops::Range<u64> {
     }
 }
 
-/// Every seed did enough, and every kind of gap was seen.
-fn assert_wide(cover: &Coverage) {
-    assert!(cover.gaps.evicted > 0 && cover.gaps.corrupt > 0 && cover.gaps.lost > 0, "{:?}", cover.gaps);
-    assert!(cover.least_ops >= 2_000 && cover.least_faults >= 20, "a seed had too little: {cover:?}");
+/// Every seed keeps the promises, every seed did enough, and every fault and kind of gap was met.
+fn hold(test: &str, run: impl Fn(u64, Plant) -> Check<Coverage> + Sync, never_hit: impl Fn(&Tape) -> Vec<Fault>) {
+    let cover = run_all(seeds(), |seed| run(seed, Plant::None)).unwrap_or_else(|(seed, what)| {
+        panic!("seed {seed}: {what}\n  rerun: HEADWATER_SEED={seed} cargo test --test sim {test}")
+    });
+    println!("{cover:#?}");
+    if env("HEADWATER_SEED").is_none() {
+        assert_eq!(never_hit(&cover.tape), [], "faults that no seed met");
+        assert!(cover.gaps.evicted > 0 && cover.gaps.corrupt > 0 && cover.gaps.lost > 0, "{:?}", cover.gaps);
+        assert!(cover.least_ops >= 2_000 && cover.least_faults >= 20, "a seed had too little: {cover:?}");
+    }
 }
 
 #[test]
 fn the_ring_keeps_its_promises_from_every_seed() {
-    let cover = run_all(seeds(), |seed| ring_world::run(seed, Plant::None)).unwrap_or_else(|(seed, what)| {
-        panic!("seed {seed}: {what}\n  rerun: HEADWATER_SEED={seed} cargo test --test sim the_ring_keeps")
-    });
-    println!("{cover:#?}");
-    if env("HEADWATER_SEED").is_none() {
-        assert_eq!(cover.tape.never_hit_by_ring(), [], "faults that no seed met");
-        assert_wide(&cover);
-    }
+    hold("the_ring_keeps", ring_world::run, Tape::never_hit_by_ring);
 }
 
 #[test]
 fn a_node_keeps_its_promises_from_every_seed() {
-    let cover = run_all(seeds(), |seed| node_world::run(seed, Plant::None)).unwrap_or_else(|(seed, what)| {
-        panic!("seed {seed}: {what}\n  rerun: HEADWATER_SEED={seed} cargo test --test sim a_node_keeps")
-    });
-    println!("{cover:#?}");
-    if env("HEADWATER_SEED").is_none() {
-        assert_eq!(cover.tape.never_hit(), [], "faults that no seed met");
-        assert_wide(&cover);
-    }
+    hold("a_node_keeps", node_world::run, Tape::never_hit);
 }
 
 /// Seeds that may be needed until a planted bug shows.

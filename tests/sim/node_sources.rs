@@ -9,6 +9,7 @@ use headwater::ring::{Owner, OwnerKind, Ticket};
 use headwater::time::{Span, WallTime};
 use headwater::topic::{TopicId, TopicPart};
 
+use crate::ground::Turns;
 use crate::ledger::{COPY, Id, LOCAL};
 use crate::model::{Check, Violation, ensure};
 use crate::node_sink::hash_of;

@@ -10,7 +10,7 @@ use headwater::lane::LaneId;
 use headwater::limits::MIN_RING;
 use headwater::name::Name;
 use headwater::pipeline::{Account, Pipeline, Plan, RulePlan, SinkPlan, SourcePlan, TopicPlan};
-use headwater::ring::{Health, LaneOptions, Options, Owner, OwnerKind, ROOT_BYTES, Report, Ring, Ticket};
+use headwater::ring::{LaneOptions, Options, Owner, OwnerKind, ROOT_BYTES, Report, Ring, Ticket};
 use headwater::rules::RuleSpec;
 use headwater::rules::filter::{Condition, Needle};
 use headwater::time::{BootTime, Now, Span, WallTime};
@@ -18,7 +18,7 @@ use headwater::topic::{TopicId, TopicSet};
 
 use crate::disk::{Crash, SimDisk};
 use crate::fault::{Fault, Tape};
-use crate::ground::{GivenFree, Ground, MAX_COMMANDS, boot_id, disk_fault};
+use crate::ground::{GivenFree, Ground, MAX_COMMANDS, Turns, any_crash, boot_id, disk_fault};
 use crate::ledger::{COPY, LOCAL, Ledger, SinkLedger};
 use crate::model::{Check, Counts, Model, Violation, ensure};
 use crate::node_sink::{Ctx, NodeSink, Profile};
@@ -340,31 +340,6 @@ impl World {
         self.mind_the_disk()
     }
 
-    fn poll(&mut self) -> Check {
-        let now = self.now();
-        for _ in 0..MAX_COMMANDS {
-            let before = self.pipeline().ring().last_ticket();
-            let command = self.pipeline().poll(now);
-            self.note_states(before)?;
-            let Some(command) = command else { return Ok(()) };
-            trace!(self, "command {} {}", command.token, crate::ring_world::describe(&command.op));
-            self.threads.give(command, &mut self.rng);
-            self.threads.take_begun().into_iter().for_each(|file| self.model.overwrite(file));
-        }
-        Err(Violation("poll does not come to an end".into()))
-    }
-
-    fn deliver_one(&mut self) -> Check {
-        let now = self.now();
-        let Some(done) = self.threads.finished(&mut self.rng) else { return Ok(()) };
-        trace!(self, "done {} {:?}", done.token, done.result);
-        self.pipeline().complete(now, done);
-        self.ground().taint_failed_reads();
-        let landed = self.threads.take_landed();
-        self.model.landed(landed);
-        self.settle()
-    }
-
     fn settle(&mut self) -> Check {
         let (settled, last) = (self.pipeline().ring().settled(), self.pipeline().ring().last_ticket());
         ensure!(settled <= last, "settled {settled:?} was never given");
@@ -380,19 +355,6 @@ impl World {
                 let floor = ids.into_iter().map(|id| self.pipeline().cursor(id, lane)).min();
                 self.pipeline().ring_mut().set_floor(lane, floor);
             }
-        }
-        Ok(())
-    }
-
-    /// A fuse that burnt down, or a ring that gave up.
-    fn mind_the_disk(&mut self) -> Check {
-        if let Some(crash) = self.threads.disk.dead() {
-            return self.crash(crash);
-        }
-        if matches!(self.pipeline().ring().health(), Health::Failed(_)) {
-            let health = self.pipeline().ring().health();
-            ensure!(self.threads.squeezed, "the ring failed although the disk did not: {health:?}");
-            return self.crash(Crash::Process);
         }
         Ok(())
     }
@@ -458,13 +420,6 @@ impl World {
         Ok(())
     }
 
-    fn crash(&mut self, crash: Crash) -> Check {
-        trace!(self, "{crash:?} crash, settled {}", self.model.settled());
-        self.pipeline = None;
-        self.forget_process(crash);
-        self.recover()
-    }
-
     /// Everything that lived in the process (and, with the power, in the kernel) is gone.
     fn forget_process(&mut self, crash: Crash) {
         let extents = self.threads.crash(crash);
@@ -500,17 +455,11 @@ impl World {
     }
 
     fn check_ring(&mut self, ring: &mut Ring, first: bool) -> Check {
-        let mut newest_state = 0;
-        for key in if first { Vec::new() } else { self.model.state_keys() } {
-            let owner = match key.0 {
-                sink @ 100.. => self.owners[sink as usize - 100].clone(),
-                source => source_owner(source.into()),
-            };
-            let value = ring.state(&owner, &key.1).map(<[u8]>::to_vec);
-            let fresh = self.model.recovered_state(&key, value.as_deref())?;
-            newest_state = newest_state.max(fresh.unwrap_or(0));
-        }
-        self.ground().audit_lanes(ring, newest_state)
+        let owners = self.owners.clone();
+        let owner = |n: u8| if n >= 100 { owners[n as usize - 100].clone() } else { source_owner(n.into()) };
+        let mut ground = self.ground();
+        let newest_state = if first { 0 } else { ground.audit_states(ring, owner)? };
+        ground.audit_lanes(ring, newest_state)
     }
 
     fn begin_process(&mut self, ring: Ring, report: Report) -> Check {
@@ -536,48 +485,15 @@ impl World {
 
     // ------------------------------------------------------------------------------------ good order
 
-    /// Nothing fails any more: everything given becomes durable.
-    pub fn settle_all(&mut self) -> Check {
-        self.threads.disk.calm();
-        self.threads.stalled = 0;
-        for _ in 0..2_000 {
-            self.poll()?;
-            self.threads.run_all();
-            while !self.threads.idle() {
-                self.deliver_one()?;
-                self.poll()?;
-                self.threads.run_all();
-            }
-            self.mind_the_disk()?;
-            let ring = self.pipeline().ring();
-            if ring.settled() == ring.last_ticket() {
-                return Ok(());
-            }
-            let next = ring.next_timeout().unwrap_or_default().0 + self.boot_began;
-            self.time = next.max(self.time + 20_000);
-        }
-        let (health, stats) = (self.pipeline().ring().health(), self.pipeline().ring().stats());
-        Err(Violation(format!("nothing settles although the disk works: {health:?} {stats:?}")))
-    }
-
     fn clean_restart(&mut self) -> Check {
         self.settle_all()?;
         let now = self.now();
         let before = self.pipeline().ring().last_ticket();
         let ticket = self.pipeline().close(now);
         self.note_appended(before, 1)?;
-        for _ in 0..1000 {
-            self.poll()?;
-            self.threads.run_all();
-            self.deliver_one()?;
-            if self.pipeline().ring().settled() >= ticket {
-                break;
-            }
-        }
-        ensure!(self.pipeline().ring().settled() >= ticket, "close does not come to an end");
-        self.threads.disk.tape.hit(Fault::CleanRestart);
+        self.wait_closed(ticket)?;
         self.pipeline = None;
-        let crash = if self.rng.below(2) == 0 { Crash::Process } else { Crash::Power };
+        let crash = any_crash(&mut self.rng);
         self.forget_process(crash);
         self.recover()
     }
@@ -588,7 +504,7 @@ impl World {
         self.heal();
         self.drain()?;
         self.settle_up()?;
-        let crash = if self.rng.below(2) == 0 { Crash::Process } else { Crash::Power };
+        let crash = any_crash(&mut self.rng);
         self.crash(crash)?;
         self.settle_all()?;
         self.heal();
@@ -684,5 +600,52 @@ impl World {
             );
         }
         Ok(())
+    }
+}
+
+impl Turns for World {
+    fn threads(&mut self) -> &mut Threads {
+        &mut self.threads
+    }
+
+    fn ring_now(&mut self) -> &Ring {
+        self.pipeline().ring()
+    }
+
+    fn poll(&mut self) -> Check {
+        let now = self.now();
+        for _ in 0..MAX_COMMANDS {
+            let before = self.pipeline().ring().last_ticket();
+            let command = self.pipeline().poll(now);
+            self.note_states(before)?;
+            let Some(command) = command else { return Ok(()) };
+            trace!(self, "command {} {}", command.token, crate::ring_world::describe(&command.op));
+            self.threads.give(command, &mut self.rng);
+            self.threads.take_begun().into_iter().for_each(|file| self.model.overwrite(file));
+        }
+        Err(Violation("poll does not come to an end".into()))
+    }
+
+    fn deliver_one(&mut self) -> Check {
+        let now = self.now();
+        let Some(done) = self.threads.finished(&mut self.rng) else { return Ok(()) };
+        trace!(self, "done {} {:?}", done.token, done.result);
+        self.pipeline().complete(now, done);
+        self.ground().taint_failed_reads();
+        let landed = self.threads.take_landed();
+        self.model.landed(landed);
+        self.settle()
+    }
+
+    fn crash(&mut self, crash: Crash) -> Check {
+        trace!(self, "{crash:?} crash, settled {}", self.model.settled());
+        self.pipeline = None;
+        self.forget_process(crash);
+        self.recover()
+    }
+
+    fn sleep(&mut self) {
+        let next = self.pipeline().ring().next_timeout().unwrap_or_default().0 + self.boot_began;
+        self.time = next.max(self.time + 20_000);
     }
 }

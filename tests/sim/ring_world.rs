@@ -7,15 +7,14 @@ use headwater::limits::MIN_RING;
 use headwater::name::Name;
 use headwater::record::{AttrBuf, Flags, Origin, RecordRef};
 use headwater::ring::{
-    AppendError, GapReason, Health, LaneOptions, LanePos, LaneReader, Op, Options, Owner, OwnerKind, ReadStep, Ring,
-    RingId,
+    AppendError, GapReason, LaneOptions, LanePos, LaneReader, Op, Options, Owner, OwnerKind, ReadStep, Ring, RingId,
 };
 use headwater::time::{BootTime, ClockSync, Span, WallTime};
 use headwater::topic::{TopicId, TopicName, TopicPart};
 
 use crate::disk::{Crash, SimDisk};
-use crate::fault::{Fault, Tape};
-use crate::ground::{GivenFree, Ground, MAX_COMMANDS, boot_id, disk_fault};
+use crate::fault::Tape;
+use crate::ground::{GivenFree, Ground, MAX_COMMANDS, Turns, any_crash, boot_id, disk_fault};
 use crate::model::{Check, Counts, Model, StateKey, Violation, ensure};
 use crate::planted::Plant;
 use crate::threads::Threads;
@@ -596,29 +595,6 @@ impl World {
         self.mind_the_disk()
     }
 
-    fn poll(&mut self) -> Check {
-        let now = self.now;
-        for _ in 0..MAX_COMMANDS {
-            let Some(command) = self.ring().poll(now) else { return Ok(()) };
-            trace!(self, "command {} {}", command.token, describe(&command.op));
-            self.threads.give(command, &mut self.rng);
-            self.threads.take_begun().into_iter().for_each(|file| self.model.overwrite(file));
-        }
-        Err(Violation("poll does not come to an end".into()))
-    }
-
-    fn deliver_one(&mut self) -> Check {
-        let now = self.now;
-        if let Some(done) = self.threads.finished(&mut self.rng) {
-            trace!(self, "done {} {:?}", done.token, done.result);
-            self.ring().complete(now, done);
-            self.ground().0.taint_failed_reads();
-            self.model.landed(self.threads.take_landed());
-            return self.settle();
-        }
-        Ok(())
-    }
-
     fn settle(&mut self) -> Check {
         let settled = match self.plant {
             Plant::AcknowledgedEarly => self.ring().last_ticket(),
@@ -639,18 +615,6 @@ impl World {
         self.mind_the_disk()
     }
 
-    /// A fuse that burnt down, or a ring that gave up.
-    fn mind_the_disk(&mut self) -> Check {
-        if let Some(crash) = self.threads.disk.dead() {
-            return self.crash(crash);
-        }
-        if matches!(self.ring().health(), Health::Failed(_)) {
-            ensure!(self.threads.squeezed, "the ring failed although the disk did not: {:?}", self.ring().health());
-            return self.crash(Crash::Process);
-        }
-        Ok(())
-    }
-
     // ------------------------------------------------------------------------------------ faults
 
     fn fault(&mut self) -> Check {
@@ -659,18 +623,6 @@ impl World {
             Some(crash) => self.crash(crash),
             None => Ok(()),
         }
-    }
-
-    fn crash(&mut self, crash: Crash) -> Check {
-        trace!(
-            self,
-            "{crash:?} crash, settled {} of {:?}",
-            self.model.settled(),
-            self.ring.as_ref().map(Ring::last_ticket)
-        );
-        self.ring = None;
-        self.forget_process(crash);
-        self.recover()
     }
 
     /// Everything that lived in the process (and, with the power, in the kernel) is gone.
@@ -702,15 +654,10 @@ impl World {
         (self.ring_id, self.boot) = (id, boot);
         let stats = self.ring().stats();
         ensure!(stats.lanes.len() == self.options.lanes.len(), "{} lanes after recovery", stats.lanes.len());
-        let mut newest_state = 0;
-        for key in if first { Vec::new() } else { self.model.state_keys() } {
-            let owner =
-                if key.0 >= 100 { self.sinks[key.0 as usize - 100].owner.clone() } else { source(key.0.into()) };
-            let value = self.ring.as_ref().expect("open").state(&owner, &key.1).map(<[u8]>::to_vec);
-            let fresh = self.model.recovered_state(&key, value.as_deref())?;
-            newest_state = newest_state.max(fresh.unwrap_or(0));
-        }
+        let owners: Vec<_> = self.sinks.iter().map(|sink| sink.owner.clone()).collect();
+        let owner = |n: u8| if n >= 100 { owners[n as usize - 100].clone() } else { source(n.into()) };
         let (mut ground, ring) = self.ground();
+        let newest_state = if first { 0 } else { ground.audit_states(ring, owner)? };
         ground.audit_lanes(ring, newest_state)?;
         self.topics_came_back()?;
         self.sinks_came_back()?;
@@ -785,51 +732,13 @@ impl World {
 
     // ------------------------------------------------------------------------------------ good order
 
-    /// Nothing fails any more: everything given becomes durable.
-    fn settle_all(&mut self) -> Check {
-        self.threads.disk.calm();
-        self.threads.stalled = 0;
-        for _ in 0..2_000 {
-            self.poll()?;
-            self.threads.run_all();
-            while !self.threads.idle() {
-                self.deliver_one()?;
-                self.poll()?;
-                self.threads.run_all();
-            }
-            self.mind_the_disk()?;
-            let ring = self.ring();
-            if ring.settled() == ring.last_ticket() {
-                return Ok(());
-            }
-            let next = self.ring().next_timeout();
-            self.now = next.unwrap_or(self.now).max(self.now + Span::from_millis(20));
-        }
-        let ring = self.ring();
-        let (settled, last) = (ring.settled(), ring.last_ticket());
-        Err(Violation(format!(
-            "settled stays at {settled:?} of {last:?} although the disk works: {:?} {:?}",
-            self.ring().health(),
-            self.ring().stats()
-        )))
-    }
-
     fn clean_restart(&mut self) -> Check {
         self.settle_all()?;
         let now = self.now;
         let ticket = self.ring().close(now);
-        for _ in 0..1000 {
-            self.poll()?;
-            self.threads.run_all();
-            self.deliver_one()?;
-            if self.ring().settled() >= ticket {
-                break;
-            }
-        }
-        ensure!(self.ring().settled() >= ticket, "close does not come to an end");
-        self.threads.disk.tape.hit(Fault::CleanRestart);
+        self.wait_closed(ticket)?;
         self.ring = None;
-        let crash = if self.rng.below(2) == 0 { Crash::Process } else { Crash::Power };
+        let crash = any_crash(&mut self.rng);
         self.forget_process(crash);
         self.recover()
     }
@@ -852,7 +761,7 @@ impl World {
         }
         self.audit_all()?;
         self.check_bounds()?;
-        let crash = if self.rng.below(2) == 0 { Crash::Process } else { Crash::Power };
+        let crash = any_crash(&mut self.rng);
         self.crash(crash)?;
         self.audit_all()?;
         Ok(())
@@ -876,6 +785,56 @@ impl World {
             });
             passed.min().unwrap_or(0)
         })
+    }
+}
+
+impl Turns for World {
+    fn threads(&mut self) -> &mut Threads {
+        &mut self.threads
+    }
+
+    fn ring_now(&mut self) -> &Ring {
+        self.ring()
+    }
+
+    fn poll(&mut self) -> Check {
+        let now = self.now;
+        for _ in 0..MAX_COMMANDS {
+            let Some(command) = self.ring().poll(now) else { return Ok(()) };
+            trace!(self, "command {} {}", command.token, describe(&command.op));
+            self.threads.give(command, &mut self.rng);
+            self.threads.take_begun().into_iter().for_each(|file| self.model.overwrite(file));
+        }
+        Err(Violation("poll does not come to an end".into()))
+    }
+
+    fn deliver_one(&mut self) -> Check {
+        let now = self.now;
+        if let Some(done) = self.threads.finished(&mut self.rng) {
+            trace!(self, "done {} {:?}", done.token, done.result);
+            self.ring().complete(now, done);
+            self.ground().0.taint_failed_reads();
+            self.model.landed(self.threads.take_landed());
+            return self.settle();
+        }
+        Ok(())
+    }
+
+    fn crash(&mut self, crash: Crash) -> Check {
+        trace!(
+            self,
+            "{crash:?} crash, settled {} of {:?}",
+            self.model.settled(),
+            self.ring.as_ref().map(Ring::last_ticket)
+        );
+        self.ring = None;
+        self.forget_process(crash);
+        self.recover()
+    }
+
+    fn sleep(&mut self) {
+        let next = self.ring().next_timeout();
+        self.now = next.unwrap_or(self.now).max(self.now + Span::from_millis(20));
     }
 }
 
