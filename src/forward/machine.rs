@@ -199,7 +199,7 @@ impl Forward {
         let positions = &mut self.topics[topic.0 as usize].state.positions;
         let at = positions.iter().position(|p| p.partition == partition);
         let position = at.map(|at| positions.swap_remove(at)).unwrap_or_default();
-        let next = position.last.map_or(0, |s| s.number + 1);
+        let next = position.last.map_or(0, |s| s.number + 1).max(self.options.start);
         let (base, cap) = self.options.retry;
         self.targets.push(Target {
             topic,

@@ -126,6 +126,8 @@ pub struct Options {
     /// Bytes a search may download.
     pub search_max: usize,
     pub on_loss: OnLoss,
+    /// The first seq that is this sink's to send: nothing below it is sent again, whatever an upstream has lost.
+    pub start: u64,
     /// Whether a batch counts only when the high watermark has passed it.
     pub committed: bool,
     pub seed: u64,

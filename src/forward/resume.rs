@@ -170,9 +170,9 @@ impl Forward {
     /// The upstream does not have the stored batch any more.
     fn lost(&mut self, ix: TargetIx, newest: Option<Own>) {
         let cursor = self.cursor.seq;
-        let resend = self.options.on_loss == OnLoss::Resend;
+        let (resend, start) = (self.options.on_loss == OnLoss::Resend, self.options.start);
         let t = &mut self.targets[ix.0 as usize];
-        let from = newest.map_or(0, |own| own.number + 1);
+        let from = newest.map_or(0, |own| own.number + 1).max(start);
         t.last = newest.map(|own| Stored { base: own.base, count: own.count, number: own.number });
         if resend {
             t.next = from;

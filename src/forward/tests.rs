@@ -102,6 +102,8 @@ struct World {
     /// Records that the ring will have in the end, and those that it has.
     records: u64,
     end: u64,
+    /// Where the sink began.
+    start: u64,
     buffers: BTreeMap<(TargetIx, u64), Vec<(u64, usize)>>,
     logs: BTreeMap<(String, u32), Log>,
     partitions: BTreeMap<String, u32>,
@@ -113,7 +115,7 @@ struct World {
 
 const TOPICS: [&str; 2] = ["a", "b"];
 
-fn options(seed: u64) -> Options {
+fn options(seed: u64, start: u64) -> Options {
     Options {
         ring_id: 77,
         sink: Name::new("hq").unwrap(),
@@ -124,6 +126,7 @@ fn options(seed: u64) -> Options {
         retry: (Span::from_millis(100), Span::from_secs(2)),
         search_max: 1 << 20,
         on_loss: OnLoss::Resend,
+        start,
         committed: true,
         seed,
     }
@@ -141,17 +144,24 @@ fn outputs(seq: u64) -> Vec<(usize, Option<[u8; 1]>)> {
 
 impl World {
     fn new(seed: u64, faults: Faults, records: u64) -> Self {
+        Self::beginning(seed, faults, records, 0)
+    }
+
+    /// The sink is configured when the ring has records already.
+    fn beginning(seed: u64, faults: Faults, records: u64, start: u64) -> Self {
+        let at = Pos { seq: start, ordinal: start };
         let partitions: BTreeMap<String, u32> = [("a".to_owned(), 3), ("b".to_owned(), 1)].into();
         Self {
             rng: Rng::new(seed),
             faults,
             now: BootTime(0),
-            machine: Forward::new(options(seed), Pos::default(), 0, []),
-            durable: Default::default(),
-            volatile: Default::default(),
+            machine: Forward::new(options(seed, start), at, start, []),
+            durable: (at, BTreeMap::new()),
+            volatile: (at, BTreeMap::new()),
             durable_tally: Tally::default(),
             records,
-            end: 0,
+            start,
+            end: start,
             buffers: BTreeMap::new(),
             logs: BTreeMap::new(),
             partitions,
@@ -353,7 +363,7 @@ impl World {
         self.buffers.clear();
         self.volatile = self.durable.clone();
         self.counts.tally = self.durable_tally;
-        let options = options(self.rng.next_u64());
+        let options = options(self.rng.next_u64(), self.start);
         self.machine = Forward::new(options, self.durable.0, self.end, self.durable.1.clone());
     }
 
@@ -572,6 +582,19 @@ fn what_an_upstream_loses_is_sent_again_and_announced() {
         world.expect_tally();
     }
     assert!(losses > 100, "{losses} losses were met");
+}
+
+#[test]
+fn what_a_sink_never_had_is_not_sent_again() {
+    let faults = Faults { cuts: true, crashes: true, losses: true, ..Faults::default() };
+    let mut losses = 0;
+    for seed in 0..100 {
+        let world = World::beginning(seed, faults, 1500, 1000).run(3000);
+        losses += world.counts.losses;
+        let lowest = world.copies().keys().next().copied();
+        assert!(lowest.is_some_and(|(seq, _)| seq >= 1000), "seed {seed}: {lowest:?} was sent");
+    }
+    assert!(losses > 50, "{losses} losses were met");
 }
 
 #[test]

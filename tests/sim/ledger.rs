@@ -291,9 +291,10 @@ impl SinkLedger {
                 let Some(id) = model.standing(lane, ordinal).map(Id::unpack) else { continue };
                 for out in ledger.outs(id).into_iter().filter(|out| !copies.contains_key(out)) {
                     // What an upstream has lost can be sent again only as long as the ring has it, and only where
-                    // markers show that it is lost.
+                    // markers show that it is lost, not taken by retention.
                     let gone = ordinal < oldest[lane] || model.is_tainted(lane, ordinal);
-                    let excused = upstream.lost.contains(&out) && (!resend || gone || upstream.nature.opaque);
+                    let told = resend && !gone && !upstream.nature.opaque && !upstream.looks_trimmed(&out);
+                    let excused = upstream.has_lost(&out) && !told;
                     ensure!(excused, "{name}: lane {lane} #{ordinal}: {out:?} is not upstream any more");
                 }
             }

@@ -228,6 +228,7 @@ impl NodeSink {
             retry: (Span::from_millis(100), Span::from_secs(2)),
             search_max: self.profile.search_max,
             on_loss: if self.profile.resend { OnLoss::Resend } else { OnLoss::Continue },
+            start: ctx.pipeline.account(self.id, lane).start.seq,
             committed: true,
             seed: ctx.rng.next_u64(),
         };

@@ -129,8 +129,8 @@ pub struct Upstream {
     stale: Option<(i64, Leaders)>,
     /// No SC answers until then.
     pub sc_away: i64,
-    /// Outputs that were stored and acknowledged as committed, and then lost by the upstream.
-    pub lost: BTreeSet<Out>,
+    /// Outputs that were stored and acknowledged as committed, and then lost by the upstream: where they stood last.
+    lost: BTreeMap<Out, (Part, i64)>,
     /// Outputs ever stored, however often.
     pub ever: BTreeSet<Out>,
     /// Batches that stand where retention has taken the log's beginning away.
@@ -145,7 +145,7 @@ impl Upstream {
             limbo: Vec::new(),
             stale: None,
             sc_away: 0,
-            lost: BTreeSet::new(),
+            lost: BTreeMap::new(),
             ever: BTreeSet::new(),
             trimmed: false,
         }
@@ -284,10 +284,14 @@ impl Upstream {
 
     // ---- what happens to clusters ----
 
+    fn some_part(&mut self, rng: &mut Rng) -> Option<Part> {
+        let parts: Vec<Part> = self.logs().map(|(part, _)| part).collect();
+        parts.get(rng.below(parts.len() as u64) as usize).copied()
+    }
+
     fn some_log(&mut self, rng: &mut Rng) -> Option<&mut Log> {
-        let mut logs: Vec<&mut Log> = self.topics.values_mut().flat_map(|t| &mut t.logs).collect();
-        let at = rng.below(logs.len() as u64) as usize;
-        (at < logs.len()).then(|| logs.swap_remove(at))
+        let part = self.some_part(rng)?;
+        self.log_mut(part)
     }
 
     /// Another SPU takes over. What was not replicated is gone.
@@ -304,7 +308,8 @@ impl Upstream {
 
     /// A log that ends earlier than it did, or begins anew.
     pub fn lose(&mut self, rng: &mut Rng, tape: &mut Tape) {
-        let Some(log) = self.some_log(rng) else { return };
+        let Some(part) = self.some_part(rng) else { return };
+        let Some(log) = self.log_mut(part) else { return };
         let committed = log.high_watermark;
         let gone = if rng.below(3) == 0 {
             tape.hit(Fault::UpstreamRecreated);
@@ -317,8 +322,20 @@ impl Upstream {
             let from = log.batches.get(batches).map_or(log.end, |b| b.base).max(log.start);
             log.cut(from)
         };
-        let gone = gone.into_iter().filter(|b| b.end() <= committed).flat_map(|b| b.outs);
-        self.lost.extend(gone);
+        let gone = gone.into_iter().filter(|b| b.end() <= committed);
+        self.lost.extend(gone.flat_map(|b| b.outs.into_iter().map(move |out| (out, (part, b.base)))));
+    }
+
+    /// Whether the upstream has lost it after it was acknowledged.
+    pub fn has_lost(&self, out: &Out) -> bool {
+        self.lost.contains_key(out)
+    }
+
+    /// Whether the log has since grown beyond the place of an output that was lost, and retention has come up to there:
+    /// then nobody can tell the one from the other.
+    pub fn looks_trimmed(&self, out: &Out) -> bool {
+        let log = |(t, p): Part| self.topics.get(&t).and_then(|topic| topic.logs.get(p as usize));
+        self.lost.get(out).is_some_and(|(part, base)| log(*part).is_some_and(|log| *base < log.start))
     }
 
     /// Retention takes the beginning of a log.

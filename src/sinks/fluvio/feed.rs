@@ -72,6 +72,7 @@ impl Feed {
             retry: sink.retry,
             search_max: sink.search_max,
             on_loss: if sink.resend_on_loss { OnLoss::Resend } else { OnLoss::Continue },
+            start: outlet.account(lane).start.seq,
             committed: !sink.acks_leader,
             seed,
         };
