@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use super::client::{self, Where};
+use super::say;
 use crate::ops::control::protocol::{Answer, Ask, Waiting};
 use crate::ops::human::thousands;
 
@@ -30,7 +31,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 Answer::Progress(waiting) => shown.show(&waiting),
                 Answer::Done(text) => {
                     shown.end();
-                    println!("{text}");
+                    say(text)?;
                     return Ok(ExitCode::SUCCESS);
                 }
                 other => return Err(client::unexpected(&other)),

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 
-use super::Exit;
+use super::{Exit, say};
 use crate::config::{self, starter::starter};
 
 #[derive(Clone, Debug, clap::Args)]
@@ -49,6 +49,6 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         opened => opened.with_context(|| format!("cannot write {}", path.display()))?,
     };
     file.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
-    println!("wrote {0}; look it over, then: headwater check -c {0}", path.display());
+    say(format_args!("wrote {0}; look it over, then: headwater check -c {0}", path.display()))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -19,6 +19,8 @@ mod sink;
 mod status;
 mod tail;
 
+use std::fmt::Display;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -56,6 +58,11 @@ pub fn main() -> ExitCode {
             ExitCode::from(error.downcast_ref::<Exit>().map_or(1, |exit| exit.code))
         }
     }
+}
+
+/// Prints a line to standard output. A reader that went away is an error, by which the command ends, quietly.
+fn say(text: impl Display) -> std::io::Result<()> {
+    writeln!(std::io::stdout().lock(), "{text}")
 }
 
 fn is_broken_pipe(cause: &(dyn std::error::Error + 'static)) -> bool {

@@ -140,16 +140,16 @@ async fn demo(args: &DemoArgs, dir: &Path) -> anyhow::Result<bool> {
     let mut kept = StoppedRing::open(&dir.join("edge/data")).context("the edge's ring cannot be read")?;
     let rows = compare_rings(&mut kept, &upstream).await?;
     let mqtt = mqtt_acked(&mut kept, &sent);
-    let good = table(&Outcome { rows, edge: status, drained, mqtt, refused: link.refused() }, &sent);
+    let good = table(&Outcome { rows, edge: status, drained, mqtt, refused: link.refused() }, &sent, &view);
     if let Err(error) = upstream.clean_up().await {
         eprintln!("warning: the topics headwater-demo-* are still on the cluster, delete them by hand: {error:#}");
     }
     if let Some(kept) = &args.keep {
-        println!(
+        view.print(format_args!(
             "\nkept in {}: configs, logs and rings; try `headwater tail log --data-dir {}/edge/data`",
             kept.display(),
             kept.display()
-        );
+        ));
     }
     Ok(good)
 }
@@ -263,40 +263,43 @@ struct Outcome {
 }
 
 /// Prints the table and what follows from it; true when all of it adds up.
-fn table(outcome: &Outcome, sent: &Sent) -> bool {
+fn table(outcome: &Outcome, sent: &Sent, view: &View) -> bool {
     let Outcome { rows, edge, drained, mqtt: (acked, acked_missing), refused } = outcome;
-    println!(
+    view.print(format_args!(
         "\n{:<9}{:>10}{:>10}{:>9}{:>11}{:>9}{:>8}",
         "topic", "admitted", "upstream", "missing", "duplicates", "unknown", "order"
-    );
+    ));
     for (topic, row) in rows {
         let order = if row.disordered == 0 { "kept".to_owned() } else { format!("{} off", row.disordered) };
-        println!(
+        view.print(format_args!(
             "{topic:<9}{:>10}{:>10}{:>9}{:>11}{:>9}{order:>8}",
             thousands(row.kept),
             thousands(row.stored),
             row.missing,
             row.duplicated,
             row.unknown
-        );
+        ));
     }
     let sink = edge.sinks.first().cloned().unwrap_or_default();
     let gaps = sink.evicted + sink.expired + sink.corrupt + sink.lost_unsynced;
     let accounted = sink.delivered + sink.filtered + sink.refused + sink.pending + gaps + sink.released;
     let by_rules: u64 = edge.sources.iter().filter_map(|s| s.counters.get("filtered")).sum();
-    println!("\nfiltered    {:>9}  dropped by rules, before the ring", thousands(by_rules));
-    println!("admitted    {:>9}  into the ring, the node's own events among them", thousands(sink.admitted));
-    println!("delivered   {:>9}", thousands(sink.delivered));
-    println!("not wanted  {:>9}  of topics that the sink leaves out", thousands(sink.filtered));
-    println!("pending     {:>9}", thousands(sink.pending));
-    println!("gaps        {:>9}", thousands(gaps));
-    println!("duplicates  {:>9}  and {} that may be", sink.duplicated, sink.maybe_duplicated);
-    println!("cut link    {:>9}  connections met it", refused);
+    view.print(format_args!("\nfiltered    {:>9}  dropped by rules, before the ring", thousands(by_rules)));
+    view.print(format_args!(
+        "admitted    {:>9}  into the ring, the node's own events among them",
+        thousands(sink.admitted)
+    ));
+    view.print(format_args!("delivered   {:>9}", thousands(sink.delivered)));
+    view.print(format_args!("not wanted  {:>9}  of topics that the sink leaves out", thousands(sink.filtered)));
+    view.print(format_args!("pending     {:>9}", thousands(sink.pending)));
+    view.print(format_args!("gaps        {:>9}", thousands(gaps)));
+    view.print(format_args!("duplicates  {:>9}  and {} that may be", sink.duplicated, sink.maybe_duplicated));
+    view.print(format_args!("cut link    {:>9}  connections met it", refused));
     if *acked > 0 {
-        println!(
+        view.print(format_args!(
             "MQTT        {:>9}  messages acknowledged by the broker, {acked_missing} of them not at the edge",
             thousands(*acked as u64)
-        );
+        ));
     }
     let kept = |topic: &str| rows.iter().find(|(t, _)| *t == topic).map_or(0, |(_, row)| row.kept);
     let wanted = sent.wanted();
@@ -315,9 +318,9 @@ fn table(outcome: &Outcome, sent: &Sent) -> bool {
         ("admitted = delivered + not wanted + refused + pending + gaps + released", accounted == sink.admitted),
         ("nothing was lost, refused or sent twice", gaps + sink.refused + sink.duplicated + sink.maybe_duplicated == 0),
     ];
-    println!();
+    view.print("");
     for (what, good) in checks {
-        println!("{}  {what}", if good { "ok  " } else { "FAIL" });
+        view.print(format_args!("{}  {what}", if good { "ok  " } else { "FAIL" }));
     }
     checks.iter().all(|(_, good)| *good)
 }
