@@ -405,11 +405,15 @@ impl Board {
         self.parts.borrow().iter().map(|p| p.view()).collect()
     }
 
-    /// The oldest event that nobody took yet.
-    pub fn take_event(&self) -> Option<Event> {
-        self.log.waiting.borrow_mut().pop_front()
+    /// The oldest event that is not written yet.
+    pub fn oldest_event(&self) -> Option<Event> {
+        self.log.waiting.borrow().front().cloned()
     }
-    /// Returns when an event waits to be taken (one waiter).
+    /// The oldest event is written: forget it.
+    pub fn event_written(&self) {
+        self.log.waiting.borrow_mut().pop_front();
+    }
+    /// Returns when an event waits to be written (one waiter).
     pub async fn event_waits(&self) {
         while self.log.waiting.borrow().is_empty() {
             self.log.arrived.notified().await;
@@ -431,7 +435,8 @@ mod tests {
     }
 
     fn events(board: &Board) -> Vec<Event> {
-        std::iter::from_fn(|| board.take_event()).collect()
+        let take = || board.oldest_event().inspect(|_| board.event_written());
+        std::iter::from_fn(take).collect()
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub use crate::pipeline::{Admitted, OfferError, Tally};
 
 use crate::pipeline::{Pipeline, Plan, SinkPlan, SourcePlan};
 use crate::ring::{Command, Completion, Ticket};
-use crate::time::{BootTime, Now};
+use crate::time::{BootTime, Now, Span};
 
 /// The node's own handle: makes the others and drives the disk.
 #[derive(Clone)]
@@ -112,6 +112,11 @@ impl Hub {
     /// The pipeline was used directly.
     pub fn kick(&self) {
         self.core.kick.notify_one();
+    }
+
+    /// What was taken so far is committed at once.
+    pub fn hurry(&self) {
+        self.core.hurry(Span::default());
     }
 
     /// Returns when a handle was used in a way that may give the disk something to do.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::identity;
 use crate::config::{self, Config, HttpConfig};
-use crate::hub::{Hub, PartKind, PartState};
+use crate::hub::{Hub, OfferError, PartKind, PartState};
 use crate::ops::{self, Facts, Ops};
 use crate::record::{Flags, RecordRef};
 use crate::ring::Health;
@@ -65,7 +65,7 @@ pub(super) fn facts(config: &Config, started: Now) -> Facts {
 pub(super) async fn start(hub: &Hub, ops: &Rc<Ops>, config: &Config) -> Chores {
     let watched = ops.clone();
     let mut fixed = vec![
-        Chore::start(look(hub.clone(), config.node.data_dir.clone())),
+        Chore::start(look(hub.clone(), ops.clone(), config.node.data_dir.clone())),
         Chore::start(events(hub.clone())),
         Chore::start(async move { watched.watch().await }),
         Chore::start(ops::control::run(ops.clone(), config.node.control.clone())),
@@ -113,7 +113,7 @@ pub(super) fn compare(ops: &Ops, main: &Path) {
 }
 
 /// Clock trust, the ring's health and the room beside it, every few seconds.
-async fn look(hub: Hub, data_dir: PathBuf) {
+async fn look(hub: Hub, ops: Rc<Ops>, data_dir: PathBuf) {
     let clock = hub.board().part(PartKind::Clock, "clock", hub.now());
     let disk = hub.board().part(PartKind::Disk, "ring", hub.now());
     loop {
@@ -126,6 +126,9 @@ async fn look(hub: Hub, data_dir: PathBuf) {
         clock.report(now, trust);
         hub.with_pipeline(|pipeline| pipeline.note_clock(now));
         let state = match hub.with_pipeline(|pipeline| pipeline.ring().health()) {
+            Health::Good if ops.is_evicting() => {
+                PartState::warn("full: the oldest records are evicted before every sink has them")
+            }
             Health::Good => PartState::up("ok"),
             Health::Degraded(what) => PartState::warn(what),
             Health::Failed(what) => PartState::down(what, None),
@@ -148,9 +151,15 @@ async fn events(hub: Hub) {
 
 /// State changes become records of `headwater-events`; what finds no room waits on the board.
 pub(super) fn write_events(hub: &Hub) {
-    while let Some(event) = hub.board().take_event() {
-        own(hub, "headwater-events", &ops::events::record(&event), Flags::default());
+    let board = hub.board();
+    while let Some(event) = board.oldest_event() {
+        if own(hub, "headwater-events", &ops::events::record(&event), Flags::default()) == Own::Busy {
+            break;
+        }
+        board.event_written();
     }
+    // Who asks `headwater events` why something is down does not want to wait for a full batch.
+    hub.hurry();
 }
 
 async fn heartbeat(hub: Hub, ops: Rc<Ops>, every: Span) {
@@ -158,20 +167,34 @@ async fn heartbeat(hub: Hub, ops: Rc<Ops>, every: Span) {
     let mut wait = every.0.min(Span::from_secs(10).0);
     loop {
         tokio::time::sleep(Span(wait).to_std()).await;
-        own(&hub, "headwater-status", &ops::heartbeat(&ops.status()), Flags::SUPERSEDED_BY_NEWER);
+        // One that finds no room is left out: the next says more.
+        let _ = own(&hub, "headwater-status", &ops::heartbeat(&ops.status()), Flags::SUPERSEDED_BY_NEWER);
         wait = every.0;
     }
 }
 
-/// A record of the node's own. One that finds no room is dropped: the next says more.
-fn own(hub: &Hub, topic: &str, value: &[u8], flags: Flags) {
-    let Ok(name) = TopicName::new(topic) else { return };
+/// What became of a record of the node's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Own {
+    Taken,
+    /// The disk is behind: offer it again.
+    Busy,
+    /// The ring cannot take it, now or later.
+    Impossible,
+}
+
+fn own(hub: &Hub, topic: &str, value: &[u8], flags: Flags) -> Own {
+    let Ok(name) = TopicName::new(topic) else { return Own::Impossible };
     let now = hub.now();
-    hub.with_pipeline(|pipeline| {
-        if let Ok(topic) = pipeline.open_topic(&name, None) {
-            let record = RecordRef { flags, ..RecordRef::of(value) };
-            let _ = pipeline.offer_plain(now, TopicPart { topic, partition: 0 }, &record);
+    let own = hub.with_pipeline(|pipeline| {
+        let Ok(topic) = pipeline.open_topic(&name, None) else { return Own::Impossible };
+        let record = RecordRef { flags, ..RecordRef::of(value) };
+        match pipeline.offer_plain(now, TopicPart { topic, partition: 0 }, &record) {
+            Ok(_) => Own::Taken,
+            Err(OfferError::Busy) => Own::Busy,
+            Err(OfferError::TooLarge { .. }) => Own::Impossible,
         }
     });
     hub.kick();
+    own
 }

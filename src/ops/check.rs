@@ -9,6 +9,7 @@ use std::fmt::Write;
 use super::human::{about, compact, thousands};
 use super::status::{PartStatus, Status};
 use super::text::is_disk_warning;
+use crate::hub::counters;
 
 const ROOM_CRITICAL_S: u64 = 4 * 3600;
 const ROOM_WARNING_S: u64 = 24 * 3600;
@@ -77,13 +78,15 @@ fn findings(status: &Status) -> Vec<(Level, String)> {
         found.push((Level::Critical, format!("{} records lost today", thousands(ring.lost_today))));
     }
     let waiting = status.sinks.iter().any(|s| s.pending > 0 && s.part.state != "up");
-    if let Some(room) = ring.room_s.filter(|room| waiting && *room < ROOM_WARNING_S) {
+    if ring.evicting {
+        found.push((Level::Critical, "ring full, the oldest are evicted".into()));
+    } else if let Some(room) = ring.room_s.filter(|room| waiting && *room < ROOM_WARNING_S) {
         let level = if room < ROOM_CRITICAL_S { Level::Critical } else { Level::Warning };
         found.push((level, format!("ring full in {}", about(room))));
     }
     let parts = status.sinks.iter().map(|s| &s.part).chain(&status.sources).chain(&status.parts);
     found.extend(parts.filter(|p| p.kind != "clock" && (p.kind != "disk" || is_disk_warning(p))).filter_map(ill));
-    found.extend(status.sources.iter().filter_map(not_stored));
+    found.extend(status.sources.iter().filter_map(refused));
     if !status.clock.trusted {
         found.push((Level::Warning, "clock not trusted".into()));
     }
@@ -103,8 +106,8 @@ fn ill(part: &PartStatus) -> Option<(Level, String)> {
 }
 
 /// What a source took and could not keep.
-fn not_stored(source: &PartStatus) -> Option<(Level, String)> {
-    let count = source.counters.get("not_stored").copied().filter(|n| *n > 0)?;
+fn refused(source: &PartStatus) -> Option<(Level, String)> {
+    let count = source.counters.get(counters::REFUSED).copied().filter(|n| *n > 0)?;
     Some((Level::Warning, format!("{}: {} records too large for the ring", source.name, thousands(count))))
 }
 
@@ -165,6 +168,9 @@ mod tests {
         let mut status = sample();
         status.ring.room_s = Some(3 * 3600);
         assert_eq!(check(&status).0, Level::Critical);
+        status.ring.evicting = true;
+        assert!(check(&status).1.starts_with("HEADWATER CRITICAL - ring full, the oldest are evicted, "));
+        status.ring.evicting = false;
         status.ring.room_s = Some(20 * 3600);
         assert!(check(&status).1.contains("ring full in 20 h"));
         status.sinks[0].part.state = "up".into();
@@ -174,7 +180,7 @@ mod tests {
     #[test]
     fn records_that_a_source_could_not_store_are_a_warning() {
         let mut status = well();
-        let counters = [("not_stored".to_owned(), 1234)].into();
+        let counters = [(counters::REFUSED.to_owned(), 1234)].into();
         status.sources.push(PartStatus { name: "logs".into(), state: "up".into(), counters, ..PartStatus::default() });
         let (level, line) = check(&status);
         assert_eq!(level, Level::Warning);

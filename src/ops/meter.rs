@@ -11,6 +11,8 @@ use crate::time::{BootTime, Now, Span};
 
 const MARK_EVERY: Span = Span::from_secs(3600);
 const MARKS: usize = 24;
+/// A ring that evicted this lately is full, as people mean it.
+const LATELY: Span = Span::from_secs(600);
 /// A rate is looked at again after this long.
 const RATE_EVERY: Span = Span::from_secs(5);
 
@@ -44,6 +46,9 @@ pub struct Day {
 #[derive(Clone, Debug, Default)]
 pub struct Meter {
     marks: VecDeque<Mark>,
+    /// Records that were evicted before every sink had them, and when their number last grew.
+    evicted: Option<u64>,
+    evicted_at: Option<BootTime>,
     sinks: Vec<SinkRate>,
 }
 
@@ -64,6 +69,10 @@ impl Meter {
                 }
                 self.marks.push_back(mark);
             }
+        }
+        let evicted = snapshot.ring.lanes.iter().map(|l| l.evicted).sum();
+        if self.evicted.replace(evicted).is_some_and(|before| evicted > before) {
+            self.evicted_at = Some(now.boot);
         }
         self.sinks.retain(|s| snapshot.sinks.iter().any(|b| b.name.as_str() == s.name));
         for book in &snapshot.sinks {
@@ -86,6 +95,11 @@ impl Meter {
             lost: mark.lost.saturating_sub(first.lost),
             length: mark.at - first.at,
         }
+    }
+
+    /// Whether the ring has to evict records that some sink still wants: it did in the last ten minutes.
+    pub fn is_evicting(&self, now: Now) -> bool {
+        self.evicted_at.is_some_and(|at| now.boot - at < LATELY)
     }
 
     /// How long `pending` records will take a sink, going by the last time it worked off a backlog.
@@ -148,6 +162,20 @@ mod tests {
         meter.observe(at(100), &snapshot);
         snapshot.ring.synced_bytes = 30;
         assert_eq!(meter.day(at(200), &snapshot).written, 20);
+    }
+
+    #[test]
+    fn a_ring_is_full_while_it_evicts_and_a_little_longer() {
+        let mut meter = Meter::default();
+        let mut snapshot = snapshot();
+        snapshot.ring.lanes.push(crate::ring::LaneStats { evicted: 7, ..crate::ring::LaneStats::default() });
+        meter.observe(at(0), &snapshot);
+        assert!(!meter.is_evicting(at(0)), "what an earlier run evicted says nothing of now");
+        snapshot.ring.lanes[0].evicted = 8;
+        meter.observe(at(10), &snapshot);
+        meter.observe(at(20), &snapshot);
+        assert!(meter.is_evicting(at(20)));
+        assert!(!meter.is_evicting(at(10 + 600)));
     }
 
     #[test]

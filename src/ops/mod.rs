@@ -95,6 +95,11 @@ impl Ops {
         self.admin.board().part(kind, name, self.now())
     }
 
+    /// Whether the ring evicts what some sink has not sent.
+    pub fn is_evicting(&self) -> bool {
+        self.meter.borrow().is_evicting(self.now())
+    }
+
     async fn stopping(&self) {
         self.admin.stopping().await;
     }

@@ -89,6 +89,8 @@ pub struct RingStatus {
     pub pending_bytes: u64,
     /// How long the ring can take what came in today before it must evict; absent when nothing came.
     pub room_s: Option<u64>,
+    /// In the last ten minutes records were evicted that some sink had not passed.
+    pub evicting: bool,
     /// Bytes written to the device in the last 24 hours of running (`today_s` when it is less).
     pub written_today: u64,
     pub lost_today: u64,
@@ -228,7 +230,7 @@ pub fn collect(now: Now, snapshot: &Snapshot, parts: &[PartView], facts: &Facts,
             for_s: seconds(now.boot - clock_since.boot),
             time: rfc3339(now.wall).unwrap_or_default(),
         },
-        ring: ring(snapshot, day),
+        ring: ring(snapshot, day, meter.is_evicting(now)),
         sinks: sinks(now, snapshot, parts, meter),
         sources: of(PartKind::Source).collect(),
         parts: parts
@@ -256,7 +258,7 @@ fn part(now: Now, view: &PartView) -> PartStatus {
     }
 }
 
-fn ring(snapshot: &Snapshot, day: Day) -> RingStatus {
+fn ring(snapshot: &Snapshot, day: Day, evicting: bool) -> RingStatus {
     let stats = &snapshot.ring;
     let pending = u64::from(stats.slots_pending) * stats.slot_bytes;
     let (health, trouble) = match &snapshot.health {
@@ -276,7 +278,8 @@ fn ring(snapshot: &Snapshot, day: Day) -> RingStatus {
         max_bytes: stats.max_bytes,
         used_bytes: u64::from(stats.slots) * stats.slot_bytes,
         pending_bytes: pending,
-        room_s,
+        room_s: if evicting { Some(0) } else { room_s },
+        evicting,
         written_today: day.written,
         lost_today: day.lost,
         today_s,
