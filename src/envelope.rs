@@ -1,8 +1,8 @@
 //! The JSON envelope: what a record's value becomes where `value = "envelope"`, because Fluvio records have no headers.
 //!
 //! One line of JSON: `time` (RFC 3339, UTC, microseconds; absent when nothing is known of it), `clock` (`"trusted"` or
-//! `"untrusted"`), `node`, `topic`, `source` (only where the envelope is made at the source), `labels`, `key`, `attrs`, and
-//! `value`: the JSON as it is when the value is JSON, else a string; bytes that are not UTF-8 go to `value_hex`.
+//! `"untrusted"`), `node`, `topic`, `source` (only where the envelope is made at the source), `labels`, `key`, `flags`
+//! (what befell the record: `truncated`, `unparsed`, `retained`, `redelivered`; absent when nothing did), `attrs`, and `value`: the JSON as it is when the value is JSON, else a string; bytes that are not UTF-8 go to `value_hex`.
 
 use std::fmt::Write as _;
 
@@ -39,6 +39,7 @@ pub fn write(out: &mut Vec<u8>, context: &Context<'_>, record: &RecordRef<'_>, t
     if let Some(key) = record.key {
         field(out, "key", &String::from_utf8_lossy(key));
     }
+    flags(out, record.flags);
     if !record.attrs.is_empty() {
         map(out, "attrs", record.attrs.iter());
     }
@@ -68,6 +69,22 @@ fn value(out: &mut Vec<u8>, bytes: &[u8]) {
         }
         field(out, "value_hex", &hex);
     }
+}
+
+fn flags(out: &mut Vec<u8>, flags: Flags) {
+    let mut names = flags.names().peekable();
+    if names.peek().is_none() {
+        return;
+    }
+    name(out, "flags");
+    out.push(b'[');
+    for (i, flag) in names.enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        string(out, flag);
+    }
+    out.push(b']');
 }
 
 fn map<'a>(out: &mut Vec<u8>, key: &str, pairs: impl Iterator<Item = (&'a str, &'a [u8])>) {
@@ -131,6 +148,16 @@ mod tests {
         assert!(wrap(&RecordRef::of(b"hello \"x\"")).contains(r#""value":"hello \"x\"""#));
         assert!(wrap(&RecordRef::of(b"{broken")).contains(r#""value":"{broken""#));
         assert!(wrap(&RecordRef::of(&[0xff, 0x00])).contains(r#""value_hex":"ff00""#));
+    }
+
+    #[test]
+    fn what_befell_a_record_is_told() {
+        let flags = Flags::TRUNCATED.with(Flags::CLOCK_UNTRUSTED).with(Flags::RETAINED);
+        let text = wrap(&RecordRef { flags, ..RecordRef::of(b"1") });
+        assert!(
+            text.contains(r#""clock":"untrusted""#) && text.contains(r#","flags":["truncated","retained"],"value":1"#)
+        );
+        assert!(!wrap(&RecordRef::of(b"1")).contains("flags"));
     }
 
     #[test]

@@ -26,6 +26,18 @@ impl Flags {
     /// A newer record of the same topic makes this one worthless while it waits (`headwater-status`).
     pub const SUPERSEDED_BY_NEWER: Flags = Flags(1 << 5);
 
+    /// Names of the flags that concern whoever reads a record, as envelopes and `tail --json` show them. The clock's trust
+    /// stands there by itself.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        const NAMED: [(Flags, &str); 4] = [
+            (Flags::TRUNCATED, "truncated"),
+            (Flags::UNPARSED, "unparsed"),
+            (Flags::RETAINED, "retained"),
+            (Flags::REDELIVERED, "redelivered"),
+        ];
+        NAMED.into_iter().filter(move |(flag, _)| self.has(*flag)).map(|(_, name)| name)
+    }
+
     pub const fn has(self, other: Flags) -> bool {
         self.0 & other.0 == other.0
     }

@@ -26,7 +26,9 @@ Examples:
   headwater tail telemetry --from-beginning  everything, then new ones; with
                                              -n 10 the oldest ten that are kept
   headwater tail telemetry --json            one JSON object a line: offset,
-                                             time, key, value, attributes
+                                             time, key, value, attributes, and
+                                             flags (truncated, unparsed,
+                                             retained, redelivered)
   headwater tail telemetry --data-dir /card  from the ring of a stopped node;
                                              ends with it
 
@@ -139,6 +141,8 @@ struct Shown {
     value: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     value_hex: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    flags: Vec<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     attributes: BTreeMap<String, String>,
 }
@@ -170,6 +174,7 @@ fn shown(record: TailRecord) -> Shown {
         key_hex,
         value,
         value_hex,
+        flags: record.flags,
         attributes: record.attrs.into_iter().map(attribute).collect(),
     }
 }

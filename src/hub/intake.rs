@@ -62,7 +62,7 @@ impl Intake {
 
     /// Sets admission time and clock flag, renders the source's key template, wraps the value if the source's mode is
     /// `envelope`, runs the topic's rules, appends. The record's bytes are only borrowed for the call. Events that the
-    /// rules drop are counted `filtered`, those too large for the ring `refused`.
+    /// rules drop are counted `filtered`; one too large for the ring is the caller's to cut or to count.
     pub fn offer(&self, topic: TopicId, record: &RecordRef<'_>) -> Result<Admitted, OfferError> {
         let group = self.core.group.get();
         let now = group.unwrap_or_else(|| self.core.now());
@@ -73,13 +73,12 @@ impl Intake {
             // A group kicks at its end.
             Ok(_) if group.is_some() => {}
             Ok(_) => self.core.kick.notify_one(),
-            Err(OfferError::TooLarge { .. }) => self.part.count(counters::REFUSED, 1),
-            Err(OfferError::Busy) => {}
+            Err(OfferError::Busy | OfferError::TooLarge { .. }) => {}
         }
         admitted
     }
 
-    /// As `offer`, waiting while the disk is behind. None: refused as too large (already counted).
+    /// As `offer`, waiting while the disk is behind. None: too large.
     pub async fn offer_wait(&self, topic: TopicId, record: &RecordRef<'_>) -> Option<Admitted> {
         loop {
             match self.offer(topic, record) {

@@ -25,9 +25,6 @@ use crate::topic::TopicId;
 /// What the node's id and the topic may add to a key or an envelope.
 const NAMES: usize = 256;
 
-/// Records that rules make too large for the ring, however short they are.
-const NOT_STORED: &str = "not_stored";
-
 /// Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Inlet {
@@ -91,7 +88,7 @@ impl Inlet {
                 }
                 Err(error) => {
                     if let OfferError::TooLarge { .. } = error {
-                        self.intake.count(NOT_STORED, 1);
+                        self.intake.count(counters::REFUSED, 1);
                         let what = format!("{error}, whatever is cut from it: rules make it so; it is not stored");
                         self.intake.report(PartState::warn(what));
                     }

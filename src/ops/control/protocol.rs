@@ -137,6 +137,9 @@ pub struct TailRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Blob>,
     pub value: Blob,
+    /// What befell it: see `Flags::names`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attrs: BTreeMap<String, Blob>,
 }
@@ -283,6 +286,7 @@ mod tests {
             event_time_us: None,
             key: Some(Blob::of(b"k")),
             value: Blob::of(b"\x00"),
+            flags: vec!["truncated".into()],
             attrs: [("a".to_owned(), Blob::of(b"1"))].into(),
         };
         let answers = [

@@ -115,6 +115,7 @@ pub fn tail_record(entry: &Entry<'_>, wall: Option<i64>, clock_trusted: bool) ->
         event_time_us: record.event_time.map(|t| t.0),
         key: record.key.map(Blob::of),
         value: Blob::of(record.value),
+        flags: record.flags.names().map(str::to_owned).collect(),
         attrs,
     }
 }
