@@ -57,7 +57,7 @@ impl TopicName {
             match found {
                 'a'..='z' | '0'..='9' | '-' => {}
                 'A'..='Z' => {
-                    return Err(TopicNameError::UpperCase { name: name.into(), lower: name.to_ascii_lowercase() });
+                    return Err(TopicNameError::UpperCase { name: name.into(), lower: allowed(name) });
                 }
                 '+' | '#' => return Err(TopicNameError::MqttWildcard { name: name.into(), found }),
                 _ => return Err(TopicNameError::Character { name: name.into(), found }),
@@ -77,6 +77,13 @@ impl TopicName {
     pub fn is_reserved(&self) -> bool {
         self.as_str().starts_with(RESERVED_PREFIX)
     }
+}
+
+/// The name as it might have been meant, of allowed characters only.
+fn allowed(name: &str) -> String {
+    let one = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let name: String = name.chars().map(one).take(MAX_TOPIC_NAME).collect();
+    name.trim_matches('-').to_owned()
 }
 
 impl fmt::Display for TopicName {

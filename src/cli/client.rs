@@ -1,16 +1,17 @@
 //! A command's end of the control socket: which node is meant, one question, its answers.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::UnixStream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::OwnedWriteHalf;
+use tokio::net::{TcpStream, UnixStream};
 
-use super::Exit;
-use crate::config::{self, CONTROL_NAME, DEFAULT_DATA_DIR, DEFAULT_PATH, Surroundings};
+use super::{Exit, say};
+use crate::config::{self, CONTROL_NAME, DEFAULT_DATA_DIR, DEFAULT_PATH, Surroundings, WaysIn};
 use crate::ops::Status;
 use crate::ops::control::lines::Lines;
 use crate::ops::control::protocol::{Answer, Ask, MAX_LINE, decode, encode};
@@ -32,17 +33,41 @@ pub struct Where {
 impl Where {
     /// The control socket's path.
     pub fn control(&self) -> anyhow::Result<PathBuf> {
+        Ok(self.ways_in()?.control)
+    }
+
+    fn file(&self) -> &Path {
+        self.config.as_deref().unwrap_or(Path::new(DEFAULT_PATH))
+    }
+
+    fn ways_in(&self) -> anyhow::Result<WaysIn> {
+        let in_dir = |dir: &Path| WaysIn { control: dir.join(CONTROL_NAME), http: None };
         if let Some(dir) = &self.data_dir {
-            return Ok(dir.join(CONTROL_NAME));
+            return Ok(in_dir(dir));
         }
-        let asked = self.config.is_some();
-        let file = self.config.clone().unwrap_or_else(|| DEFAULT_PATH.into());
-        match config::control_path(&file, &Surroundings::real(true)) {
-            Ok(path) => Ok(path),
+        match config::ways_in(self.file(), &Surroundings::real(true)) {
+            Ok(ways) => Ok(ways),
             // Nobody named it, so it may well not be there.
-            Err(_) if !asked => Ok(Path::new(DEFAULT_DATA_DIR).join(CONTROL_NAME)),
+            Err(_) if self.config.is_none() => Ok(in_dir(Path::new(DEFAULT_DATA_DIR))),
             Err(error) => Err(Exit::usage(error.to_string())),
         }
+    }
+
+    /// The status of the node. Where its control socket is not, because its data directory cannot be used, it is read
+    /// over HTTP, from the node of this very config only.
+    pub async fn status(&self) -> anyhow::Result<Status> {
+        let ways = self.ways_in()?;
+        let error = match status(&ways.control).await {
+            Ok(status) => return Ok(status),
+            Err(error) => error,
+        };
+        if let Some(at) = ways.http
+            && let Ok(status) = status_over_http(at).await
+            && status.config.files.first().is_some_and(|file| is_same(file, self.file()))
+        {
+            return Ok(status);
+        }
+        Err(error)
     }
 
     pub async fn connect(&self) -> anyhow::Result<Client> {
@@ -54,7 +79,7 @@ impl Where {
 fn unreachable(path: &Path, error: &io::Error) -> String {
     let at = path.display();
     match error.kind() {
-        io::ErrorKind::NotFound => format!(
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => format!(
             "no node answers at {at}: there is no such socket; start it with `headwater run`, or name the node with `-c FILE` or `--data-dir DIR`"
         ),
         io::ErrorKind::ConnectionRefused => {
@@ -134,12 +159,28 @@ pub async fn status(control: &Path) -> anyhow::Result<Status> {
     }
 }
 
+async fn status_over_http(at: SocketAddr) -> anyhow::Result<Status> {
+    let asked = async {
+        let mut stream = TcpStream::connect(at).await?;
+        stream.write_all(format!("GET /status HTTP/1.0\r\nHost: {at}\r\n\r\n").as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.take(MAX_LINE as u64).read_to_end(&mut answer).await?;
+        let body = memchr::memmem::find(&answer, b"\r\n\r\n").context("no HTTP")? + 4;
+        Ok(serde_json::from_slice(&answer[body..])?)
+    };
+    tokio::time::timeout(ANSWERS_WITHIN, asked).await?
+}
+
+fn is_same(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
 /// Asks for something that is done or not, and prints what the node says.
 pub async fn command(place: &Where, ask: &Ask) -> anyhow::Result<()> {
     let mut client = place.connect().await?;
     client.ask(ask).await?;
     match client.answer().await? {
-        Answer::Done(text) => println!("{text}"),
+        Answer::Done(text) => say(text)?,
         other => return Err(unexpected(&other)),
     }
     Ok(())

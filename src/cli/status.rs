@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::client::{self, Where};
+use super::say;
 use crate::ops::check::{Level, check, unasked};
 use crate::ops::text;
 
@@ -40,20 +41,21 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let asked = client::block_on(async { client::status(&args.place.control()?).await });
+    let asked = client::block_on(args.place.status());
     if args.check {
         let (level, line) = match &asked {
             Ok(status) => check(status),
             Err(error) => (Level::Unknown, unasked(Level::Unknown, &format!("{error:#}"))),
         };
-        println!("{line}");
+        // The exit code speaks although nobody reads.
+        let _ = say(line);
         return Ok(ExitCode::from(level.exit_code()));
     }
     let status = asked?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
+        say(serde_json::to_string_pretty(&status)?)?;
     } else {
-        print!("{}", text::page(&status));
+        say(text::page(&status).trim_end())?;
     }
     Ok(ExitCode::SUCCESS)
 }

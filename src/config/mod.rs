@@ -27,6 +27,7 @@ mod values;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use changes::{Changes, changes};
@@ -152,20 +153,28 @@ pub fn hash_on_disk(path: &Path) -> Option<String> {
     (!unreadable).then_some(hash)
 }
 
-/// Where the node of the config at `path` has its control socket. Nothing else of the config need be right, or readable
-/// to who asks.
-pub fn control_path(path: &Path, around: &Surroundings) -> Result<PathBuf, ConfigError> {
+/// Where a running node can be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaysIn {
+    /// The control socket.
+    pub control: PathBuf,
+    /// Where its status can be read, also when the control socket has no place because the data directory has none.
+    pub http: Option<SocketAddr>,
+}
+
+/// The ways into the node of the config at `path`. Nothing else of the config need be right, or readable to who asks.
+pub fn ways_in(path: &Path, around: &Surroundings) -> Result<WaysIn, ConfigError> {
     let report = Report::default();
     let (root, _) = gather(path, &report);
     let scope = Scope::new(&report, around);
-    let control = root.map(|root| {
+    let ways = root.map(|root| {
         let root = Reader::root(&scope, &root);
         root.forgive();
-        parts::control_path(&root)
+        WaysIn { control: parts::control_path(&root), http: parts::http(&root).map(|http| http.listen) }
     });
     let first = report.errors.take().into_iter().next();
-    match (control, first) {
-        (Some(control), _) => Ok(control),
+    match (ways, first) {
+        (Some(ways), _) => Ok(ways),
         (None, Some(error)) => Err(error),
         (None, None) => {
             Err(ConfigError { file: path.into(), line: 0, key: String::new(), message: "no config".into() })

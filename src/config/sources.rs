@@ -81,7 +81,7 @@ fn file(r: &Reader<'_>) -> Option<FileSource> {
     let topic = topic(r);
     let pattern = |text: &str, at| {
         let pattern = r.beside(at, text).to_string_lossy().into_owned();
-        glob::Pattern::new(&pattern).map(|_| pattern)
+        glob::Pattern::new(&pattern).map(|_| pattern).map_err(|e| format!("`{text}`: {e}"))
     };
     Some(FileSource {
         paths: r.need_list("paths", "list of globs", pattern),
@@ -249,7 +249,15 @@ fn subscriptions(r: &Reader<'_>) -> Vec<MqttSubscription> {
     if tables.is_empty() {
         r.error(r.place("subscribe").unwrap_or(r.at()), "subscribe", "nothing is subscribed to");
     }
-    tables.iter().filter_map(subscription).collect()
+    let mut subscribed: Vec<MqttSubscription> = Vec::new();
+    for table in &tables {
+        let Some(one) = subscription(table) else { continue };
+        if subscribed.iter().any(|other| other.filter == one.filter) {
+            table.wrong("filter", "it is subscribed to already: a broker keeps one subscription for each filter");
+        }
+        subscribed.push(one);
+    }
+    subscribed
 }
 
 fn subscription(r: &Reader<'_>) -> Option<MqttSubscription> {

@@ -16,5 +16,10 @@ pub fn tls(parent: &Reader<'_>) -> Option<TlsConfig> {
     if tls.cert.is_some() != r.has("key") {
         r.wrong(if tls.cert.is_some() { "cert" } else { "key" }, "`cert` and `key` belong together; give both or none");
     }
+    for (key, path) in [("ca", &tls.ca), ("cert", &tls.cert)] {
+        if let Some(path) = path.as_ref().filter(|path| !path.exists()) {
+            r.warn(key, format!("there is no {} now: what needs it stays down until there is", path.display()));
+        }
+    }
     Some(tls)
 }

@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
+use headwater::backoff::Rng;
+
 use super::node::{BINARY, Node, config, eventually, free_port, headwater};
 
 const NO_DEBUG: &str = "[[rules]]\nname = \"no-debug\"\ntopics = [\"notes\"]\nuses = \"filter\"\n\
@@ -221,4 +223,59 @@ fn drain_without_sinks_says_so_and_one_that_cannot_end_is_ended_by_the_shutdown(
     assert!(progress.next().unwrap().unwrap().starts_with("hq: "));
     node.stop();
     assert_eq!(waits.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_a_command_quietly() {
+    let node = Node::started("");
+    node.send("notes", &["a"]);
+    for words in
+        [&["status"][..], &["status", "--json"], &["status", "--check"], &["events"], &["tail", "notes", "-n", "1"]]
+    {
+        let (reader, closed) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(BINARY);
+        command.args(words).args(["-c", &node.config_path()]).stdout(closed).stderr(Stdio::piped());
+        let out = command.output().unwrap();
+        // The check's exit code is its answer: 1 where the clock is not trusted.
+        let good = out.status.code() == Some(0) || words.contains(&"--check") && out.status.code() == Some(1);
+        assert!(good && out.stderr.is_empty(), "{words:?}: {out:?}");
+    }
+}
+
+#[test]
+fn a_ring_that_evicts_says_so_on_the_page_to_monitoring_and_as_an_event() {
+    let refused =
+        format!("[sinks.hq]\ntype = \"fluvio\"\nendpoint = [\"127.0.0.1:{}\"]\ntopics = [\"*\"]\n", free_port());
+    let mut node = Node::new(&config("edge", &refused).replace("64MiB", "4MiB"));
+    node.start();
+    // 16 MiB that a compressor makes 8 of: twice the ring.
+    let mut rng = Rng::new(7);
+    let lines: String =
+        (0..512 * 1024).map(|_| format!("{:016x}{:015x}\n", rng.next_u64(), rng.next_u64() >> 4)).collect();
+    node.run_with(&["send", "notes"], &lines).ok();
+    assert!(node.sink("hq").evicted > 0);
+    eventually("the page", || node.run(&["status"]).ok().contains("FULL, the oldest are evicted").then_some(()));
+    let check = node.run(&["status", "--check"]);
+    assert_eq!(check.code, Some(2), "{check:?}");
+    assert!(check.out.contains("ring full, the oldest are evicted"), "{check:?}");
+    let told = || node.run(&["events"]).ok().contains("disk ring  warn: full: the oldest records");
+    eventually("the event", || told().then_some(()));
+}
+
+#[test]
+fn what_befell_a_record_is_shown_with_it() {
+    let mut node = Node::new(&config(
+        "edge",
+        "[sources.log]\ntype = \"file\"\npaths = [\"{dir}/log.txt\"]\nmax_line = \"256B\"\ntopic = \"notes\"\n",
+    ));
+    std::fs::write(node.path("log.txt"), format!("short\n{}\n", "x".repeat(300))).unwrap();
+    node.start();
+    let out = eventually("the topic", || {
+        Some(node.run(&["tail", "notes", "--from-beginning", "-n", "2", "--json"])).filter(|done| done.code == Some(0))
+    })
+    .out;
+    let shown: Vec<serde_json::Value> = out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert!(shown[0].get("flags").is_none(), "{out}");
+    assert_eq!(shown[1]["flags"], serde_json::json!(["truncated"]), "{out}");
 }

@@ -8,7 +8,7 @@ use headwater::ring::{LaneOptions, Options, Ring, drive};
 use headwater::time::{BootTime, Span};
 use headwater::topic::{TopicName, TopicPart};
 
-use super::node::{Node, config};
+use super::node::{Node, config, eventually, free_port, headwater};
 use super::rings::records;
 use super::upstream::Upstream;
 
@@ -34,6 +34,22 @@ fn without_a_usable_data_directory_it_runs_in_memory_and_says_so() {
     assert_eq!(up.node.tail("notes", 2), ["a", "b"]);
     node.stop();
     assert_eq!(std::fs::read_to_string(node.data()).unwrap(), "a file where the directory should be");
+}
+
+#[test]
+fn a_node_without_a_place_for_its_socket_tells_its_status_over_http() {
+    let listen = format!("listen = \"127.0.0.1:{}\"", free_port());
+    let mut node = Node::new(&config("edge", "").replace("listen = \"off\"", &listen));
+    std::fs::write(node.data(), "a file where the directory should be").unwrap();
+    node.spawn();
+    let page = eventually("its page", || Some(node.run(&["status"])).filter(|said| said.code == Some(0))).out;
+    assert!(page.contains("IN MEMORY") && page.contains("control.sock"), "{page}");
+    // Only of the node that has this config: another one with the same address is not answered for.
+    let other = node.path("other.toml");
+    std::fs::copy(node.config_path(), &other).unwrap();
+    let said = headwater(&["status", "-c", other.to_str().unwrap()], "").failed(1);
+    assert!(said.contains("no node answers"), "{said}");
+    node.stop();
 }
 
 /// A ring of another machine with three notes in it.
