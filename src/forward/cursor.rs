@@ -111,6 +111,7 @@ impl Forward {
             resend_below: t.resend_below,
             opaque: t.opaque,
             proven: t.proven,
+            unsure_below: t.unsure_below,
         }));
         stored
     }

@@ -216,7 +216,7 @@ impl Forward {
             doubt: !fresh,
             suspect_until: None,
             sent_below: self.born_end,
-            unsure_below: 0,
+            unsure_below: position.unsure_below,
             open: None,
             inflight: None,
             limit: self.options.max_batch,
@@ -367,7 +367,9 @@ impl Forward {
             return Verdict::Skip;
         }
         let replay = at.seq < self.cursor.seq;
-        let lane_ready = self.lane_sync == Sync::Done;
+        let topic = self.targets[ix.0 as usize].topic;
+        // What the next process must know is durable before it matters.
+        let ready = self.lane_sync == Sync::Done && self.topics[topic.0 as usize].sync == Sync::Done;
         let t = &mut self.targets[ix.0 as usize];
         if replay && t.resend_below.is_none_or(|below| at.seq >= below) {
             return Verdict::Skip;
@@ -378,11 +380,11 @@ impl Forward {
         if at.seq < t.taken {
             return Verdict::Skip;
         }
-        if matches!(t.phase, Phase::Closed) && lane_ready {
+        if matches!(t.phase, Phase::Closed) && ready {
             t.phase = Phase::Opening;
             self.work.push_back(Output::Open { target: ix });
         }
-        if !t.takes() || !lane_ready {
+        if !t.takes() || !ready {
             return Verdict::Full;
         }
         let group = Group::of(outs, ix);

@@ -136,9 +136,10 @@ impl Forward {
         if std::mem::take(&mut t.doubt) {
             t.suspect_until = Some(now + SUSPECT);
             if found.unproven {
-                t.unsure_below = t.sent_below;
+                self.unsure(ix);
             }
         }
+        let t = &mut self.targets[ix.0 as usize];
         t.proven |= found.newest.is_some();
         let uncommitted = |own: Own| own.end() > found.high_watermark;
         if self.options.committed && found.newest.is_some_and(uncommitted) {
@@ -155,7 +156,7 @@ impl Forward {
         if found.verdict == Verdict::Lost {
             if found.unproven || found.stands && !t.proven {
                 // Perhaps the one batch that was never read back stands there, without its marker.
-                t.unsure_below = t.sent_below;
+                self.unsure(ix);
             }
             return self.lost(ix, found.newest);
         }
@@ -165,6 +166,17 @@ impl Forward {
             self.dirty(ix);
         }
         self.targets[ix.0 as usize].drop_batches();
+    }
+
+    /// What was sent may be there, and nothing can tell. The next process must know, though it finds a marker of ours:
+    /// that of a batch that was sent after this.
+    fn unsure(&mut self, ix: TargetIx) {
+        let t = &mut self.targets[ix.0 as usize];
+        if t.unsure_below < t.sent_below {
+            t.unsure_below = t.sent_below;
+            self.topics[t.topic.0 as usize].sync = Sync::Wanted;
+            self.dirty(ix);
+        }
     }
 
     /// The upstream does not have the stored batch any more.

@@ -38,6 +38,8 @@ pub(super) struct Position {
     pub opaque: bool,
     /// A marker of ours was read back.
     pub proven: bool,
+    /// Records below this seq were perhaps sent, by this process or one before it, and nothing can tell.
+    pub unsure_below: u64,
 }
 
 /// One acknowledged batch.
@@ -59,7 +61,7 @@ pub(super) struct LaneState {
     pub refused: Vec<(String, u32, u64)>,
 }
 
-pub(super) const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
 
 impl TopicState {
     pub fn decode(bytes: &[u8]) -> Option<Self> {

@@ -16,7 +16,7 @@
 //! Damage at the very last commit is excepted as RING.md says (`tail unknown`): it cannot be told from a commit that
 //! never was.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use headwater::record::RecordRef;
@@ -147,6 +147,8 @@ pub struct Model {
     states: HashMap<StateKey, Vec<Version>>,
     /// Life and ticket of the newest version that a recovered entry can be.
     at_most: HashMap<StateKey, (u32, u64)>,
+    /// Owners of state entries that damage to the device has taken back.
+    destroyed: HashSet<u8>,
     groups: Vec<Group>,
     /// Records and versions of this life, oldest first; those before `settled_at` are settled.
     given: Vec<(u64, What)>,
@@ -547,6 +549,9 @@ impl Model {
         };
         self.at_most.insert(key.clone(), newest.unwrap_or_default());
         let versions = self.states.get_mut(key).expect("looked up above");
+        if versions[keep..].iter().any(|v| v.settled) {
+            self.destroyed.insert(key.0);
+        }
         versions.truncate(keep);
         let Some(last) = versions.last_mut() else { return Ok(None) };
         let fresh = last.life == ended;
@@ -563,6 +568,11 @@ impl Model {
     /// The newest value put, durable or not.
     pub fn state(&self, key: &StateKey) -> Option<&[u8]> {
         self.states.get(key)?.last()?.value.as_deref()
+    }
+
+    /// Whether damage to the device has taken back what was durable of an owner's state.
+    pub fn state_was_destroyed(&self, owner: u8) -> bool {
+        self.destroyed.contains(&owner)
     }
 
     /// The newest value that is durable.
