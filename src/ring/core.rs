@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use super::batch::{Press, Sealed, Stamp};
-use super::format::{Counters, MAX_RAW, MAX_STATE_RAW, PrevCount, flags};
+use super::format::{Counters, FrameHeader, MAX_RAW, MAX_STATE_RAW, PrevCount, flags};
 use super::reader::Reading;
 use super::sessions::Sessions;
 use super::slots::{Lane, Slots};
@@ -60,6 +60,9 @@ pub struct Ring {
     pub(super) sessions: Sessions,
 }
 
+/// The key of [`Life`] among the ring's own entries.
+pub(super) const LIFE_KEY: &[u8] = b"l";
+
 /// Bytes over the ring's life.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct Life {
@@ -67,6 +70,21 @@ pub(super) struct Life {
     pub stored: u64,
     pub padded: u64,
     pub synced: u64,
+}
+
+impl Life {
+    /// A frame is on the device.
+    pub fn add(&mut self, header: &FrameHeader) {
+        self.stored += u64::from(header.stored_len + header.state_stored);
+        self.padded += u64::from(header.frame_len) - header.used() as u64;
+        self.synced += u64::from(header.frame_len);
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        let mut value = Vec::new();
+        super::wire::append(&mut value, self);
+        value
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -346,9 +364,7 @@ impl Ring {
     }
 
     fn store_life(&mut self) {
-        let mut value = Vec::new();
-        super::wire::append(&mut value, &self.life);
-        self.put_own(b"l", Some(&value));
+        self.put_own(LIFE_KEY, Some(&self.life.encode()));
     }
 
     /// Turns a lane's batch into a frame. Lanes that hold earlier records go first when it carries state entries: an

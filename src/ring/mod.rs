@@ -134,7 +134,7 @@
 //! | `b` | boot u32, the kernel's boot_id (16 bytes) |
 //! | `c` boot u32 | wall minus boot time in microseconds i64, trusted bool |
 //! | `f` | former ring ids, u128 each |
-//! | `l` | bytes over the ring's life: logical, stored, padded, synced (u64; written at a clean shutdown) |
+//! | `l` | bytes over the ring's life: logical, stored, padded, synced (u64); in every snapshot and at a clean shutdown; frames since are added but for logical |
 //! | `s` session u32 | last valid commit u64, synced through u64: where a process ended that did not say so |
 //! | `u` | ranges of ordinals (lane u8, from u64, to u64; 512 at most) that a crash took before they were synced |
 //! | `x` commit u64 | generation u64 of the slot where it stands: torn by a crash and given up |

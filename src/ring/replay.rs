@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::core::{Ring, SKIP_COMMITS, SKIP_SEQS};
+use super::core::{LIFE_KEY, Ring, SKIP_COMMITS, SKIP_SEQS};
 use super::format::{Counters, flags};
 use super::recovery::{RESUME_AT, Survey};
 use super::sessions::{Held, session_key, torn_key};
@@ -295,6 +295,7 @@ impl<'a> Replay<'a> {
         }
         self.ring.boot = self.ring.boot.max(h.boot);
         self.ring.next_seq = self.ring.next_seq.max(h.end_seq());
+        self.ring.life.add(h);
         // The entries first: a topic may be made in the frame that has its first records.
         match seen.state {
             _ if torn => _ = self.ring.sessions.torn.insert(h.commit, h.generation),
@@ -426,6 +427,9 @@ impl Ring {
     }
 
     fn apply(&mut self, put: Put) {
+        if put.owner == ring_owner() && *put.key == *LIFE_KEY {
+            self.life = put.value.as_deref().and_then(|v| postcard::from_bytes(v).ok()).unwrap_or(self.life);
+        }
         if put.owner == ring_owner()
             && let Some(id) = id_of_key(&put.key)
         {
@@ -452,9 +456,6 @@ impl Ring {
         let own = ring_owner();
         if let Some(next) = self.state.newest(&own, b"n").and_then(|v| v.try_into().ok()) {
             self.topics.next_id = self.topics.next_id.max(u16::from_le_bytes(next));
-        }
-        if let Some(life) = self.state.newest(&own, b"l").and_then(|v| postcard::from_bytes(v).ok()) {
-            self.life = life;
         }
         for (key, value) in self.state.all(&own) {
             self.sessions.restore_entry(key, value);

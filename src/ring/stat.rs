@@ -85,7 +85,7 @@ pub struct OwnerStat {
     pub bytes: u64,
 }
 
-/// Over the ring's life, as the last clean shutdown or snapshot knew it.
+/// Over the ring's life: what the last clean shutdown or snapshot says, and the frames since.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct LifeStat {
     pub logical_bytes: u64,

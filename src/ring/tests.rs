@@ -93,6 +93,32 @@ fn drain_part(ring: &mut Ring, disk: &mut MemDisk, part: TopicPart) -> Vec<(u64,
 }
 
 #[test]
+fn bytes_over_the_rings_life_are_known_after_a_crash() {
+    let mut disk = MemDisk::new(MIN_RING);
+    for crash in [true, true, false] {
+        let (mut ring, _) = open(&mut disk);
+        let id = topic(&mut ring, "pump");
+        for i in 0..40_000u32 {
+            value(&mut ring, &mut disk, id, &[i.to_le_bytes(); 8].concat());
+        }
+        flush(&mut ring, &mut disk);
+        if !crash {
+            ring.close(NOW);
+            drive(&mut ring, &mut disk, NOW);
+        }
+        let before = ring.stats();
+        let (ring, _) = open(&mut disk);
+        let after = ring.stats();
+        // The frame that says that a shutdown was clean does not count itself.
+        let clean = if crash { 0 } else { 4096 };
+        assert!(before.stored_bytes - after.stored_bytes <= clean && before.padded_bytes - after.padded_bytes <= clean);
+        // The header and the snapshot of the newest slot are in nobody's count.
+        assert!(after.synced_bytes <= before.synced_bytes && after.synced_bytes * 10 > before.synced_bytes * 9);
+        assert!(after.logical_bytes <= before.logical_bytes);
+    }
+}
+
+#[test]
 fn what_is_settled_is_read_back_in_order() {
     let mut disk = MemDisk::new(MIN_RING);
     let (mut ring, report) = open(&mut disk);

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use super::batch::{Sealed, Stamp, place};
-use super::core::Closing;
+use super::core::{Closing, LIFE_KEY};
 use super::format::{FIRST_FRAME, FrameKind, PrevSlot, RootPage, SlotHeader, SlotKind, flags};
 use super::slots::{Picked, SlotMeta};
 use super::state::{append_entry, ring_owner};
@@ -317,12 +317,14 @@ impl Ring {
         data
     }
 
-    /// All durable state entries, encoded, and where the parts end. Topics come with their durable next offsets.
+    /// All durable state entries, encoded, and where the parts end. Topics come with their durable next offsets, and the
+    /// bytes of the ring's life are those of now.
     fn snapshot(&self) -> (Vec<u8>, Vec<usize>) {
         let (mut out, mut cuts, mut value) = (Vec::new(), Vec::new(), Vec::new());
         let own = ring_owner();
+        append_entry(&mut out, &own, LIFE_KEY, Some(&self.life.encode()));
         let mut from = 0;
-        for (owner, key, bytes) in self.state.durable() {
+        for (owner, key, bytes) in self.state.durable().filter(|(o, key, _)| **o != own || *key != LIFE_KEY) {
             let topic = (*owner == own).then(|| super::topics::id_of_key(key)).flatten();
             let start = out.len();
             match topic.and_then(|id| self.topics.get(id)) {
@@ -449,9 +451,7 @@ impl Ring {
             for put in &sealed.state {
                 self.state.settle(put);
             }
-            self.life.stored += u64::from(sealed.header.stored_len + sealed.header.state_stored);
-            self.life.padded += u64::from(sealed.header.frame_len) - sealed.header.used() as u64;
-            self.life.synced += u64::from(sealed.header.frame_len);
+            self.life.add(&sealed.header);
             if sealed.header.flags & flags::CLEAN != 0
                 && let Closing::Sealed(ticket) = self.closing
             {
