@@ -69,11 +69,15 @@ impl Survey {
         self.found = chained;
     }
 
-    /// The same where the header is gone: the lane went on in the slot before.
+    /// The same where the header that would say so is gone, the slot's own or that of the one after it: the lane went
+    /// on in the slot before.
     fn drop_dead_ends(&mut self, disk: &mut dyn Disk) {
         let mut kept: Vec<Found> = Vec::new();
-        for f in std::mem::take(&mut self.found) {
-            let before = kept.iter().rfind(|k| k.lane == f.lane).filter(|_| f.header.is_none());
+        let mut rest = std::mem::take(&mut self.found).into_iter();
+        while let Some(f) = rest.next() {
+            let next = rest.as_slice().iter().find(|n| n.lane == f.lane);
+            let doubtful = f.header.is_none() || next.is_some_and(|n| n.header.is_none());
+            let before = kept.iter().rfind(|k| k.lane == f.lane).filter(|_| doubtful);
             let went_on = before.is_some_and(|before| {
                 let newest = newest_commit(disk, &before.meta, self.slot_bytes);
                 newest > newest_commit(disk, &f.meta, self.slot_bytes).max(Some(f.meta.last_commit))

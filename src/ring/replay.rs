@@ -356,7 +356,12 @@ impl<'a> Replay<'a> {
                 lane.slots.push_back(SlotMeta { sound, ..f.meta.clone() });
             }
         }
+        ring.next_seq = ring.lanes.iter().map(|l| l.end.seq).fold(ring.next_seq, u64::max);
         for lane in &mut ring.lanes {
+            if lane.slots.is_empty() && lane.counters.admitted > 0 {
+                // All of it is evicted, and nothing is left to say up to where: its next record has a higher seq.
+                lane.end.seq = ring.next_seq;
+            }
             if let Some(last) = lane.slots.back() {
                 lane.end.seq = lane.end.seq.max(last.first.seq);
                 let content = ends.get(&last.id);

@@ -773,12 +773,6 @@ impl Model {
     pub fn gap(&mut self, gap: &Gap, before: LanePos, after: LanePos, oldest: u64) -> Check {
         let lane = gap.lane.index();
         let reason = gap.reason;
-        if std::env::var_os("HEADWATER_TRACE").is_some() {
-            eprintln!("DBG gap {gap:?}");
-        }
-        if std::env::var_os("HEADWATER_TRACE").is_some() {
-            eprintln!("DBG gap {gap:?}");
-        }
         ensure!(
             gap.from == before && gap.to == after && after.ordinal > before.ordinal,
             "lane {lane}: gap {:?}..{:?} ({reason:?}), reader went {before:?}..{after:?}",
