@@ -214,6 +214,7 @@ impl Forward {
             proven: position.proven,
             expected: None,
             doubt: !fresh,
+            seen_uncommitted: false,
             suspect_until: None,
             sent_below: self.born_end,
             unsure_below: position.unsure_below,

@@ -133,16 +133,18 @@ impl Forward {
             t.phase = Phase::Grace { until: now + grace, search: search.clone() };
             return;
         }
-        if std::mem::take(&mut t.doubt) {
+        let doubt = std::mem::take(&mut t.doubt);
+        if doubt {
             t.suspect_until = Some(now + SUSPECT);
-            if found.unproven {
-                self.unsure(ix);
-            }
+        }
+        if found.unproven && (doubt || t.seen_uncommitted) {
+            self.unsure(ix);
         }
         let t = &mut self.targets[ix.0 as usize];
         t.proven |= found.newest.is_some();
         let uncommitted = |own: Own| own.end() > found.high_watermark;
-        if self.options.committed && found.newest.is_some_and(uncommitted) {
+        t.seen_uncommitted = self.options.committed && found.newest.is_some_and(uncommitted);
+        if t.seen_uncommitted {
             // Written but not replicated: sending it again would double it, counting it would be a lie.
             t.phase = Phase::Uncommitted { until: now + t.backoff.next_wait() };
             return;
@@ -271,6 +273,8 @@ impl Forward {
         self.note(Note::MarkersLost { target: ix });
         if again > 0 {
             self.note(Note::MaybeDuplicated { target: ix, count: u64::from(again) });
+            // Nor of what else was sent before.
+            self.unsure(ix);
         }
         self.dirty(ix);
     }

@@ -85,6 +85,8 @@ pub(super) struct Target {
     pub expected: Option<i64>,
     /// A request may be on its way to it.
     pub doubt: bool,
+    /// A batch of ours stood there that was not replicated yet.
+    pub seen_uncommitted: bool,
     /// Until then a higher base offset than expected is looked into.
     pub suspect_until: Option<BootTime>,
     /// One past the last record that may have been sent to it, by this process or one before it.
