@@ -1,5 +1,8 @@
 //! The second half of recovery: the commits later than the newest snapshot are played again, in their order, and what is
 //! missing between them is counted and given a reason.
+//!
+//! Memory: the directories and the state sections of these commits, as they are stored, so no more than the slots have
+//! that are read; sections are decoded one at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +13,7 @@ use super::sessions::{Held, session_key, torn_key};
 use super::slots::SlotMeta;
 use super::state::{Put, ring_owner};
 use super::topics::{Topic, id_of_key};
-use super::walk::{Seen, SlotContent, Walker};
+use super::walk::{Seen, SlotContent, Unpack, Walker};
 use super::*;
 use crate::limits::MAX_LANES;
 use crate::topic::TopicPart;
@@ -43,6 +46,7 @@ pub(super) struct Replay<'a> {
     unsound: Vec<SlotId>,
     /// The boots in which the frames of a slot were written, of those slots of which every page was read.
     boots: BTreeMap<SlotId, BTreeSet<u32>>,
+    unpack: Unpack,
 }
 
 impl<'a> Replay<'a> {
@@ -59,6 +63,7 @@ impl<'a> Replay<'a> {
             abandoned: Vec::new(),
             unsound: Vec::new(),
             boots: BTreeMap::new(),
+            unpack: Unpack::default(),
         }
     }
 
@@ -161,7 +166,8 @@ impl<'a> Replay<'a> {
             let through = synced.entry(seen.header.session).or_default();
             *through = seen.header.synced_through.max(*through);
             // What earlier recoveries gave up stands behind where it is missing.
-            seen.state.iter().flatten().for_each(|put| self.ring.sessions.restore(put));
+            let sessions = &mut self.ring.sessions;
+            seen.state.iter().for_each(|state| _ = self.unpack.puts(state, |put| sessions.restore(&put)));
         }
         let newest = self.newest_session(&frames, &synced);
         let mut broken = false;
@@ -299,7 +305,7 @@ impl<'a> Replay<'a> {
         // The entries first: a topic may be made in the frame that has its first records.
         match seen.state {
             _ if torn => _ = self.ring.sessions.torn.insert(h.commit, h.generation),
-            Some(puts) => puts.into_iter().for_each(|put| self.ring.apply(put)),
+            Some(state) => _ = self.unpack.puts(&state, |put| self.ring.apply(put)),
             None => self.report.notes.push(format!("the state entries of commit {} are damaged and lost", h.commit)),
         }
         for run in &seen.runs {

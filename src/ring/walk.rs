@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::format::{
-    Bad, FIRST_FRAME, FRAME_HEADER, FrameHeader, FrameKind, PrevCount, Run, SlotHeader, parse_directory,
+    Bad, Codec, FIRST_FRAME, FRAME_HEADER, FrameHeader, FrameKind, PrevCount, Run, SlotHeader, parse_directory,
 };
 use super::frame::inflate;
 use super::state::{Put, parse_section};
@@ -24,7 +24,43 @@ pub struct Seen {
     pub prev: Vec<PrevCount>,
     pub payload_ok: bool,
     /// None when the state section is damaged.
-    pub state: Option<Vec<Put>>,
+    pub state: Option<Section>,
+}
+
+/// A state section as it is stored: a slot full of them takes many times as much when it is decoded.
+#[derive(Debug)]
+pub struct Section {
+    codec: Codec,
+    raw_len: usize,
+    stored: Box<[u8]>,
+}
+
+/// Decodes payloads and state sections, with buffers that are used again.
+#[derive(Default)]
+pub struct Unpack {
+    zstd: Option<zstd::bulk::Decompressor<'static>>,
+    raw: Vec<u8>,
+}
+
+impl Unpack {
+    fn zstd(&mut self) -> Option<&mut zstd::bulk::Decompressor<'static>> {
+        if self.zstd.is_none() {
+            self.zstd = zstd::bulk::Decompressor::new().ok();
+        }
+        self.zstd.as_mut()
+    }
+
+    /// The entries of a section, in order; None when it is not one.
+    pub fn puts(&mut self, section: &Section, each: impl FnMut(Put)) -> Option<()> {
+        if section.raw_len == 0 {
+            return Some(());
+        }
+        let mut raw = std::mem::take(&mut self.raw);
+        let done = inflate(section.codec, &section.stored, section.raw_len, &mut raw, self.zstd()?).ok();
+        let parsed = done.and_then(|()| parse_section(&raw, each));
+        self.raw = raw;
+        parsed
+    }
 }
 
 impl Seen {
@@ -83,15 +119,14 @@ pub struct Walker<'a> {
     buf: Vec<u8>,
     at: u64,
     slot: SlotId,
-    zstd: Option<zstd::bulk::Decompressor<'static>>,
-    scratch: Vec<u8>,
+    unpack: Unpack,
     /// Where the pages begin that the device did not give.
     unreadable: BTreeSet<u64>,
 }
 
 impl<'a> Walker<'a> {
     pub fn new(disk: &'a mut dyn Disk, slot: SlotId) -> Self {
-        Self { disk, buf: Vec::new(), at: 0, slot, zstd: None, scratch: Vec::new(), unreadable: BTreeSet::new() }
+        Self { disk, buf: Vec::new(), at: 0, slot, unpack: Unpack::default(), unreadable: BTreeSet::new() }
     }
 
     /// Where the pages begin that the device did not give so far.
@@ -223,7 +258,7 @@ impl<'a> Walker<'a> {
             part += 1;
             at += header.frame_len;
             let seen = self.check(header);
-            all.extend(seen.state?);
+            self.unpack.puts(&seen.state?, |put| all.push(put))?;
             first.get_or_insert(seen.header);
         }
         Some((first?, all))
@@ -241,32 +276,20 @@ impl<'a> Walker<'a> {
         Seen { header, runs, prev, payload_ok, state }
     }
 
-    fn state(&mut self, header: &FrameHeader) -> Option<Vec<Put>> {
-        let mut puts = Vec::new();
-        if header.state_raw == 0 {
-            return Some(puts);
-        }
-        let mut raw = std::mem::take(&mut self.scratch);
-        if self.zstd.is_none() {
-            self.zstd = zstd::bulk::Decompressor::new().ok();
-        }
+    /// The section, if it can be decoded.
+    fn state(&mut self, header: &FrameHeader) -> Option<Section> {
         let from = (u64::from(header.at) - self.at) as usize;
         let stored = self.buf.get(from + header.state_at()..from + header.used())?;
-        let zstd = self.zstd.as_mut()?;
-        let done = inflate(header.state_codec, stored, header.state_raw as usize, &mut raw, zstd);
-        let parsed = done.ok().and_then(|()| parse_section(&raw, |put| puts.push(put)));
-        self.scratch = raw;
-        parsed.map(|()| puts)
+        let section = Section { codec: header.state_codec, raw_len: header.state_raw as usize, stored: stored.into() };
+        self.unpack.puts(&section, drop)?;
+        Some(section)
     }
 
     /// Whether the payload of a frame decompresses to the records that its directory says.
     pub fn decodes(&mut self, header: &FrameHeader) -> bool {
-        if self.zstd.is_none() {
-            self.zstd = zstd::bulk::Decompressor::new().ok();
-        }
         self.bytes(header.at, header.frame_len as usize);
         let from = (u64::from(header.at) - self.at) as usize;
-        let (Some(bytes), Some(zstd)) = (self.buf.get(from..), self.zstd.as_mut()) else { return false };
+        let (Some(bytes), Some(zstd)) = (self.buf.get(from..), self.unpack.zstd()) else { return false };
         super::frame::Frame::default().decode(header, bytes, zstd).is_ok()
     }
 }
