@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::marker::Mine;
 use super::state::{self, LaneState, TopicState};
 use super::target::{Filling, Identity, Phase, Target};
 use super::{
@@ -10,6 +11,9 @@ use super::{
 use crate::backoff::Backoff;
 use crate::limits::{MAX_UPSTREAM_PARTITIONS, MAX_UPSTREAM_TOPICS};
 use crate::time::BootTime;
+
+/// Ring ids that are remembered.
+const MAX_FORMER: usize = 8;
 
 /// Whether a stored change must be durable before it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +109,7 @@ impl Forward {
                 topics.push((name.to_owned(), topic));
             }
         }
+        forward.settle_ring();
         for (name, topic) in topics.into_iter().take(MAX_UPSTREAM_TOPICS) {
             forward.restore(name, topic);
         }
@@ -121,6 +126,22 @@ impl Forward {
         for partition in resends {
             self.target(ix, partition);
         }
+    }
+
+    /// A ring that came from another machine has a new id: what was sent under the one before is still ours.
+    fn settle_ring(&mut self) {
+        let (ring, lane) = (self.options.ring_id, &mut self.lane);
+        if lane.ring == ring {
+            return;
+        }
+        if lane.ring != 0 {
+            if lane.former.len() == MAX_FORMER {
+                lane.former.remove(0);
+            }
+            lane.former.push((lane.ring, self.born_end));
+        }
+        lane.ring = ring;
+        self.lane_sync = Sync::Wanted;
     }
 
     fn add_topic(&mut self, name: String, state: TopicState) -> TopicIx {
@@ -195,7 +216,7 @@ impl Forward {
         }
         let ix = TargetIx(self.targets.len() as u16);
         let fresh = t.fresh;
-        let id = self.identity(topic, partition).producer_id(self.options.ring_id);
+        let mine = self.mine(topic, partition);
         let positions = &mut self.topics[topic.0 as usize].state.positions;
         let at = positions.iter().position(|p| p.partition == partition);
         let position = at.map(|at| positions.swap_remove(at)).unwrap_or_default();
@@ -205,7 +226,7 @@ impl Forward {
             topic,
             partition,
             phase: Phase::Closed,
-            id,
+            mine,
             next,
             taken: next,
             last: position.last,
@@ -235,6 +256,12 @@ impl Forward {
             topic: self.topic_name(topic),
             partition,
         }
+    }
+
+    pub(super) fn mine(&self, topic: TopicIx, partition: u32) -> Mine {
+        let identity = self.identity(topic, partition);
+        let former = self.lane.former.iter().map(|(ring, below)| (identity.producer_id(*ring), *below));
+        Mine { id: identity.producer_id(self.options.ring_id), former: former.collect() }
     }
 
     // ---- reading ----

@@ -25,7 +25,7 @@ impl Forward {
             t.phase = Phase::Ready;
             return;
         }
-        let (search, query) = Search::new(t.id, t.last, t.expected.unwrap_or(0), search_max);
+        let (search, query) = Search::new(t.mine.clone(), t.last, t.expected.unwrap_or(0), search_max);
         t.phase = Phase::Resume(search);
         let _ = now;
         self.ask(ix, query);
@@ -72,7 +72,7 @@ impl Forward {
                 self.ask(ix, query);
             }
             Phase::Uncommitted { .. } => {
-                let (search, query) = Search::new(t.id, t.last, t.expected.unwrap_or(0), search_max);
+                let (search, query) = Search::new(t.mine.clone(), t.last, t.expected.unwrap_or(0), search_max);
                 t.phase = Phase::Resume(search);
                 self.ask(ix, query);
             }
@@ -204,15 +204,16 @@ impl Forward {
     fn ahead_of_ring(&mut self, ix: TargetIx, seq: u64) {
         self.note(Note::AheadOfRing { target: ix, seq });
         self.lane.incarnation += 1;
+        self.lane.former.clear();
         self.lane.unsure_below = self.lane.unsure_below.max(self.ring_end);
         self.lane_sync = Sync::Wanted;
         for i in 0..self.targets.len() {
             let target = TargetIx(i as u16);
             self.forget_requests(target);
             let (topic, partition) = (self.targets[i].topic, self.targets[i].partition);
-            let id = self.identity(topic, partition).producer_id(self.options.ring_id);
+            let mine = self.mine(topic, partition);
             let t = &mut self.targets[i];
-            (t.id, t.last, t.doubt, t.phase) = (id, None, false, Phase::Closed);
+            (t.mine, t.last, t.doubt, t.phase) = (mine, None, false, Phase::Closed);
             self.discard(target);
             self.dirty(target);
         }
@@ -259,8 +260,7 @@ impl Forward {
         self.dirty(ix);
         let t = &mut self.targets[ix.0 as usize];
         t.phase = Phase::Ready;
-        let id = t.id;
-        if header.is_some_and(|h| h.base == base && Marker::of_origin(h.origin).id == id) {
+        if header.is_some_and(|h| h.base == base && t.mine.has(Marker::of_origin(h.origin))) {
             t.proven = true;
             return;
         }
@@ -281,7 +281,6 @@ impl Forward {
 
     fn probed(&mut self, ix: TargetIx, header: Option<Header>) {
         let t = &mut self.targets[ix.0 as usize];
-        let id = t.id;
         let Phase::Probing { at, to, budget } = &mut t.phase else { return };
         *budget = budget.saturating_sub(HEADER_COST);
         let Some(header) = header.filter(|h| h.end() > *at && h.base < *to) else {
@@ -293,7 +292,7 @@ impl Forward {
         if next.is_none() {
             t.phase = Phase::Ready;
         }
-        if Marker::of_origin(header.origin).id == id {
+        if t.mine.has(Marker::of_origin(header.origin)) {
             self.note(Note::Duplicated { target: ix, count: u64::from(header.count) });
         }
         if let Some(at) = next {

@@ -12,6 +12,7 @@
 //! On a partition of our own, steps 2 and 3 are one header each. A partition shared with others is walked at
 //! [`HEADER_COST`] bytes a batch, up to a budget; what it does not reach is left unproven, and said to be.
 
+use super::marker::Mine;
 use super::state::Stored;
 use super::{Header, Marker, Query};
 
@@ -86,7 +87,7 @@ enum Stage {
 
 #[derive(Clone, Debug)]
 pub(super) struct Search {
-    id: i64,
+    mine: Mine,
     stored: Option<Stored>,
     budget: usize,
     stage: Stage,
@@ -105,7 +106,7 @@ pub(super) struct Search {
 
 impl Search {
     /// `seen_below`: everything below this offset was looked at before, doubles there are counted already.
-    pub fn new(id: i64, stored: Option<Stored>, seen_below: i64, search_max: usize) -> (Self, Query) {
+    pub fn new(mine: Mine, stored: Option<Stored>, seen_below: i64, search_max: usize) -> (Self, Query) {
         let found = Found {
             newest: None,
             verdict: if stored.is_some() { Verdict::Lost } else { Verdict::NothingStored },
@@ -117,7 +118,7 @@ impl Search {
             log_end: 0,
         };
         let search = Self {
-            id,
+            mine,
             stored,
             budget: search_max,
             stage: Stage::Offsets,
@@ -229,7 +230,7 @@ impl Search {
     fn take(&mut self, header: Header) -> Option<Own> {
         self.found.stands |= self.stored.is_some_and(|s| s.base == header.base && s.count == header.count);
         let marker = Marker::of_origin(header.origin);
-        if marker.id != self.id {
+        if !self.mine.has(marker) {
             return None;
         }
         let own = Own { number: marker.number, base: header.base, count: header.count };
@@ -281,7 +282,7 @@ mod tests {
 
     /// Runs a search over a log of headers; gives what was found and the questions asked.
     fn run(stored: Option<Stored>, log: &[Header], watermark: i64, budget: usize) -> (Found, usize) {
-        let (mut search, query) = Search::new(7, stored, 0, budget);
+        let (mut search, query) = Search::new(Mine { id: 7, former: vec![(6, 50)] }, stored, 0, budget);
         assert_eq!(query, Query::Offsets);
         let mut step = search.offsets(log.first().map_or(0, |h| h.base), watermark);
         for asked in 1.. {

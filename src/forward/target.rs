@@ -1,5 +1,6 @@
 //! One partition of an upstream topic: its phase, its batches, and what is known to be in it.
 
+use super::marker::Mine;
 use super::search::Search;
 use super::state::Stored;
 use super::{Batch, LaneId, Marker, Pos, Tally, TopicIx, producer_id};
@@ -69,8 +70,8 @@ pub(super) struct Target {
     pub topic: TopicIx,
     pub partition: u32,
     pub phase: Phase,
-    /// Our id in its batch headers.
-    pub id: i64,
+    /// Our ids in its batch headers.
+    pub mine: Mine,
     /// Everything of ours below this seq is there.
     pub next: u64,
     /// Everything of ours below this seq is there, in flight or in the open batch.

@@ -94,8 +94,13 @@ pub fn family(disk: &mut dyn Disk, own: RingId, good: &[SlotHeader]) -> Vec<Ring
     let mut mine: Vec<_> = good.iter().filter(|h| h.ring == own).collect();
     mine.sort_unstable_by_key(|h| std::cmp::Reverse(h.generation));
     let snapshot = mine.iter().find_map(|h| Walker::new(disk, h.slot).snapshot(h.ring, h.generation));
-    let former = snapshot.and_then(|(_, puts)| puts.into_iter().find(|p| *p.key == *FORMER)?.value);
     let mut ids = vec![own];
-    ids.extend(former.and_then(|v| postcard::from_bytes::<Vec<RingId>>(&v).ok()).unwrap_or_default());
+    ids.extend(snapshot.map(|(_, puts)| former_in(puts)).unwrap_or_default());
     ids
+}
+
+/// The ids before a change of machine, as a snapshot has them.
+pub fn former_in(snapshot: Vec<Put>) -> Vec<RingId> {
+    let value = snapshot.into_iter().find(|p| *p.key == *FORMER).and_then(|p| p.value);
+    value.and_then(|v| postcard::from_bytes(&v).ok()).unwrap_or_default()
 }

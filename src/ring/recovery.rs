@@ -7,7 +7,7 @@
 use super::batch::Press;
 use super::core::{Closing, Life, Ring, slot_cap};
 use super::format::{Bad, FrameKind, RootPage, SlotHeader, SlotKind, flags};
-use super::identity::family;
+use super::identity::{family, former_in};
 use super::reader::Reading;
 use super::replay::Replay;
 use super::sessions::Sessions;
@@ -324,7 +324,10 @@ fn headerless(disk: &mut dyn Disk, slot: SlotId, len: u64, survey: &mut Survey) 
         survey.free.push(slot);
         return true;
     };
-    let known = survey.found.iter().any(|f| f.meta.ring == ring);
+    let here = |id: &RingId| survey.found.iter().any(|f| f.meta.ring == *id);
+    // The only slot under a new id: its own snapshot names the ones before.
+    let mut follows = || walker.snapshot(ring, generation).is_some_and(|(_, puts)| former_in(puts).iter().any(here));
+    let known = here(&ring) || follows();
     if !known && !survey.found.is_empty() {
         survey.notes.push(format!("{file}: belongs to another ring; set aside"));
         return true;

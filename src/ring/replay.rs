@@ -375,9 +375,10 @@ impl<'a> Replay<'a> {
                 lane.reach = (last.generation, end);
                 let at = if clean { end } else { end.next_multiple_of(RESUME_AT) };
                 let header = survey.found.iter().find(|f| f.meta.id == last.id).and_then(|f| f.header.as_ref());
-                // Nothing more goes into a slot that recovery might not find again, or of a newer program that this one
-                // may read and not add to.
-                let ours = header.is_some_and(|h| h.read_only == 0) && !ring.slots.short.contains(&last.id);
+                // Nothing more goes into a slot that recovery might not find again, that stands under a former id, or of a
+                // newer program that this one may read and not add to.
+                let ours = header.is_some_and(|h| h.read_only == 0 && h.ring == ring.id);
+                let ours = ours && !ring.slots.short.contains(&last.id);
                 lane.write_at = (ours && at < ring.slots.slot_bytes).then_some(at);
                 self.report.tail_unknown |= content.is_some_and(|c| c.damaged_headers > 0) && !clean;
             }

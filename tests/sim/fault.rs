@@ -78,6 +78,8 @@ kinds! {
         OtherWriter,
         /// The wall clock was set.
         ClockJumped,
+        /// The card goes on in another machine.
+        CardMoved,
     }
 }
 

@@ -6,7 +6,7 @@
 //! refused by rules that the ledger knows itself, or must have been stored upstream with all its outputs. The account
 //! that the pipeline keeps must say the same numbers, also after a crash has taken both back.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use headwater::pipeline::Account;
 use headwater::ring::GapReason;
@@ -82,6 +82,8 @@ enum Fate {
     Filtered,
     Refused,
     Gap(GapReason),
+    /// Its topic is not known any more.
+    Released,
 }
 
 /// One sink in one lane.
@@ -91,7 +93,9 @@ struct LaneLedger {
     fates: Vec<Fate>,
     /// Ordinals that this sink met in a gap last, not as records.
     missed: BTreeMap<u64, GapReason>,
-    counts: [u64; 7],
+    /// Ordinals that this sink met without a topic.
+    released: BTreeSet<u64>,
+    counts: [u64; 8],
 }
 
 /// What a sink's machine announced beside its tallies.
@@ -140,6 +144,7 @@ fn slot(fate: Fate) -> usize {
         Fate::Gap(GapReason::Expired) => 4,
         Fate::Gap(GapReason::Corrupt) => 5,
         Fate::Gap(GapReason::LostUnsynced) => 6,
+        Fate::Released => 7,
     }
 }
 
@@ -152,6 +157,11 @@ impl SinkLedger {
     /// The sink met a gap.
     pub fn missed(&mut self, lane: usize, from: u64, to: u64, reason: GapReason) {
         self.lanes[lane].missed.extend((from..to).map(|ordinal| (ordinal, reason)));
+    }
+
+    /// The sink met a record without a topic.
+    pub fn released(&mut self, lane: usize, ordinal: u64) {
+        self.lanes[lane].released.insert(ordinal);
     }
 
     /// The cursor moved: what was passed has the fate that the account says.
@@ -168,6 +178,7 @@ impl SinkLedger {
         for ordinal in have..account.cursor.ordinal {
             let fate = match self.lanes[lane].missed.get(&ordinal) {
                 Some(reason) => Fate::Gap(*reason),
+                None if self.lanes[lane].released.contains(&ordinal) => Fate::Released,
                 None => self.fate(lane, ordinal, model, ledger, upstream)?,
             };
             let own = &mut self.lanes[lane];
@@ -211,11 +222,12 @@ impl SinkLedger {
             account.expired,
             account.corrupt,
             account.lost_unsynced,
+            account.released,
         ];
         ensure!(
-            own.counts == theirs && account.released == 0 && account.balances(),
+            own.counts == theirs && account.balances(),
             "{}: lane {lane}: the account says {account:?}, true is (delivered, filtered, refused, evicted, expired, \
-             corrupt, lost) {:?}",
+             corrupt, lost, released) {:?}",
             self.name,
             own.counts
         );
@@ -327,9 +339,9 @@ impl SinkLedger {
         Ok(())
     }
 
-    /// How many of each fate the sink counts: delivered, filtered, refused, evicted, expired, corrupt, lost.
-    pub fn counts(&self) -> [u64; 7] {
-        let mut sum = [0; 7];
+    /// How many of each fate the sink counts: delivered, filtered, refused, evicted, expired, corrupt, lost, released.
+    pub fn counts(&self) -> [u64; 8] {
+        let mut sum = [0; 8];
         for lane in &self.lanes {
             sum.iter_mut().zip(lane.counts).for_each(|(s, n)| *s += n);
         }

@@ -491,6 +491,9 @@ impl NodeSink {
         }
         let local = ctx.pipeline.topic_name(entry.part.topic).and_then(|name| local_of(name.as_str()));
         let Some(local) = local else {
+            // No topic is ever removed here: what said its name was destroyed.
+            ensure!(ctx.model.any_tainted(), "{}: a record of no topic at {at:?}", self.book.name);
+            self.book.released(i, entry.ordinal);
             feed.forward.pass(at, Unsent::Released);
             return Ok(Offered::Taken);
         };

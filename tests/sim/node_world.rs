@@ -643,6 +643,11 @@ impl Turns for World {
         trace!(self, "{crash:?} crash, settled {}", self.model.settled());
         self.pipeline = None;
         self.forget_process(crash);
+        if self.rng.below(40) == 0 {
+            self.options.binding[0] += 1;
+            self.tape.hit(Fault::CardMoved);
+            trace!(self, "the card is in another machine");
+        }
         self.recover()
     }
 
