@@ -20,8 +20,8 @@ Examples:
 
 The page:
   node      version, hash of the loaded config, time since the start, clock
-  ring      how full, how long there is room at today's rate, what was written
-            to the card today
+  ring      how full, how long there is room at today's rate (once there is
+            an hour to go by), what was written to the card in the last day
   sinks     state and why; below it what waits and what was lost:
             evicted (the ring was full), corrupt (unreadable on the card),
             maybe duplicated (sent, and no answer came)

@@ -8,6 +8,7 @@ use std::path::Path;
 use rustix::fs::{StatVfs, statfs, statvfs};
 
 use crate::limits::MIN_RING;
+use crate::ops::human::binary;
 
 const MIB: u64 = 1024 * 1024;
 /// The part that says that the disk has no room for the ring.
@@ -145,27 +146,30 @@ pub fn volatile(dir: &Path) -> Option<String> {
 }
 
 /// The cap of the ring: what the config says, or the smaller of 256 MiB and 25 % of the file system; less where the disk
-/// has not that much beside `keep_free`. The text says when it had to shrink.
-pub fn max_bytes(dir: &Path, configured: Option<u64>, keep_free: u64) -> (u64, Option<String>) {
-    let Ok(fs) = statvfs(dir) else { return (configured.unwrap_or(256 * MIB).max(MIN_RING), None) };
+/// has not that much beside `keep_free`. The text says when it had to shrink; an error, that there is no room for the
+/// smallest ring and none is there that could be used.
+pub fn max_bytes(dir: &Path, configured: Option<u64>, keep_free: u64) -> Result<(u64, Option<String>), String> {
+    let Ok(fs) = statvfs(dir) else { return Ok((configured.unwrap_or(256 * MIB).max(MIN_RING), None)) };
     let total = fs.f_blocks.saturating_mul(fs.f_frsize);
     let free = free_of(&fs);
     let wanted = configured.unwrap_or((256 * MIB).min(total / 4)).max(MIN_RING);
     let ours = ring_bytes(dir);
     let possible = free.saturating_sub(keep_free).saturating_add(ours);
     if wanted <= possible {
-        return (wanted, None);
+        return Ok((wanted, None));
+    }
+    let room = format!(
+        "{} has {} free and `ring.keep_free` leaves {} of them alone",
+        dir.display(),
+        binary(free),
+        binary(keep_free)
+    );
+    if possible < MIN_RING && ours == 0 {
+        return Err(format!("no room for a ring, which takes {} at least: {room}", binary(MIN_RING)));
     }
     let cap = possible.max(MIN_RING);
-    let text = format!(
-        "the ring may take {} MiB instead of {} MiB: {} has {} MiB free and `ring.keep_free` leaves {} MiB of them alone",
-        cap / MIB,
-        wanted / MIB,
-        dir.display(),
-        free / MIB,
-        keep_free / MIB
-    );
-    (cap, Some(text))
+    let text = format!("the ring may take {} instead of {}: {room}", binary(cap), binary(wanted));
+    Ok((cap, Some(text)))
 }
 
 /// Bytes of the file system that this user may still take.
@@ -200,11 +204,19 @@ mod tests {
     #[test]
     fn a_disk_smaller_than_the_ring_shrinks_it_and_says_so() {
         let dir = tempfile::tempdir().unwrap();
-        let (cap, text) = max_bytes(dir.path(), Some(1 << 60), 0);
+        let (cap, text) = max_bytes(dir.path(), Some(1 << 60), 0).unwrap();
         assert!(cap < 1 << 60);
         assert!(text.unwrap().contains("instead of"));
-        assert_eq!(max_bytes(dir.path(), Some(8 * MIB), 0), (8 * MIB, None));
-        assert_eq!(max_bytes(dir.path(), Some(8 * MIB), u64::MAX).0, MIN_RING);
+        assert_eq!(max_bytes(dir.path(), Some(8 * MIB), 0), Ok((8 * MIB, None)));
+    }
+
+    #[test]
+    fn without_room_for_the_smallest_ring_there_is_none_but_one_that_is_there_is_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let none = max_bytes(dir.path(), Some(8 * MIB), u64::MAX).unwrap_err();
+        assert!(none.contains("no room for a ring") && none.contains("keep_free"), "{none}");
+        std::fs::write(dir.path().join("slot-0000"), vec![1; 1 << 16]).unwrap();
+        assert_eq!(max_bytes(dir.path(), Some(8 * MIB), u64::MAX).map(|(cap, _)| cap), Ok(MIN_RING));
     }
 
     #[test]

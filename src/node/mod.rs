@@ -190,7 +190,10 @@ async fn open(config: &Config) -> Result<Opened, NodeError> {
         Err(error @ LockError::Io { .. }) => return memory(config, error.to_string(), None),
         Err(owned) => return Err(NodeError::Owned(owned)),
     };
-    let (max_bytes, shrunk) = identity::max_bytes(dir, config.ring.max_bytes, config.ring.keep_free);
+    let (max_bytes, shrunk) = match identity::max_bytes(dir, config.ring.max_bytes, config.ring.keep_free) {
+        Ok(found) => found,
+        Err(why) => return memory(config, why, lock),
+    };
     let options = plan::ring(config, max_bytes);
     let keep_free = Arc::new(AtomicU64::new(config.ring.keep_free));
     let mut disk = FileDisk::sharing(dir, keep_free.clone());

@@ -9,6 +9,7 @@ use super::parts::Parts;
 use super::{Load, identity, plan};
 use crate::config::{self, Changes, Config, ConfigError};
 use crate::hub::{Hub, PartKind, PartState, Reply, Request, SinkOrder};
+use crate::limits::MIN_RING;
 use crate::name::Name;
 use crate::ops::Ops;
 
@@ -112,7 +113,8 @@ impl Running {
         }
         let ring = &self.config.ring;
         self.keep_free.store(ring.keep_free, Ordering::Relaxed);
-        let (on_disk, shrunk) = identity::max_bytes(&self.config.node.data_dir, ring.max_bytes, ring.keep_free);
+        let (on_disk, shrunk) = identity::max_bytes(&self.config.node.data_dir, ring.max_bytes, ring.keep_free)
+            .unwrap_or_else(|why| (MIN_RING, Some(why)));
         let in_memory = self.hub.with_pipeline(|pipeline| {
             let snapshot = pipeline.snapshot();
             let cap = if snapshot.memory_mode { snapshot.ring.max_bytes } else { on_disk };

@@ -13,6 +13,8 @@ const MARK_EVERY: Span = Span::from_secs(3600);
 const MARKS: usize = 24;
 /// A ring that evicted this lately is full, as people mean it.
 const LATELY: Span = Span::from_secs(600);
+/// So many records that wait are a backlog; fewer may be what is just under way.
+const BACKLOG: u64 = 100;
 /// A rate is looked at again after this long.
 const RATE_EVERY: Span = Span::from_secs(5);
 
@@ -31,7 +33,8 @@ struct SinkRate {
     name: String,
     at: BootTime,
     done: u64,
-    /// Records a second, when it last sent some while more waited.
+    pending: u64,
+    /// Records a second, when it last worked off a backlog.
     rate: Option<f64>,
 }
 
@@ -70,7 +73,7 @@ impl Meter {
                 self.marks.push_back(mark);
             }
         }
-        let evicted = snapshot.ring.lanes.iter().map(|l| l.evicted).sum();
+        let evicted = evicted(snapshot);
         if self.evicted.replace(evicted).is_some_and(|before| evicted > before) {
             self.evicted_at = Some(now.boot);
         }
@@ -80,7 +83,8 @@ impl Meter {
             match self.sinks.iter_mut().find(|s| s.name == book.name.as_str()) {
                 Some(sink) => sink.observe(now.boot, done, book.pending),
                 None => {
-                    self.sinks.push(SinkRate { name: book.name.as_str().into(), at: now.boot, done, rate: None });
+                    let (name, pending) = (book.name.as_str().into(), book.pending);
+                    self.sinks.push(SinkRate { name, at: now.boot, done, pending, rate: None });
                 }
             }
         }
@@ -98,8 +102,9 @@ impl Meter {
     }
 
     /// Whether the ring has to evict records that some sink still wants: it did in the last ten minutes.
-    pub fn is_evicting(&self, now: Now) -> bool {
-        self.evicted_at.is_some_and(|at| now.boot - at < LATELY)
+    pub fn is_evicting(&self, now: Now, snapshot: &Snapshot) -> bool {
+        let lately = self.evicted_at.is_some_and(|at| now.boot - at < LATELY);
+        lately || self.evicted.is_some_and(|before| evicted(snapshot) > before)
     }
 
     /// How long `pending` records will take a sink, going by the last time it worked off a backlog.
@@ -116,13 +121,18 @@ impl SinkRate {
             return;
         }
         let sent = done.saturating_sub(self.done);
-        // With nothing left waiting the rate is the sources', not the sink's; with nothing sent it was down.
-        if pending > 0 && sent > 0 {
+        // With less than a backlog waiting all the while the rate is the sources', not the sink's; with nothing sent it
+        // was down.
+        if pending.min(self.pending) >= BACKLOG && sent > 0 {
             let new = sent as f64 * 1e6 / length.0 as f64;
             self.rate = Some(self.rate.map_or(new, |old| (old + new) / 2.0));
         }
-        (self.at, self.done) = (now, done);
+        (self.at, self.done, self.pending) = (now, done, pending);
     }
+}
+
+fn evicted(snapshot: &Snapshot) -> u64 {
+    snapshot.ring.lanes.iter().map(|l| l.evicted).sum()
 }
 
 fn mark(now: Now, snapshot: &Snapshot) -> Mark {
@@ -170,12 +180,13 @@ mod tests {
         let mut snapshot = snapshot();
         snapshot.ring.lanes.push(crate::ring::LaneStats { evicted: 7, ..crate::ring::LaneStats::default() });
         meter.observe(at(0), &snapshot);
-        assert!(!meter.is_evicting(at(0)), "what an earlier run evicted says nothing of now");
+        assert!(!meter.is_evicting(at(0), &snapshot), "what an earlier run evicted says nothing of now");
         snapshot.ring.lanes[0].evicted = 8;
+        assert!(meter.is_evicting(at(1), &snapshot), "at once");
         meter.observe(at(10), &snapshot);
         meter.observe(at(20), &snapshot);
-        assert!(meter.is_evicting(at(20)));
-        assert!(!meter.is_evicting(at(10 + 600)));
+        assert!(meter.is_evicting(at(20), &snapshot));
+        assert!(!meter.is_evicting(at(10 + 600), &snapshot));
     }
 
     #[test]
@@ -191,5 +202,10 @@ mod tests {
         assert_eq!(meter.eta("hq", 5000), Some(50));
         meter.observe(at(1000), &snapshot);
         assert_eq!(meter.eta("hq", 5000), Some(50), "a link that is down does not change what it can do");
+        for second in 0..100 {
+            (snapshot.sinks[0].pending, snapshot.sinks[0].delivered) = (1, 1000 + second);
+            meter.observe(at(2000 + second as i64 * 10), &snapshot);
+        }
+        assert_eq!(meter.eta("hq", 5000), Some(50), "nor do sources that send little");
     }
 }

@@ -97,7 +97,7 @@ impl Ops {
 
     /// Whether the ring evicts what some sink has not sent.
     pub fn is_evicting(&self) -> bool {
-        self.meter.borrow().is_evicting(self.now())
+        self.meter.borrow().is_evicting(self.now(), &self.admin.snapshot())
     }
 
     async fn stopping(&self) {

@@ -206,6 +206,9 @@ pub fn target() -> String {
     format!("{}-{}-{env}", std::env::consts::ARCH, std::env::consts::OS)
 }
 
+/// How long the ring lasts is not told before it was watched this long.
+const ROOM_KNOWN_S: u64 = 3600;
+
 /// Puts the status together.
 pub fn collect(now: Now, snapshot: &Snapshot, parts: &[PartView], facts: &Facts, meter: &Meter) -> Status {
     let day = meter.day(now, snapshot);
@@ -230,7 +233,7 @@ pub fn collect(now: Now, snapshot: &Snapshot, parts: &[PartView], facts: &Facts,
             for_s: seconds(now.boot - clock_since.boot),
             time: rfc3339(now.wall).unwrap_or_default(),
         },
-        ring: ring(snapshot, day, meter.is_evicting(now)),
+        ring: ring(snapshot, day, meter.is_evicting(now, snapshot)),
         sinks: sinks(now, snapshot, parts, meter),
         sources: of(PartKind::Source).collect(),
         parts: parts
@@ -268,8 +271,8 @@ fn ring(snapshot: &Snapshot, day: Day, evicting: bool) -> RingStatus {
     };
     let free = stats.max_bytes.saturating_sub(pending);
     let today_s = seconds(day.length);
-    // Below a minute a rate says nothing.
-    let room_s = (day.written > 0 && today_s >= 60)
+    // A burst of a few minutes says nothing of a day.
+    let room_s = (day.written > 0 && today_s >= ROOM_KNOWN_S)
         .then(|| (u128::from(free) * u128::from(today_s) / u128::from(day.written)) as u64);
     let report = &snapshot.recovery;
     RingStatus {

@@ -8,6 +8,8 @@ use std::fmt::Write;
 use super::human::{about, binary, compact, compact_one, decimal, long, thousands};
 use super::status::{PartStatus, RingStatus, SinkStatus, Status};
 
+/// What counts as a day: marks are an hour apart.
+const DAY_S: u64 = 23 * 3600;
 /// Longer names push their own line only.
 const MAX_NAME_COLUMN: usize = 20;
 
@@ -26,6 +28,10 @@ pub fn page(status: &Status) -> String {
     }
     for part in shown_parts(status) {
         page.line(&part.name, &state(part));
+    }
+    if status.rule_errors > 0 {
+        let count = thousands(status.rule_errors);
+        page.line("rules", &format!("WARNING: {count} records passed unchanged a rule that could not work on them"));
     }
     page.text
 }
@@ -107,7 +113,9 @@ fn room(ring: &RingStatus) -> String {
 }
 
 fn written(ring: &RingStatus) -> String {
-    format!("{} today", decimal(ring.written_today))
+    // The day is the last 24 hours, or what there is of them.
+    let since = if ring.today_s < DAY_S { "since the start" } else { "today" };
+    format!("{} {since}", decimal(ring.written_today))
 }
 
 fn recovery(ring: &RingStatus) -> Vec<String> {

@@ -17,7 +17,7 @@ const PATTERNS: [(&str, &str); 11] = [
     (r"  v\d+\.\d+\.\d+  config [0-9a-f]{4}", "  vX.Y.Z  config HASH"),
     (r"config [0-9a-f]{4}\b", "config HASH"),
     (r"  up [\dhms ]+  clock .*", "  up TIME  CLOCK"),
-    (r"card written \d+(\.\d)? k?B today", "card written BYTES today"),
+    (r"card written \d+(\.\d)? k?B since the start", "card written BYTES since the start"),
     // Lengths of time: `DOWN 2 s`, `next try 1 m 3 s`.
     (r"\b(up|WARNING|DOWN|PAUSED|starting) \d+ [dhms]( \d+ [dhms])?", "$1 TIME"),
     (r"; (next try \d+ [dhms]( \d+ [dhms])?|trying now)", "; next try TIME"),
