@@ -3,7 +3,8 @@
 //! A source's event goes in by [`Pipeline::offer`]: key and envelope, the rules of its topic, the ring. A sink reads by
 //! [`Pipeline::read`] and says by [`Pipeline::advance`] what became of what it read; its account and cursor are one state
 //! entry. The cursor rides on frames that are written anyway; only where nothing else is written does it get a frame of
-//! its own, every 30 s or 8 MiB, because a cursor that is too old costs a longer resume and never a record.
+//! its own, every 30 s or 8 MiB, because a cursor that is too old costs a longer resume (or, where a sink has no markers,
+//! the same lines again) and never a record.
 //!
 //! Nothing here waits, reads a clock or touches a disk: the node (or the simulation) takes the disk's commands from
 //! [`Pipeline::poll`] and brings completions back by [`Pipeline::complete`].

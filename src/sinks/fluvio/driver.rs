@@ -1,6 +1,7 @@
 //! The driver: carries out what `forward` says over the connections that there are, and tells it what came of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use fluvio_protocol::Encoder;
 use fluvio_protocol::link::ErrorCode;
@@ -21,6 +22,8 @@ use crate::hub::{Outlet, PartState, Tally, counters};
 
 /// Events that wait for the driver; more make the tasks wait.
 const EVENTS: usize = 64;
+/// What happened and is over is on the page this long; the event of it stays.
+const WARN_FOR: Duration = Duration::from_secs(600);
 
 pub(super) enum Event {
     Visited(Result<Meta, Trouble>),
@@ -72,7 +75,8 @@ pub struct Driver {
     pub(super) visit_trouble: Option<Trouble>,
     /// What an SPU last said no to, until something is taken.
     pub(super) rejected: Option<String>,
-    pub(super) warned: Option<String>,
+    /// Something that happened, and until when it is shown.
+    pub(super) warned: Option<(String, Instant)>,
     /// With when it is tried again.
     pub(super) said: Option<(PartState, Option<Instant>)>,
     pub(super) events: mpsc::Receiver<Event>,
@@ -225,6 +229,10 @@ impl Driver {
         self.outlet.advance(self.feeds[i].lane, to, tally, bytes, &entries);
     }
 
+    pub(super) fn warn(&mut self, what: String) {
+        self.warned = Some((what, Instant::now() + WARN_FOR));
+    }
+
     fn note(&mut self, i: usize, note: Note) {
         let name = |target: TargetIx| {
             let (_, topic, partition) = self.feeds[i].forward.target_name(target);
@@ -235,23 +243,23 @@ impl Driver {
             Note::MaybeDuplicated { count, .. } => self.outlet.count(counters::MAYBE_DUPLICATED, count),
             Note::UpstreamLoss { target, from, resending } => {
                 let then = if resending { "sending again from there" } else { "going on as configured" };
-                self.warned = Some(format!(
+                self.warn(format!(
                     "{} was truncated or recreated upstream: what came after seq {from} is gone; {then}",
                     name(target)
                 ));
                 self.outlet.count(counters::UPSTREAM_LOSSES, 1);
             }
             Note::Refused { target, seq } => {
-                self.warned = Some(format!("{} refuses record {seq} as too large: skipped, counted", name(target)));
+                self.warn(format!("{} refuses record {seq} as too large: skipped, counted", name(target)));
             }
             Note::MarkersLost { target } => {
-                self.warned = Some(format!(
+                self.warn(format!(
                     "{} rebuilds batches (deduplication?): after a cut, repeats cannot be told from new records",
                     name(target)
                 ));
             }
             Note::AheadOfRing { target, .. } => {
-                self.warned = Some(format!(
+                self.warn(format!(
                     "{} has records that this ring has not written yet: a restored backup? Sending as a new node",
                     name(target)
                 ));
@@ -470,7 +478,8 @@ impl Driver {
         let spus =
             self.opens.iter().next().and(self.spus.values().filter(|s| s.requests.is_none()).map(|s| s.retry_at).min());
         let visit = (self.visit_wanted && !self.visiting).then_some(self.visit_at);
-        let wake = [forward, spus, visit].into_iter().flatten().min();
+        let calm = self.warned.as_ref().map(|(_, until)| *until);
+        let wake = [forward, spus, visit, calm].into_iter().flatten().min();
         let places: Vec<_> = self
             .feeds
             .iter()

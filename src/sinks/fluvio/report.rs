@@ -9,8 +9,9 @@ use crate::time::Span;
 impl Driver {
     pub(super) fn report(&mut self) {
         if let Some(why) = self.feeds.iter_mut().find_map(|f| f.refused.take()) {
-            self.warned = Some(format!("a record was refused: {why}"));
+            self.warn(format!("a record was refused: {why}"));
         }
+        self.warned.take_if(|(_, until)| *until <= Instant::now());
         let (state, retry_at) = self.state();
         let news = |(said, at): &(PartState, Option<Instant>)| {
             (said.label(), said.what(), *at) != (state.label(), state.what(), retry_at)
@@ -44,7 +45,7 @@ impl Driver {
             return down(problem.clone(), Some(self.visit_at));
         }
         let state = match &self.warned {
-            Some(what) => PartState::warn(what.clone()),
+            Some((what, _)) => PartState::warn(what.clone()),
             None if self.meta.sc.is_empty() => PartState::Starting,
             None => PartState::up(format!("connected to {}", self.meta.sc)),
         };
