@@ -122,6 +122,23 @@ fn values_come_from_files_the_environment_and_credentials() {
 }
 
 #[test]
+fn what_is_printed_is_read_without_new_warnings() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let every = std::fs::read_to_string(data.join("every-part.toml")).unwrap();
+    for text in [every.replace("tls = {}\n", "version = \"5\"\n"), every] {
+        let examined = look(&[("h.toml", &text)]);
+        let again = look(&[("h.toml", &print(&examined))]);
+        assert!(again.config.is_ok(), "{:?}", again.config);
+        // Lines differ.
+        let words = |examined: &Examined| -> Vec<String> {
+            examined.warnings.iter().map(|w| w.split_once(": ").unwrap().1.to_owned()).collect()
+        };
+        assert_eq!(words(&again), words(&examined));
+        assert_eq!(print(&examined).contains("session_expiry"), text.contains("version = \"5\""));
+    }
+}
+
+#[test]
 fn printing_shows_origins_and_no_secrets_and_reads_back() {
     let main = "[node]\nid = \"n1\"\n[sources.m]\ntype = \"mqtt\"\nurl = \"mqtt://h\"\nusername = \"u\"\n\
                 password = { file = \"secret\" }\nsubscribe = [{ filter = \"a/+\", topic = \"t\" }]\n\
