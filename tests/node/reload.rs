@@ -119,6 +119,8 @@ fn a_paused_sink_keeps_what_comes_until_it_is_resumed() {
     assert!(edge.run(&["sink", "pause", "hq"]).ok().contains("paused"));
     assert_eq!(edge.sink("hq").part.state, "paused");
     edge.send("notes", &["b", "c"]);
+    let said = edge.run(&["sink", "flush", "hq"]).failed(1);
+    assert!(said.contains("is paused") && said.contains("headwater sink resume hq"), "{said}");
     assert!(edge.run(&["drain"]).ok().contains("paused: hq"));
     assert!(edge.sink("hq").pending >= 2);
     assert_eq!(up.node.end_of("notes"), 1);
