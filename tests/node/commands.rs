@@ -61,6 +61,17 @@ fn a_line_larger_than_a_record_is_refused_and_the_others_are_kept() {
 }
 
 #[test]
+fn a_carriage_return_before_a_line_s_end_is_part_of_that_end() {
+    let node = Node::started("");
+    let done = node.run_with(&["send", "notes"], "a\r\nb\r\r\n\r\nc\rd\ne\r");
+    assert_eq!(done.ok(), "0\n1\n2\n3\n4\n");
+    let out = node.run(&["tail", "notes", "--from-beginning", "-n", "5", "--json"]).ok();
+    let values: Vec<serde_json::Value> =
+        out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["value"].take()).collect();
+    assert_eq!(values, ["a", "b\r", "", "c\rd", "e\r"]);
+}
+
+#[test]
 fn send_to_a_reserved_or_impossible_topic_is_refused_in_words() {
     let node = Node::started("");
     assert!(node.run_with(&["send", "headwater-x"], "a\n").failed(1).contains("node's own"));
