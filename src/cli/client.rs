@@ -13,7 +13,7 @@ use tokio::net::{TcpStream, UnixStream};
 use super::{Exit, say};
 use crate::config::{self, CONTROL_NAME, DEFAULT_DATA_DIR, DEFAULT_PATH, Surroundings, WaysIn};
 use crate::ops::Status;
-use crate::ops::control::lines::Lines;
+use crate::ops::control::lines::{LineError, Lines};
 use crate::ops::control::protocol::{Answer, Ask, MAX_LINE, decode, encode};
 
 /// A node that is asked for its status answers within this, or it hangs.
@@ -99,6 +99,8 @@ pub fn unexpected(answer: &Answer) -> anyhow::Error {
 
 /// One connection: one question.
 pub struct Client {
+    /// The socket's path.
+    at: PathBuf,
     lines: Lines,
     out: OwnedWriteHalf,
 }
@@ -110,7 +112,7 @@ impl Client {
             Err(error) => bail!(unreachable(path, &error)),
         };
         let (read, out) = stream.into_split();
-        Ok(Self { lines: Lines::new(read, MAX_LINE), out })
+        Ok(Self { at: path.into(), lines: Lines::new(read, MAX_LINE), out })
     }
 
     pub async fn ask(&mut self, ask: &Ask) -> anyhow::Result<()> {
@@ -118,18 +120,29 @@ impl Client {
     }
 
     pub async fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
-        self.out.write_all(bytes).await.context("the node closed the connection")
+        // Not as an error of the system: a pipe that broke here is no reader of ours that went away.
+        self.out.write_all(bytes).await.map_err(|_| self.closed())
     }
 
     /// The next answer; a failed one is an error.
     pub async fn answer(&mut self) -> anyhow::Result<Answer> {
-        let Some(line) = self.lines.next().await? else {
-            bail!("the node closed the connection before it answered; did it stop?")
+        // Ended with something unread, a node resets the connection.
+        let line = match self.lines.next().await {
+            Ok(Some(line)) => line,
+            Ok(None) | Err(LineError::Io(_)) => return Err(self.closed()),
+            Err(error @ LineError::TooLong(_)) => return Err(error.into()),
         };
         match decode(&line).map_err(anyhow::Error::msg)? {
             Answer::Failed(why) => bail!(why),
             answer => Ok(answer),
         }
+    }
+
+    fn closed(&self) -> anyhow::Error {
+        anyhow::anyhow!(
+            "the node at {} closed the connection before its last answer: it was stopped or killed; `headwater status` says whether it runs again",
+            self.at.display()
+        )
     }
 
     /// Whether an answer is here already.

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::client::{self, Where};
 use crate::limits::MAX_RECORD;
-use crate::ops::control::lines::Lines;
+use crate::ops::control::lines::{LineError, Lines};
 use crate::ops::control::protocol::{Ack, Answer, Ask, Blob, Line, decode, encode_into};
 
 /// Pieces read ahead, each of at most this many bytes and a line.
@@ -130,8 +130,16 @@ async fn print_answers(answers: &mut Lines) -> anyhow::Result<u64> {
         if !answers.has_line() {
             out.flush()?;
         }
-        let Some(line) = answers.next().await? else {
-            bail!("the node closed the connection; lines without an answer may or may not be kept")
+        let line = match answers.next().await {
+            Ok(Some(line)) => line,
+            // Ended with something unread, a node resets the connection.
+            Ok(None) | Err(LineError::Io(_)) => {
+                out.flush()?;
+                bail!(
+                    "the node closed the connection; lines without an answer may or may not be kept; `headwater status` says whether it runs again"
+                )
+            }
+            Err(error @ LineError::TooLong(_)) => return Err(error.into()),
         };
         match decode::<Answer>(&line).map_err(anyhow::Error::msg)? {
             Answer::Offset(offset) => writeln!(out, "{offset}")?,

@@ -1,7 +1,7 @@
 //! Commands against a running node, and against the ring of a stopped one.
 
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use headwater::backoff::Rng;
 
@@ -17,6 +17,13 @@ fn numbered(range: std::ops::Range<usize>) -> Vec<String> {
 fn send_numbered(node: &Node, range: std::ops::Range<usize>) {
     let lines = numbered(range);
     node.send("notes", &lines.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+/// A command that goes on beside the test.
+fn piped(node: &Node, args: &[&str]) -> Child {
+    let mut command = Command::new(BINARY);
+    command.args(args).args(["-c", &node.config_path()]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 #[test]
@@ -129,6 +136,32 @@ fn tail_of_a_topic_that_is_not_there_names_those_that_are() {
     let node = Node::started("");
     node.send("notes", &["a"]);
     assert!(node.run(&["tail", "nots"]).failed(1).contains("notes"));
+}
+
+#[test]
+fn a_command_whose_node_dies_says_so_in_words() {
+    let mut node = Node::started("");
+    let mut send = piped(&node, &["send", "notes"]);
+    let mut tail = piped(&node, &["tail", "notes", "--from-beginning"]);
+    let mut stdin = send.stdin.take().unwrap();
+    let mut answers = BufReader::new(send.stdout.take().unwrap()).lines();
+    let mut shown = BufReader::new(tail.stdout.take().unwrap()).lines();
+    writeln!(stdin, "line").unwrap();
+    assert_eq!(answers.next().unwrap().unwrap(), "0");
+    assert_eq!(shown.next().unwrap().unwrap(), "line");
+    // What it has not read when it dies resets the connection.
+    node.signal("STOP");
+    for _ in 0..1000 {
+        writeln!(stdin, "line").unwrap();
+    }
+    node.kill();
+    drop(stdin);
+    for (command, words) in [(send, "lines without an answer may or may not be kept"), (tail, "stopped or killed")] {
+        let done = command.wait_with_output().unwrap();
+        let said = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(done.status.code(), Some(1), "{said}");
+        assert!(said.contains(words) && !said.contains("os error"), "{said}");
+    }
 }
 
 #[test]
