@@ -132,10 +132,26 @@ fn tail_as_json_shows_offset_time_and_bytes_that_are_no_text() {
 }
 
 #[test]
-fn tail_of_a_topic_that_is_not_there_names_those_that_are() {
+fn tail_names_the_topics_there_are_and_waits_for_the_first_record_of_one_that_may_come() {
     let node = Node::started("");
     node.send("notes", &["a"]);
-    assert!(node.run(&["tail", "nots"]).failed(1).contains("notes"));
+    for (topic, more) in
+        [("nots", &[][..]), ("noes", &["-n", "2"]), ("note", &["--from-beginning"]), ("not", &["--partition", "0"])]
+    {
+        let mut tail = piped(&node, &[&["tail", topic], more].concat());
+        let mut said = BufReader::new(tail.stderr.take().unwrap()).lines();
+        let said = said.next().unwrap().unwrap();
+        assert!(said.contains(&format!("no topic `{topic}` yet")) && said.contains("notes"), "{said}");
+        node.send(topic, &["first", "second"]);
+        let shown = BufReader::new(tail.stdout.take().unwrap()).lines().take(2);
+        assert_eq!(shown.collect::<Result<Vec<_>, _>>().unwrap(), ["first", "second"]);
+        let _ = tail.kill();
+        tail.wait().unwrap();
+    }
+    // These never come.
+    assert!(node.run(&["tail", "Nots"]).failed(1).contains("write `nots`"));
+    assert!(node.run(&["tail", "headwater-statu"]).failed(1).contains("headwater-status"));
+    assert!(node.run(&["tail", "notes", "--partition", "1"]).failed(1).contains("partitions 0 to 0"));
 }
 
 #[test]
