@@ -48,7 +48,9 @@ impl From<Name> for String {
 
 /// The candidate nearest to a mistyped `name`, if one is near enough to be worth suggesting.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let worth = |distance: usize| distance <= (name.chars().count() / 3).max(1);
+    let len = name.chars().count();
+    // Where every letter differs nothing was mistyped: any other name of one letter is as near.
+    let worth = |distance: usize| distance <= (len / 3).max(1) && distance < len;
     candidates
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(&name.to_lowercase(), candidate), candidate))
@@ -67,5 +69,7 @@ mod tests {
         assert_eq!(nearest("lingre", ["linger", "max_bytes"]), Some("linger"));
         assert_eq!(nearest("Linger", ["linger"]), Some("linger"));
         assert_eq!(nearest("colour", ["linger", "max_bytes"]), None);
+        assert_eq!(nearest("up", ["us"]), Some("us"));
+        assert_eq!(nearest("j", ["u"]), None);
     }
 }

@@ -1,10 +1,10 @@
 //! `headwater check`: says whether a config is right, all that is wrong with it, and, with `--print`, what it comes to.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::config::{self, DEFAULT_PATH, Examined, Surroundings};
+use crate::config::{self, ConfigError, DEFAULT_PATH, Examined, Surroundings};
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
@@ -40,12 +40,21 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         for error in errors {
             writeln!(err, "error: {error}")?;
         }
-        writeln!(err, "{} in {}", counted(errors.len(), "error"), args.config.display())?;
+        writeln!(err, "{} in {}", counted(errors.len(), "error"), place(errors, &args.config))?;
         return Ok(ExitCode::from(2));
     }
     let text = if args.print { config::print(&examined) } else { summary(&examined) };
     std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The one file that has all errors, else the config as a whole.
+fn place(errors: &[ConfigError], main: &Path) -> String {
+    let mut files = errors.iter().map(|e| e.file.as_path());
+    match files.next() {
+        Some(file) if files.all(|other| other == file) => file.display().to_string(),
+        _ => format!("the config of {}", main.display()),
+    }
 }
 
 /// What `run` would start, in a few lines.

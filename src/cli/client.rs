@@ -11,9 +11,9 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::{Exit, say};
-use crate::config::{self, CONTROL_NAME, DEFAULT_DATA_DIR, DEFAULT_PATH, Surroundings, WaysIn};
+use crate::config::{self, Broken, CONTROL_NAME, DEFAULT_DATA_DIR, DEFAULT_PATH, Surroundings, WaysIn};
 use crate::ops::Status;
-use crate::ops::control::lines::Lines;
+use crate::ops::control::lines::{LineError, Lines};
 use crate::ops::control::protocol::{Answer, Ask, MAX_LINE, decode, encode};
 
 /// A node that is asked for its status answers within this, or it hangs.
@@ -41,11 +41,12 @@ impl Where {
     }
 
     fn ways_in(&self) -> anyhow::Result<WaysIn> {
-        let in_dir = |dir: &Path| WaysIn { control: dir.join(CONTROL_NAME), http: None };
+        let in_dir = |dir: &Path| WaysIn { control: dir.join(CONTROL_NAME), http: None, broken: None };
         if let Some(dir) = &self.data_dir {
             return Ok(in_dir(dir));
         }
         match config::ways_in(self.file(), &Surroundings::real(true)) {
+            Ok(ways) if self.config.is_none() => Ok(WaysIn { broken: None, ..ways }),
             Ok(ways) => Ok(ways),
             // Nobody named it, so it may well not be there.
             Err(_) if self.config.is_none() => Ok(in_dir(Path::new(DEFAULT_DATA_DIR))),
@@ -57,22 +58,45 @@ impl Where {
     /// over HTTP, from the node of this very config only.
     pub async fn status(&self) -> anyhow::Result<Status> {
         let ways = self.ways_in()?;
+        let any = ways.broken.as_ref().is_none_or(|broken| broken.named);
         let error = match status(&ways.control).await {
-            Ok(status) => return Ok(status),
+            Ok(status) if any || self.is_of(&status) => return Ok(status),
+            Ok(_) => anyhow::anyhow!("another node answers at {}", ways.control.display()),
             Err(error) => error,
         };
         if let Some(at) = ways.http
             && let Ok(status) = status_over_http(at).await
-            && status.config.files.first().is_some_and(|file| is_same(file, self.file()))
+            && self.is_of(&status)
         {
             return Ok(status);
         }
-        Err(error)
+        Err(match ways.broken {
+            Some(broken) => lost(&broken, &error),
+            None => error,
+        })
     }
 
-    pub async fn connect(&self) -> anyhow::Result<Client> {
-        Client::connect(&self.control()?).await
+    /// Whether a node has this very config.
+    fn is_of(&self, status: &Status) -> bool {
+        status.config.files.first().is_some_and(|file| is_same(file, self.file()))
     }
+
+    /// The node of a config with an error of syntax is found as well, by what else is in there. Where that leads nowhere,
+    /// or to another node, the error is what there is to say.
+    pub async fn connect(&self) -> anyhow::Result<Client> {
+        let ways = self.ways_in()?;
+        let Some(broken) = ways.broken else { return Client::connect(&ways.control).await };
+        if !broken.named && !status(&ways.control).await.is_ok_and(|status| self.is_of(&status)) {
+            return Err(Exit::usage(broken.error.to_string()));
+        }
+        Client::connect(&ways.control).await.map_err(|error| lost(&broken, &error))
+    }
+}
+
+/// Why the node of a broken config is not found: of the config first.
+fn lost(broken: &Broken, error: &anyhow::Error) -> anyhow::Error {
+    let found = if broken.named { format!("\nerror: {error:#}") } else { String::new() };
+    Exit::usage(format!("{}{found}", broken.error))
 }
 
 /// Why a socket is not answered, and what to do.
@@ -99,6 +123,8 @@ pub fn unexpected(answer: &Answer) -> anyhow::Error {
 
 /// One connection: one question.
 pub struct Client {
+    /// The socket's path.
+    at: PathBuf,
     lines: Lines,
     out: OwnedWriteHalf,
 }
@@ -110,7 +136,7 @@ impl Client {
             Err(error) => bail!(unreachable(path, &error)),
         };
         let (read, out) = stream.into_split();
-        Ok(Self { lines: Lines::new(read, MAX_LINE), out })
+        Ok(Self { at: path.into(), lines: Lines::new(read, MAX_LINE), out })
     }
 
     pub async fn ask(&mut self, ask: &Ask) -> anyhow::Result<()> {
@@ -118,18 +144,29 @@ impl Client {
     }
 
     pub async fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
-        self.out.write_all(bytes).await.context("the node closed the connection")
+        // Not as an error of the system: a pipe that broke here is no reader of ours that went away.
+        self.out.write_all(bytes).await.map_err(|_| self.closed())
     }
 
     /// The next answer; a failed one is an error.
     pub async fn answer(&mut self) -> anyhow::Result<Answer> {
-        let Some(line) = self.lines.next().await? else {
-            bail!("the node closed the connection before it answered; did it stop?")
+        // Ended with something unread, a node resets the connection.
+        let line = match self.lines.next().await {
+            Ok(Some(line)) => line,
+            Ok(None) | Err(LineError::Io(_)) => return Err(self.closed()),
+            Err(error @ LineError::TooLong(_)) => return Err(error.into()),
         };
         match decode(&line).map_err(anyhow::Error::msg)? {
             Answer::Failed(why) => bail!(why),
             answer => Ok(answer),
         }
+    }
+
+    fn closed(&self) -> anyhow::Error {
+        anyhow::anyhow!(
+            "the node at {} closed the connection before its last answer: it was stopped or killed; `headwater status` says whether it runs again",
+            self.at.display()
+        )
     }
 
     /// Whether an answer is here already.

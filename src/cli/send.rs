@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::client::{self, Where};
 use crate::limits::MAX_RECORD;
-use crate::ops::control::lines::Lines;
+use crate::ops::control::lines::{LineError, Lines};
 use crate::ops::control::protocol::{Ack, Answer, Ask, Blob, Line, decode, encode_into};
 
 /// Pieces read ahead, each of at most this many bytes and a line.
@@ -26,9 +26,10 @@ Examples:
   echo 'valve 3 closed' | headwater send log  once it is durable
   tail -F app.log | headwater send app --ack memory
 
-Lines pass the topic's rules: one that they drop is answered with `filtered`;
-one that is larger than a record may be with `refused`, and the command ends
-with exit code 1. Sources of a config do the same without a shell.")]
+A line ends with \\n or \\r\\n, which is not part of it. Lines pass the topic's
+rules: one that they drop is answered with `filtered`; one that is larger than
+a record may be with `refused`, and the command ends with exit code 1. Sources
+of a config do the same without a shell.")]
 pub struct Args {
     /// The topic; it is made if it is not there
     pub topic: String,
@@ -80,7 +81,8 @@ fn read_input(pieces: &mpsc::Sender<std::io::Result<Vec<u8>>>) {
     let mut piece = Vec::with_capacity(PIECE);
     loop {
         line.clear();
-        match input.by_ref().take(MAX_RECORD as u64 + 1).read_until(b'\n', &mut line) {
+        // The largest record and its end, `\r\n`.
+        match input.by_ref().take(MAX_RECORD as u64 + 2).read_until(b'\n', &mut line) {
             Ok(0) => {
                 encode_into(&mut piece, &Line::End);
                 let _ = pieces.blocking_send(Ok(piece));
@@ -94,6 +96,7 @@ fn read_input(pieces: &mpsc::Sender<std::io::Result<Vec<u8>>>) {
         }
         if line.last() == Some(&b'\n') {
             line.pop();
+            line.pop_if(|last| *last == b'\r');
         } else if line.len() > MAX_RECORD && skip_line(&mut input).is_err() {
             return;
         }
@@ -127,8 +130,16 @@ async fn print_answers(answers: &mut Lines) -> anyhow::Result<u64> {
         if !answers.has_line() {
             out.flush()?;
         }
-        let Some(line) = answers.next().await? else {
-            bail!("the node closed the connection; lines without an answer may or may not be kept")
+        let line = match answers.next().await {
+            Ok(Some(line)) => line,
+            // Ended with something unread, a node resets the connection.
+            Ok(None) | Err(LineError::Io(_)) => {
+                out.flush()?;
+                bail!(
+                    "the node closed the connection; lines without an answer may or may not be kept; `headwater status` says whether it runs again"
+                )
+            }
+            Err(error @ LineError::TooLong(_)) => return Err(error.into()),
         };
         match decode::<Answer>(&line).map_err(anyhow::Error::msg)? {
             Answer::Offset(offset) => writeln!(out, "{offset}")?,

@@ -33,7 +33,8 @@ Examples:
                                              ends with it
 
 Records are shown once they are durable. Those that are gone are announced on
-standard error.")]
+standard error, as is a topic that is not there yet: it begins with its first
+record, which is waited for.")]
 pub struct Args {
     /// The topic
     pub topic: String,
@@ -80,6 +81,7 @@ async fn running(args: &Args) -> anyhow::Result<()> {
         }
         match client.answer().await? {
             Answer::Record(record) => print(&mut out, args, record)?,
+            Answer::Note(text) => eprintln!("{text}"),
             Answer::Gone { from, to } => eprintln!("gone: offsets {from} to {}", to.saturating_sub(1)),
             Answer::Done(_) => {
                 out.flush()?;

@@ -160,6 +160,17 @@ pub struct WaysIn {
     pub control: PathBuf,
     /// Where its status can be read, also when the control socket has no place because the data directory has none.
     pub http: Option<SocketAddr>,
+    /// The syntax error that these ways were read around.
+    pub broken: Option<Broken>,
+}
+
+/// A config of which not everything could be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    pub error: ConfigError,
+    /// Whether what could be read names the data directory or the socket. Else the ways are those of a default, and
+    /// another node may be behind them.
+    pub named: bool,
 }
 
 /// The ways into the node of the config at `path`. Nothing else of the config need be right, or readable to who asks.
@@ -167,19 +178,37 @@ pub fn ways_in(path: &Path, around: &Surroundings) -> Result<WaysIn, ConfigError
     let report = Report::default();
     let (root, _) = gather(path, &report);
     let scope = Scope::new(&report, around);
-    let ways = root.map(|root| {
-        let root = Reader::root(&scope, &root);
-        root.forgive();
-        WaysIn { control: parts::control_path(&root), http: parts::http(&root).map(|http| http.listen) }
-    });
-    let first = report.errors.take().into_iter().next();
-    match (ways, first) {
-        (Some(ways), _) => Ok(ways),
-        (None, Some(error)) => Err(error),
+    let errors = report.errors.take();
+    let (root, broken) = match (root, errors.into_iter().next()) {
+        (Some(root), _) => (root, None),
+        // A file that is not there, or of no use.
+        (None, Some(error)) if error.line == 0 && error.file == path => return Err(error),
+        (None, Some(error)) => {
+            // Who broke a running node's config needs its commands all the more.
+            let root = gather_around_errors(path);
+            let named = parts::names_its_place(&root);
+            (root, Some(Broken { error, named }))
+        }
         (None, None) => {
-            Err(ConfigError { file: path.into(), line: 0, key: String::new(), message: "no config".into() })
+            return Err(ConfigError { file: path.into(), line: 0, key: String::new(), message: "no config".into() });
+        }
+    };
+    let root = Reader::root(&scope, &root);
+    root.forgive();
+    Ok(WaysIn { control: parts::control_path(&root), http: parts::http(&root).map(|http| http.listen), broken })
+}
+
+/// What can be read of the files, of which some have errors.
+fn gather_around_errors(path: &Path) -> Table {
+    let report = Report::default();
+    let mut root = Table::default();
+    for (index, file) in files(path, &report).iter().enumerate() {
+        if let Ok(text) = read_bounded(file) {
+            let table = raw::parse_around_errors(u16::try_from(index).unwrap_or(u16::MAX), &text);
+            raw::merge(&mut root, table, "", &report);
         }
     }
+    root
 }
 
 fn checked(root: &Table, hash: String, scope: &Scope<'_>) -> Option<Config> {

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 
 use super::model::{EndpointConfig, HttpConfig, NodeConfig, RingConfig, TopicConfig};
+use super::raw::{Raw, Table};
 use super::reader::Reader;
 use super::{CONTROL_NAME, DEFAULT_DATA_DIR};
 use crate::lane::{DEFAULT_LANE, DEFAULT_LANES};
@@ -52,6 +53,14 @@ pub fn control_path(root: &Reader<'_>) -> PathBuf {
     let node = root.section("node");
     node.forgive();
     places(&node).1
+}
+
+/// Whether the config says where the data or the socket is.
+pub fn names_its_place(root: &Table) -> bool {
+    match root.get("node").map(|entry| &entry.node.value) {
+        Some(Raw::Table(node)) => ["data_dir", "control"].iter().any(|key| node.get(key).is_some()),
+        _ => false,
+    }
 }
 
 /// A host name as a node id: what a name cannot have becomes a hyphen.

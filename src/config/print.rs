@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use super::reader::Setting;
 use super::{Examined, raw};
 
-/// The settings of `examined`, each with the file and line that set it, or `default`. What is not set stands there as a comment.
+/// The settings of `examined`, each with the file and line that set it, or `default`. What is not set stands there as a
+/// comment; defaults that do nothing are left out, so that what is printed can be read without a warning about them.
 pub fn print(examined: &Examined) -> String {
     let mut out = String::new();
     let mut tables: Vec<(usize, &str)> = Vec::new();
@@ -16,7 +17,7 @@ pub fn print(examined: &Examined) -> String {
         }
     }
     for (number, header) in tables {
-        let own = |s: &&Setting| s.table == number && s.header == header;
+        let own = |s: &&Setting| s.table == number && s.header == header && !(s.idle && s.at.is_none());
         let lines: Vec<(String, String)> = examined.settings.iter().filter(own).map(|s| line(s, examined)).collect();
         let gap = if out.is_empty() { "" } else { "\n" };
         let _ = writeln!(out, "{gap}[{header}]");

@@ -111,6 +111,27 @@ pub fn parse(file: u16, text: &str, report: &Report) -> Option<Table> {
     errors.is_empty().then(|| table(root.get_ref(), At { file, line: 1 }, &lines, report))
 }
 
+/// What can be read of a file whose syntax is wrong: all but what stands in a line with an error.
+pub fn parse_around_errors(file: u16, text: &str) -> Table {
+    let lines = Lines { file, starts: memchr::memchr_iter(b'\n', text.as_bytes()).collect() };
+    let (root, errors) = DeTable::parse_recoverable(text);
+    let at = |error: &toml::de::Error| lines.at(error.span().map_or(text.len(), |span| span.start)).line;
+    let wrong: Vec<u32> = errors.iter().map(at).collect();
+    let mut root = table(root.get_ref(), At { file, line: 1 }, &lines, &Report::default());
+    drop_lines(&mut root, &wrong);
+    root
+}
+
+fn drop_lines(table: &mut Table, lines: &[u32]) {
+    table.entries.retain_mut(|entry| match &mut entry.node.value {
+        Raw::Table(inner) => {
+            drop_lines(inner, lines);
+            true
+        }
+        _ => !lines.contains(&entry.at.line) && !lines.contains(&entry.node.at.line),
+    });
+}
+
 struct Lines {
     file: u16,
     /// Where each line ends.

@@ -46,6 +46,8 @@ pub struct Setting {
     pub at: Option<At>,
     /// Whether the key must be given.
     pub required: bool,
+    /// A default that does nothing beside the other settings, and that would be warned about if it were written.
+    pub idle: bool,
 }
 
 /// Keys of parts that come with later versions: said so, rather than called unknown.
@@ -157,7 +159,14 @@ impl<'a> Reader<'a> {
 
     fn note(&self, key: &str, kind: &str, value: String, at: Option<At>, required: bool) {
         let (header, table, key, kind) = (self.header.clone(), self.number, key.to_owned(), kind.to_owned());
-        self.scope.settings.borrow_mut().push(Setting { table, header, key, kind, value, at, required });
+        self.scope.settings.borrow_mut().push(Setting { table, header, key, kind, value, at, required, idle: false });
+    }
+
+    /// The setting that was read last does nothing here.
+    pub fn idle(&self) {
+        if let Some(setting) = self.scope.settings.borrow_mut().last_mut() {
+            setting.idle = true;
+        }
     }
 
     pub fn get<T>(

@@ -203,6 +203,10 @@ fn mqtt(r: &Reader<'_>, name: &str, node: Option<&NodeConfig>) -> Option<MqttSou
     let password = r.secret("password");
     let version5 = r.choice("version", &[("3.1.1", false), ("5", true)]);
     let week = Span::from_secs(7 * 86_400);
+    let session_expiry = r.span("session_expiry", week, Span::from_secs(1)..=Span::from_secs(i64::from(u32::MAX)));
+    if !version5 {
+        r.idle();
+    }
     let source = MqttSource {
         tls,
         version5,
@@ -214,7 +218,7 @@ fn mqtt(r: &Reader<'_>, name: &str, node: Option<&NodeConfig>) -> Option<MqttSou
         max_packet: r.memory("max_packet", 256 * 1024, 1024..=MAX_RECORD),
         retained: r.choice("retained", &[("keep", Retained::Keep), ("skip", Retained::Skip), ("mark", Retained::Mark)]),
         keep_alive: r.span("keep_alive", Span::from_secs(30), Span::from_secs(1)..=Span::from_secs(65_535)),
-        session_expiry: r.span("session_expiry", week, Span::from_secs(1)..=Span::from_secs(i64::from(u32::MAX))),
+        session_expiry,
         client_id: client_id?,
         host: url.as_ref().map(|(_, host, _)| host.clone())?,
         port: url.map(|(_, _, port)| port)?,

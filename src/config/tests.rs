@@ -100,6 +100,33 @@ fn syntax_errors_say_where_and_stop_the_rest() {
 }
 
 #[test]
+fn the_way_to_the_node_is_read_around_errors_of_syntax() {
+    let ways = |files: &[(&str, &str)]| {
+        let dir = directory(files);
+        let ways = ways_in(&dir.path().join("h.toml"), &around(None, true)).unwrap();
+        let control = ways.control.strip_prefix(dir.path()).unwrap_or(&ways.control).to_owned();
+        (control.to_string_lossy().into_owned(), ways.broken.map(|b| (b.error.line, b.named)))
+    };
+    let node = "[node]\ndata_dir = \"data\"\n";
+    let of = |text: &str| ways(&[("h.toml", text)]);
+    let found = |line| ("data/control.sock".to_owned(), Some((line, true)));
+    assert_eq!(of(node), ("data/control.sock".into(), None));
+    assert_eq!(of(&format!("{node}junk = \n")), found(3));
+    assert_eq!(of(&format!("junk =\n{node}")), found(1));
+    assert_eq!(of(&format!("[ring\n{node}")), found(1));
+    assert_eq!(of(&format!("{node}[ring]\nlinger = \"1s\n[http]\nlisten = \"off\"\n")), found(4));
+    assert_eq!(ways(&[("h.toml", node), ("conf.d/x.toml", "x\n")]), found(1));
+    let beside_it = ("conf.d/data/control.sock".to_owned(), Some((1, true)));
+    assert_eq!(ways(&[("h.toml", "x\n"), ("conf.d/x.toml", node)]), beside_it);
+    // The value in a line with an error is nobody's word.
+    let default = ("/var/lib/headwater/control.sock".to_owned(), Some((2, false)));
+    assert_eq!(of("[node]\ndata_dir = \"data\nid = \"x\"\n"), default);
+    assert_eq!(of("[node]\nid = \n[ring]\n"), default);
+    let absent = ways_in(Path::new("/nowhere/h.toml"), &around(None, true)).unwrap_err();
+    assert_eq!(absent.line, 0);
+}
+
+#[test]
 fn values_come_from_files_the_environment_and_credentials() {
     let text = "[node]\nid = { env = \"SITE\" }\nlabels = { a = { file = \"sub/label\" } }\n[sources.m]\ntype = \"mqtt\"\n\
                 url = \"mqtt://h\"\nusername = \"u\"\npassword = { credential = \"mqtt\" }\n\
@@ -119,6 +146,23 @@ fn values_come_from_files_the_environment_and_credentials() {
     let checked = examine(&path, &around(None, true));
     assert!(checked.config.is_ok());
     assert!(checked.warnings.iter().any(|w| w.contains("only given to the service")), "{:?}", checked.warnings);
+}
+
+#[test]
+fn what_is_printed_is_read_without_new_warnings() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let every = std::fs::read_to_string(data.join("every-part.toml")).unwrap();
+    for text in [every.replace("tls = {}\n", "version = \"5\"\n"), every] {
+        let examined = look(&[("h.toml", &text)]);
+        let again = look(&[("h.toml", &print(&examined))]);
+        assert!(again.config.is_ok(), "{:?}", again.config);
+        // Lines differ.
+        let words = |examined: &Examined| -> Vec<String> {
+            examined.warnings.iter().map(|w| w.split_once(": ").unwrap().1.to_owned()).collect()
+        };
+        assert_eq!(words(&again), words(&examined));
+        assert_eq!(print(&examined).contains("session_expiry"), text.contains("version = \"5\""));
+    }
 }
 
 #[test]

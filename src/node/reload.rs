@@ -37,6 +37,9 @@ impl Running {
 
     fn order(&mut self, name: &Name, order: SinkOrder, done: &str) -> Reply {
         let Some(lever) = self.parts.lever(name) else { return Err(self.no_sink(name)) };
+        if order == SinkOrder::Flush && lever.order() == SinkOrder::Pause {
+            return Err(format!("sink {name} is paused and sends nothing: `headwater sink resume {name}` first"));
+        }
         lever.give(order);
         Ok(format!("sink {name} {done}"))
     }

@@ -10,7 +10,7 @@ use std::cell::{Cell, RefCell};
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -184,12 +184,12 @@ async fn listen_once<T: Taker>(service: &Rc<Service<T>>, index: usize, listen: &
             accept(service, &Listener::Tcp(listener)).await.map_err(failed)
         }
         Listen::Unix(path) if service.unix_datagrams => {
-            let socket = bind_unix(path, 0o666, |p| UnixDatagram::bind(p)).map_err(failed)?;
+            let (socket, _file) = bind_unix(path, 0o666, |p| UnixDatagram::bind(p)).map_err(failed)?;
             service.set_door(index, Door::Open);
             datagrams(service, &Datagrams::Unix(socket)).await.map_err(failed)
         }
         Listen::Unix(path) => {
-            let listener = bind_unix(path, 0o660, |p| UnixListener::bind(p)).map_err(failed)?;
+            let (listener, _file) = bind_unix(path, 0o660, |p| UnixListener::bind(p)).map_err(failed)?;
             service.set_door(index, Door::Open);
             accept(service, &Listener::Unix(listener)).await.map_err(failed)
         }
@@ -218,8 +218,39 @@ pub(super) fn listen_error(listen: &Listen, error: &std::io::Error) -> SourceErr
     SourceError::Listen { address: address_of(listen), reason }
 }
 
+/// The name of a Unix socket, removed with it: who connects afterwards is told that there is nobody. A file that took
+/// its place is left alone.
+struct SocketFile {
+    path: PathBuf,
+    /// Device and inode.
+    id: Option<(u64, u64)>,
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), id: Self::id_at(path) }
+    }
+
+    fn id_at(path: &Path) -> Option<(u64, u64)> {
+        std::fs::symlink_metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if self.id.is_some() && Self::id_at(&self.path) == self.id {
+            // Nothing to be done where it cannot be removed: the next start takes it over.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
 /// A socket file that nobody answers on is what an earlier run left; one that answers is somebody's.
-fn bind_unix<S>(path: &PathBuf, mode: u32, bind: impl Fn(&PathBuf) -> std::io::Result<S>) -> std::io::Result<S> {
+fn bind_unix<S>(
+    path: &PathBuf,
+    mode: u32,
+    bind: impl Fn(&PathBuf) -> std::io::Result<S>,
+) -> std::io::Result<(S, SocketFile)> {
     let socket = match bind(path) {
         Err(e) if e.kind() == ErrorKind::AddrInUse && is_stale(path) => {
             std::fs::remove_file(path)?;
@@ -227,8 +258,9 @@ fn bind_unix<S>(path: &PathBuf, mode: u32, bind: impl Fn(&PathBuf) -> std::io::R
         }
         other => other?,
     };
+    let file = SocketFile::new(path);
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-    Ok(socket)
+    Ok((socket, file))
 }
 
 fn is_stale(path: &Path) -> bool {
@@ -566,9 +598,25 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log.sock");
         let bind = |p: &PathBuf| std::os::unix::net::UnixListener::bind(p);
-        let first = bind_unix(&path, 0o600, bind).unwrap();
-        assert_eq!(bind_unix(&path, 0o600, bind).unwrap_err().kind(), ErrorKind::AddrInUse);
+        let (first, file) = bind_unix(&path, 0o600, bind).unwrap();
+        assert_eq!(bind_unix(&path, 0o600, bind).map(drop).unwrap_err().kind(), ErrorKind::AddrInUse);
         drop(first);
+        // As after a crash: nobody removed it.
+        std::mem::forget(file);
         bind_unix(&path, 0o600, bind).unwrap();
+    }
+
+    #[test]
+    fn a_socket_file_goes_with_its_socket_unless_another_took_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.sock");
+        let bind = |p: &PathBuf| std::os::unix::net::UnixListener::bind(p);
+        drop(bind_unix(&path, 0o600, bind).unwrap());
+        assert!(!path.exists());
+        let ours = bind_unix(&path, 0o600, bind).unwrap();
+        std::fs::rename(&path, dir.path().join("moved")).unwrap();
+        let _theirs = bind(&path).unwrap();
+        drop(ours);
+        assert!(path.exists());
     }
 }

@@ -1,7 +1,7 @@
 //! Commands against a running node, and against the ring of a stopped one.
 
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use headwater::backoff::Rng;
 
@@ -17,6 +17,13 @@ fn numbered(range: std::ops::Range<usize>) -> Vec<String> {
 fn send_numbered(node: &Node, range: std::ops::Range<usize>) {
     let lines = numbered(range);
     node.send("notes", &lines.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+/// A command that goes on beside the test.
+fn piped(node: &Node, args: &[&str]) -> Child {
+    let mut command = Command::new(BINARY);
+    command.args(args).args(["-c", &node.config_path()]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 #[test]
@@ -58,6 +65,17 @@ fn a_line_larger_than_a_record_is_refused_and_the_others_are_kept() {
     let done = node.run_with(&["send", "notes"], &format!("a\n{large}\nb\n"));
     assert_eq!(done.out, "0\nrefused\n1\n");
     assert!(done.failed(1).contains("larger than"));
+}
+
+#[test]
+fn a_carriage_return_before_a_line_s_end_is_part_of_that_end() {
+    let node = Node::started("");
+    let done = node.run_with(&["send", "notes"], "a\r\nb\r\r\n\r\nc\rd\ne\r");
+    assert_eq!(done.ok(), "0\n1\n2\n3\n4\n");
+    let out = node.run(&["tail", "notes", "--from-beginning", "-n", "5", "--json"]).ok();
+    let values: Vec<serde_json::Value> =
+        out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["value"].take()).collect();
+    assert_eq!(values, ["a", "b\r", "", "c\rd", "e\r"]);
 }
 
 #[test]
@@ -114,10 +132,52 @@ fn tail_as_json_shows_offset_time_and_bytes_that_are_no_text() {
 }
 
 #[test]
-fn tail_of_a_topic_that_is_not_there_names_those_that_are() {
+fn tail_names_the_topics_there_are_and_waits_for_the_first_record_of_one_that_may_come() {
     let node = Node::started("");
     node.send("notes", &["a"]);
-    assert!(node.run(&["tail", "nots"]).failed(1).contains("notes"));
+    for (topic, more) in
+        [("nots", &[][..]), ("noes", &["-n", "2"]), ("note", &["--from-beginning"]), ("not", &["--partition", "0"])]
+    {
+        let mut tail = piped(&node, &[&["tail", topic], more].concat());
+        let mut said = BufReader::new(tail.stderr.take().unwrap()).lines();
+        let said = said.next().unwrap().unwrap();
+        assert!(said.contains(&format!("no topic `{topic}` yet")) && said.contains("notes"), "{said}");
+        node.send(topic, &["first", "second"]);
+        let shown = BufReader::new(tail.stdout.take().unwrap()).lines().take(2);
+        assert_eq!(shown.collect::<Result<Vec<_>, _>>().unwrap(), ["first", "second"]);
+        let _ = tail.kill();
+        tail.wait().unwrap();
+    }
+    // These never come.
+    assert!(node.run(&["tail", "Nots"]).failed(1).contains("write `nots`"));
+    assert!(node.run(&["tail", "headwater-statu"]).failed(1).contains("headwater-status"));
+    assert!(node.run(&["tail", "notes", "--partition", "1"]).failed(1).contains("partitions 0 to 0"));
+}
+
+#[test]
+fn a_command_whose_node_dies_says_so_in_words() {
+    let mut node = Node::started("");
+    let mut send = piped(&node, &["send", "notes"]);
+    let mut tail = piped(&node, &["tail", "notes", "--from-beginning"]);
+    let mut stdin = send.stdin.take().unwrap();
+    let mut answers = BufReader::new(send.stdout.take().unwrap()).lines();
+    let mut shown = BufReader::new(tail.stdout.take().unwrap()).lines();
+    writeln!(stdin, "line").unwrap();
+    assert_eq!(answers.next().unwrap().unwrap(), "0");
+    assert_eq!(shown.next().unwrap().unwrap(), "line");
+    // What it has not read when it dies resets the connection.
+    node.signal("STOP");
+    for _ in 0..1000 {
+        writeln!(stdin, "line").unwrap();
+    }
+    node.kill();
+    drop(stdin);
+    for (command, words) in [(send, "lines without an answer may or may not be kept"), (tail, "stopped or killed")] {
+        let done = command.wait_with_output().unwrap();
+        let said = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(done.status.code(), Some(1), "{said}");
+        assert!(said.contains(words) && !said.contains("os error"), "{said}");
+    }
 }
 
 #[test]

@@ -74,6 +74,26 @@ fn a_bad_file_leaves_the_old_config_running_and_the_reload_names_every_error() {
 }
 
 #[test]
+fn a_syntax_error_in_its_config_keeps_nobody_from_a_running_node() {
+    let mut node = Node::started("");
+    node.write_config(&(config("edge", "") + "junk = \n[sinks.one\n"));
+    assert_eq!(node.send("notes", &["a"]), ["0"]);
+    assert_eq!(node.run(&["tail", "notes", "-n", "1"]).ok(), "a\n");
+    node.run(&["events"]).ok();
+    let said = node.run(&["reload"]).failed(1);
+    assert!(said.matches("headwater.toml:").count() >= 2 && said.contains("nothing was changed"), "{said}");
+    assert!(node.run(&["status"]).ok().contains("changed"));
+    // With no node behind it the config is what is wrong.
+    node.stop();
+    for command in ["status", "reload"] {
+        let said = node.run(&[command]).failed(2);
+        assert!(said.contains("headwater.toml:") && said.contains("no node answers at"), "{said}");
+    }
+    std::fs::remove_file(node.config_path()).unwrap();
+    assert!(node.run(&["status"]).failed(2).contains("no such file"));
+}
+
+#[test]
 fn the_status_says_when_the_files_are_not_what_is_loaded() {
     let node = Node::started(&file_sink("one"));
     assert!(!node.status().config.differs);
@@ -119,6 +139,8 @@ fn a_paused_sink_keeps_what_comes_until_it_is_resumed() {
     assert!(edge.run(&["sink", "pause", "hq"]).ok().contains("paused"));
     assert_eq!(edge.sink("hq").part.state, "paused");
     edge.send("notes", &["b", "c"]);
+    let said = edge.run(&["sink", "flush", "hq"]).failed(1);
+    assert!(said.contains("is paused") && said.contains("headwater sink resume hq"), "{said}");
     assert!(edge.run(&["drain"]).ok().contains("paused: hq"));
     assert!(edge.sink("hq").pending >= 2);
     assert_eq!(up.node.end_of("notes"), 1);

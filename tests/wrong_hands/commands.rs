@@ -1,9 +1,10 @@
 //! Commands that cannot find their config, or cannot find or use their node.
 
-use std::process::Command;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Command, Stdio};
 
 use crate::golden::golden;
-use crate::stand::{BINARY, Said, Site, open_to_all, unprivileged};
+use crate::stand::{BINARY, Node, Said, Site, open_to_all, unprivileged};
 
 /// Runs `headwater WORDS...` as it stands.
 fn bare(words: &[&str]) -> Said {
@@ -69,6 +70,20 @@ fn a_control_socket_without_permission_names_the_group() {
     golden("control-no-permission", &Said::of(&mut command, &words).shown(&node.site.normal()));
 }
 
+/// A `tail` of a topic that is not there, until it is.
+fn mistyped(node: &Node) -> String {
+    let words = ["tail", "pumpe", "-n", "1"];
+    let mut command = node.site.command(&words);
+    let mut tail = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(tail.stderr.take().unwrap());
+    let mut text = format!("$ headwater {}\n", words.join(" "));
+    said.read_line(&mut text).unwrap();
+    node.send("pumpe", "2");
+    let done = tail.wait_with_output().unwrap();
+    said.read_to_string(&mut text).unwrap();
+    format!("{text}{}[exit code {}]\n", String::from_utf8_lossy(&done.stdout), done.status.code().unwrap_or(-1))
+}
+
 #[test]
 fn a_topic_that_cannot_be_is_told_before_anything_is_sent() {
     let node = Site::new("").start();
@@ -76,10 +91,12 @@ fn a_topic_that_cannot_be_is_told_before_anything_is_sent() {
     let long = "a".repeat(80);
     let normal = node.site.normal().with(long.clone(), "a... (80 letters)");
     let mut text = String::new();
-    for words in [["send", "Pump"], ["send", "pump+"], ["send", "headwater-status"], ["send", &long], ["tail", "pumpe"]]
+    for words in [["send", "Pump"], ["send", "pump+"], ["send", "headwater-status"], ["send", &long], ["tail", "Pump"]]
     {
         text += &node.site.says(&words).shown(&normal);
     }
+    node.send("pump", "1");
+    text += &normal.apply(&mistyped(&node));
     text += &node.site.says(&["sink", "pause", "hq"]).shown(&normal);
     golden("topic-names", &text);
 }

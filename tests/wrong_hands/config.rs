@@ -1,6 +1,6 @@
 //! Configs that are refused or warned about: `check` says what `run` would, in the same words.
 
-use crate::golden::{Normal, data};
+use crate::golden::{Normal, data, golden};
 use crate::stand::Site;
 
 /// The mistakes that everybody makes, each a config of `tests/data/wrong/` with its golden text (which `config::tests`
@@ -45,4 +45,22 @@ fn check_and_run_say_the_same_of_a_wrong_config() {
         }
         drop(site);
     }
+}
+
+#[test]
+fn check_names_the_file_that_has_the_errors() {
+    let site = Site::of("");
+    let normal = site.normal();
+    std::fs::create_dir(site.path("conf.d")).unwrap();
+    let mut text = String::new();
+    for (main, more) in [("linger = 5", "keep_free = 1"), ("", "keep_free = 1"), ("linger = 5", "")] {
+        std::fs::write(site.config(), format!("[ring]\n{main}\n")).unwrap();
+        std::fs::write(site.path("conf.d/site.toml"), format!("[ring]\n{more}\n")).unwrap();
+        let errors = site.says(&["check"]);
+        // Its last two lines: the count and the exit code; warnings and errors are told elsewhere.
+        let shown = errors.shown(&normal);
+        let lines: Vec<&str> = shown.lines().collect();
+        text += &format!("{}\n{}\n", lines[0], lines[lines.len() - 2..].join("\n"));
+    }
+    golden("check-places", &text);
 }

@@ -71,7 +71,7 @@ impl Site {
         Said::of(command.args(words).arg("--data-dir").arg(self.path(data_dir)).stdin(Stdio::null()), words)
     }
 
-    fn command(&self, words: &[&str]) -> Command {
+    pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(BINARY);
         command.args(words).arg("-c").arg(self.config()).stdin(Stdio::null());
         command

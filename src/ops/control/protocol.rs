@@ -101,6 +101,8 @@ pub enum Answer {
     /// A sent line was not taken, for good.
     Refused(String),
     Record(TailRecord),
+    /// What the person should know meanwhile.
+    Note(String),
     /// Records that were asked for and are gone: `[from, to)`.
     Gone {
         from: u64,
@@ -292,6 +294,7 @@ mod tests {
         let answers = [
             Answer::Status(Box::new(crate::ops::testing::sample())),
             Answer::Record(record),
+            Answer::Note("wait".into()),
             Answer::Gone { from: 1, to: 4 },
             Answer::Progress(vec![Waiting::default()]),
             Answer::Failed("no".into()),

@@ -13,7 +13,7 @@ use crate::ops::Ops;
 use crate::ops::events::EventRecord;
 use crate::record::Flags;
 use crate::ring::{Entry, Frame, TopicInfo};
-use crate::topic::{self, TopicPart};
+use crate::topic::{self, TopicName, TopicPart};
 
 /// The topic that holds the node's state changes.
 pub const EVENTS_TOPIC: &str = "headwater-events";
@@ -23,15 +23,25 @@ const WRITE_AT: usize = 64 * 1024;
 
 pub(super) async fn tail(conn: &mut Conn, ops: &Ops, ask: &Tail) -> io::Result<()> {
     let store = &ops.store;
-    let found = match find(store, ask) {
-        Ok(found) => found,
-        Err(why) => return conn.answer(&Answer::Failed(why)).await,
+    let (found, from) = match store.topic(&ask.topic) {
+        Some(found) => (found, ask.from),
+        None => match absent(store, ask) {
+            Err(why) => return conn.answer(&Answer::Failed(why)).await,
+            Ok(note) => {
+                conn.answer(&Answer::Note(note)).await?;
+                match appears(conn, store, &ask.topic).await? {
+                    // All of its records came after the question.
+                    Some(found) => (found, From::Beginning),
+                    None => return Ok(()),
+                }
+            }
+        },
     };
     let Some(place) = found.partitions.get(usize::from(ask.partition)) else {
         let why = format!("topic `{}` has partitions 0 to {}", ask.topic, found.partitions.len().saturating_sub(1));
         return conn.answer(&Answer::Failed(why)).await;
     };
-    let mut offset = match ask.from {
+    let mut offset = match from {
         From::Beginning => place.earliest,
         From::Last(n) => place.durable_end.saturating_sub(n).max(place.earliest),
         From::End => place.durable_end,
@@ -67,11 +77,36 @@ pub(super) async fn tail(conn: &mut Conn, ops: &Ops, ask: &Tail) -> io::Result<(
     conn.answer(&Answer::Done(String::new())).await
 }
 
-fn find(store: &Store, ask: &Tail) -> Result<TopicInfo, String> {
-    store.topic(&ask.topic).ok_or_else(|| {
-        let known = topic::known(store.topics().iter().map(|t| &t.name), &ask.topic);
-        format!("no topic `{}` (there are: {known}); a topic begins with its first record", ask.topic)
-    })
+/// What to say of a topic that is not there. Err: it will not come either, or is not waited for.
+fn absent(store: &Store, ask: &Tail) -> Result<String, String> {
+    let name = TopicName::new(&ask.topic).map_err(|error| error.to_string())?;
+    let known = topic::known(store.topics().iter().map(|t| &t.name), &ask.topic);
+    if name.is_reserved() && !topic::OWN_TOPICS.contains(&name.as_str()) {
+        let own = topic::OWN_TOPICS.join(", ");
+        return Err(format!("no topic `{name}`; a node's own are {own}"));
+    }
+    if !ask.follow {
+        return Err(format!("no topic `{name}` (there are: {known}); a topic begins with its first record"));
+    }
+    Ok(format!("no topic `{name}` yet (there are: {known}); waiting for its first record"))
+}
+
+/// Waits for a topic; None: nobody waits any more.
+async fn appears(conn: &mut Conn, store: &Store, name: &str) -> io::Result<Option<TopicInfo>> {
+    let mut generation = store.topics_generation();
+    loop {
+        if let Some(found) = store.topic(name) {
+            return Ok(Some(found));
+        }
+        tokio::select! {
+            now = store.topics_changed(generation) => generation = now,
+            _ = conn.lines.next() => return Ok(None), // the client is gone, or talks out of turn
+            () = store.stopping() => {
+                conn.answer(&Answer::Failed("the node is shutting down".into())).await?;
+                return Ok(None);
+            }
+        }
+    }
 }
 
 /// Writes the frame's records; gives the next offset and how many there were.

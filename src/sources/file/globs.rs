@@ -69,6 +69,25 @@ impl Globs {
         dirs
     }
 
+    /// Every directory in which a file stands or may have stood, also those that a glob only describes: a renamed file
+    /// is there under a name that no glob has.
+    pub fn every_directory(&self) -> Vec<PathBuf> {
+        let mut dirs = self.directories();
+        for pattern in &self.include {
+            let mut dir = Path::new(pattern).parent();
+            while let Some(described) = dir.filter(|dir| is_pattern(&dir.to_string_lossy())) {
+                let names = glob::glob_with(&described.to_string_lossy(), GLOB_OPTIONS).into_iter().flatten();
+                dirs.extend(names.take(MAX_GLOB_NAMES).flatten().filter(|name| name.is_dir()));
+                // `a/**` is also `a`, but does not expand to it.
+                dir = described.parent().filter(|_| described.ends_with("**"));
+                dirs.extend(dir.filter(|dir| !is_pattern(&dir.to_string_lossy())).map(Path::to_path_buf));
+            }
+        }
+        dirs.sort();
+        dirs.dedup();
+        dirs
+    }
+
     /// The devices of the directories; None when a file may stand in one that cannot be seen now.
     pub fn devices(&self) -> Option<Vec<u64>> {
         let dirs = self.directories();
@@ -101,6 +120,27 @@ mod tests {
         let names: Vec<_> = globs.expand().into_iter().map(|(path, _)| path).collect();
         assert_eq!(names, [PathBuf::from(at("a.log"))]);
         assert_eq!(globs.directories(), [dir.path()]);
+    }
+
+    #[test]
+    fn directories_that_a_glob_describes_are_found_at_every_depth() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+        for name in ["a/b", "c"] {
+            std::fs::create_dir_all(at(name)).unwrap();
+        }
+        std::fs::write(at("a/file"), "").unwrap();
+        let found = |pattern: &str| {
+            let dirs = Globs::new(&[at(pattern)], &[]).unwrap().every_directory();
+            let below = |path: PathBuf| path.strip_prefix(dir.path()).unwrap().to_string_lossy().into_owned();
+            dirs.into_iter().map(below).collect::<Vec<_>>()
+        };
+        assert_eq!(found("absent/x.log"), ["absent"]);
+        assert_eq!(found("*.log"), [""]);
+        assert_eq!(found("*/x.log"), ["a", "c"]);
+        assert_eq!(found("a/*/x.log"), ["a/b"]);
+        assert_eq!(found("**/*.log"), ["", "a", "a/b", "c"]);
+        assert_eq!(found("*/**/*.log"), ["a", "a/b", "c"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Promises: every line that was complete is taken once, also over `kill -9`, because a group of lines and the
 //! checkpoint after them share one frame of the ring; a file that is renamed is finished before others go on, also when
-//! it was renamed while the node was off, as long as it stays in its directory; a last line without its end is waited
+//! it was renamed while the node was off, as long as it stays in a directory that the globs have files in; a last line without its end is waited
 //! for, and taken as it is when the file has been rotated away and is quiet; lines over the limit are cut, flagged,
 //! counted; bytes that are not UTF-8 stay as they are. What a directory held that cannot be seen for now is remembered.
 //!
@@ -213,6 +213,16 @@ fn standing_in(dirs: Vec<PathBuf>) -> impl Iterator<Item = (FileId, PathBuf)> {
     })
 }
 
+/// Whether a file under a name that no glob has is the one that was read: inodes of removed files are given away. What
+/// cannot be read now is told later.
+fn is_still(point: &Checkpoint, path: &Path) -> bool {
+    let read = || -> std::io::Result<_> {
+        let file = open(path)?;
+        Ok((file.metadata()?.size(), head_of(&file)?))
+    };
+    read().map_or(true, |(size, (head, n))| point.judge(size, &head[..n]) == Verdict::Same)
+}
+
 /// Where a file begins that is read from its end: a line that is under way belongs to what came before.
 fn at_end(path: &Path) -> Checkpoint {
     let Ok(file) = open(path) else { return Checkpoint::default() };
@@ -242,11 +252,7 @@ impl Follower {
             };
             self.follow(id, path, point, None);
         }
-        for (id, path) in standing_in(self.globs.directories()) {
-            if let Some(point) = self.unseen.remove(&id) {
-                self.follow(id, path, point, Some(Instant::now()));
-            }
-        }
+        self.find_renamed();
         self.forget_unseen();
         self.put(SEEN, Some(b""));
         let started: Vec<_> = self.files.iter().map(|f| (f.id, f.point)).filter(|(_, p)| p.offset > 0).collect();
@@ -254,6 +260,22 @@ impl Follower {
             self.put(&id.to_key(), Some(&point.encode()));
         }
         self.report();
+    }
+
+    /// Finds what was renamed while the node was off, to finish it.
+    fn find_renamed(&mut self) {
+        // Nothing is missed: trees of many files are not walked in vain.
+        if self.unseen.is_empty() {
+            return;
+        }
+        for (id, path) in standing_in(self.globs.every_directory()) {
+            if let Some(point) = self.unseen.get(&id).copied()
+                && is_still(&point, &path)
+            {
+                self.unseen.remove(&id);
+                self.follow(id, path, point, Some(Instant::now()));
+            }
+        }
     }
 
     /// What is remembered of a file that is new here.

@@ -169,6 +169,40 @@ fn a_restart_goes_on_where_the_durable_lines_end_also_in_a_file_renamed_meanwhil
 }
 
 #[test]
+fn a_file_renamed_while_the_node_is_off_is_finished_in_directories_that_a_glob_describes() {
+    for pattern in ["*/app.log", "**/*.log"] {
+        let dir = Dir::new();
+        let disk = disk();
+        fs::create_dir_all(dir.at("x")).unwrap();
+        dir.append("x/app.log", "a1\na2\n");
+        assert_eq!(run_until(&disk, dir.source(pattern), 2), ["a1", "a2"]);
+        dir.append("x/app.log", "a3\n");
+        fs::rename(dir.at("x/app.log"), dir.at("x/app.log.1")).unwrap();
+        // Without a successor nothing that the glob names is left in that directory.
+        assert_eq!(run_until(&disk, dir.source(pattern), 3), ["a1", "a2", "a3"], "{pattern}");
+        dir.append("x/app.log", "b1\n");
+        assert_eq!(run_until(&disk, dir.source(pattern), 4)[3..], ["b1"], "{pattern}");
+    }
+}
+
+#[test]
+fn another_file_on_the_inode_of_one_that_left_is_not_read() {
+    let dir = Dir::new();
+    let disk = disk();
+    dir.append("app.log", "one\n");
+    run_until(&disk, dir.source("app.log"), 1);
+    fs::rename(dir.at("app.log"), dir.at("other")).unwrap();
+    fs::write(dir.at("other"), "of no concern\n").unwrap();
+    dir.append("app.log", "two\n");
+    block_on(async {
+        let house = House::open(&disk, vec![], u64::MAX);
+        house.start(SourceKind::File(dir.source("app.log")));
+        assert_eq!(house.values_of("t", 2).await, ["one", "two"]);
+        assert_eq!(house.part().gauge("files"), Some(1));
+    });
+}
+
+#[test]
 fn checkpoints_of_files_that_vanished_are_dropped() {
     let dir = Dir::new();
     let disk = disk();

@@ -150,3 +150,23 @@ fn a_taken_port_is_shown_and_taken_when_it_is_free() {
         listening(&house).await;
     });
 }
+
+#[test]
+fn a_source_that_ends_takes_its_socket_files_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, lines) = (dir.path().join("log"), dir.path().join("lines"));
+    for kind in [
+        SourceKind::Syslog(syslog(vec![Listen::Unix(log.clone())])),
+        SourceKind::Socket(socket(vec![Listen::Unix(lines.clone())])),
+    ] {
+        block_on(async {
+            let house = House::open(&disk(), vec![], u64::MAX);
+            let task = house.start(kind);
+            listening(&house).await;
+            assert!(log.exists() || lines.exists());
+            house.stop();
+            task.await.unwrap().unwrap();
+            assert!(!log.exists() && !lines.exists());
+        });
+    }
+}
