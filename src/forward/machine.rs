@@ -2,18 +2,14 @@
 
 use std::collections::VecDeque;
 
-use super::marker::Mine;
 use super::state::{self, LaneState, TopicState};
-use super::target::{Filling, Identity, Phase, Target};
+use super::target::{Filling, Phase, Target};
 use super::{
     Input, Note, Offer, Options, Out, Output, Place, Placing, Pos, Query, Tally, TargetIx, TopicIx, Unsent, placing,
 };
 use crate::backoff::Backoff;
 use crate::limits::{MAX_UPSTREAM_PARTITIONS, MAX_UPSTREAM_TOPICS};
 use crate::time::BootTime;
-
-/// Ring ids that are remembered.
-const MAX_FORMER: usize = 8;
 
 /// Whether a stored change must be durable before it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,22 +124,6 @@ impl Forward {
         }
     }
 
-    /// A ring that came from another machine has a new id: what was sent under the one before is still ours.
-    fn settle_ring(&mut self) {
-        let (ring, lane) = (self.options.ring_id, &mut self.lane);
-        if lane.ring == ring {
-            return;
-        }
-        if lane.ring != 0 {
-            if lane.former.len() == MAX_FORMER {
-                lane.former.remove(0);
-            }
-            lane.former.push((lane.ring, self.born_end));
-        }
-        lane.ring = ring;
-        self.lane_sync = Sync::Wanted;
-    }
-
     fn add_topic(&mut self, name: String, state: TopicState) -> TopicIx {
         let ix = TopicIx(self.topics.len() as u16);
         self.topics.push(Topic {
@@ -246,22 +226,6 @@ impl Forward {
         });
         self.topics[topic.0 as usize].targets.push(ix);
         Some(ix)
-    }
-
-    pub(super) fn identity(&self, topic: TopicIx, partition: u32) -> Identity<'_> {
-        Identity {
-            sink: self.options.sink.as_str(),
-            lane: self.options.lane,
-            incarnation: self.lane.incarnation,
-            topic: self.topic_name(topic),
-            partition,
-        }
-    }
-
-    pub(super) fn mine(&self, topic: TopicIx, partition: u32) -> Mine {
-        let identity = self.identity(topic, partition);
-        let former = self.lane.former.iter().map(|(ring, below)| (identity.producer_id(*ring), *below));
-        Mine { id: identity.producer_id(self.options.ring_id), former: former.collect() }
     }
 
     // ---- reading ----

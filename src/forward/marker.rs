@@ -48,21 +48,6 @@ impl Marker {
     }
 }
 
-/// What is recognised as ours in one partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Mine {
-    pub id: i64,
-    /// Ids under which this ring was sent before it got its own (it came from another machine), each up to the seq at
-    /// which that ended: above it the other machine may go on with records that are not ours.
-    pub former: Vec<(i64, u64)>,
-}
-
-impl Mine {
-    pub fn has(&self, marker: Marker) -> bool {
-        marker.id == self.id || self.former.iter().any(|(id, below)| marker.id == *id && marker.number < *below)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

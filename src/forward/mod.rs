@@ -53,6 +53,7 @@
 //! shows, resends are counted as `maybe_duplicated`.
 
 mod cursor;
+mod identity;
 mod machine;
 mod marker;
 mod placing;

@@ -12,7 +12,7 @@
 //! On a partition of our own, steps 2 and 3 are one header each. A partition shared with others is walked at
 //! [`HEADER_COST`] bytes a batch, up to a budget; what it does not reach is left unproven, and said to be.
 
-use super::marker::Mine;
+use super::identity::Mine;
 use super::state::Stored;
 use super::{Header, Marker, Query};
 

@@ -1,9 +1,9 @@
 //! One partition of an upstream topic: its phase, its batches, and what is known to be in it.
 
-use super::marker::Mine;
+use super::identity::{Identity, Mine};
 use super::search::Search;
 use super::state::Stored;
-use super::{Batch, LaneId, Marker, Pos, Tally, TopicIx, producer_id};
+use super::{Batch, Marker, Pos, Tally, TopicIx};
 use crate::backoff::Backoff;
 use crate::time::BootTime;
 
@@ -135,21 +135,6 @@ impl Target {
         self.open = None;
         self.inflight = None;
         self.taken = self.next;
-    }
-}
-
-/// What a producer id is made of beside the ring.
-pub(super) struct Identity<'a> {
-    pub sink: &'a str,
-    pub lane: LaneId,
-    pub incarnation: u32,
-    pub topic: &'a str,
-    pub partition: u32,
-}
-
-impl Identity<'_> {
-    pub fn producer_id(&self, ring: u128) -> i64 {
-        producer_id(ring, self.sink, self.lane, self.incarnation, self.topic, self.partition)
     }
 }
 

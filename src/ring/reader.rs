@@ -193,8 +193,10 @@ impl Ring {
         if end == to.ordinal {
             return lane_gap(reader, to, reason, parts);
         }
-        // The next record's seq is at least this much higher; which one it is stands in its frame only.
-        let part = LanePos { seq: from.seq + (end - from.ordinal), ordinal: end };
+        // The next record's seq is at least this much higher; which one it is stands in its frame only. Not above what
+        // comes after it, where a reader's own seq was too high.
+        let most = to.seq.saturating_sub(to.ordinal - end);
+        let part = LanePos { seq: (from.seq + (end - from.ordinal)).min(most), ordinal: end };
         lane_gap(reader, part, reason, Vec::new())
     }
 

@@ -305,7 +305,8 @@ impl SinkLedger {
                     // What an upstream has lost can be sent again only as long as the ring has it, and only where
                     // markers show that it is lost, not taken by retention.
                     let gone = ordinal < oldest[lane] || model.is_tainted(lane, ordinal);
-                    let told = resend && !gone && !upstream.nature.opaque && !upstream.looks_trimmed(&out);
+                    let seen = upstream.was_looked_for(lane, &out) && !upstream.looks_trimmed(&out);
+                    let told = resend && !gone && !upstream.nature.opaque && seen;
                     let excused = upstream.has_lost(&out) && !told;
                     ensure!(excused, "{name}: lane {lane} #{ordinal}: {out:?} is not upstream any more");
                 }

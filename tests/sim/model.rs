@@ -149,6 +149,8 @@ pub struct Model {
     at_most: HashMap<StateKey, (u32, u64)>,
     /// Owners of state entries that damage to the device has taken back.
     destroyed: HashSet<u8>,
+    /// Durable records that damage to the device has taken with all that told of them.
+    destroyed_records: HashSet<(TopicPart, u64)>,
     groups: Vec<Group>,
     /// Records and versions of this life, oldest first; those before `settled_at` are settled.
     given: Vec<(u64, What)>,
@@ -427,6 +429,9 @@ impl Model {
             && let Some(rec) = slot.take()
         {
             self.lanes[rec.lane].alive -= 1;
+            if rec.settled && self.tainted(rec.group) {
+                self.destroyed_records.insert((part, offset));
+            }
         }
     }
 
@@ -654,7 +659,7 @@ impl Model {
 
     /// The record is there, was evicted or destroyed; it did not vanish.
     pub fn has(&self, part: TopicPart, offset: u64, tag: u64) -> bool {
-        self.rec(part, offset).is_some_and(|r| r.tag == tag)
+        self.rec(part, offset).is_some_and(|r| r.tag == tag) || self.destroyed_records.contains(&(part, offset))
     }
 
     /// The highest offset of the partition that must not be used again.

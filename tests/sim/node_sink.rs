@@ -320,6 +320,10 @@ impl NodeSink {
         self.bend_answer(at, &mut answer, ctx.plant);
         let target = at.1;
         trace!(ctx, "{} lane {} {target:?}: {answer:?}", self.book.name, at.0);
+        if let Answer::Offsets(Ok(_)) = answer {
+            let (_, name, partition) = self.feeds[at.0].forward.target_name(target);
+            self.upstream.looked.insert((at.0, (upstream_of(name), partition)), ctx.time);
+        }
         let input = match answer {
             Answer::Sent(result) => Input::Sent { target, result },
             Answer::Offsets(result) => Input::Offsets { target, result },

@@ -129,8 +129,10 @@ pub struct Upstream {
     stale: Option<(i64, Leaders)>,
     /// No SC answers until then.
     pub sc_away: i64,
-    /// Outputs that were stored and acknowledged as committed, and then lost by the upstream: where they stood last.
-    lost: BTreeMap<Out, (Part, i64)>,
+    /// Outputs that were stored and acknowledged as committed, and then lost by the upstream: where they stood, and when.
+    lost: BTreeMap<Out, (Part, i64, i64)>,
+    /// When a lane of the sink last looked what stands in a partition.
+    pub looked: BTreeMap<(usize, Part), i64>,
     /// Outputs ever stored, however often.
     pub ever: BTreeSet<Out>,
     /// Batches that stand where retention has taken the log's beginning away.
@@ -146,6 +148,7 @@ impl Upstream {
             stale: None,
             sc_away: 0,
             lost: BTreeMap::new(),
+            looked: BTreeMap::new(),
             ever: BTreeSet::new(),
             trimmed: false,
         }
@@ -307,7 +310,7 @@ impl Upstream {
     }
 
     /// A log that ends earlier than it did, or begins anew.
-    pub fn lose(&mut self, rng: &mut Rng, tape: &mut Tape) {
+    pub fn lose(&mut self, time: i64, rng: &mut Rng, tape: &mut Tape) {
         let Some(part) = self.some_part(rng) else { return };
         let Some(log) = self.log_mut(part) else { return };
         let committed = log.high_watermark;
@@ -323,7 +326,7 @@ impl Upstream {
             log.cut(from)
         };
         let gone = gone.into_iter().filter(|b| b.end() <= committed);
-        self.lost.extend(gone.flat_map(|b| b.outs.into_iter().map(move |out| (out, (part, b.base)))));
+        self.lost.extend(gone.flat_map(|b| b.outs.into_iter().map(move |out| (out, (part, b.base, time)))));
     }
 
     /// Whether the upstream has lost it after it was acknowledged.
@@ -331,11 +334,17 @@ impl Upstream {
         self.lost.contains_key(out)
     }
 
+    /// Whether the lane has looked into the partition since: one that it has nothing more for it never opens.
+    pub fn was_looked_for(&self, lane: usize, out: &Out) -> bool {
+        let looked = |part| self.looked.get(&(lane, part)).copied();
+        self.lost.get(out).is_some_and(|(part, _, at)| looked(*part).is_some_and(|looked| looked > *at))
+    }
+
     /// Whether the log has since grown beyond the place of an output that was lost, and retention has come up to there:
     /// then nobody can tell the one from the other.
     pub fn looks_trimmed(&self, out: &Out) -> bool {
         let log = |(t, p): Part| self.topics.get(&t).and_then(|topic| topic.logs.get(p as usize));
-        self.lost.get(out).is_some_and(|(part, base)| log(*part).is_some_and(|log| *base < log.start))
+        self.lost.get(out).is_some_and(|(part, base, _)| log(*part).is_some_and(|log| *base < log.start))
     }
 
     /// Retention takes the beginning of a log.

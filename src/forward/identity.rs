@@ -1,0 +1,75 @@
+//! Under which ids this ring is known upstream.
+//!
+//! The id in a batch's header is made of the ring, the sink, the lane, the incarnation and the upstream partition. A ring
+//! that came from another machine has a new id of its own; its older frames are sent under the one that they were
+//! written under, and what was sent before the move is still ours.
+
+use super::machine::{Forward, Sync};
+use super::{LaneId, Marker, TopicIx, producer_id};
+
+/// Ring ids that are remembered.
+const MAX_FORMER: usize = 8;
+
+/// What a producer id is made of beside the ring.
+pub(super) struct Identity<'a> {
+    pub sink: &'a str,
+    pub lane: LaneId,
+    pub incarnation: u32,
+    pub topic: &'a str,
+    pub partition: u32,
+}
+
+impl Identity<'_> {
+    pub fn producer_id(&self, ring: u128) -> i64 {
+        producer_id(ring, self.sink, self.lane, self.incarnation, self.topic, self.partition)
+    }
+}
+
+/// What is recognised as ours in one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mine {
+    pub id: i64,
+    /// Ids under which this ring was sent before it got its own (it came from another machine), each up to the seq at
+    /// which that ended: above it the other machine may go on with records that are not ours.
+    pub former: Vec<(i64, u64)>,
+}
+
+impl Mine {
+    pub fn has(&self, marker: Marker) -> bool {
+        marker.id == self.id || self.former.iter().any(|(id, below)| marker.id == *id && marker.number < *below)
+    }
+}
+
+impl Forward {
+    /// A ring that came from another machine has a new id: what was sent under the one before is still ours.
+    pub(super) fn settle_ring(&mut self) {
+        let (ring, lane) = (self.options.ring_id, &mut self.lane);
+        if lane.ring == ring {
+            return;
+        }
+        if lane.ring != 0 {
+            if lane.former.len() == MAX_FORMER {
+                lane.former.remove(0);
+            }
+            lane.former.push((lane.ring, self.born_end));
+        }
+        lane.ring = ring;
+        self.lane_sync = Sync::Wanted;
+    }
+
+    pub(super) fn identity(&self, topic: TopicIx, partition: u32) -> Identity<'_> {
+        Identity {
+            sink: self.options.sink.as_str(),
+            lane: self.options.lane,
+            incarnation: self.lane.incarnation,
+            topic: self.topic_name(topic),
+            partition,
+        }
+    }
+
+    pub(super) fn mine(&self, topic: TopicIx, partition: u32) -> Mine {
+        let identity = self.identity(topic, partition);
+        let former = self.lane.former.iter().map(|(ring, below)| (identity.producer_id(*ring), *below));
+        Mine { id: identity.producer_id(self.options.ring_id), former: former.collect() }
+    }
+}
