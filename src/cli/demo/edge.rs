@@ -7,7 +7,7 @@ use super::load::{self, Targets};
 use super::process::free_ports;
 use super::upstream::Upstream;
 
-const RING_MIB_A_MINUTE: u64 = 4;
+const RING_MIB_A_MINUTE: u64 = 8;
 
 /// Places are filled in by [`config`].
 const TEMPLATE: &str = r#"[node]
@@ -77,7 +77,8 @@ key = "{mqtt.1}"
 "#;
 
 /// The edge's config file, and what the load needs to know of it. `mqtt`: host and port of a broker that answers. The
-/// ring's size goes with how long it takes, so that what waits while the link is cut fills about half of it.
+/// ring's size goes with how long it takes: it has to hold all of it (about half of it does), because the proof at the
+/// end reads from there what was admitted.
 pub fn config(
     dir: &Path,
     total: Duration,

@@ -138,9 +138,11 @@ async fn demo(args: &DemoArgs, dir: &Path) -> anyhow::Result<bool> {
     upstream.stop().await?;
     view.say("both nodes are stopped; comparing what the edge admitted with what the upstream stored");
     let mut kept = StoppedRing::open(&dir.join("edge/data")).context("the edge's ring cannot be read")?;
+    let earliest = |topic| kept.topic(topic).and_then(|t| t.partitions.first().map(|p| p.earliest)).unwrap_or(0);
+    let whole = TOPICS.iter().all(|topic| earliest(topic) == 0);
     let rows = compare_rings(&mut kept, &upstream).await?;
     let mqtt = mqtt_acked(&mut kept, &sent);
-    let good = table(&Outcome { rows, edge: status, drained, mqtt, refused: link.refused() }, &sent, &view);
+    let good = table(&Outcome { rows, edge: status, whole, drained, mqtt, refused: link.refused() }, &sent, &view);
     if let Err(error) = upstream.clean_up().await {
         eprintln!("warning: the topics headwater-demo-* are still on the cluster, delete them by hand: {error:#}");
     }
@@ -255,6 +257,8 @@ fn mqtt_acked(edge: &mut StoppedRing, sent: &Sent) -> (usize, usize) {
 struct Outcome {
     rows: Vec<(&'static str, Row)>,
     edge: Status,
+    /// The edge's ring still holds all that it admitted.
+    whole: bool,
     drained: bool,
     /// MQTT messages that the broker acknowledged, and how many of them the edge does not have.
     mqtt: (usize, usize),
@@ -264,7 +268,7 @@ struct Outcome {
 
 /// Prints the table and what follows from it; true when all of it adds up.
 fn table(outcome: &Outcome, sent: &Sent, view: &View) -> bool {
-    let Outcome { rows, edge, drained, mqtt: (acked, acked_missing), refused } = outcome;
+    let Outcome { rows, edge, whole, drained, mqtt: (acked, acked_missing), refused } = outcome;
     view.print(format_args!(
         "\n{:<9}{:>10}{:>10}{:>9}{:>11}{:>9}{:>8}",
         "topic", "admitted", "upstream", "missing", "duplicates", "unknown", "order"
@@ -308,6 +312,7 @@ fn table(outcome: &Outcome, sent: &Sent, view: &View) -> bool {
             "every source brought records",
             rows.iter().all(|(topic, row)| row.kept > 0 || (*topic == "mqtt" && *acked == 0)),
         ),
+        ("the edge's ring still holds all that it admitted, to compare with", *whole),
         (
             "every log line and reading that the rules keep was admitted, once",
             wanted.iter().all(|(topic, n)| kept(topic) == *n),
