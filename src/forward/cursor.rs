@@ -53,7 +53,7 @@ impl Forward {
         }
         self.dirty_cursor = false;
         let (to, tally) = self.safe();
-        let moved = to.seq > self.cursor.seq;
+        let moved = to > self.cursor;
         let from = self.cursor_tally;
         if moved {
             (self.cursor, self.cursor_tally) = (to, tally);
@@ -61,7 +61,7 @@ impl Forward {
             self.end_resends();
         }
         let state = self.take_state(sync);
-        if !moved && state.is_empty() {
+        if !moved && state.is_empty() && !sync {
             return None;
         }
         self.syncing |= sync;

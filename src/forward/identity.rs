@@ -4,11 +4,8 @@
 //! that came from another machine has a new id of its own; its older frames are sent under the one that they were
 //! written under, and what was sent before the move is still ours.
 
-use super::machine::{Forward, Sync};
+use super::machine::Forward;
 use super::{LaneId, Marker, TopicIx, producer_id};
-
-/// Ring ids that are remembered.
-const MAX_FORMER: usize = 8;
 
 /// What a producer id is made of beside the ring.
 pub(super) struct Identity<'a> {
@@ -41,22 +38,6 @@ impl Mine {
 }
 
 impl Forward {
-    /// A ring that came from another machine has a new id: what was sent under the one before is still ours.
-    pub(super) fn settle_ring(&mut self) {
-        let (ring, lane) = (self.options.ring_id, &mut self.lane);
-        if lane.ring == ring {
-            return;
-        }
-        if lane.ring != 0 {
-            if lane.former.len() == MAX_FORMER {
-                lane.former.remove(0);
-            }
-            lane.former.push((lane.ring, self.born_end));
-        }
-        lane.ring = ring;
-        self.lane_sync = Sync::Wanted;
-    }
-
     pub(super) fn identity(&self, topic: TopicIx, partition: u32) -> Identity<'_> {
         Identity {
             sink: self.options.sink.as_str(),
@@ -69,7 +50,7 @@ impl Forward {
 
     pub(super) fn mine(&self, topic: TopicIx, partition: u32) -> Mine {
         let identity = self.identity(topic, partition);
-        let former = self.lane.former.iter().map(|(ring, below)| (identity.producer_id(*ring), *below));
+        let former = self.options.former.iter().map(|(ring, below)| (identity.producer_id(*ring), *below));
         Mine { id: identity.producer_id(self.options.ring_id), former: former.collect() }
     }
 }

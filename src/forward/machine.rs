@@ -105,7 +105,6 @@ impl Forward {
                 topics.push((name.to_owned(), topic));
             }
         }
-        forward.settle_ring();
         for (name, topic) in topics.into_iter().take(MAX_UPSTREAM_TOPICS) {
             forward.restore(name, topic);
         }
@@ -271,8 +270,9 @@ impl Forward {
             self.read = to;
             self.dirty_cursor = true;
         } else if to.ordinal > self.read.ordinal {
-            // A resend asks by its seq alone: it is on its way there.
+            // A resend asks by its seq alone and is on its way there; or records are lost of which no seq is known.
             self.read.ordinal = to.ordinal;
+            self.dirty_cursor = true;
         }
     }
 

@@ -114,6 +114,9 @@ pub enum OnLoss {
 #[derive(Clone, Debug)]
 pub struct Options {
     pub ring_id: u128,
+    /// Ids that the ring had on other machines, each with the first seq that was given after it: what was sent under them
+    /// is ours up to there.
+    pub former: Vec<(u128, u64)>,
     pub sink: Name,
     pub lane: LaneId,
     /// Bytes of one batch, as the driver counts them.

@@ -204,7 +204,6 @@ impl Forward {
     fn ahead_of_ring(&mut self, ix: TargetIx, seq: u64) {
         self.note(Note::AheadOfRing { target: ix, seq });
         self.lane.incarnation += 1;
-        self.lane.former.clear();
         self.lane.unsure_below = self.lane.unsure_below.max(self.ring_end);
         self.lane_sync = Sync::Wanted;
         for i in 0..self.targets.len() {

@@ -57,10 +57,6 @@ pub(super) struct LaneState {
     pub incarnation: u32,
     /// Records below this seq were perhaps sent by an earlier incarnation.
     pub unsure_below: u64,
-    /// Under which ring id the positions were stored; 0: none yet.
-    pub ring: u128,
-    /// Ring ids before that, oldest first, each with one past the last seq that was given under it.
-    pub former: Vec<(u128, u64)>,
     /// Topic, partition and seq of what the upstream refused for good, at or above the cursor.
     pub refused: Vec<(String, u32, u64)>,
 }

@@ -118,6 +118,7 @@ const TOPICS: [&str; 2] = ["a", "b"];
 fn options(seed: u64, start: u64) -> Options {
     Options {
         ring_id: 77,
+        former: Vec::new(),
         sink: Name::new("hq").unwrap(),
         lane: LaneId(1),
         max_batch: 400,

@@ -71,6 +71,12 @@ impl Outlet {
         self.core.pipeline.borrow().ring().id()
     }
 
+    /// Its ids on other machines, each with the first seq after it.
+    pub fn former_rings(&self) -> Vec<(u128, u64)> {
+        let pipeline = self.core.pipeline.borrow();
+        pipeline.ring().former().into_iter().map(|(id, seq)| (id.0, seq)).collect()
+    }
+
     pub fn lanes(&self) -> Vec<LaneId> {
         let lanes = self.core.pipeline.borrow().lanes();
         (0..lanes as u8).map(LaneId).collect()

@@ -8,6 +8,10 @@ use crate::backoff::Rng;
 
 /// The ring's entry with the ids under which its older slots stand.
 const FORMER: &[u8] = b"f";
+/// The ring's entry with the ids that records were given under before, oldest first, each with the first seq after them.
+const MOVES: &[u8] = b"m";
+/// Moves that are remembered.
+const MAX_MOVES: usize = 8;
 /// The ring's entry with the number of the newest boot and the kernel's name for it.
 const BOOT: &[u8] = b"b";
 
@@ -65,6 +69,9 @@ impl Ring {
 
     /// From here on under another id, in slots of its own: a slot has one id, and frames of another in it are foreign.
     fn take_new_id(&mut self, mut former: Vec<RingId>) {
+        let mut moves = self.former();
+        moves.push((self.id, self.next_seq));
+        moves.drain(..moves.len().saturating_sub(MAX_MOVES));
         self.id = self.new_id(self.id.0 as u64 ^ self.next_seq);
         former.sort_unstable();
         former.dedup();
@@ -72,7 +79,16 @@ impl Ring {
         super::wire::append(&mut value, &former);
         // Durable at once, so that the first slot under the new id names the old ones in its snapshot.
         self.state.restore(Put { owner: ring_owner(), key: FORMER.into(), value: Some(value.into()) });
+        let mut value = Vec::new();
+        super::wire::append(&mut value, &moves);
+        self.state.restore(Put { owner: ring_owner(), key: MOVES.into(), value: Some(value.into()) });
         self.lanes.iter_mut().for_each(|l| l.write_at = None);
+    }
+
+    /// The ids that records were given under before this machine's, oldest first, each with the first seq after them.
+    pub fn former(&self) -> Vec<(RingId, u64)> {
+        let moves = self.state.newest(&ring_owner(), MOVES);
+        moves.and_then(|v| postcard::from_bytes(v).ok()).unwrap_or_default()
     }
 
     /// As `adopt`, for a ring that is only read: everything stays as it was found.

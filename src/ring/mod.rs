@@ -134,6 +134,7 @@
 //! | `b` | boot u32, the kernel's boot_id (16 bytes) |
 //! | `c` boot u32 | wall minus boot time in microseconds i64, trusted bool |
 //! | `f` | former ring ids, u128 each |
+//! | `m` | former ring ids as records were given under them, each with the first seq after them (u128, u64) |
 //! | `l` | bytes over the ring's life: logical, stored, padded, synced (u64); in every snapshot and at a clean shutdown; frames since are added but for logical |
 //! | `s` session u32 | last valid commit u64, synced through u64: where a process ended that did not say so |
 //! | `u` | ranges of ordinals (lane u8, from u64, to u64; 512 at most) that a crash took before they were synced |

@@ -220,6 +220,7 @@ impl NodeSink {
         let grace = if ctx.plant == Plant::NoGrace { 0 } else { GRACE };
         let options = Options {
             ring_id: ctx.pipeline.ring().id().0,
+            former: ctx.pipeline.ring().former().into_iter().map(|(id, seq)| (id.0, seq)).collect(),
             sink: Name::new(&self.book.name).expect("a good name"),
             lane,
             max_batch: self.profile.max_batch,

@@ -64,6 +64,7 @@ impl Feed {
     pub fn new(config: &SinkConfig, sink: &FluvioSink, outlet: &Outlet, lane: LaneId, seed: u64) -> Self {
         let options = Options {
             ring_id: outlet.ring_id().0,
+            former: outlet.former_rings(),
             sink: config.name.clone(),
             lane,
             max_batch: sink.max_batch,
