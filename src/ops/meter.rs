@@ -74,9 +74,10 @@ impl Meter {
             }
         }
         let evicted = evicted(snapshot);
-        if self.evicted.replace(evicted).is_some_and(|before| evicted > before) {
+        if self.evicted.is_some() && evicted > self.evicted {
             self.evicted_at = Some(now.boot);
         }
+        self.evicted = evicted;
         self.sinks.retain(|s| snapshot.sinks.iter().any(|b| b.name.as_str() == s.name));
         for book in &snapshot.sinks {
             let done = book.delivered + book.filtered + book.refused;
@@ -96,7 +97,7 @@ impl Meter {
         let mark = mark(now, snapshot);
         Day {
             written: mark.written.saturating_sub(first.written),
-            lost: mark.lost.saturating_sub(first.lost),
+            lost: evicted(snapshot).map_or(0, |_| mark.lost.saturating_sub(first.lost)),
             length: mark.at - first.at,
         }
     }
@@ -104,7 +105,7 @@ impl Meter {
     /// Whether the ring has to evict records that some sink still wants: it did in the last ten minutes.
     pub fn is_evicting(&self, now: Now, snapshot: &Snapshot) -> bool {
         let lately = self.evicted_at.is_some_and(|at| now.boot - at < LATELY);
-        lately || self.evicted.is_some_and(|before| evicted(snapshot) > before)
+        lately || self.evicted.is_some() && evicted(snapshot) > self.evicted
     }
 
     /// How long `pending` records will take a sink, going by the last time it worked off a backlog.
@@ -131,8 +132,9 @@ impl SinkRate {
     }
 }
 
-fn evicted(snapshot: &Snapshot) -> u64 {
-    snapshot.ring.lanes.iter().map(|l| l.evicted).sum()
+/// Records that were evicted before some sink had them. Without sinks the ring keeps what fits, as it should.
+fn evicted(snapshot: &Snapshot) -> Option<u64> {
+    (!snapshot.sinks.is_empty()).then(|| snapshot.ring.lanes.iter().map(|l| l.evicted).sum())
 }
 
 fn mark(now: Now, snapshot: &Snapshot) -> Mark {
@@ -179,6 +181,7 @@ mod tests {
         let mut meter = Meter::default();
         let mut snapshot = snapshot();
         snapshot.ring.lanes.push(crate::ring::LaneStats { evicted: 7, ..crate::ring::LaneStats::default() });
+        snapshot.sinks = vec![book("hq")];
         meter.observe(at(0), &snapshot);
         assert!(!meter.is_evicting(at(0), &snapshot), "what an earlier run evicted says nothing of now");
         snapshot.ring.lanes[0].evicted = 8;

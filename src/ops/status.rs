@@ -87,7 +87,8 @@ pub struct RingStatus {
     pub used_bytes: u64,
     /// Bytes of the slots that hold records some sink has not passed.
     pub pending_bytes: u64,
-    /// How long the ring can take what came in today before it must evict; absent when nothing came.
+    /// How long the ring can take what came in today before it must evict; 0 while it does. Absent when nothing came, and
+    /// in the first hour.
     pub room_s: Option<u64>,
     /// In the last ten minutes records were evicted that some sink had not passed.
     pub evicting: bool,

@@ -75,8 +75,8 @@ pub struct Driver {
     pub(super) visit_trouble: Option<Trouble>,
     /// What an SPU last said no to, until something is taken.
     pub(super) rejected: Option<String>,
-    /// Something that happened, and until when it is shown.
-    pub(super) warned: Option<(String, Instant)>,
+    /// Something that happened, and until when it is shown; None: it lasts.
+    pub(super) warned: Option<(String, Option<Instant>)>,
     /// With when it is tried again.
     pub(super) said: Option<(PartState, Option<Instant>)>,
     pub(super) events: mpsc::Receiver<Event>,
@@ -230,7 +230,7 @@ impl Driver {
     }
 
     pub(super) fn warn(&mut self, what: String) {
-        self.warned = Some((what, Instant::now() + WARN_FOR));
+        self.warned = Some((what, Some(Instant::now() + WARN_FOR)));
     }
 
     fn note(&mut self, i: usize, note: Note) {
@@ -253,10 +253,11 @@ impl Driver {
                 self.warn(format!("{} refuses record {seq} as too large: skipped, counted", name(target)));
             }
             Note::MarkersLost { target } => {
-                self.warn(format!(
+                let what = format!(
                     "{} rebuilds batches (deduplication?): after a cut, repeats cannot be told from new records",
                     name(target)
-                ));
+                );
+                self.warned = Some((what, None));
             }
             Note::AheadOfRing { target, .. } => {
                 self.warn(format!(
@@ -478,7 +479,7 @@ impl Driver {
         let spus =
             self.opens.iter().next().and(self.spus.values().filter(|s| s.requests.is_none()).map(|s| s.retry_at).min());
         let visit = (self.visit_wanted && !self.visiting).then_some(self.visit_at);
-        let calm = self.warned.as_ref().map(|(_, until)| *until);
+        let calm = self.warned.as_ref().and_then(|(_, until)| *until);
         let wake = [forward, spus, visit, calm].into_iter().flatten().min();
         let places: Vec<_> = self
             .feeds

@@ -11,7 +11,7 @@ impl Driver {
         if let Some(why) = self.feeds.iter_mut().find_map(|f| f.refused.take()) {
             self.warn(format!("a record was refused: {why}"));
         }
-        self.warned.take_if(|(_, until)| *until <= Instant::now());
+        self.warned.take_if(|(_, until)| until.is_some_and(|until| until <= Instant::now()));
         let (state, retry_at) = self.state();
         let news = |(said, at): &(PartState, Option<Instant>)| {
             (said.label(), said.what(), *at) != (state.label(), state.what(), retry_at)
