@@ -74,10 +74,9 @@ impl Meter {
             }
         }
         let evicted = evicted(snapshot);
-        if self.evicted.is_some() && evicted > self.evicted {
+        if self.evicted.replace(evicted).is_some_and(|before| evicted > before) && is_missed(snapshot) {
             self.evicted_at = Some(now.boot);
         }
-        self.evicted = evicted;
         self.sinks.retain(|s| snapshot.sinks.iter().any(|b| b.name.as_str() == s.name));
         for book in &snapshot.sinks {
             let done = book.delivered + book.filtered + book.refused;
@@ -97,7 +96,7 @@ impl Meter {
         let mark = mark(now, snapshot);
         Day {
             written: mark.written.saturating_sub(first.written),
-            lost: evicted(snapshot).map_or(0, |_| mark.lost.saturating_sub(first.lost)),
+            lost: if is_missed(snapshot) { mark.lost.saturating_sub(first.lost) } else { 0 },
             length: mark.at - first.at,
         }
     }
@@ -105,7 +104,7 @@ impl Meter {
     /// Whether the ring has to evict records that some sink still wants: it did in the last ten minutes.
     pub fn is_evicting(&self, now: Now, snapshot: &Snapshot) -> bool {
         let lately = self.evicted_at.is_some_and(|at| now.boot - at < LATELY);
-        lately || self.evicted.is_some() && evicted(snapshot) > self.evicted
+        lately || is_missed(snapshot) && self.evicted.is_some_and(|before| evicted(snapshot) > before)
     }
 
     /// How long `pending` records will take a sink, going by the last time it worked off a backlog.
@@ -132,9 +131,13 @@ impl SinkRate {
     }
 }
 
-/// Records that were evicted before some sink had them. Without sinks the ring keeps what fits, as it should.
-fn evicted(snapshot: &Snapshot) -> Option<u64> {
-    (!snapshot.sinks.is_empty()).then(|| snapshot.ring.lanes.iter().map(|l| l.evicted).sum())
+fn evicted(snapshot: &Snapshot) -> u64 {
+    snapshot.ring.lanes.iter().map(|l| l.evicted).sum()
+}
+
+/// Whether somebody loses what is evicted. Without sinks the ring keeps what fits, as it should.
+fn is_missed(snapshot: &Snapshot) -> bool {
+    !snapshot.sinks.is_empty()
 }
 
 fn mark(now: Now, snapshot: &Snapshot) -> Mark {

@@ -117,7 +117,7 @@ fn a_node_keeps_its_promises_from_every_seed() {
 }
 
 /// Seeds that may be needed until a planted bug shows.
-const PATIENCE: u64 = 200;
+const PATIENCE: u64 = 1_000;
 
 /// The first seed that finds a bug says how; none may need more than `PATIENCE` of them.
 fn find(plants: &[Plant], run: impl Fn(u64, Plant) -> Check<Coverage> + Sync) {
