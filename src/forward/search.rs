@@ -337,6 +337,18 @@ mod tests {
     }
 
     #[test]
+    fn what_was_sent_under_a_former_id_is_ours_up_to_where_it_ended() {
+        // Above 50 the other machine goes on under that id.
+        let log = [header(0, 1, 6, 48), header(1, 1, 6, 49), header(2, 1, 6, 50), header(3, 1, 6, 90)];
+        let (found, _) = run(None, &log, 4, PLENTY);
+        assert_eq!(found.newest.map(|n| n.number), Some(49));
+        let (found, _) = run(at(1, 1, 49), &log, 4, PLENTY);
+        assert_eq!((found.newest.map(|n| n.number), found.verdict), (Some(49), Verdict::There));
+        let (found, _) = run(at(2, 1, 50), &log, 4, PLENTY);
+        assert_eq!((found.newest.map(|n| n.number), found.verdict), (Some(49), Verdict::Lost));
+    }
+
+    #[test]
     fn what_the_budget_does_not_reach_is_unproven() {
         let log: Vec<_> = (0..1000).map(|i| header(i, 1, if i == 0 { 7 } else { -1 }, 3)).collect();
         let (found, asked) = run(None, &log, 1000, 64 * 1024);
