@@ -451,20 +451,24 @@ mod tests {
     proptest! {
         #[test]
         fn salvage_reads_what_the_library_reads(
-            topic in "[a-z/]{1,40}", id in 1u16.., payload in prop::collection::vec(any::<u8>(), 0..300), keep in 50usize..400
+            topic in "[a-z/]{1,40}", id in 1u16.., payload in prop::collection::vec(any::<u8>(), 0..300), keep in 1usize..400
         ) {
             for version in [Version::V311, Version::V5] {
                 let bytes = publish(version, &topic, id, &payload);
                 let size = bytes.len();
                 let Packet::Message(read) = decode(version, Chunk::Whole(bytes.clone())).unwrap() else { panic!() };
-                let head = bytes.clone().freeze();
-                let head = head.slice(..keep.min(size));
-                let saved = salvage(version, &head, size).unwrap();
                 prop_assert_eq!((&read.topic, read.id, read.qos, read.dup), (&topic, id, 1, true));
-                prop_assert_eq!((&saved.topic, saved.id, saved.qos, saved.dup), (&topic, id, 1, true));
                 prop_assert_eq!(&read.payload[..], &payload[..]);
+                let head = bytes.freeze().slice(..keep.min(size));
+                // Type, length in one byte or two, topic behind its length, packet id: less cannot be acknowledged.
+                let least = 1 + if size > 129 { 2 } else { 1 } + 2 + topic.len() + 2;
+                let saved = salvage(version, &head, size);
+                prop_assert_eq!(saved.is_ok(), head.len() >= least);
+                let Ok(saved) = saved else { continue };
+                prop_assert_eq!((&saved.topic, saved.id, saved.qos, saved.dup), (&topic, id, 1, true));
+                // Behind the packet id may stand properties, which go first where the head is short.
                 prop_assert!(payload.starts_with(&saved.payload));
-                prop_assert_eq!(saved.payload.len() + size - head.len(), payload.len());
+                prop_assert_eq!(saved.payload.len(), payload.len().saturating_sub(size - head.len()));
                 prop_assert_eq!(saved.cut, keep < size);
             }
         }
