@@ -51,7 +51,7 @@ pub enum Command {
     Demo(super::demo::DemoArgs),
     /// Show how a running node is
     Status(super::status::Args),
-    /// Show the newest state changes of a running node
+    /// Show the newest state changes of a node
     Events(super::events::Args),
     /// Send lines from standard input into a topic of a running node
     Send(super::send::Args),

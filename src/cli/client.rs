@@ -12,6 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::{Exit, say};
 use crate::config::{self, Broken, CONTROL_NAME, DEFAULT_DATA_DIR, DEFAULT_PATH, Surroundings, WaysIn};
+use crate::node::stopped::StoppedRing;
 use crate::ops::Status;
 use crate::ops::control::lines::{LineError, Lines};
 use crate::ops::control::protocol::{Answer, Ask, MAX_LINE, decode, encode};
@@ -34,6 +35,17 @@ impl Where {
     /// The control socket's path.
     pub fn control(&self) -> anyhow::Result<PathBuf> {
         Ok(self.ways_in()?.control)
+    }
+
+    /// The ring in the data directory that was named, if no node answers for it.
+    pub fn stopped(&self) -> anyhow::Result<Option<(&Path, StoppedRing)>> {
+        let Some(dir) = self.data_dir.as_deref() else { return Ok(None) };
+        if std::os::unix::net::UnixStream::connect(self.control()?).is_ok() {
+            return Ok(None);
+        }
+        super::ring::disk(dir)?;
+        let ring = StoppedRing::open(dir).with_context(|| format!("no ring can be read in {}", dir.display()))?;
+        Ok(Some((dir, ring)))
     }
 
     fn file(&self) -> &Path {

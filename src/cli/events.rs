@@ -1,4 +1,4 @@
-//! `headwater events`: the newest state changes of a running node. The last 1,000 are kept in its ring.
+//! `headwater events`: the newest state changes of a node, running or stopped. The last 1,000 are kept in its ring.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use super::client::{self, Where};
 use crate::limits::MAX_EVENTS;
 use crate::ops::control::protocol::{Answer, Ask};
-use crate::ops::events;
+use crate::ops::events::{self, EventRecord};
+use crate::ops::history;
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
@@ -14,10 +15,14 @@ Examples:
   headwater events              the last 50 state changes, oldest first
   headwater events -n 1000      all that are kept
   headwater events --json       one JSON object a line
+  headwater events --data-dir /card
+                                those of a stopped node, from its ring
 
 A time that was not trusted carries a `?`: the clock may have been wrong then.
 A part that flaps is told in full at first, then once a minute with how many
-changes were left out. The last 1,000 are kept in the ring, over restarts.")]
+changes were left out. The last 1,000 are kept in the ring, over restarts and
+whatever the ring has to evict (fewer where their texts are long and the ring
+is of the smallest).")]
 pub struct Args {
     #[command(flatten)]
     pub place: Where,
@@ -30,17 +35,34 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    client::block_on(async {
-        let mut client = args.place.connect().await?;
-        client.ask(&Ask::Events { n: args.n }).await?;
-        let mut out = std::io::stdout().lock();
-        loop {
-            match client.answer().await? {
-                Answer::Event(event) if args.json => writeln!(out, "{}", serde_json::to_string(&event)?)?,
-                Answer::Event(event) => writeln!(out, "{}", events::line(&event))?,
-                Answer::Done(_) => return Ok(ExitCode::SUCCESS),
-                other => return Err(client::unexpected(&other)),
-            }
+    match args.place.stopped()? {
+        Some((_, ring)) => {
+            let kept = history::owner().map(|owner| ring.states(&owner)).unwrap_or_default();
+            let events = history::newest(&kept, usize::try_from(args.n)?);
+            events.iter().try_for_each(|event| print(args, event))?;
         }
-    })
+        None => client::block_on(running(args))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn running(args: &Args) -> anyhow::Result<()> {
+    let mut client = args.place.connect().await?;
+    client.ask(&Ask::Events { n: args.n }).await?;
+    loop {
+        match client.answer().await? {
+            Answer::Event(event) => print(args, &event)?,
+            Answer::Done(_) => return Ok(()),
+            other => return Err(client::unexpected(&other)),
+        }
+    }
+}
+
+fn print(args: &Args, event: &EventRecord) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match args.json {
+        true => writeln!(out, "{}", serde_json::to_string(event)?)?,
+        false => writeln!(out, "{}", events::line(event))?,
+    }
+    Ok(())
 }

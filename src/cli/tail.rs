@@ -55,13 +55,10 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    if let Some(dir) = &args.place.data_dir
-        && std::os::unix::net::UnixStream::connect(args.place.control()?).is_err()
-    {
-        stopped(args, dir)?;
-        return Ok(ExitCode::SUCCESS);
+    match args.place.stopped()? {
+        Some((dir, ring)) => stopped(args, dir, ring)?,
+        None => client::block_on(running(args))?,
     }
-    client::block_on(running(args))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -92,9 +89,7 @@ async fn running(args: &Args) -> anyhow::Result<()> {
     }
 }
 
-fn stopped(args: &Args, dir: &Path) -> anyhow::Result<()> {
-    super::ring::disk(dir)?;
-    let mut ring = StoppedRing::open(dir).with_context(|| format!("no ring can be read in {}", dir.display()))?;
+fn stopped(args: &Args, dir: &Path, mut ring: StoppedRing) -> anyhow::Result<()> {
     let Some(topic) = ring.topic(&args.topic) else {
         let known = topic::known(ring.topics().iter().map(|t| &t.name), &args.topic);
         bail!("no topic `{}` in the ring in {} (there are: {known})", args.topic, dir.display());

@@ -9,6 +9,7 @@ use super::{Board, SinkOrder};
 use crate::lane::LaneId;
 use crate::name::Name;
 use crate::pipeline::Snapshot;
+use crate::ring::Owner;
 use crate::time::{Now, Span};
 
 /// What a person asks of the running node; answered by `node`.
@@ -52,6 +53,11 @@ impl Admin {
             sink.paused = self.core.lever(&sink.name).is_some_and(|lever| lever.order() == SinkOrder::Pause);
         }
         snapshot
+    }
+
+    /// All state entries of an owner, in key order.
+    pub fn states(&self, owner: &Owner) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.core.pipeline.borrow().ring().states(owner)
     }
 
     pub async fn request(&self, request: Request) -> Reply {

@@ -419,7 +419,11 @@ impl Board {
             self.log.arrived.notified().await;
         }
     }
-    /// Events thrown away because nobody took them.
+    /// Events that were taken and could not be kept.
+    pub fn events_lost(&self, n: u64) {
+        self.log.dropped.set(self.log.dropped.get() + n);
+    }
+    /// Events that nobody took in time, or that could not be kept.
     pub fn events_dropped(&self) -> u64 {
         self.log.dropped.get()
     }

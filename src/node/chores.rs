@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::identity;
 use crate::config::{self, Config, HttpConfig};
 use crate::hub::{Hub, OfferError, PartKind, PartState};
+use crate::ops::history::Change;
 use crate::ops::{self, Facts, Ops};
 use crate::record::{Flags, RecordRef};
 use crate::ring::Health;
@@ -152,14 +153,35 @@ async fn events(hub: Hub) {
 /// State changes become records of `headwater-events`; what finds no room waits on the board.
 pub(super) fn write_events(hub: &Hub) {
     let board = hub.board();
+    let mut written = Vec::new();
     while let Some(event) = board.oldest_event() {
-        if own(hub, "headwater-events", &ops::events::record(&event), Flags::default()) == Own::Busy {
+        let value = ops::events::record(&event);
+        if own(hub, "headwater-events", &value, Flags::default()) == Own::Busy {
             break;
         }
+        written.push(value);
         board.event_written();
+    }
+    if !written.is_empty() && remember(hub, &written).is_none() {
+        board.events_lost(written.len() as u64);
     }
     // Who asks `headwater events` why something is down does not want to wait for a full batch.
     hub.hurry();
+}
+
+/// Adds to the history that `headwater events` shows. None: the ring's state has no room for it.
+fn remember(hub: &Hub, events: &[Vec<u8>]) -> Option<()> {
+    let (now, owner) = (hub.now().boot, ops::history::owner()?);
+    let put = |budget: usize| {
+        hub.with_pipeline(|pipeline| {
+            let changes = ops::history::add(&pipeline.ring().states(&owner), events, budget);
+            let mut put = |(key, value): &Change| pipeline.put_state(now, &owner, key, value.as_deref()).is_ok();
+            changes.iter().all(|change| put(change)).then_some(())
+        })
+    };
+    let slot_bytes = hub.with_pipeline(|pipeline| pipeline.ring().stats().slot_bytes);
+    // Where the other owners have taken what there is, the newest block alone may still fit.
+    put(ops::history::budget(slot_bytes)).or_else(|| put(0))
 }
 
 async fn heartbeat(hub: Hub, ops: Rc<Ops>, every: Span) {

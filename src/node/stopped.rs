@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::disk::FileDisk;
 use super::{identity, plan};
-use crate::ring::{DiskError, Entry, Gap, LaneOptions, Options, ReadStep, Report, Ring, TopicInfo, execute};
+use crate::ring::{DiskError, Entry, Gap, LaneOptions, Options, Owner, ReadStep, Report, Ring, TopicInfo, execute};
 use crate::time::{BootTime, ClockSync, Span};
 use crate::topic::TopicPart;
 
@@ -39,6 +39,11 @@ impl StoppedRing {
 
     pub fn topic(&self, name: &str) -> Option<TopicInfo> {
         self.ring.topic_id(name).and_then(|id| self.ring.topic(id))
+    }
+
+    /// All state entries of an owner, in key order.
+    pub fn states(&self, owner: &Owner) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.ring.states(owner)
     }
 
     /// Visits the records of one partition from `offset` on until the visitor breaks or there are no more; gives the

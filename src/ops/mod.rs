@@ -12,6 +12,7 @@ pub mod check;
 pub mod control;
 pub mod events;
 pub mod heartbeat;
+pub mod history;
 pub mod http;
 pub mod human;
 pub mod meter;
@@ -74,6 +75,11 @@ impl Ops {
         status.stopping = self.admin.is_stopping();
         status.events_dropped = board.events_dropped();
         status
+    }
+
+    /// The newest `n` state changes, oldest first.
+    pub fn events(&self, n: usize) -> Vec<events::EventRecord> {
+        history::owner().map_or_else(Vec::new, |owner| history::newest(&self.admin.states(&owner), n))
     }
 
     /// Looks at the counters now and then, so that the status knows what happened lately; returns when the node stops.

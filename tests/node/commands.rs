@@ -321,6 +321,16 @@ fn a_ring_that_evicts_says_so_on_the_page_to_monitoring_and_as_an_event() {
     assert!(check.out.contains("ring full, the oldest are evicted"), "{check:?}");
     let told = || node.run(&["events"]).ok().contains("disk ring  warn: full: the oldest records");
     eventually("the event", || told().then_some(()));
+    // What was said before all that is evicted as a record and still known, also when the node is stopped.
+    let first = node.run(&["events", "-n", "1000"]).ok();
+    assert!(first.contains("node  up: running"), "{first}");
+    node.run_with(&["send", "notes"], &lines).ok();
+    let topics = node.status().topics;
+    let records = topics.iter().find(|topic| topic.name == "headwater-events").unwrap();
+    assert!(records.partitions[0].earliest > 0, "{records:?}");
+    node.stop();
+    let of_stopped = headwater(&["events", "-n", "1000", "--data-dir", node.data().to_str().unwrap()], "").ok();
+    assert!(of_stopped.starts_with(&first), "{of_stopped}");
 }
 
 #[test]

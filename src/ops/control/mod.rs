@@ -24,7 +24,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
 use self::lines::{LineError, Lines};
-use self::protocol::{Answer, Ask, MAX_LINE, SinkVerb, Waiting, decode, encode};
+use self::protocol::{Answer, Ask, MAX_LINE, SinkVerb, Waiting, decode, encode, encode_into};
 use super::Ops;
 use crate::backoff::Backoff;
 use crate::hub::{self, PartKind, PartState};
@@ -183,7 +183,7 @@ impl Conn {
         drop(line);
         match ask {
             Ask::Status => self.answer(&Answer::Status(Box::new(ops.status()))).await,
-            Ask::Events { n } => tail::events(self, ops, n).await,
+            Ask::Events { n } => self.events(ops, n).await,
             Ask::Send { topic, ack } => send::send(self, ops, &topic, ack).await,
             Ask::Tail(tail) => tail::tail(self, ops, &tail).await,
             Ask::Reload => self.request(ops, hub::Request::Reload).await,
@@ -193,6 +193,15 @@ impl Conn {
             },
             Ask::Drain => self.drain(ops).await,
         }
+    }
+
+    async fn events(&mut self, ops: &Ops, n: u64) -> io::Result<()> {
+        let mut out = Vec::new();
+        for event in ops.events(usize::try_from(n).unwrap_or(usize::MAX)) {
+            encode_into(&mut out, &Answer::Event(event));
+        }
+        self.out.write_all(&out).await?;
+        self.answer(&Answer::Done(String::new())).await
     }
 
     async fn request(&mut self, ops: &Ops, request: hub::Request) -> io::Result<()> {

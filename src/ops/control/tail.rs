@@ -1,4 +1,4 @@
-//! `tail`: a topic's records as they are, or as they become durable; and the node's own events, which are records too.
+//! `tail`: a topic's records as they are, or as they become durable.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -6,17 +6,12 @@ use std::io;
 use tokio::io::AsyncWriteExt;
 
 use super::Conn;
-use super::protocol::{Answer, Blob, From, Tail, TailRecord, decode, encode_into};
+use super::protocol::{Answer, Blob, From, Tail, TailRecord, encode_into};
 use crate::hub::{PartStep, Store};
-use crate::limits::MAX_EVENTS;
 use crate::ops::Ops;
-use crate::ops::events::EventRecord;
 use crate::record::Flags;
 use crate::ring::{Entry, Frame, TopicInfo};
 use crate::topic::{self, TopicName, TopicPart};
-
-/// The topic that holds the node's state changes.
-pub const EVENTS_TOPIC: &str = "headwater-events";
 
 /// Bytes of answers gathered before they are written.
 const WRITE_AT: usize = 64 * 1024;
@@ -153,34 +148,4 @@ pub fn tail_record(entry: &Entry<'_>, wall: Option<i64>, clock_trusted: bool) ->
         flags: record.flags.names().map(str::to_owned).collect(),
         attrs,
     }
-}
-
-/// The newest `n` state changes, oldest first.
-pub(super) async fn events(conn: &mut Conn, ops: &Ops, n: u64) -> io::Result<()> {
-    let store = &ops.store;
-    if let Some(topic) = store.topic(EVENTS_TOPIC)
-        && let Some(place) = topic.partitions.first()
-    {
-        let part = TopicPart { topic: topic.id, partition: 0 };
-        let mut offset = place.durable_end.saturating_sub(n.min(MAX_EVENTS as u64)).max(place.earliest);
-        while offset < place.durable_end {
-            match store.read(part, offset).await {
-                PartStep::End => break,
-                PartStep::Gone { resume } => offset = resume.max(offset + 1),
-                PartStep::Frame(frame) => {
-                    let mut out = Vec::new();
-                    let first = offset;
-                    for entry in frame.entries_of(part, first) {
-                        if let Ok(event) = decode::<EventRecord>(entry.record.value) {
-                            encode_into(&mut out, &Answer::Event(event));
-                        }
-                        offset = entry.offset + 1;
-                    }
-                    offset = offset.max(first + 1);
-                    conn.out.write_all(&out).await?;
-                }
-            }
-        }
-    }
-    conn.answer(&Answer::Done(String::new())).await
 }
