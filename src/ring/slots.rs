@@ -134,7 +134,8 @@ impl Slots {
     }
 
     /// A slot to write over: a free one, a new one, one that every sink has passed, or else the oldest of the lowest
-    /// lane above its reserve, whose records are then counted as evicted.
+    /// lane above its reserve, whose records are then counted as evicted. Where all that is left failed a write, the one
+    /// that did so first.
     pub fn pick(&mut self, lanes: &mut [Lane]) -> Option<Picked> {
         // A file whose creation failed is tried again as long as there is to be one more.
         let fits = self.existing.len() <= self.cap.min(self.room);
@@ -145,12 +146,15 @@ impl Slots {
         if let Some(slot) = self.new_slot() {
             return Some(Picked { slot, create: true });
         }
-        loop {
-            let slot = self.take_oldest(lanes)?;
+        while let Some(slot) = self.take_oldest(lanes) {
             if !self.quarantine.contains(&slot) {
                 return Some(Picked { slot, create: self.short.contains(&slot) });
             }
         }
+        // Better one that failed a while ago than none.
+        let unused = |slot: &SlotId| lanes.iter().all(|l| l.slots.iter().all(|s| s.id != *slot));
+        let slot = self.quarantine.remove(self.quarantine.iter().position(unused)?);
+        Some(Picked { slot, create: self.short.contains(&slot) })
     }
 
     /// Takes the slot whose records matter least out of its lane.
@@ -209,6 +213,7 @@ impl Slots {
 
     pub fn removed(&mut self, slot: SlotId) {
         self.short.retain(|s| *s != slot);
+        self.quarantine.retain(|s| *s != slot);
         if let Ok(at) = self.existing.binary_search(&slot) {
             self.existing.remove(at);
         }
@@ -225,5 +230,27 @@ impl Slots {
                 self.free.push(back);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_every_slot_has_failed_the_one_that_did_so_first_is_tried_again() {
+        let mut slots = Slots { cap: 16, room: 3, ..Slots::default() };
+        let mut lanes = Vec::new();
+        for id in [SlotId(0), SlotId(1), SlotId(2)] {
+            slots.created(id);
+        }
+        for id in [SlotId(1), SlotId(0), SlotId(2)] {
+            slots.quarantine(id, &lanes);
+        }
+        slots.removed(SlotId(1));
+        slots.created(SlotId(1));
+        let picked = [(); 3].map(|()| slots.pick(&mut lanes));
+        let again = |id| Some(Picked { slot: SlotId(id), create: false });
+        assert_eq!(picked, [again(0), again(2), None]);
     }
 }

@@ -227,12 +227,19 @@ pub trait Turns {
         for _ in 0..1000 {
             self.poll()?;
             self.threads().run_all();
-            self.deliver_one()?;
+            if self.threads().idle() {
+                // The ring waits before it tries again what failed.
+                self.sleep();
+            } else {
+                self.deliver_one()?;
+            }
             if self.ring_now().settled() >= ticket {
                 break;
             }
         }
-        ensure!(self.ring_now().settled() >= ticket, "close does not come to an end");
+        let ring = self.ring_now();
+        let (settled, timeout, health, stats) = (ring.settled(), ring.next_timeout(), ring.health(), ring.stats());
+        ensure!(settled >= ticket, "settled stays at {settled:?} before {ticket:?}: {timeout:?} {health:?} {stats:?}");
         self.threads().disk.tape.hit(Fault::CleanRestart);
         Ok(())
     }
