@@ -18,16 +18,17 @@ impl Forward {
             return;
         }
         if t.opaque {
-            if std::mem::take(&mut t.doubt) {
-                t.unsure_below = t.sent_below;
-            }
             t.expected = None;
             t.phase = Phase::Ready;
+            if std::mem::take(&mut t.doubt) {
+                t.unsure_below = t.sent_below;
+                // Nothing to look for; but what is still on its way is to stand before what comes next.
+                t.phase = Phase::Wait { until: now + self.options.grace };
+            }
             return;
         }
         let (search, query) = Search::new(t.mine.clone(), t.last, t.expected.unwrap_or(0), search_max);
         t.phase = Phase::Resume(search);
-        let _ = now;
         self.ask(ix, query);
     }
 
