@@ -444,12 +444,17 @@ pub(crate) mod tests {
             "[a-c\"\\\\\n\u{e9}\u{1f600}]{0,6}".prop_map(Into::into),
         ];
         leaf.prop_recursive(4, 32, 5, |inner| {
-            prop_oneof![
-                prop::collection::vec(inner.clone(), 0..5).prop_map(serde_json::Value::Array),
-                prop::collection::vec(("[a-c\"\n]{1,2}", inner), 0..5)
-                    .prop_map(|members| serde_json::Value::Object(members.into_iter().collect())),
-            ]
+            prop_oneof![prop::collection::vec(inner.clone(), 0..5).prop_map(serde_json::Value::Array), object_of(inner)]
         })
+    }
+
+    fn object_of(inner: impl Strategy<Value = serde_json::Value>) -> impl Strategy<Value = serde_json::Value> {
+        prop::collection::vec(("[a-c\"\n]{1,2}", inner), 0..5)
+            .prop_map(|members| serde_json::Value::Object(members.into_iter().collect()))
+    }
+
+    pub fn any_object() -> impl Strategy<Value = serde_json::Value> {
+        object_of(any_json())
     }
 
     #[test]
