@@ -399,7 +399,8 @@ impl Forward {
             self.send(ix);
         }
         let (cum, id) = (self.cum, self.next_batch);
-        let unsure = ring != self.options.ring_id || at.seq < self.lane.unsure_below;
+        let unsure_below = self.lane.unsure_below.max(self.options.forgotten_below);
+        let unsure = ring != self.options.ring_id || at.seq < unsure_below;
         let t = &mut self.targets[ix.0 as usize];
         if t.open.is_none() {
             self.next_batch += 1;

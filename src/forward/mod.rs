@@ -117,6 +117,8 @@ pub struct Options {
     /// Ids that the ring had on other machines, each with the first seq that was given after it: what was sent under them
     /// is ours up to there.
     pub former: Vec<(u128, u64)>,
+    /// Records below this seq were perhaps sent although the stored states do not say so: some were lost to damage.
+    pub forgotten_below: u64,
     pub sink: Name,
     pub lane: LaneId,
     /// Bytes of one batch, as the driver counts them.

@@ -119,6 +119,7 @@ fn options(seed: u64, start: u64) -> Options {
     Options {
         ring_id: 77,
         former: Vec::new(),
+        forgotten_below: 0,
         sink: Name::new("hq").unwrap(),
         lane: LaneId(1),
         max_batch: 400,
@@ -564,6 +565,18 @@ fn a_request_that_lands_after_the_grace_period_is_counted() {
     }
     assert!(doubled > 500, "{doubled} were doubled");
     assert!(counted * 10 >= doubled * 8, "{counted} of {doubled} doubled outputs were counted");
+}
+
+#[test]
+fn what_may_have_been_forgotten_is_counted_when_it_is_sent() {
+    let new = World::new(1, Faults::default(), 300);
+    let options = Options { forgotten_below: 100, ..options(1, 0) };
+    let machine = Forward::new(options, Pos::default(), 0, []);
+    let world = World { machine, ..new }.run(3000);
+    let sent: u64 = (0..100).map(|seq| u64::from(!outputs(seq).is_empty())).sum();
+    // By batches: the last one may go on beyond; and once for each partition that gets some of a record.
+    assert!((sent..sent + 30).contains(&world.counts.maybe), "{} of {sent}", world.counts.maybe);
+    assert_eq!(world.counts.duplicated, 0);
 }
 
 #[test]

@@ -77,6 +77,11 @@ impl Outlet {
         pipeline.ring().former().into_iter().map(|(id, seq)| (id.0, seq)).collect()
     }
 
+    /// Records below this seq were perhaps sent although no state entry says so: some were lost to damage.
+    pub fn forgotten_below(&self) -> u64 {
+        self.core.pipeline.borrow().ring().forgotten_below()
+    }
+
     pub fn lanes(&self) -> Vec<LaneId> {
         let lanes = self.core.pipeline.borrow().lanes();
         (0..lanes as u8).map(LaneId).collect()

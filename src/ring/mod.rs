@@ -133,6 +133,7 @@
 //! | `n` | the next new topic's id, u16 little-endian |
 //! | `b` | boot u32, the kernel's boot_id (16 bytes) |
 //! | `c` boot u32 | wall minus boot time in microseconds i64, trusted bool |
+//! | `d` | state entries were lost to damage: the seq that was next when it was found (u64), the ranges of commits concerned (from u64, to u64) |
 //! | `f` | former ring ids, u128 each |
 //! | `m` | former ring ids as records were given under them, each with the first seq after them (u128, u64) |
 //! | `l` | bytes over the ring's life: logical, stored, padded, synced (u64); in every snapshot and at a clean shutdown; frames since are added but for logical |

@@ -18,6 +18,9 @@ use super::*;
 use crate::limits::MAX_LANES;
 use crate::topic::TopicPart;
 
+/// The ring's entry that says that entries are lost.
+const FORGOTTEN: &[u8] = b"d";
+
 /// Where each lane's newest slot ends, by slot.
 pub(super) type Ends = BTreeMap<SlotId, SlotContent>;
 
@@ -40,6 +43,8 @@ pub(super) struct Replay<'a> {
     base_lanes: [Counters; MAX_LANES],
     frames: Vec<Seen>,
     ends: Ends,
+    /// Commits, from and to, whose state entries are lost although they were synced.
+    forgotten: Vec<(u64, u64)>,
     /// Opened in vain: what they were opened for stands in the slot before.
     abandoned: Vec<SlotId>,
     /// Their snapshots are damaged.
@@ -60,6 +65,7 @@ impl<'a> Replay<'a> {
             base_lanes: Default::default(),
             frames: Vec::new(),
             ends: BTreeMap::new(),
+            forgotten: Vec::new(),
             abandoned: Vec::new(),
             unsound: Vec::new(),
             boots: BTreeMap::new(),
@@ -177,6 +183,7 @@ impl<'a> Replay<'a> {
             let through = synced.get(&h.session).copied().unwrap_or(0);
             if h.prev_commit > last.0 {
                 self.hole(&last.2, &seen, through > last.0);
+                self.forgotten.extend((through > last.0).then_some((last.0 + 1, h.prev_commit)));
             }
             // What a later session stands upon was synced before that session began. Of what was not, whatever follows
             // lost state entries is given up with them: a topic or a sink's beginning may have been there.
@@ -260,7 +267,10 @@ impl<'a> Replay<'a> {
     /// A slot that was opened when more was durable than the frames tell: what is missing was there.
     fn believe_headers(&mut self, survey: &Survey) {
         for header in survey.found.iter().filter_map(|f| f.header.as_ref()) {
-            self.ring.last_commit = self.ring.last_commit.max(header.last_commit);
+            if header.last_commit > self.ring.last_commit {
+                self.forgotten.push((self.ring.last_commit + 1, header.last_commit));
+                self.ring.last_commit = header.last_commit;
+            }
             for at in 0..self.ring.lanes.len() {
                 let lane = LaneId(at as u8);
                 let counters = &mut self.ring.lanes[at].counters;
@@ -306,7 +316,10 @@ impl<'a> Replay<'a> {
         match seen.state {
             _ if torn => _ = self.ring.sessions.torn.insert(h.commit, h.generation),
             Some(state) => _ = self.unpack.puts(&state, |put| self.ring.apply(put)),
-            None => self.report.notes.push(format!("the state entries of commit {} are damaged and lost", h.commit)),
+            None => {
+                self.report.notes.push(format!("the state entries of commit {} are damaged and lost", h.commit));
+                self.forgotten.push((h.commit, h.commit));
+            }
         }
         for run in &seen.runs {
             if !torn {
@@ -399,6 +412,7 @@ impl<'a> Replay<'a> {
             lane.refresh_oldest();
         }
         ring.slots.free.extend(given_up);
+        ring.note_forgotten(std::mem::take(&mut self.forgotten));
         ring.next_commit = ring.last_commit + if clean { 1 } else { SKIP_COMMITS };
         if clean {
             return;
@@ -429,6 +443,27 @@ impl Ring {
             let lost = self.sessions.encode_lost(|lane| lanes.get(lane as usize).map_or(0, |l| l.oldest.ordinal));
             self.put_fact(b"u", &lost);
         }
+    }
+
+    /// State entries are lost: what was sent until now was perhaps sent in ways that none tells any more. Once for each
+    /// loss, however often it is found.
+    fn note_forgotten(&mut self, found: Vec<(u64, u64)>) {
+        let (_, known) = self.forgotten();
+        if found.iter().any(|range| !known.contains(range)) {
+            let mut value = Vec::new();
+            super::wire::append(&mut value, &(self.next_seq, found));
+            self.put_fact(FORGOTTEN, &value);
+        }
+    }
+
+    fn forgotten(&self) -> (u64, Vec<(u64, u64)>) {
+        let value = self.state.newest(&ring_owner(), FORGOTTEN);
+        value.and_then(|v| postcard::from_bytes(v).ok()).unwrap_or_default()
+    }
+
+    /// Records below this seq were perhaps sent although no state entry says so: some were lost to damage.
+    pub fn forgotten_below(&self) -> u64 {
+        self.forgotten().0
     }
 
     /// What recovery found to be so. It is true whether or not it is written: the next snapshot has it even if the

@@ -166,6 +166,40 @@ fn records_state_and_topics_survive_a_restart() {
 }
 
 #[test]
+fn entries_lost_to_damage_leave_word_up_to_where_they_may_be_missed() {
+    let mut disk = MemDisk::new(MIN_RING);
+    let (mut ring, _) = open(&mut disk);
+    let owner = Owner { kind: OwnerKind::Sink, name: Name::new("hq").unwrap() };
+    let id = topic(&mut ring, "pump");
+    value(&mut ring, &mut disk, id, b"one");
+    flush(&mut ring, &mut disk);
+    ring.put_state(NOW, &owner, b"partitions", Some(b"3")).unwrap();
+    flush(&mut ring, &mut disk);
+    value(&mut ring, &mut disk, id, b"two");
+    flush(&mut ring, &mut disk);
+    drop(ring);
+    let (ring, _) = open(&mut disk);
+    assert_eq!((ring.state(&owner, b"partitions"), ring.forgotten_below()), (Some(&b"3"[..]), 0));
+    drop(ring);
+    let slot = disk.file_mut(FileId::Slot(SlotId(0))).unwrap();
+    // The only frame that holds nothing but the entry.
+    let place = |page: &[u8]| page.windows(10).position(|w| w == b"partitions");
+    let meta = |page: &[u8]| page.starts_with(b"HWfr\x01\x02") && place(page).is_some();
+    let at = slot.chunks(PAGE).position(meta).unwrap() * PAGE;
+    let at = at + place(&slot[at..]).unwrap();
+    slot[at] ^= 1;
+    let (mut ring, report) = open(&mut disk);
+    assert_eq!((report.corrupt_records, ring.state(&owner, b"partitions")), (0, None), "{report:?}");
+    let below = ring.forgotten_below();
+    assert!(below >= 2, "{below}");
+    value(&mut ring, &mut disk, id, b"three");
+    flush(&mut ring, &mut disk);
+    drop(ring);
+    let (ring, _) = open(&mut disk);
+    assert_eq!(ring.forgotten_below(), below, "the same damage is no new one");
+}
+
+#[test]
 fn eviction_is_counted_to_the_record() {
     let mut disk = MemDisk::new(MIN_RING);
     let (mut ring, _) = open(&mut disk);

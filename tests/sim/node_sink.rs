@@ -221,6 +221,7 @@ impl NodeSink {
         let options = Options {
             ring_id: ctx.pipeline.ring().id().0,
             former: ctx.pipeline.ring().former().into_iter().map(|(id, seq)| (id.0, seq)).collect(),
+            forgotten_below: ctx.pipeline.ring().forgotten_below(),
             sink: Name::new(&self.book.name).expect("a good name"),
             lane,
             max_batch: self.profile.max_batch,

@@ -65,6 +65,7 @@ impl Feed {
         let options = Options {
             ring_id: outlet.ring_id().0,
             former: outlet.former_rings(),
+            forgotten_below: outlet.forgotten_below(),
             sink: config.name.clone(),
             lane,
             max_batch: sink.max_batch,
