@@ -253,6 +253,8 @@
 //! as long as a later frame of that process survived to say so. What was lost unsynced is kept as ranges (`u`), so that
 //! readers and later recoveries give the same reason. A hole above it, or a damaged header in a lane's
 //! newest slot after an unclean end, makes the **tail unknown**: counts are then exact but for that last commit.
+//! An id that a run, a prev count or a slot header's starts name is taken, also where the entry of its topic is lost: `n`
+//! is then put again, so that a recovery that begins at a later snapshot does not give it to another name.
 //! Older slots are not walked at start; their damage is met, counted and announced by whoever reads, and all of it by
 //! [`verify`].
 //!

@@ -271,6 +271,7 @@ impl<'a> Replay<'a> {
                 self.forgotten.push((self.ring.last_commit + 1, header.last_commit));
                 self.ring.last_commit = header.last_commit;
             }
+            header.starts.iter().for_each(|(part, _)| self.ring.topics.taken(part.topic));
             for at in 0..self.ring.lanes.len() {
                 let lane = LaneId(at as u8);
                 let counters = &mut self.ring.lanes[at].counters;
@@ -321,10 +322,9 @@ impl<'a> Replay<'a> {
                 self.forgotten.push((h.commit, h.commit));
             }
         }
+        let named = seen.runs.iter().map(|r| r.part).chain(seen.prev.iter().map(|p| p.part));
+        named.filter(|_| !torn).for_each(|part| self.ring.topics.taken(part.topic));
         for run in &seen.runs {
-            if !torn {
-                self.ring.topics.next_id = self.ring.topics.next_id.max(run.part.topic.0.saturating_add(1));
-            }
             self.ring.topics.restore(run.part, run.end_offset());
         }
         if seen.runs.is_empty() && records > 0 {
@@ -362,6 +362,7 @@ impl<'a> Replay<'a> {
         let held = self.held(survey);
         let ring = &mut *self.ring;
         ring.restore_own();
+        ring.keep_ids();
         ring.forget(&held);
         // Used again first, the oldest first: what says that a slot was given up may stand in any other of those free.
         let given_up = std::mem::take(&mut ring.slots.free);
@@ -464,6 +465,15 @@ impl Ring {
     /// Records below this seq were perhaps sent although no state entry says so: some were lost to damage.
     pub fn forgotten_below(&self) -> u64 {
         self.forgotten().0
+    }
+
+    /// That an id is taken may be known from records alone, where the entry of their topic is lost. The next snapshot
+    /// says it too: whoever begins there does not see the records.
+    fn keep_ids(&mut self) {
+        let next = self.topics.next_id.to_le_bytes();
+        if self.topics.next_id > 0 && self.state.newest(&ring_owner(), b"n") != Some(&next) {
+            self.put_fact(b"n", &next);
+        }
     }
 
     /// What recovery found to be so. It is true whether or not it is written: the next snapshot has it even if the

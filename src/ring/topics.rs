@@ -138,8 +138,13 @@ impl Topics {
         Ok((id, true))
     }
 
+    /// Something in the ring names this id: no new topic gets it.
+    pub fn taken(&mut self, id: TopicId) {
+        self.next_id = self.next_id.max(id.0.saturating_add(1));
+    }
+
     pub fn insert(&mut self, topic: Topic) {
-        self.next_id = self.next_id.max(topic.id.0.saturating_add(1));
+        self.taken(topic.id);
         match self.list.binary_search_by_key(&topic.id, |t| t.id) {
             Ok(at) => self.list[at] = topic,
             Err(at) => self.list.insert(at, topic),

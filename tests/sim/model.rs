@@ -618,7 +618,11 @@ impl Model {
                 if rec.settled || rec.place.is_some() {
                     fine = false;
                 } else {
+                    // Left by the audit because it was destroyed: as in `append`, it has its ordinal.
+                    let lane = rec.lane;
                     self.remove(part, offset);
+                    self.lanes[lane].nameless += 1;
+                    self.lanes[lane].open.retain(|o| *o != (part, offset));
                 }
             }
         }
