@@ -232,7 +232,8 @@
 //!   follows, whatever lies between is dead; seqs go on 1,048,576 and commits 4,096 further after an unclean end,
 //!   sessions have numbers, `s` says where each ended, and what lies in a range of `u` stays lost. A process's first
 //!   frame is what its recovery found (`s`, `u`, `x`); without that nothing else of it stands, and the next recovery
-//!   judges the same evidence again.
+//!   judges the same evidence again. Where that frame rots later, before a snapshot has what it said, the evidence is
+//!   judged again too; the counters in all later frames tell whether records of a lane were given up then.
 //! - **Slots opened in vain** (a write to them failed) may hold frames as well: each slot header names the one that its
 //!   lane was in before, so what stands between was given up; where the header is gone, the lane's newest commit stands
 //!   in the slot before. They are used again before all others, the oldest first, because what proves one of them

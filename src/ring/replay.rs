@@ -47,6 +47,8 @@ pub(super) struct Replay<'a> {
     forgotten: Vec<(u64, u64)>,
     /// Opened in vain: what they were opened for stands in the slot before.
     abandoned: Vec<SlotId>,
+    /// What an earlier recovery found was lost since, and found again.
+    again: bool,
     /// Their snapshots are damaged.
     unsound: Vec<SlotId>,
     /// The boots in which the frames of a slot were written, of those slots of which every page was read.
@@ -67,6 +69,7 @@ impl<'a> Replay<'a> {
             ends: BTreeMap::new(),
             forgotten: Vec::new(),
             abandoned: Vec::new(),
+            again: false,
             unsound: Vec::new(),
             boots: BTreeMap::new(),
             unpack: Unpack::default(),
@@ -176,6 +179,8 @@ impl<'a> Replay<'a> {
             seen.state.iter().for_each(|state| _ = self.unpack.puts(state, |put| sessions.restore(&put)));
         }
         let newest = self.newest_session(&frames, &synced);
+        let untold = self.untold(&frames);
+        self.again = !untold.is_empty();
         let mut broken = false;
         let mut last: (u64, u32, [Counters; MAX_LANES]) = (self.base_commit, self.base_session, self.base_lanes);
         for seen in frames {
@@ -187,8 +192,11 @@ impl<'a> Replay<'a> {
             }
             // What a later session stands upon was synced before that session began. Of what was not, whatever follows
             // lost state entries is given up with them: a topic or a sink's beginning may have been there.
-            let unsynced = h.session >= newest && through < h.commit;
+            let untold = untold.get(&h.session);
+            let again = untold.is_some_and(|(_, lost)| h.records == 0 || lost[h.lane.index()]);
+            let unsynced = (h.session >= newest || again) && through < h.commit;
             let missing = h.session > newest || h.prev_commit > last.0.max(through);
+            broken &= h.session == last.1;
             broken |= unsynced && (missing || !seen.whole() && h.state_raw > 0);
             let torn = unsynced && (broken || !seen.whole()) || self.ring.sessions.torn.contains_key(&h.commit);
             last = (h.commit, h.session, h.lanes);
@@ -210,9 +218,11 @@ impl<'a> Replay<'a> {
             };
         }
         ring.session = last.1.max(1);
-        let through = synced.get(&last.1).copied().unwrap_or(last.0);
-        ring.sessions.ended.retain(|e| e.0 != last.1);
-        ring.sessions.ended.push((last.1, last.0, through));
+        for (session, commit) in untold.iter().map(|(s, u)| (*s, u.0)).chain([(last.1, last.0)]) {
+            let through = synced.get(&session).copied().unwrap_or(commit);
+            ring.sessions.ended.retain(|e| e.0 != session);
+            ring.sessions.ended.push((session, commit, through));
+        }
         ring.sessions.ended.sort_unstable();
         std::mem::take(&mut self.ends)
     }
@@ -226,6 +236,27 @@ impl<'a> Replay<'a> {
             begins || synced.get(&h.session).is_some_and(|through| *through >= h.commit)
         };
         frames.iter().rev().find(stands).map_or(self.base_session, |s| s.header.session.max(self.base_session))
+    }
+
+    /// Processes of which nobody tells any more what a recovery found at their end, since its first frame is damaged:
+    /// their last commit, and in which lanes records were given up, as the counters of all later frames have it. Where
+    /// none were, what is broken now became so later and is no reason to give up what was found good then.
+    fn untold(&self, frames: &[Seen]) -> BTreeMap<u32, (u64, [bool; MAX_LANES])> {
+        let mut untold = BTreeMap::new();
+        let mut last: (u64, u32, &[Counters; MAX_LANES]) = (self.base_commit, self.base_session, &self.base_lanes);
+        for h in frames.iter().map(|s| &s.header) {
+            // After a clean end there is nothing to tell, and no number is skipped.
+            let unclean = h.session > last.1 && h.commit - last.0 >= SKIP_COMMITS;
+            if unclean && self.ring.sessions.ended.iter().all(|e| e.0 != last.1) {
+                let lost = |at: usize| h.lanes[at].lost_unsynced > last.2[at].lost_unsynced;
+                // The frame that said it names at least the last commit that it stands upon.
+                let first = h.flags & flags::SESSION_START != 0;
+                let end = if first { h.prev_commit.max(last.0) } else { last.0 };
+                untold.insert(last.1, (end, std::array::from_fn(lost)));
+            }
+            last = (h.commit, h.session, &h.lanes);
+        }
+        untold
     }
 
     /// Commits are missing before `seen`. The cumulative counters say how many records they had.
@@ -415,22 +446,25 @@ impl<'a> Replay<'a> {
         ring.slots.free.extend(given_up);
         ring.note_forgotten(std::mem::take(&mut self.forgotten));
         ring.next_commit = ring.last_commit + if clean { 1 } else { SKIP_COMMITS };
-        if clean {
-            return;
+        if !clean {
+            ring.next_seq += SKIP_SEQS;
+            ring.topics.skip_reserved();
         }
-        ring.next_seq += SKIP_SEQS;
-        ring.topics.skip_reserved();
-        ring.put_found();
+        if !clean || self.again {
+            ring.put_found();
+        }
     }
 }
 
 impl Ring {
     /// What an unclean end was found to have left.
     fn put_found(&mut self) {
-        if let Some((session, last, through)) = self.sessions.ended.last().copied() {
+        for (session, last, through) in self.sessions.ended.clone() {
             let mut value = Vec::new();
             super::wire::append(&mut value, &(last, through));
-            self.put_fact(&session_key(session), &value);
+            if self.state.newest(&ring_owner(), &session_key(session)) != Some(&value) {
+                self.put_fact(&session_key(session), &value);
+            }
         }
         for (commit, generation) in self.sessions.torn.clone() {
             let mut value = Vec::new();

@@ -90,7 +90,7 @@ impl Sessions {
     pub fn restore(&mut self, put: &Put) {
         if put.owner == ring_owner()
             && let Some(value) = put.value.as_deref()
-            && let Some(b'u' | b'x') = put.key.first()
+            && let Some(b's' | b'u' | b'x') = put.key.first()
         {
             self.restore_entry(&put.key, value);
         }

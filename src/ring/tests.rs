@@ -440,6 +440,57 @@ fn an_id_whose_topic_is_lost_is_not_given_to_another_name() {
     assert_ne!(topic(&mut ring, "fan"), valve);
 }
 
+/// A crash leaves the second of two commits that were written together, or both; what its recovery said of them rots.
+#[test]
+fn a_recovery_whose_findings_rot_is_made_again_to_the_same_end() {
+    for torn in [true, false] {
+        let mut disk = MemDisk::new(MIN_RING);
+        let (mut ring, _) = open(&mut disk);
+        let id = topic(&mut ring, "pump");
+        value(&mut ring, &mut disk, id, b"settled");
+        flush(&mut ring, &mut disk);
+        for bytes in [b"first", b"other"] {
+            value(&mut ring, &mut disk, id, bytes);
+            ring.seal_all();
+        }
+        let mut writes = Vec::new();
+        while let Some(command) = ring.poll(NOW) {
+            writes.push(command);
+        }
+        assert_eq!(writes.len(), 2, "one commit, two frames");
+        writes.into_iter().skip(usize::from(torn)).for_each(|command| _ = execute(command, &mut disk));
+        drop(ring);
+        let (mut ring, report) = open(&mut disk);
+        assert_eq!(report.lost_unsynced, if torn { 2 } else { 0 });
+        for bytes in [b"later", b"newer"] {
+            value(&mut ring, &mut disk, id, bytes);
+            flush(&mut ring, &mut disk);
+        }
+        drop(ring);
+        let all = frames(&mut disk, 0);
+        let findings = all.iter().rfind(|s| s.header.flags & super::format::flags::SESSION_START != 0).unwrap();
+        rot(&mut disk, 0, findings.header.at as usize + findings.header.state_at());
+        if !torn {
+            // And with it a commit that it had found good: no reason to give up the one after that.
+            let first = all.iter().find(|s| s.is_commit() && s.header.first_ordinal() == 1 && s.header.records == 1);
+            let first = &first.unwrap().header;
+            rot(&mut disk, 0, first.at as usize + first.payload_at());
+        }
+        for _ in 0..2 {
+            let (mut ring, _) = open(&mut disk);
+            let (records, gaps) = drain(&mut ring, &mut disk, LanePos::default());
+            let values: Vec<_> = records.iter().map(|r| &r.value[..]).collect();
+            let mut want = vec![&b"settled"[..], b"other", b"later", b"newer"];
+            want.retain(|v| !torn || *v != b"other");
+            assert_eq!(values, want);
+            let reason = if torn { GapReason::LostUnsynced } else { GapReason::Corrupt };
+            assert!(gaps.iter().all(|g| g.reason == reason), "{gaps:?}");
+            assert_eq!(gaps.iter().map(Gap::count).sum::<u64>(), if torn { 2 } else { 1 });
+            drive(&mut ring, &mut disk, NOW);
+        }
+    }
+}
+
 /// Ten years of power cuts: what recoveries note of sessions, torn commits and boots does not pile up, and what can
 /// still be read keeps what it needs.
 #[test]
