@@ -237,7 +237,10 @@
 //! - **Slots opened in vain** (a write to them failed) may hold frames as well: each slot header names the one that its
 //!   lane was in before, so what stands between was given up; where the header is gone, the lane's newest commit stands
 //!   in the slot before. They are used again before all others, the oldest first, because what proves one of them
-//!   given up may stand in the next. A generation is never given twice, be it seen in a dead slot only.
+//!   given up may stand in the next. A lane of which recovery gave up a slot for what could be read of it goes on in a new
+//!   one, which names the one before, and the first frame of the process stands there: what could not be read then may
+//!   be read later, and must not count against what came after. A generation is never given twice, be it seen in a dead
+//!   slot only.
 //! - **Clean shutdown**: a last frame alone in its commit, then a root page that names it. The first start after it
 //!   makes the page unclean. Nothing is skipped then; the newest slots are synced all the same, since the page may be
 //!   older than the newest process.

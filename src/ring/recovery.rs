@@ -47,6 +47,8 @@ pub(super) struct Survey {
     pub newest_generation: u64,
     /// There are slots of which nobody knows now what they hold.
     pub hidden: bool,
+    /// Lanes of which a slot was given up for what could be read of it now, and by no other slot's name.
+    pub dead_ends: [bool; MAX_LANES],
     pub notes: Vec<String>,
 }
 
@@ -84,6 +86,7 @@ impl Survey {
             });
             if went_on {
                 self.free.push(f.meta.id);
+                self.dead_ends[f.lane.index()] = true;
             } else {
                 kept.push(f);
             }
@@ -141,6 +144,7 @@ impl Ring {
         let mut replay = Replay::new(&mut ring, &mut report);
         replay.read(disk, &survey);
         let ends = replay.run();
+        let went_back = replay.went_back();
         replay.finish(&survey, &ends, clean);
         report.cloned = binding.is_some_and(|b| b != ring.options.binding);
         if write {
@@ -149,6 +153,7 @@ impl Ring {
             ring.adopt(survey.root, ids, sessions, &mut report);
             // What was found is the first frame of this process: nothing of it stands without that.
             ring.seal_all();
+            went_back.into_iter().for_each(|lane| ring.begin_slot(lane));
         } else {
             ring.visit();
         }

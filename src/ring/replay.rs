@@ -49,6 +49,8 @@ pub(super) struct Replay<'a> {
     abandoned: Vec<SlotId>,
     /// What an earlier recovery found was lost since, and found again.
     again: bool,
+    /// Lanes that go on from an older slot than their newest.
+    went_back: [bool; MAX_LANES],
     /// Their snapshots are damaged.
     unsound: Vec<SlotId>,
     /// The boots in which the frames of a slot were written, of those slots of which every page was read.
@@ -70,6 +72,7 @@ impl<'a> Replay<'a> {
             forgotten: Vec::new(),
             abandoned: Vec::new(),
             again: false,
+            went_back: [false; MAX_LANES],
             unsound: Vec::new(),
             boots: BTreeMap::new(),
             unpack: Unpack::default(),
@@ -79,6 +82,7 @@ impl<'a> Replay<'a> {
     /// Finds the newest good snapshot and reads every frame since.
     pub fn read(&mut self, disk: &mut dyn Disk, survey: &Survey) {
         let bytes = self.ring.slots.slot_bytes;
+        self.went_back = survey.dead_ends;
         let mut from = 0;
         for (i, f) in survey.found.iter().enumerate().rev() {
             let snapshot = Walker::new(disk, f.meta.id).snapshot(f.meta.ring, f.meta.generation);
@@ -140,6 +144,7 @@ impl<'a> Replay<'a> {
                 let given_up = |s: &Seen| s.header.commit > meta.last_commit;
                 if last.newest.is_none() && slots.iter().any(|s| s.newest > Some(meta.last_commit)) {
                     self.abandoned.push(meta.id);
+                    self.went_back[lane] = true;
                     self.ends.remove(&meta.id);
                     continue;
                 }
@@ -385,13 +390,20 @@ impl<'a> Replay<'a> {
         held
     }
 
+    /// Lanes whose newest slot was given up for what could be read of it now. A later recovery may see more of it: it must
+    /// find a slot that names the one before, and that before anything stands upon this.
+    pub fn went_back(&self) -> Vec<LaneId> {
+        self.ring.lanes.iter().map(|l| l.id).filter(|id| self.went_back[id.index()]).collect()
+    }
+
     /// The slot table, the numbers to go on with, the place to go on at.
     pub fn finish(&mut self, survey: &Survey, ends: &Ends, hint: bool) {
         self.believe_headers(survey);
         let clean = hint && survey.root.is_some_and(|r| r.commit == self.ring.last_commit);
         self.report.clean_shutdown = clean;
-        let held = self.held(survey);
+        let (held, went_back) = (self.held(survey), self.went_back());
         let ring = &mut *self.ring;
+        ring.beside = went_back.first().map_or(ring.beside, |lane| lane.index());
         ring.restore_own();
         ring.keep_ids();
         ring.forget(&held);
@@ -423,7 +435,7 @@ impl<'a> Replay<'a> {
                 // Nothing more goes into a slot that recovery might not find again, that stands under a former id, or of a
                 // newer program that this one may read and not add to.
                 let ours = header.is_some_and(|h| h.read_only == 0 && h.ring == ring.id);
-                let ours = ours && !ring.slots.short.contains(&last.id);
+                let ours = ours && !ring.slots.short.contains(&last.id) && !went_back.contains(&lane.id);
                 lane.write_at = (ours && at < ring.slots.slot_bytes).then_some(at);
                 self.report.tail_unknown |= content.is_some_and(|c| c.damaged_headers > 0) && !clean;
             }
@@ -499,6 +511,15 @@ impl Ring {
     /// Records below this seq were perhaps sent although no state entry says so: some were lost to damage.
     pub fn forgotten_below(&self) -> u64 {
         self.forgotten().0
+    }
+
+    /// A lane that must not go on in the slot where it stands: a frame for the next one, unless there is one already.
+    pub(super) fn begin_slot(&mut self, lane: LaneId) {
+        if self.queue.iter().all(|sealed| sealed.header.lane != lane) {
+            self.beside = lane.index();
+            self.put_own(b"n", Some(&self.topics.next_id.to_le_bytes()));
+            self.seal_all();
+        }
     }
 
     /// That an id is taken may be known from records alone, where the entry of their topic is lost. The next snapshot

@@ -440,6 +440,76 @@ fn an_id_whose_topic_is_lost_is_not_given_to_another_name() {
     assert_ne!(topic(&mut ring, "fan"), valve);
 }
 
+/// A disk that does not give the first page of one slot.
+struct Headless<'a>(&'a mut MemDisk, SlotId);
+
+impl Disk for Headless<'_> {
+    fn list(&mut self) -> Result<Vec<(SlotId, u64)>, DiskError> {
+        self.0.list()
+    }
+    fn create(&mut self, file: FileId, bytes: u64) -> Result<(), DiskError> {
+        self.0.create(file, bytes)
+    }
+    fn read(&mut self, file: FileId, at: u64, buf: &mut [u8]) -> Result<usize, DiskError> {
+        if file == FileId::Slot(self.1) && at < 4096 {
+            let (kind, op, file, detail) = (DiskErrorKind::Io, "read", file.to_string(), String::from("EIO"));
+            return Err(DiskError { kind, op, file, detail });
+        }
+        self.0.read(file, at, buf)
+    }
+    fn write(&mut self, file: FileId, at: u64, data: &[u8]) -> Result<(), DiskError> {
+        self.0.write(file, at, data)
+    }
+    fn sync(&mut self, file: FileId) -> Result<(), DiskError> {
+        self.0.sync(file)
+    }
+    fn drop_cache(&mut self, file: FileId) -> Result<(), DiskError> {
+        self.0.drop_cache(file)
+    }
+    fn remove(&mut self, file: FileId) -> Result<(), DiskError> {
+        self.0.remove(file)
+    }
+}
+
+/// A slot that a process opened in vain, and whose header can be read again later.
+#[test]
+fn a_slot_that_was_given_up_unread_does_not_come_back_over_what_was_acknowledged_since() {
+    let mut disk = MemDisk::new(MIN_RING);
+    let (mut ring, _) = open(&mut disk);
+    let id = topic(&mut ring, "pump");
+    value(&mut ring, &mut disk, id, b"settled");
+    flush(&mut ring, &mut disk);
+    for bytes in [b"first", b"other"] {
+        value(&mut ring, &mut disk, id, bytes);
+        ring.seal_all();
+    }
+    let commands = |ring: &mut Ring, now| std::iter::from_fn(|| ring.poll(now)).collect::<Vec<_>>();
+    // Both are written, and the device says that they are not.
+    for command in commands(&mut ring, NOW) {
+        let mut done = execute(command, &mut disk);
+        done.result =
+            Err(DiskError { kind: DiskErrorKind::Io, op: "sync", file: "slot-0000".into(), detail: "".into() });
+        ring.complete(NOW, done);
+    }
+    // Of the second try the last is missing: slot, header, first frame.
+    let again = commands(&mut ring, NOW + Span::from_secs(1));
+    again.into_iter().take(3).for_each(|command| _ = execute(command, &mut disk));
+    drop(ring);
+    assert_eq!((frames(&mut disk, 0).len(), frames(&mut disk, 1).len()), (4, 2));
+    let (mut ring, report) = Ring::recover(&mut Headless(&mut disk, SlotId(1)), options()).unwrap();
+    assert!(report.notes.iter().any(|n| n.contains("header is damaged")), "{report:?}");
+    let before = drain(&mut ring, &mut disk, LanePos::default());
+    value(&mut ring, &mut disk, id, b"later");
+    flush(&mut ring, &mut disk);
+    drop(ring);
+    let (mut ring, report) = open(&mut disk);
+    assert_eq!((report.corrupt_records, report.lost_unsynced), (0, 0), "{report:?}");
+    let (records, gaps) = drain(&mut ring, &mut disk, LanePos::default());
+    assert_eq!(records[..before.0.len()], before.0);
+    assert_eq!((&records[before.0.len()].value[..], records.len()), (&b"later"[..], before.0.len() + 1));
+    assert_eq!(gaps, before.1);
+}
+
 /// A crash leaves the second of two commits that were written together, or both; what its recovery said of them rots.
 #[test]
 fn a_recovery_whose_findings_rot_is_made_again_to_the_same_end() {
