@@ -2,7 +2,7 @@
 //! seed.
 //!
 //! A failing seed is printed; `HEADWATER_SEED=n cargo test --test sim` runs that one alone. `HEADWATER_SIM_SEEDS=n`
-//! runs more of them than a normal test run does, `HEADWATER_SIM_CENSUS=1` goes on after a failure and prints them all.
+//! runs more of them than a normal test run does, `HEADWATER_SIM_FIRST=n` others, `HEADWATER_SIM_CENSUS=1` goes on after a failure and prints them all.
 //!
 //! - [`disk`]: a disk that crashes, fails and rots.
 //! - [`model`]: what the ring was given and has promised; every answer of the ring is held against it.
@@ -89,7 +89,10 @@ fn env(name: &str) -> Option<u64> {
 fn seeds() -> std::ops::Range<u64> {
     match (env("HEADWATER_SEED"), env("HEADWATER_SIM_SEEDS")) {
         (Some(one), _) => one..one + 1,
-        (None, many) => 0..many.unwrap_or(1_000),
+        (None, many) => {
+            let first = env("HEADWATER_SIM_FIRST").unwrap_or(0);
+            first..first + many.unwrap_or(1_000)
+        }
     }
 }
 
