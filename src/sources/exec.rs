@@ -44,20 +44,28 @@ pub async fn run(config: &ExecSource, intake: Inlet) -> Result<(), SourceError> 
             None => Ok(()),
         };
     };
-    let mut due = tokio::time::interval(every.to_std().max(Duration::from_millis(1)));
+    let every = every.to_std().max(Duration::from_millis(1));
+    let mut due = tokio::time::interval(every);
     due.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         tokio::select! {
             () = job.intake.stopping() => return Ok(()),
             _ = due.tick() => {}
         }
+        let began = tokio::time::Instant::now();
         let Some(end) = job.once().await? else { return Ok(()) };
+        let took = began.elapsed();
         job.intake.count("runs", 1);
-        if end.status.success() {
-            job.intake.report(PartState::up(format!("runs `{}`", job.name())));
-        } else {
+        let left_out = took.as_nanos() / every.as_nanos();
+        job.intake.count("left_out_runs", left_out as u64);
+        if !end.status.success() {
             job.intake.count("failed_runs", 1);
             job.intake.report(PartState::warn(end.to_string()));
+        } else if left_out > 0 {
+            let what = format!("`{}` took {took:.1?}, longer than `every`: {left_out} runs left out", job.name());
+            job.intake.report(PartState::warn(what));
+        } else {
+            job.intake.report(PartState::up(format!("runs `{}`", job.name())));
         }
     }
 }

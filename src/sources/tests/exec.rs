@@ -48,6 +48,17 @@ fn a_program_runs_again_every_so_often_and_a_failed_run_is_a_warning() {
 }
 
 #[test]
+fn runs_left_out_because_one_takes_too_long_are_counted_and_shown() {
+    block_on(async {
+        let house = House::open(&disk(), vec![], u64::MAX);
+        house.start(sh("echo tick; sleep 0.05", Some(Span::from_millis(10))));
+        house
+            .until("the warning", || house.counted("left_out_runs") >= 4 && house.state().what().contains("left out"))
+            .await;
+    });
+}
+
+#[test]
 fn when_the_source_stops_the_program_and_its_children_end() {
     block_on(async {
         let house = House::open(&disk(), vec![], u64::MAX);
