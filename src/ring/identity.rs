@@ -37,14 +37,16 @@ impl Ring {
     }
 
     /// Boot and session numbers, and a new id if this is not the same machine. `ids`: of the slots that are here.
-    /// `sessions`: in which they were begun.
+    /// `sessions`: in which they were begun. `moved`: what the headers under its id say of the one before.
     pub(super) fn adopt(
         &mut self,
         root: Option<RootPage>,
         ids: Vec<RingId>,
+        moved: Option<(RingId, u64)>,
         sessions: impl Iterator<Item = u32>,
         report: &mut Report,
     ) {
+        self.believe_move(moved, &ids);
         let stored = self.stored_boot();
         self.boot = self.boot.max(stored.map_or(0, |s| s.0));
         if stored.is_none_or(|(_, id)| id != self.options.boot_id) {
@@ -67,12 +69,26 @@ impl Ring {
         self.refresh_all();
     }
 
+    /// A header under this id may be all that was written of a change of machine.
+    fn believe_move(&mut self, moved: Option<(RingId, u64)>, ids: &[RingId]) {
+        let mut moves = self.former();
+        if let Some(moved) = moved.filter(|moved| !moves.contains(moved)) {
+            moves.push(moved);
+            self.note_moves(moves, ids.iter().copied().filter(|id| *id != self.id).collect());
+        }
+    }
+
     /// From here on under another id, in slots of its own: a slot has one id, and frames of another in it are foreign.
-    fn take_new_id(&mut self, mut former: Vec<RingId>) {
+    fn take_new_id(&mut self, former: Vec<RingId>) {
         let mut moves = self.former();
         moves.push((self.id, self.next_seq));
-        moves.drain(..moves.len().saturating_sub(MAX_MOVES));
         self.id = self.new_id(self.id.0 as u64 ^ self.next_seq);
+        self.note_moves(moves, former);
+        self.lanes.iter_mut().for_each(|l| l.write_at = None);
+    }
+
+    fn note_moves(&mut self, mut moves: Vec<(RingId, u64)>, mut former: Vec<RingId>) {
+        moves.drain(..moves.len().saturating_sub(MAX_MOVES));
         former.sort_unstable();
         former.dedup();
         let mut value = Vec::new();
@@ -82,7 +98,6 @@ impl Ring {
         let mut value = Vec::new();
         super::wire::append(&mut value, &moves);
         self.state.restore(Put { owner: ring_owner(), key: MOVES.into(), value: Some(value.into()) });
-        self.lanes.iter_mut().for_each(|l| l.write_at = None);
     }
 
     /// The ids that records were given under before this machine's, oldest first, each with the first seq after them.
@@ -105,13 +120,21 @@ impl Ring {
 }
 
 /// The ids under which slots of this ring may stand: its own and those before a change of machine, as the newest
-/// readable snapshot under its own has them.
+/// readable snapshot under its own has them and as the headers name one another.
 pub fn family(disk: &mut dyn Disk, own: RingId, good: &[SlotHeader]) -> Vec<RingId> {
     let mut mine: Vec<_> = good.iter().filter(|h| h.ring == own).collect();
     mine.sort_unstable_by_key(|h| std::cmp::Reverse(h.generation));
     let snapshot = mine.iter().find_map(|h| Walker::new(disk, h.slot).snapshot(h.ring, h.generation));
     let mut ids = vec![own];
     ids.extend(snapshot.map(|(_, puts)| former_in(puts)).unwrap_or_default());
+    let mut at = 0;
+    while let Some(id) = ids.get(at).copied() {
+        let named = good.iter().filter(|h| h.ring == id).filter_map(|h| h.former);
+        let new: Vec<_> = named.map(|f| f.0).filter(|id| !ids.contains(id)).collect();
+        ids.extend(new);
+        at += 1;
+    }
+    ids.dedup();
     ids
 }
 

@@ -43,7 +43,7 @@
 //! | 24..40 | u128 | ring id | random |
 //! | 40..56 | | binding | hash of what ties the directory to this machine |
 //! | 56..58 | u16 | slot id | the file's number |
-//! | 58..60 | u16 | starts | entries at 512, at most 298 |
+//! | 58..60 | u16 | starts | entries at 512, at most 296 |
 //! | 60 | u8 | starts complete | 1: a partition that is not listed did not exist |
 //! | 64..72 | u64 | generation | one more for each slot opened, in the whole ring |
 //! | 72..80 | u64 | first seq | where the lane stood |
@@ -57,7 +57,9 @@
 //! | 120..128 | u64 | copied through | journal, below; 0 |
 //! | 128..448 | 8 x 5 u64 | counters of each lane | admitted, evicted, expired, corrupt, lost unsynced |
 //! | 448..512 | 8 u64 | oldest ordinal of each lane | |
-//! | 512..4088 | 298 x 12 | starts | topic u16, partition u8, 0, next offset u64 |
+//! | 512..4064 | 296 x 12 | starts | topic u16, partition u8, 0, next offset u64 |
+//! | 4064..4080 | u128 | former ring id | before the newest change of machine; 0: there was none |
+//! | 4080..4088 | u64 | its end | the first seq that was given after it |
 //! | 4092..4096 | u32 | CRC of 0..4092 | not seeded: it says itself whose it is |
 //!
 //! ## Frame, whole pages
@@ -246,7 +248,8 @@
 //!   older than the newest process.
 //! - **A clone, or a card in another board**: the newest header's binding differs. The ring goes on under a new id,
 //!   in new slots; old slots keep theirs, which `f` lists in every snapshot after, and what they hold is sent under
-//!   it.
+//!   it. Each header under the new id names the one before, so that a crash that leaves nothing but the first of them
+//!   does not make strangers of all old slots.
 //!
 //! # How recovery decides
 //!

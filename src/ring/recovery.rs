@@ -149,8 +149,9 @@ impl Ring {
         report.cloned = binding.is_some_and(|b| b != ring.options.binding);
         if write {
             let ids = survey.found.iter().map(|f| f.meta.ring).collect();
-            let sessions = survey.found.iter().filter_map(|f| f.header.as_ref()).map(|h| h.session);
-            ring.adopt(survey.root, ids, sessions, &mut report);
+            let headers = || survey.found.iter().filter_map(|f| f.header.as_ref());
+            let moved = headers().rev().find(|h| h.ring == ring.id).and_then(|h| h.former);
+            ring.adopt(survey.root, ids, moved, headers().map(|h| h.session), &mut report);
             // What was found is the first frame of this process: nothing of it stands without that.
             ring.seal_all();
             went_back.into_iter().for_each(|lane| ring.begin_slot(lane));

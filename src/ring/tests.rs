@@ -349,6 +349,42 @@ fn a_ring_that_changes_machines_takes_a_new_id_and_loses_nothing() {
     }
 }
 
+#[test]
+fn a_power_cut_while_a_ring_changes_machines_makes_no_strangers_of_its_slots() {
+    let mut disk = MemDisk::new(MIN_RING);
+    let (mut ring, _) = open(&mut disk);
+    let id = topic(&mut ring, "pump");
+    for i in 0..50 {
+        value(&mut ring, &mut disk, id, &[i]);
+    }
+    flush(&mut ring, &mut disk);
+    let first = ring.id();
+    drop(ring);
+    for _ in 0..2 {
+        let moved = Options { binding: [9; 16], ..options() };
+        let (mut ring, _) = Ring::recover(&mut disk, moved).unwrap();
+        assert_eq!(ring.former().iter().map(|f| f.0).collect::<Vec<_>>(), [first]);
+        let (records, gaps) = drain(&mut ring, &mut disk, LanePos::default());
+        assert_eq!((records.len(), gaps), (50, vec![]));
+        // Nothing but the new slot's header gets to the disk.
+        while let Some(mut command) = ring.poll(NOW) {
+            if let Op::Write { data, .. } = &mut command.op {
+                data.truncate(PAGE);
+            }
+            let header = matches!(&command.op, Op::Write { at: 0, file: FileId::Slot(_), .. });
+            _ = execute(command, &mut disk);
+            if header {
+                break;
+            }
+        }
+    }
+    let (mut ring, _) = Ring::recover(&mut disk, Options { binding: [9; 16], ..options() }).unwrap();
+    assert_ne!(ring.id(), first);
+    value(&mut ring, &mut disk, id, b"goes on");
+    flush(&mut ring, &mut disk);
+    assert_eq!(drain(&mut ring, &mut disk, LanePos::default()).0.len(), 51);
+}
+
 /// Whatever the disk had when it stopped: the newest durable entry is there, and all records before it.
 #[test]
 fn an_entry_between_records_of_two_lanes_never_overtakes_them_nor_falls_behind() {

@@ -292,6 +292,7 @@ impl Ring {
             oldest,
             starts: meta.starts.to_vec(),
             starts_complete: meta.starts_complete,
+            former: self.former().pop(),
         };
         let mut data = vec![0; PAGE];
         header.emit(&mut data);

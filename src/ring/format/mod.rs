@@ -31,7 +31,7 @@ pub const PREV_COUNT: usize = 16;
 /// Bytes of one partition start in a slot header.
 pub const START: usize = 12;
 /// Partition starts that fit a slot header.
-pub const MAX_STARTS: usize = 298;
+pub const MAX_STARTS: usize = 296;
 /// Partitions in one frame: a batch is sealed before it has more.
 pub const MAX_RUNS: usize = 256;
 /// The first frame of a slot is here.

@@ -33,7 +33,9 @@ mod slot_field {
     pub const COPIED_THROUGH: Range<usize> = 120..128;
     pub const LANES: Range<usize> = 128..448;
     pub const OLDEST: Range<usize> = 448..512;
-    pub const STARTS: Range<usize> = 512..4088;
+    pub const STARTS: Range<usize> = 512..4064;
+    pub const FORMER: Range<usize> = 4064..4080;
+    pub const FORMER_END: Range<usize> = 4080..4088;
     pub const CRC: Range<usize> = 4092..4096;
 }
 
@@ -85,6 +87,8 @@ pub struct SlotHeader {
     pub starts: Vec<(TopicPart, u64)>,
     /// False: more partitions than fit; the snapshot has them all.
     pub starts_complete: bool,
+    /// The ring's id before its newest change of machine, and the first seq that was given after it.
+    pub former: Option<(RingId, u64)>,
 }
 
 impl SlotHeader {
@@ -123,6 +127,10 @@ impl SlotHeader {
         for (chunk, (part, offset)) in out[STARTS].chunks_exact_mut(START).zip(starts) {
             emit_part(chunk, *part);
             set(chunk, 4..12, offset.to_le_bytes());
+        }
+        if let Some((ring, end)) = self.former {
+            set(out, FORMER, ring.0.to_le_bytes());
+            set(out, FORMER_END, end.to_le_bytes());
         }
         let crc = crc32c::crc32c(&out[..CRC.start]);
         set(out, CRC, crc.to_le_bytes());
@@ -195,6 +203,7 @@ impl SlotHeader {
             oldest,
             starts: starts.map(|c| (parse_part(c), u64_at(c, 4..12))).collect(),
             starts_complete: b[STARTS_COMPLETE] == 1,
+            former: Some((RingId(u128_at(b, FORMER)), u64_at(b, FORMER_END))).filter(|f| f.0 != RingId::default()),
         })
     }
 }
