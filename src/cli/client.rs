@@ -26,7 +26,7 @@ pub struct Where {
     /// The running node's config file
     #[arg(short, long, value_name = "FILE", conflicts_with = "data_dir")]
     pub config: Option<PathBuf>,
-    /// The running node's data directory
+    /// The node's data directory
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 }
@@ -40,8 +40,12 @@ impl Where {
     /// The ring in the data directory that was named, if no node answers for it.
     pub fn stopped(&self) -> anyhow::Result<Option<(&Path, StoppedRing)>> {
         let Some(dir) = self.data_dir.as_deref() else { return Ok(None) };
-        if std::os::unix::net::UnixStream::connect(self.control()?).is_ok() {
-            return Ok(None);
+        let control = self.control()?;
+        match std::os::unix::net::UnixStream::connect(&control).map_err(|error| (error.kind(), error)) {
+            Err((io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused, _)) => {}
+            // A node may well answer there, and write to the ring.
+            Err((_, error)) => bail!("{}", unreachable(&control, &error)),
+            Ok(_) => return Ok(None),
         }
         super::ring::disk(dir)?;
         let ring = StoppedRing::open(dir).with_context(|| format!("no ring can be read in {}", dir.display()))?;

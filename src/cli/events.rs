@@ -3,6 +3,8 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use anyhow::bail;
+
 use super::client::{self, Where};
 use crate::limits::MAX_EVENTS;
 use crate::ops::control::protocol::{Answer, Ask};
@@ -21,8 +23,8 @@ Examples:
 A time that was not trusted carries a `?`: the clock may have been wrong then.
 A part that flaps is told in full at first, then once a minute with how many
 changes were left out. The last 1,000 are kept in the ring, over restarts and
-whatever the ring has to evict (fewer where their texts are long and the ring
-is of the smallest).")]
+whatever the ring has to evict; fewer where their texts are long and say
+something else each time, since they take at most a quarter of the ring's state.")]
 pub struct Args {
     #[command(flatten)]
     pub place: Where,
@@ -36,9 +38,13 @@ pub struct Args {
 
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match args.place.stopped()? {
-        Some((_, ring)) => {
+        Some((dir, ring)) => {
             let kept = history::owner().map(|owner| ring.states(&owner)).unwrap_or_default();
             let events = history::newest(&kept, usize::try_from(args.n)?);
+            if events.is_empty() {
+                let notes: String = ring.report.notes.iter().map(|note| format!("\n  {note}")).collect();
+                bail!("no state changes can be read from the ring in {}{notes}", dir.display());
+            }
             events.iter().try_for_each(|event| print(args, event))?;
         }
         None => client::block_on(running(args))?,

@@ -7,7 +7,6 @@ use std::rc::Rc;
 use super::identity;
 use crate::config::{self, Config, HttpConfig};
 use crate::hub::{Hub, OfferError, PartKind, PartState};
-use crate::ops::history::Change;
 use crate::ops::{self, Facts, Ops};
 use crate::record::{Flags, RecordRef};
 use crate::ring::Health;
@@ -172,16 +171,15 @@ pub(super) fn write_events(hub: &Hub) {
 /// Adds to the history that `headwater events` shows. None: the ring's state has no room for it.
 fn remember(hub: &Hub, events: &[Vec<u8>]) -> Option<()> {
     let (now, owner) = (hub.now().boot, ops::history::owner()?);
-    let put = |budget: usize| {
-        hub.with_pipeline(|pipeline| {
-            let changes = ops::history::add(&pipeline.ring().states(&owner), events, budget);
-            let mut put = |(key, value): &Change| pipeline.put_state(now, &owner, key, value.as_deref()).is_ok();
-            changes.iter().all(|change| put(change)).then_some(())
+    hub.with_pipeline(|pipeline| {
+        let budget = ops::history::budget(pipeline.ring().stats().slot_bytes);
+        // Where the other owners have taken what there is, what is new counts more than what was.
+        [ops::history::add, ops::history::begin_anew].into_iter().find_map(|change| {
+            let changes = change(&pipeline.ring().states(&owner), events, budget);
+            let mut put = changes.iter().map(|(key, value)| pipeline.put_state(now, &owner, key, value.as_deref()));
+            put.all(|done| done.is_ok()).then_some(())
         })
-    };
-    let slot_bytes = hub.with_pipeline(|pipeline| pipeline.ring().stats().slot_bytes);
-    // Where the other owners have taken what there is, the newest block alone may still fit.
-    put(ops::history::budget(slot_bytes)).or_else(|| put(0))
+    })
 }
 
 async fn heartbeat(hub: Hub, ops: Rc<Ops>, every: Span) {

@@ -3,8 +3,8 @@
 //! They are records of `headwater-events` as well, for sinks that name it; but those are evicted with everything else,
 //! and what a node went through is asked for most when its ring is full.
 //!
-//! Blocks of up to [`BLOCK`] events, a JSON object a line, under zstd; the key is the block's number (u32 big-endian, so
-//! that blocks stand in order). The newest block is stored again with each change.
+//! Blocks of up to [`BLOCK`] events: their number in one byte, then a JSON object a line under zstd. The key is the block's
+//! number (u32 big-endian, so that blocks stand in order). The newest block is stored again with each change.
 
 use super::events::EventRecord;
 use crate::limits::{MAX_EVENTS, MAX_STATE_OWNER_BYTES};
@@ -13,10 +13,8 @@ use crate::ring::{Owner, OwnerKind};
 
 /// Events of one block: enough for a compressor to find what repeats, few enough to be written again each time.
 const BLOCK: usize = 128;
-/// Blocks that hold at least `MAX_EVENTS`, however few are in the newest.
-const MAX_BLOCKS: usize = MAX_EVENTS.div_ceil(BLOCK) + 1;
-/// Bytes of a block before compression: far above what `BLOCK` of the longest events take.
-const MAX_RAW: usize = 1024 * 1024;
+/// Bytes of a block before compression: more than `BLOCK` of the longest events take.
+const MAX_RAW: usize = 512 * 1024;
 const LEVEL: i32 = 9;
 
 /// A state entry: key and value.
@@ -35,43 +33,49 @@ pub fn budget(slot_bytes: u64) -> usize {
 }
 
 /// What is to change in `kept` (in key order) so that it ends with `events`: their records' values, the newest last. The
-/// oldest blocks go when there are `MAX_EVENTS` without them, or when all would take more than `budget` bytes; the newest
-/// stays in any case.
+/// oldest blocks go when there are `MAX_EVENTS` without them, or when all would take more than `budget` bytes.
 pub fn add(kept: &[Entry], events: &[Vec<u8>], budget: usize) -> Vec<Change> {
-    let newest = kept.last().and_then(|(key, value)| Some((number(key)?, lines(value)?)));
+    let newest = kept.last().and_then(|(key, value)| Some((number(key)?, unpack(value)?)));
     let after = kept.iter().rev().find_map(|(key, _)| number(key)).map_or(0, |n| n.wrapping_add(1));
     let (mut at, mut text) = newest.unwrap_or((after, String::new()));
     let mut blocks = Vec::new();
     for event in events.iter().filter_map(|event| std::str::from_utf8(event).ok()) {
-        if text.lines().count() >= BLOCK {
-            blocks.extend(pack(at, &text));
-            (at, text) = (at.wrapping_add(1), String::new());
-        }
+        let before = text.len();
         text.push_str(event);
         text.push('\n');
+        if before > 0 && !fits(&text, budget) {
+            blocks.extend(pack(at, &text[..before]));
+            (at, text) = (at.wrapping_add(1), text.split_off(before));
+        }
     }
     blocks.extend(pack(at, &text));
-    let old = kept.iter().filter(|(key, _)| blocks.iter().all(|(new, _)| new != key));
-    let (mut count, mut bytes) = (old.clone().count() + blocks.len(), 0);
-    bytes += old.clone().chain(&blocks).map(|(key, value)| key.len() + value.len()).sum::<usize>();
-    let mut changes = Vec::new();
-    for (key, value) in old.chain(&blocks[..blocks.len().saturating_sub(1)]) {
-        if count <= MAX_BLOCKS && bytes <= budget {
-            break;
+    let stored = blocks.len();
+    let old: Vec<_> = kept.iter().filter(|(key, _)| blocks.iter().all(|(new, _)| new != key)).cloned().collect();
+    let newest_first = blocks.into_iter().rev().chain(old.into_iter().rev());
+    let (mut count, mut bytes, mut changes) = (0, 0, Vec::new());
+    for (i, (key, value)) in newest_first.enumerate() {
+        bytes += key.len() + value.len();
+        let stays = i == 0 || count < MAX_EVENTS && bytes <= budget;
+        count += value.first().map_or(0, |n| usize::from(*n));
+        if !stays || i < stored {
+            changes.push((key, stays.then_some(value)));
         }
-        (count, bytes) = (count - 1, bytes - key.len() - value.len());
-        changes.push((key.clone(), None));
     }
-    let stay = |(key, _): &Entry| changes.iter().all(|(gone, _)| gone != key);
-    let stored: Vec<Change> = blocks.into_iter().filter(stay).map(|(key, value)| (key, Some(value))).collect();
-    changes.extend(stored);
+    // What goes makes room for what comes.
+    changes.sort_by_key(|(_, value)| value.is_some());
     changes
+}
+
+/// What is to change so that nothing is kept but `events`, as far as they fit.
+pub fn begin_anew(kept: &[Entry], events: &[Vec<u8>], budget: usize) -> Vec<Change> {
+    let gone = kept.iter().map(|(key, _)| (key.clone(), None));
+    gone.chain(add(&[], events, budget)).collect()
 }
 
 /// The newest `n` events that are kept, oldest first.
 pub fn newest(kept: &[Entry], n: usize) -> Vec<EventRecord> {
     let mut events = Vec::new();
-    for text in kept.iter().rev().filter_map(|(_, value)| lines(value)) {
+    for text in kept.iter().rev().filter_map(|(_, value)| unpack(value)) {
         if events.len() >= n {
             break;
         }
@@ -86,12 +90,20 @@ fn number(key: &[u8]) -> Option<u32> {
     key.try_into().ok().map(u32::from_be_bytes)
 }
 
-fn lines(value: &[u8]) -> Option<String> {
-    String::from_utf8(zstd::bulk::decompress(value, MAX_RAW).ok()?).ok()
+/// Whether these lines may stand in one block: it must not take most of what there is, whatever their texts.
+fn fits(text: &str, budget: usize) -> bool {
+    let most = budget / 4;
+    text.lines().count() <= BLOCK && (text.len() < most || pack(0, text).is_some_and(|(_, value)| value.len() < most))
+}
+
+fn unpack(value: &[u8]) -> Option<String> {
+    let (_, packed) = value.split_first()?;
+    String::from_utf8(zstd::bulk::decompress(packed, MAX_RAW).ok()?).ok()
 }
 
 fn pack(number: u32, text: &str) -> Option<Entry> {
-    let value = zstd::bulk::compress(text.as_bytes(), LEVEL).ok()?;
+    let mut value = vec![u8::try_from(text.lines().count()).ok()?];
+    value.extend(zstd::bulk::compress(text.as_bytes(), LEVEL).ok()?);
     Some((number.to_be_bytes().to_vec(), value))
 }
 
@@ -127,10 +139,14 @@ mod tests {
         // A case compresses some hundred blocks.
         #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
-        fn what_is_kept_is_the_newest_without_holes(groups in prop::collection::vec(1u64..300, 1..20), budget in 0usize..40_000) {
+        fn what_is_kept_is_the_newest_without_holes_and_within_its_bound(
+            groups in prop::collection::vec((1u64..200, 0usize..MAX_REPORT), 1..20), budget in 16_384usize..50_000
+        ) {
             let (mut kept, mut made) = (BTreeMap::new(), 0);
-            for group in groups {
-                let events: Vec<_> = (made..made + group).map(|n| event(n, "connect 10.0.0.7:9003 timed out")).collect();
+            let mut rng = crate::backoff::Rng::new(budget as u64);
+            for (group, noise) in groups {
+                let mut what = || (0..noise).map(|_| char::from(b' ' + (rng.next_u64() % 90) as u8)).collect::<String>();
+                let events: Vec<_> = (made..made + group).map(|n| event(n, &what())).collect();
                 made += group;
                 apply(&mut kept, &events, budget);
                 let entries: Vec<Entry> = kept.clone().into_iter().collect();
@@ -138,7 +154,7 @@ mod tests {
                 let from = made - all.len() as u64;
                 prop_assert_eq!(&all, &(from..made).collect::<Vec<_>>());
                 let bytes: usize = entries.iter().map(|(k, v)| k.len() + v.len()).sum();
-                prop_assert!(!all.is_empty() && entries.len() <= MAX_BLOCKS && (bytes <= budget || entries.len() == 1));
+                prop_assert!(!all.is_empty() && all.len() < MAX_EVENTS + BLOCK && bytes <= budget);
                 let last: Vec<u64> = newest(&entries, 3).iter().map(|e| e.left_out).collect();
                 prop_assert_eq!(&last[..], &all[all.len().saturating_sub(3)..]);
             }
@@ -152,6 +168,10 @@ mod tests {
             apply(&mut kept, &[event(1, "refused")], budget(MIN_SLOT));
             let entries: Vec<Entry> = kept.into_iter().collect();
             prop_assert_eq!(newest(&entries, 9).len(), 1);
+            let anew = begin_anew(&entries, &[event(2, "refused")], budget(MIN_SLOT));
+            let left: BTreeMap<_, _> = anew.into_iter().collect();
+            let left: Vec<Entry> = left.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+            prop_assert_eq!(newest(&left, 9).iter().map(|e| e.left_out).collect::<Vec<_>>(), [2]);
         }
     }
 
@@ -174,13 +194,13 @@ mod tests {
     }
 
     #[test]
-    fn a_block_of_the_longest_events_is_read_back() {
+    fn the_longest_events_are_read_back() {
         let mut kept = BTreeMap::new();
         let what: String = (0..MAX_REPORT).map(|_| '\u{1}').collect();
         for n in 0..BLOCK as u64 {
             apply(&mut kept, &[event(n, &what)], budget(MIN_SLOT));
         }
         let entries: Vec<Entry> = kept.into_iter().collect();
-        assert_eq!((entries.len(), newest(&entries, BLOCK).len()), (1, BLOCK));
+        assert_eq!(newest(&entries, BLOCK).len(), BLOCK);
     }
 }

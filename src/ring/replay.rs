@@ -492,8 +492,8 @@ impl Ring {
         }
     }
 
-    /// State entries are lost: what was sent until now was perhaps sent in ways that none tells any more. Once for each
-    /// loss, however often it is found.
+    /// State entries are lost: what was sent until now was perhaps sent in ways that none tells any more. A loss that is
+    /// found at one start after the other is told once.
     fn note_forgotten(&mut self, found: Vec<(u64, u64)>) {
         let (_, known) = self.forgotten();
         if found.iter().any(|range| !known.contains(range)) {
@@ -513,7 +513,8 @@ impl Ring {
         self.forgotten().0
     }
 
-    /// A lane that must not go on in the slot where it stands: a frame for the next one, unless there is one already.
+    /// A lane that must not go on in the slot where it stands: a frame for the next one, unless there is one already. It
+    /// is in the queue before all that is yet to be appended, so nothing of the lane is acknowledged without it.
     pub(super) fn begin_slot(&mut self, lane: LaneId) {
         if self.queue.iter().all(|sealed| sealed.header.lane != lane) {
             self.beside = lane.index();

@@ -110,7 +110,7 @@ pub struct Owner {
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
-    #[error("state of {owner:?} is full ({entries} entries, {bytes} bytes)")]
+    #[error("the ring has no room for more state of `{}` ({entries} entries, {bytes} bytes; 64 KiB each, all together a quarter of a slot)", owner.name)]
     Full { owner: Owner, entries: usize, bytes: usize },
 }
 

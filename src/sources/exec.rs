@@ -44,25 +44,27 @@ pub async fn run(config: &ExecSource, intake: Inlet) -> Result<(), SourceError> 
             None => Ok(()),
         };
     };
-    let every = every.to_std().max(Duration::from_millis(1));
-    let mut due = tokio::time::interval(every);
+    let period = every.to_std().max(Duration::from_millis(1));
+    let mut due = tokio::time::interval(period);
     due.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut last = None;
     loop {
-        tokio::select! {
+        let this = tokio::select! {
             () = job.intake.stopping() => return Ok(()),
-            _ = due.tick() => {}
-        }
-        let began = tokio::time::Instant::now();
-        let Some(end) = job.once().await? else { return Ok(()) };
-        let took = began.elapsed();
-        job.intake.count("runs", 1);
-        let left_out = took.as_nanos() / every.as_nanos();
+            this = due.tick() => this,
+        };
+        // The times at which it was due since the last run.
+        let passed = last.map_or(1, |last| this.duration_since(last).as_nanos() / period.as_nanos());
+        let left_out = passed.saturating_sub(1);
+        last = Some(this);
         job.intake.count("left_out_runs", left_out as u64);
+        let Some(end) = job.once().await? else { return Ok(()) };
+        job.intake.count("runs", 1);
         if !end.status.success() {
             job.intake.count("failed_runs", 1);
             job.intake.report(PartState::warn(end.to_string()));
         } else if left_out > 0 {
-            let what = format!("`{}` took {took:.1?}, longer than `every`: {left_out} runs left out", job.name());
+            let what = format!("`{}` takes longer than `every` ({period:?}): runs are left out", job.name());
             job.intake.report(PartState::warn(what));
         } else {
             job.intake.report(PartState::up(format!("runs `{}`", job.name())));

@@ -619,9 +619,9 @@ impl Model {
                     fine = false;
                 } else {
                     // Left by the audit because it was destroyed: as in `append`, it has its ordinal.
-                    let lane = rec.lane;
+                    let (lane, destroyed) = (rec.lane, self.tainted(rec.group));
                     self.remove(part, offset);
-                    self.lanes[lane].nameless += 1;
+                    self.lanes[lane].nameless += u64::from(destroyed);
                     self.lanes[lane].open.retain(|o| *o != (part, offset));
                 }
             }

@@ -647,12 +647,18 @@ impl Turns for World {
         trace!(self, "{crash:?} crash, settled {}", self.model.settled());
         self.pipeline = None;
         self.forget_process(crash);
-        if self.moves && self.rng.below(8) == 0 {
+        let moved = self.moves && self.rng.below(8) == 0;
+        if moved {
             self.options.binding[0] += 1;
             self.tape.hit(Fault::CardMoved);
             trace!(self, "the card is in another machine");
         }
-        self.recover()
+        self.recover()?;
+        if moved && self.rng.below(2) == 0 {
+            // While hardly anything stands under the new id.
+            self.threads.disk.light_fuse(self.rng.below(12) as u32, Crash::Power);
+        }
+        Ok(())
     }
 
     fn sleep(&mut self) {
