@@ -168,9 +168,7 @@ impl Ring {
             file: "compressor".into(),
             detail: e.to_string(),
         };
-        let target = (options.max_bytes.saturating_sub(ROOT_BYTES)) / TARGET_SLOTS;
-        let fresh = target.clamp(MIN_SLOT, MAX_SLOT) / PAGE as u64 * PAGE as u64;
-        let slot_bytes = if survey.slot_bytes == 0 { fresh as u32 } else { survey.slot_bytes };
+        let slot_bytes = if survey.slot_bytes == 0 { fresh_slot_bytes(&options) } else { survey.slot_bytes };
         let lanes = options.lanes.iter().take(MAX_LANES).enumerate();
         let lanes: Vec<Lane> = lanes.map(|(i, l)| Lane::new(LaneId(i as u8), l.reserve, i as u64 + 1)).collect();
         let slots = Slots {
@@ -213,6 +211,12 @@ impl Ring {
             options,
         })
     }
+}
+
+/// Of a new ring's slots.
+fn fresh_slot_bytes(options: &Options) -> u32 {
+    let target = (options.max_bytes.saturating_sub(ROOT_BYTES)) / TARGET_SLOTS;
+    (target.clamp(MIN_SLOT, MAX_SLOT) / PAGE as u64 * PAGE as u64) as u32
 }
 
 // ---------------------------------------------------------------------------------------------- survey
@@ -275,6 +279,14 @@ fn survey(disk: &mut dyn Disk, options: &Options) -> Result<Survey, DiskError> {
         }
     }
     survey.hidden |= !unreadable.is_empty();
+    if survey.slot_bytes == 0 && !survey.found.is_empty() {
+        // No header says it. The root or the files do, unless their creation was torn as well.
+        let whole = |bytes: &u64| (MIN_SLOT..=MAX_SLOT).contains(bytes) && bytes.is_multiple_of(PAGE as u64);
+        let root = survey.root.as_ref().map(|root| u64::from(root.slot_bytes));
+        let longest = lengths.iter().map(|(_, len)| *len).max();
+        let told = root.filter(whole).or(longest.filter(whole));
+        survey.slot_bytes = told.map_or_else(|| fresh_slot_bytes(options), |bytes| bytes as u32);
+    }
     if survey.found.is_empty() && !unreadable.is_empty() {
         // What cannot be read now may hold everything: not the moment to begin anew over it.
         return Err(DiskError {
@@ -339,9 +351,6 @@ fn headerless(disk: &mut dyn Disk, slot: SlotId, len: u64, survey: &mut Survey) 
         return true;
     }
     survey.notes.push(format!("{file}: its header is damaged; read by its frames"));
-    if survey.slot_bytes == 0 {
-        survey.slot_bytes = len;
-    }
     let meta = SlotMeta {
         id: slot,
         generation,

@@ -358,8 +358,9 @@ impl<'a> Replay<'a> {
                 self.forgotten.push((h.commit, h.commit));
             }
         }
+        // Of a torn commit too: it may have been acknowledged before it was torn.
         let named = seen.runs.iter().map(|r| r.part).chain(seen.prev.iter().map(|p| p.part));
-        named.filter(|_| !torn).for_each(|part| self.ring.topics.taken(part.topic));
+        named.for_each(|part| self.ring.topics.taken(part.topic));
         for run in &seen.runs {
             self.ring.topics.restore(run.part, run.end_offset());
         }

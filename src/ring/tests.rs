@@ -385,6 +385,30 @@ fn a_power_cut_while_a_ring_changes_machines_makes_no_strangers_of_its_slots() {
     assert_eq!(drain(&mut ring, &mut disk, LanePos::default()).0.len(), 51);
 }
 
+#[test]
+fn a_file_whose_creation_was_torn_does_not_decide_how_large_slots_are() {
+    for root in [true, false] {
+        let mut disk = MemDisk::new(MIN_RING);
+        let (mut ring, _) = open(&mut disk);
+        let id = topic(&mut ring, "pump");
+        value(&mut ring, &mut disk, id, b"one");
+        flush(&mut ring, &mut disk);
+        let whole = ring.stats().slot_bytes;
+        drop(ring);
+        let slot = disk.file_mut(FileId::Slot(SlotId(0))).unwrap();
+        slot.truncate(60 * 1024);
+        slot[0] ^= 1;
+        if !root {
+            disk.remove(FileId::Root).unwrap();
+        }
+        let (mut ring, _) = open(&mut disk);
+        assert_eq!(ring.stats().slot_bytes, whole);
+        value(&mut ring, &mut disk, id, &[7; 40_000]);
+        flush(&mut ring, &mut disk);
+        assert_eq!(drain(&mut ring, &mut disk, LanePos::default()).0.len(), 2);
+    }
+}
+
 /// Whatever the disk had when it stopped: the newest durable entry is there, and all records before it.
 #[test]
 fn an_entry_between_records_of_two_lanes_never_overtakes_them_nor_falls_behind() {
