@@ -280,12 +280,7 @@ fn survey(disk: &mut dyn Disk, options: &Options) -> Result<Survey, DiskError> {
     }
     survey.hidden |= !unreadable.is_empty();
     if survey.slot_bytes == 0 && !survey.found.is_empty() {
-        // No header says it. The root or the files do, unless their creation was torn as well.
-        let whole = |bytes: &u64| (MIN_SLOT..=MAX_SLOT).contains(bytes) && bytes.is_multiple_of(PAGE as u64);
-        let root = survey.root.as_ref().map(|root| u64::from(root.slot_bytes));
-        let longest = lengths.iter().map(|(_, len)| *len).max();
-        let told = root.filter(whole).or(longest.filter(whole));
-        survey.slot_bytes = told.map_or_else(|| fresh_slot_bytes(options), |bytes| bytes as u32);
+        survey.slot_bytes = slot_bytes_without_header(survey.root.as_ref(), &lengths, options);
     }
     if survey.found.is_empty() && !unreadable.is_empty() {
         // What cannot be read now may hold everything: not the moment to begin anew over it.
@@ -303,6 +298,15 @@ fn survey(disk: &mut dyn Disk, options: &Options) -> Result<Survey, DiskError> {
     let whole = u64::from(survey.slot_bytes);
     survey.short.extend(lengths.iter().filter(|f| f.1 < whole).map(|f| f.0));
     Ok(survey)
+}
+
+/// The root or the files tell how large slots are, unless the files' creation was torn as well.
+fn slot_bytes_without_header(root: Option<&RootPage>, files: &[(SlotId, u64)], options: &Options) -> u32 {
+    let whole = |bytes: &u64| (MIN_SLOT..=MAX_SLOT).contains(bytes) && bytes.is_multiple_of(PAGE as u64);
+    let root = root.map(|root| u64::from(root.slot_bytes));
+    let longest = files.iter().map(|(_, len)| *len).max();
+    let told = root.filter(whole).or(longest.filter(whole));
+    told.map_or_else(|| fresh_slot_bytes(options), |bytes| bytes as u32)
 }
 
 fn meta_of(header: &SlotHeader) -> SlotMeta {
