@@ -129,12 +129,13 @@ pub fn family(disk: &mut dyn Disk, own: RingId, good: &[SlotHeader]) -> Vec<Ring
     ids.extend(snapshot.map(|(_, puts)| former_in(puts)).unwrap_or_default());
     let mut at = 0;
     while let Some(id) = ids.get(at).copied() {
-        let named = good.iter().filter(|h| h.ring == id).filter_map(|h| h.former);
-        let new: Vec<_> = named.map(|f| f.0).filter(|id| !ids.contains(id)).collect();
-        ids.extend(new);
+        for (former, _) in good.iter().filter(|h| h.ring == id).filter_map(|h| h.former) {
+            if !ids.contains(&former) {
+                ids.push(former);
+            }
+        }
         at += 1;
     }
-    ids.dedup();
     ids
 }
 

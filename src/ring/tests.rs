@@ -531,9 +531,8 @@ impl Disk for Headless<'_> {
     }
 }
 
-/// A slot that a process opened in vain, and whose header can be read again later.
-#[test]
-fn a_slot_that_was_given_up_unread_does_not_come_back_over_what_was_acknowledged_since() {
+/// A record on the disk, and two commits after it that are to be written together.
+fn one_settled_and_two_sealed() -> (MemDisk, Ring, TopicId) {
     let mut disk = MemDisk::new(MIN_RING);
     let (mut ring, _) = open(&mut disk);
     let id = topic(&mut ring, "pump");
@@ -543,6 +542,13 @@ fn a_slot_that_was_given_up_unread_does_not_come_back_over_what_was_acknowledged
         value(&mut ring, &mut disk, id, bytes);
         ring.seal_all();
     }
+    (disk, ring, id)
+}
+
+/// A slot that a process opened in vain, and whose header can be read again later.
+#[test]
+fn a_slot_that_was_given_up_unread_does_not_come_back_over_what_was_acknowledged_since() {
+    let (mut disk, mut ring, id) = one_settled_and_two_sealed();
     let commands = |ring: &mut Ring, now| std::iter::from_fn(|| ring.poll(now)).collect::<Vec<_>>();
     // Both are written, and the device says that they are not.
     for command in commands(&mut ring, NOW) {
@@ -574,15 +580,7 @@ fn a_slot_that_was_given_up_unread_does_not_come_back_over_what_was_acknowledged
 #[test]
 fn a_recovery_whose_findings_rot_is_made_again_to_the_same_end() {
     for torn in [true, false] {
-        let mut disk = MemDisk::new(MIN_RING);
-        let (mut ring, _) = open(&mut disk);
-        let id = topic(&mut ring, "pump");
-        value(&mut ring, &mut disk, id, b"settled");
-        flush(&mut ring, &mut disk);
-        for bytes in [b"first", b"other"] {
-            value(&mut ring, &mut disk, id, bytes);
-            ring.seal_all();
-        }
+        let (mut disk, mut ring, id) = one_settled_and_two_sealed();
         let mut writes = Vec::new();
         while let Some(command) = ring.poll(NOW) {
             writes.push(command);

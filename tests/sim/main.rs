@@ -2,7 +2,8 @@
 //! seed.
 //!
 //! A failing seed is printed; `HEADWATER_SEED=n cargo test --test sim` runs that one alone. `HEADWATER_SIM_SEEDS=n`
-//! runs more of them than a normal test run does, `HEADWATER_SIM_FIRST=n` others, `HEADWATER_SIM_CENSUS=1` goes on after a failure and prints them all.
+//! runs more of them than a normal test run does, `HEADWATER_SIM_FIRST=n` others, `HEADWATER_SIM_CENSUS=1` goes on after
+//! a failure and prints them all.
 //!
 //! - [`disk`]: a disk that crashes, fails and rots.
 //! - [`model`]: what the ring was given and has promised; every answer of the ring is held against it.
