@@ -41,6 +41,7 @@ pub fn check(config: &Config, scope: &Scope<'_>) {
     rule_loops(config, scope);
     templates(config, &places, scope);
     upstream_names(config, &places);
+    pausing(config, &places);
     topics_nobody_has(config, &places, scope);
     rules_nobody_uses(config, scope);
     if !scope.report.errors.borrow().is_empty() {
@@ -79,6 +80,36 @@ fn own_output(config: &Config, places: &Places<'_>) {
         if let Some(Written { path, what }) = own_output::read_by(file, &written) {
             let message = format!("it would read {what} ({}); add it to `exclude`", path.display());
             places.error(&format!("sources.{}", source.name), "paths", message);
+        }
+    }
+}
+
+/// A topic whose sources wait: somebody must make room, and waiting must not only lose the records elsewhere.
+fn pausing(config: &Config, places: &Places<'_>) {
+    let pauses = |topic: &TopicName| config.topics.get(topic).is_some_and(|t| t.pause);
+    let udp = |listen: &[Listen]| listen.iter().any(|l| matches!(l, Listen::Udp(_)));
+    for topic in config.topics.keys().filter(|topic| pauses(topic)) {
+        if !config.sinks.iter().any(|sink| sink.topics.contains(topic)) {
+            let text =
+                "no sink takes this topic: once the ring is full, nothing makes room and its sources wait for ever";
+            places.warn(&format!("topics.{topic}"), "on_full", text.to_owned());
+        }
+    }
+    for source in &config.sources {
+        let lost = match &source.kind {
+            SourceKind::Syslog(s) if udp(&s.listen) && pauses(&s.topic) => Some((&s.topic, "UDP senders do not wait")),
+            SourceKind::Socket(s) if udp(&s.listen) && pauses(&s.topic) => Some((&s.topic, "UDP senders do not wait")),
+            SourceKind::Mqtt(mqtt) => {
+                let unsafe_one = mqtt.subscribe.iter().find(|s| s.qos == 0 && pauses(&s.topic));
+                unsafe_one.map(|s| (&s.topic, "a broker does not keep messages of QoS 0"))
+            }
+            _ => None,
+        };
+        if let Some((topic, why)) = lost {
+            let text = format!(
+                "topic `{topic}` has on_full = \"pause\", and {why}: what comes meanwhile is lost before it is counted"
+            );
+            places.warn(&format!("sources.{}", source.name), "topic", text);
         }
     }
 }

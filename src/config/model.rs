@@ -82,6 +82,10 @@ pub struct TopicConfig {
     pub lane: Name,
     /// 1 to 16, default 1.
     pub partitions: u8,
+    /// `on_full = "drop-oldest"` (default) or `"pause"`.
+    pub pause: bool,
+    /// `max_age`: records that are older are not sent any more.
+    pub max_age: Option<Span>,
 }
 
 /// What every source has.

@@ -129,11 +129,13 @@ pub fn topics(root: &Reader<'_>, lanes: &[LaneConfig]) -> BTreeMap<TopicName, To
             known.map(|lane| lane.name.clone()).ok_or_else(|| unknown_lane(s, lanes))
         });
         let partitions = r.int("partitions", 1, 1..=MAX_PARTITIONS as u32);
+        let pause = r.choice("on_full", &[("drop-oldest", false), ("pause", true)]);
+        let max_age = r.opt_span("max_age", Span::from_secs(1)..=Span::from_secs(10 * 366 * 86_400));
         match TopicName::new(name) {
             Ok(name) if name.is_reserved() => r.error(r.at(), "", format!("`{name}` is one of the node's own topics")),
             Ok(name) => {
                 let partitions = u8::try_from(partitions).unwrap_or(1);
-                topics.extend(lane.map(|lane| (name, TopicConfig { lane, partitions })));
+                topics.extend(lane.map(|lane| (name, TopicConfig { lane, partitions, pause, max_age })));
             }
             Err(e) => r.error(r.at(), "", e.to_string()),
         }

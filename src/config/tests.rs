@@ -570,3 +570,14 @@ fn a_lane_that_is_not_there_and_a_reserve_that_cannot_be_are_errors() {
     let much = errors("[ring]\nreserve = { urgent = \"60%\", bulk = \"40%\" }\n").join("\n");
     assert!(much.contains("more than 90%"), "{much}");
 }
+
+#[test]
+fn pausing_that_only_moves_a_loss_or_that_nothing_ends_is_warned_about() {
+    let text = "[topics.t]\non_full = \"pause\"\nmax_age = \"7d\"\n[sources.s]\ntype = \"syslog\"\ntopic = \"t\"\nlisten = [\"udp://127.0.0.1:0\"]\n";
+    let warnings = look(&[("h.toml", text)]).warnings.join("\n");
+    for part in ["no sink takes this topic", "UDP senders do not wait"] {
+        assert!(warnings.contains(part), "{part} is not said:\n{warnings}");
+    }
+    let topic = config(text).topics.into_values().next().unwrap();
+    assert_eq!((topic.pause, topic.max_age), (true, Some(Span::from_secs(7 * 86_400))));
+}

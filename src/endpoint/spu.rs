@@ -293,7 +293,7 @@ impl Spu {
                 Ok(admitted) => break admitted,
                 Err(OfferError::Busy) => {
                     store.hurry(Span::default());
-                    store.room().await;
+                    store.room(to.topic).await;
                 }
                 Err(OfferError::TooLarge { .. }) => return Ok(Err(self.refusal(&BatchError::TooLarge))),
             }

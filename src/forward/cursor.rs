@@ -69,6 +69,7 @@ impl Forward {
             delivered: self.cursor_tally.delivered - from.delivered,
             filtered: self.cursor_tally.filtered - from.filtered,
             refused: self.cursor_tally.refused - from.refused,
+            expired: self.cursor_tally.expired - from.expired,
             released: self.cursor_tally.released - from.released,
         };
         Some(Output::Advance { to: self.cursor, tally, state, sync })

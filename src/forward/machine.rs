@@ -323,6 +323,7 @@ impl Forward {
         self.count(at, |tally| match why {
             Unsent::Filtered => tally.filtered += 1,
             Unsent::Refused => tally.refused += 1,
+            Unsent::Expired => tally.expired += 1,
             Unsent::Released => tally.released += 1,
         });
     }

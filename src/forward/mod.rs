@@ -90,6 +90,7 @@ pub struct Tally {
     pub delivered: u64,
     pub filtered: u64,
     pub refused: u64,
+    pub expired: u64,
     pub released: u64,
 }
 
@@ -100,6 +101,8 @@ pub enum Unsent {
     Filtered,
     /// No place upstream can be made for it.
     Refused,
+    /// Older than its topic allows.
+    Expired,
     /// Its topic left the ring.
     Released,
 }

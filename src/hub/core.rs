@@ -84,8 +84,13 @@ impl Core {
         self.until(|| self.settled() >= ticket).await;
     }
 
-    pub async fn room(&self) {
-        self.until(|| self.pipeline.borrow().ring().has_room()).await;
+    /// Returns when there is room and `held` does not hold.
+    pub async fn room(&self, held: impl Fn(&Pipeline) -> bool) {
+        self.until(|| {
+            let pipeline = self.pipeline.borrow();
+            pipeline.ring().has_room() && !held(&pipeline)
+        })
+        .await;
     }
 
     pub fn hurry(&self, within: Span) {

@@ -56,6 +56,7 @@ impl Intake {
     /// The topic's number, the topic made if it is not there.
     pub fn topic(&self, name: &TopicName) -> Result<TopicId, TopicError> {
         let id = self.core.pipeline.borrow_mut().open_topic(name, None)?;
+        self.core.pipeline.borrow_mut().note_feeds(self.id, id);
         self.core.moved.notify_waiters();
         Ok(id)
     }
@@ -94,7 +95,12 @@ impl Intake {
     /// (32 KiB, or one larger record); offers inside a group are never `Busy`. Not to be held across an await.
     pub fn group(&self, bytes: usize) -> Result<Group<'_>, OfferError> {
         let now = self.core.now();
-        self.core.pipeline.borrow_mut().begin_group(now, bytes)?;
+        let mut pipeline = self.core.pipeline.borrow_mut();
+        if pipeline.is_source_held(self.id) {
+            return Err(OfferError::Busy);
+        }
+        pipeline.begin_group(now, bytes)?;
+        drop(pipeline);
         self.core.group.set(Some(now));
         Ok(Group { core: &self.core })
     }
@@ -106,7 +112,7 @@ impl Intake {
 
     /// Returns once `offer` has room again.
     pub async fn room(&self) {
-        self.core.room().await;
+        self.core.room(|pipeline| pipeline.is_source_held(self.id)).await;
     }
 
     /// Sets or removes a state entry of this source: durable together with (never before) everything offered before.

@@ -99,6 +99,11 @@ impl Outlet {
         pipeline.wants(self.id, entry.part.topic) && !pipeline.is_superseded(entry)
     }
 
+    /// Whether the record, written in `boot`, is older than its topic's `max_age`; counts as `expired`.
+    pub fn is_expired(&self, entry: &Entry<'_>, boot: u32) -> bool {
+        self.core.pipeline.borrow().is_expired(self.core.now(), entry, boot)
+    }
+
     /// Whether the record is in a gap that the sink has met, and stays there.
     pub fn is_missed(&self, lane: LaneId, ordinal: u64) -> bool {
         self.core.pipeline.borrow().is_missed(self.id, lane, ordinal)

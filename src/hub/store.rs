@@ -122,8 +122,12 @@ impl Store {
         self.core.pipeline.borrow().ring().max_record()
     }
 
-    pub async fn room(&self) {
-        self.core.room().await;
+    /// Returns once a record of this topic finds room, or the node stops.
+    pub async fn room(&self, topic: TopicId) {
+        tokio::select! {
+            () = self.core.room(|pipeline| pipeline.ring().is_full_for(topic)) => {}
+            () = self.core.stop.wait() => {}
+        }
     }
 
     pub fn hurry(&self, within: Span) {

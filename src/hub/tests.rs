@@ -3,6 +3,7 @@
 use super::*;
 use crate::lane::LaneId;
 use crate::node::testing::{block_on, memory_hub, memory_hub_with};
+use crate::pipeline::TopicPlan;
 use crate::record::RecordRef;
 use crate::rules::RuleSpec;
 use crate::rules::filter::{Condition, Needle};
@@ -166,5 +167,94 @@ fn stopping_is_seen_by_everyone_and_a_flush_is_said_once() {
         hub.stop();
         intake.stopping().await;
         assert!(intake.is_stopping() && hub.store().is_stopping());
+    });
+}
+
+/// 60,000 bytes that do not compress.
+fn noise(rng: &mut crate::backoff::Rng) -> Vec<u8> {
+    (0..7_500).flat_map(|_| rng.next_u64().to_le_bytes()).collect()
+}
+
+fn planned(topic_name: &str, lane: usize, pause: bool, max_age: Option<Span>) -> (TopicName, TopicPlan) {
+    (topic(topic_name), TopicPlan { lane, partitions: 1, pause, max_age })
+}
+
+#[test]
+fn a_topic_that_pauses_holds_its_source_back_and_loses_nothing_while_others_push_out_their_own() {
+    block_on(async {
+        let topics = [planned("kept", 1, true, None), planned("loose", 2, false, None)].into();
+        let plan = Plan { lanes: crate::node::plan::lanes(), topics, ..Plan::default() };
+        let hub = memory_hub_with(plan);
+        let (mut outlet, _lever) = sink(&hub, "*");
+        let kept = source(&hub);
+        let loose = hub.intake(
+            SourcePlan { name: name("other"), key: None, value: Default::default() },
+            false,
+            Stop::default(),
+        );
+        let (kept_id, loose_id) = (kept.topic(&topic("kept")).unwrap(), loose.topic(&topic("loose")).unwrap());
+        let mut rng = crate::backoff::Rng::new(1);
+        let mut given = 0u64;
+        loop {
+            let value = noise(&mut rng);
+            let long = std::time::Duration::from_millis(500);
+            match tokio::time::timeout(long, kept.offer_wait(kept_id, &RecordRef::of(&value))).await {
+                Ok(_) => given += 1,
+                Err(_) => break,
+            }
+        }
+        assert!(given > 60, "{given} records do not fill 8 MiB");
+        assert!(kept.group(100).is_err(), "a group of the source that is held back");
+        let mut last = None;
+        for _ in 0..200 {
+            let value = noise(&mut rng);
+            last = loose.offer_wait(loose_id, &RecordRef::of(&value)).await;
+            loose.hurry(Span::default());
+        }
+        loose.wait_settled(last.unwrap().ticket).await;
+        let evicted = |lane: usize| hub.admin().snapshot().ring.lanes[lane].evicted;
+        assert!(evicted(1) == 0 && evicted(2) > 0, "kept {}, loose {}", evicted(1), evicted(2));
+
+        let lane = LaneId(1);
+        let mut pos = outlet.cursor(lane);
+        while pos.ordinal < given {
+            let from = pos.ordinal;
+            match outlet.read(lane, pos).await {
+                Step::Frame(frame) => pos = frame.end(),
+                Step::Gap(gap) => panic!("{gap:?}"),
+                Step::End => outlet.wait(lane, pos).await,
+            }
+            outlet.advance(lane, pos, Tally { delivered: pos.ordinal - from, ..Tally::default() }, 0, &[]);
+        }
+        outlet.persist().await;
+        let value = noise(&mut rng);
+        assert!(kept.offer_wait(kept_id, &RecordRef::of(&value)).await.is_some(), "there is room again");
+    });
+}
+
+#[test]
+fn a_record_older_than_its_topic_allows_is_expired_and_a_younger_one_is_not() {
+    block_on(async {
+        let topics = [planned("short", 0, false, Some(Span::from_millis(1)))];
+        let topics = topics.into_iter().chain([planned("long", 0, false, Some(Span::from_secs(3600)))]).collect();
+        let hub = memory_hub_with(Plan { lanes: crate::node::plan::lanes(), topics, ..Plan::default() });
+        let (mut outlet, _lever) = sink(&hub, "*");
+        let intake = source(&hub);
+        let mut last = None;
+        for name in ["short", "long", "free"] {
+            let id = intake.topic(&topic(name)).unwrap();
+            last = intake.offer_wait(id, &RecordRef::of(b"x")).await;
+        }
+        intake.wait_settled(last.unwrap().ticket).await;
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        let lane = LaneId(0);
+        let pos = outlet.cursor(lane);
+        let Step::Frame(frame) = outlet.read(lane, pos).await else { panic!("no frame") };
+        let expired: Vec<bool> = frame.entries_from(pos.seq).map(|e| outlet.is_expired(&e, frame.boot())).collect();
+        assert_eq!(expired, [true, false, false]);
+        assert!(
+            !frame.entries_from(pos.seq).any(|e| outlet.is_expired(&e, frame.boot() + 1)),
+            "of a boot without a clock"
+        );
     });
 }

@@ -126,6 +126,9 @@ async fn look(hub: Hub, ops: Rc<Ops>, data_dir: PathBuf) {
         clock.report(now, trust);
         hub.with_pipeline(|pipeline| pipeline.note_clock(now));
         let state = match hub.with_pipeline(|pipeline| pipeline.ring().health()) {
+            Health::Good if hub.with_pipeline(|pipeline| pipeline.ring().is_full()) => {
+                PartState::warn("full: sources of topics with on_full = \"pause\" wait until sinks have sent more")
+            }
             Health::Good if ops.is_evicting() => {
                 PartState::warn("full: the oldest records are evicted before every sink has them")
             }

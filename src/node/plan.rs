@@ -26,7 +26,10 @@ pub fn plan(config: &Config) -> Plan {
             .iter()
             .map(|(name, topic)| {
                 let lane = rank(topic.lane.as_str());
-                (name.clone(), TopicPlan { lane, partitions: topic.partitions })
+                (
+                    name.clone(),
+                    TopicPlan { lane, partitions: topic.partitions, pause: topic.pause, max_age: topic.max_age },
+                )
             })
             .collect(),
         default_lane: rank(usual),

@@ -34,12 +34,13 @@ pub struct Tally {
     pub delivered: u64,
     pub filtered: u64,
     pub refused: u64,
+    pub expired: u64,
     pub released: u64,
 }
 
 impl Tally {
     pub fn total(self) -> u64 {
-        self.delivered + self.filtered + self.refused + self.released
+        self.delivered + self.filtered + self.refused + self.expired + self.released
     }
 }
 
@@ -181,6 +182,7 @@ impl Book {
         account.delivered += tally.delivered;
         account.filtered += tally.filtered;
         account.refused += tally.refused;
+        account.expired += tally.expired;
         account.released += tally.released + passed.saturating_sub(explained);
         account.cursor = to;
         self.dirty = true;

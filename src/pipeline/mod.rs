@@ -64,6 +64,10 @@ pub struct TopicPlan {
     /// As an index of the plan's `lanes`.
     pub lane: usize,
     pub partitions: u8,
+    /// When the ring is full its sources wait, rather than push out what is not read yet.
+    pub pause: bool,
+    /// Records that are older are not sent any more, where their age is known.
+    pub max_age: Option<Span>,
 }
 
 /// A rule that stands before the ring.
@@ -109,7 +113,7 @@ pub struct Admitted {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OfferError {
     /// Nothing was taken: offer again when there is room.
-    #[error("the disk is behind")]
+    #[error("the disk is behind, or the ring is full of what must be kept")]
     Busy,
     /// The source counts it as refused and goes on (and may acknowledge it).
     #[error("record of {bytes} bytes is larger than the {limit} that fit this ring")]
@@ -119,6 +123,8 @@ pub enum OfferError {
 struct Source {
     owner: Owner,
     plan: SourcePlan,
+    /// Topics that it has asked for.
+    topics: Vec<TopicId>,
 }
 
 struct Sink {
@@ -209,18 +215,20 @@ impl Pipeline {
         let Some(info) = self.ring.topic(id) else { return };
         // One that has moved too often of late stays for now: the next start tries again.
         let _ = self.ring.move_topic(id, self.lane_of(&info.name));
+        self.ring.set_keep(id, self.plan.topics.get(&info.name).is_some_and(|plan| plan.pause));
     }
 
     fn compile_route(&mut self, id: TopicId) {
         let Some(info) = self.ring.topic(id) else { return };
         let mut opened = Vec::new();
         let plan = self.plan.clone();
-        let route = Route::compile(&plan, &info.name, |into| {
+        let mut route = Route::compile(&plan, &info.name, |into| {
             let known = self.ring.topic_id(into.as_str());
             let id = known.or_else(|| self.open_in_ring(into, None).ok())?;
             opened.push(id);
             Some(id)
         });
+        route.max_age = plan.topics.get(&info.name).and_then(|topic| topic.max_age);
         let index = id.0 as usize;
         if self.routes.len() <= index {
             self.routes.resize_with(index + 1, || None);
@@ -240,7 +248,9 @@ impl Pipeline {
         }
         self.topics_generation += 1;
         let lane = self.lane_of(name);
-        self.ring.open_topic(name, lane, partitions.unwrap_or(planned))
+        let id = self.ring.open_topic(name, lane, partitions.unwrap_or(planned))?;
+        self.place_topic(id);
+        Ok(id)
     }
 
     // ---- topics ----
@@ -281,7 +291,7 @@ impl Pipeline {
                 SourceId(index)
             }
             None => {
-                self.sources.push(Source { owner, plan });
+                self.sources.push(Source { owner, plan, topics: Vec::new() });
                 SourceId(self.sources.len() - 1)
             }
         }
@@ -289,6 +299,19 @@ impl Pipeline {
 
     pub fn source_owner(&self, id: SourceId) -> &Owner {
         &self.sources[id.0].owner
+    }
+
+    /// The source brings records of this topic.
+    pub fn note_feeds(&mut self, id: SourceId, topic: TopicId) {
+        let topics = &mut self.sources[id.0].topics;
+        if !topics.contains(&topic) {
+            topics.push(topic);
+        }
+    }
+
+    /// Whether the source is to wait until sinks have made room, because of a topic that it feeds.
+    pub fn is_source_held(&self, id: SourceId) -> bool {
+        self.sources[id.0].topics.iter().any(|topic| self.ring.is_full_for(*topic))
     }
 
     /// One event of a source: key and envelope by the source's plan, then the topic's rules, then the ring.
@@ -300,6 +323,9 @@ impl Pipeline {
         record: &RecordRef<'_>,
     ) -> Result<Admitted, OfferError> {
         self.make_ready(now)?;
+        if !self.in_group && self.is_source_held(source) {
+            return Err(OfferError::Busy);
+        }
         let Self { ring, routes, sources, plan, key, value, .. } = self;
         let source = &sources[source.0].plan;
         let mut route = take_route(routes, part.topic);
@@ -328,6 +354,9 @@ impl Pipeline {
     /// A record of the node's own or of a Fluvio client: as it is, through the topic's rules.
     pub fn offer_plain(&mut self, now: Now, part: TopicPart, record: &RecordRef<'_>) -> Result<Admitted, OfferError> {
         self.make_ready(now)?;
+        if self.ring.is_full_for(part.topic) {
+            return Err(OfferError::Busy);
+        }
         self.admit_plain(now, part, record)
     }
 
@@ -343,6 +372,9 @@ impl Pipeline {
         let limit = self.ring.max_record();
         if bytes > limit {
             return Err(OfferError::TooLarge { bytes, limit });
+        }
+        if self.ring.is_full_for(part.topic) {
+            return Err(OfferError::Busy);
         }
         self.begin_group(now, bytes)?;
         let admitted = records.map(|record| self.admit_plain(now, part, &record)).collect();

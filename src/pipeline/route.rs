@@ -9,12 +9,13 @@ use crate::record::RecordRef;
 use crate::ring::{AppendError, Appended, Ring};
 use crate::rules::Chain;
 use crate::template::Context;
-use crate::time::BootTime;
+use crate::time::{BootTime, Span};
 use crate::topic::{TopicId, TopicName, TopicPart};
 
 /// The compiled rules of one topic.
 pub(super) struct Route {
     pub name: TopicName,
+    pub max_age: Option<Span>,
     stages: Vec<Stage>,
 }
 
@@ -63,7 +64,7 @@ impl Route {
         if !run.is_empty() {
             stages.push(Stage::InPlace(Chain::new(&run)));
         }
-        Self { name: topic.clone(), stages }
+        Self { name: topic.clone(), max_age: None, stages }
     }
 
     /// The topic's name and what its records meet.

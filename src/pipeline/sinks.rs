@@ -103,6 +103,20 @@ impl Pipeline {
             })
     }
 
+    /// Whether a record is older than its topic allows. Only where its age is known: within one boot the boot clock
+    /// tells; across boots the wall clock of both must be trusted.
+    pub fn is_expired(&self, now: Now, entry: &Entry<'_>, boot: u32) -> bool {
+        let route = self.routes.get(entry.part.topic.0 as usize).and_then(Option::as_ref);
+        let Some(most) = route.and_then(|route| route.max_age) else { return false };
+        let age = if boot == self.ring.boot() {
+            Some(now.boot - entry.record.admitted)
+        } else {
+            let then = self.ring.clock(boot).filter(|clock| clock.trusted && now.trusted);
+            then.map(|clock| Span(now.wall.0.saturating_sub(clock.wall(entry.record.admitted).0)))
+        };
+        age.is_some_and(|age| age > most)
+    }
+
     pub fn topic_name(&self, topic: TopicId) -> Option<&TopicName> {
         self.routes.get(topic.0 as usize).and_then(Option::as_ref).map(|route| &route.name)
     }

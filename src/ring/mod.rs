@@ -299,7 +299,8 @@
 //!
 //! Files: slots x `slot_bytes` + 8,192 <= `max_bytes` (at least 4 slots), fewer where the file system has no room.
 //! First reused is a free slot, then a new one, then the oldest that every sink has passed, then the oldest of the
-//! lowest lane above its reserve, whose unread records are counted as evicted. At most a quarter is kept back after
+//! lowest lane above its reserve, whose unread records are counted as evicted; one with unread records of a topic that
+//! keeps them (see `keep`) only when there is no other. At most a quarter is kept back after
 //! failed writes. Memory: 1 MiB that waits for the disk, 512 KiB of decoded frames (256 at most), three windows of 64
 //! KiB or one largest frame, two reads under way, and the state: 64 KiB and 4,096 entries per owner, `slot_bytes` / 4
 //! together. A frame is sealed at 64 KiB raw, for a group at 96; a larger record is alone in its own. A record is at most the smaller of
@@ -314,6 +315,7 @@ mod facts;
 mod format;
 mod frame;
 mod identity;
+mod keep;
 mod lanes;
 mod memdisk;
 mod reader;

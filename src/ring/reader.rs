@@ -234,13 +234,10 @@ impl Ring {
             return ReadStep::Frame(frame.clone());
         }
         let lane = &self.lanes[lane.index()];
-        let start_of = |slot: &super::slots::SlotMeta| {
-            let listed = slot.starts.iter().find(|(p, _)| *p == reader.part).map(|(_, offset)| *offset);
-            listed.or(slot.starts_complete.then_some(0))
-        };
         // A slot that was begun after the topic had left has nothing of it, whether it lists it or not.
-        let before =
-            |s: &super::slots::SlotMeta| s.first.ordinal < until && start_of(s).is_some_and(|o| o <= reader.offset);
+        let before = |s: &super::slots::SlotMeta| {
+            s.first.ordinal < until && s.start_of(reader.part).is_some_and(|o| o <= reader.offset)
+        };
         let Some(index) = lane.slots.iter().rposition(before).or((!lane.slots.is_empty()).then_some(0)) else {
             // Of a lane that the topic left: all that was there is evicted.
             let (id, to) = (lane.id, moved.and_then(|m| m.offsets.get(reader.part.partition as usize)).copied());

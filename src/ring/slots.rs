@@ -31,6 +31,14 @@ pub struct SlotMeta {
     pub sound: bool,
 }
 
+impl SlotMeta {
+    /// The next offset of a partition when it was opened; None: not known.
+    pub fn start_of(&self, part: TopicPart) -> Option<u64> {
+        let listed = self.starts.iter().find(|(p, _)| *p == part).map(|(_, offset)| *offset);
+        listed.or(self.starts_complete.then_some(0))
+    }
+}
+
 /// One priority class: its batch, its counters, its slots.
 #[derive(Debug)]
 pub struct Lane {
@@ -49,6 +57,8 @@ pub struct Lane {
     /// The oldest record that can be read.
     pub oldest: LanePos,
     pub floor: Option<LanePos>,
+    /// Its oldest slot holds unread records that are not to be pushed out while there is another.
+    pub kept: bool,
     /// The lane's newest commit on the disk.
     pub newest_commit: u64,
     pub slots: VecDeque<SlotMeta>,
@@ -71,6 +81,7 @@ impl Lane {
             durable: LanePos::default(),
             oldest: LanePos::default(),
             floor: None,
+            kept: false,
             newest_commit: 0,
             slots: VecDeque::new(),
             write_at: None,
@@ -141,7 +152,7 @@ impl Slots {
     }
 
     /// A slot to write over: a free one, a new one, one that every sink has passed, or else the oldest of the lowest
-    /// lane above its reserve, whose records are then counted as evicted. Where all that is left failed a write, the one
+    /// lane above its reserve, whose records are then counted as evicted; those of a lane that keeps its own last. Where all that is left failed a write, the one
     /// that did so first.
     pub fn pick(&mut self, lanes: &mut [Lane]) -> Option<Picked> {
         // A file whose creation failed is tried again as long as there is to be one more.
@@ -186,10 +197,12 @@ impl Slots {
         let passed = |l: &&Lane| l.floor.is_some_and(|f| f.ordinal >= l.slot_end(0).ordinal);
         let spent = lanes.iter().filter(|l| may(l).is_some()).filter(passed).min_by_key(|l| may(l)).map(|l| l.id);
         let above = |l: &&Lane| l.slots.len() * 100 > usize::from(l.reserve) * total;
-        let held = || lanes.iter().filter(|l| may(l).is_some());
+        let all = || lanes.iter().filter(|l| may(l).is_some());
+        let held = || all().filter(|l| !l.kept);
         let lowest = || held().filter(above).max_by_key(|l| (l.rank, l.id)).map(|l| l.id);
         let any = || held().max_by_key(|l| (l.rank, l.id)).map(|l| l.id);
-        let lane = spent.or_else(lowest).or_else(any)?;
+        let kept = || all().max_by_key(|l| (l.rank, l.id)).map(|l| l.id);
+        let lane = spent.or_else(lowest).or_else(any).or_else(kept)?;
         let lane = lanes.iter_mut().find(|l| l.id == lane)?;
         let (from, to) = (lane.slots.front()?.first, lane.slot_end(0));
         let unread = lane.floor.map_or(from.ordinal, |f| f.ordinal.clamp(from.ordinal, to.ordinal));

@@ -28,6 +28,8 @@ pub struct Topic {
     pub parts: Vec<Part>,
     /// The lane that its durable entry has.
     pub durable_lane: LaneId,
+    /// Its unread records are not to be pushed out: who brings them waits. As the options have it, not stored.
+    pub keep: bool,
     /// Lanes that it was in before and that may still hold records of it, the oldest first.
     pub moves: Vec<Move>,
 }
@@ -78,6 +80,7 @@ impl Topic {
             lane: LaneId(wire.lane),
             durable_lane: LaneId(wire.lane),
             parts: wire.next.into_iter().zip(wire.floors).map(part).collect(),
+            keep: false,
             moves: Vec::new(),
         })
     }
@@ -170,7 +173,7 @@ impl Topics {
         let id = TopicId(self.next_id);
         self.next_id += 1;
         let parts = vec![Part::default(); (partitions as usize).clamp(1, MAX_PARTITIONS)];
-        self.insert(Topic { id, name: name.clone(), lane, parts, durable_lane: lane, moves: Vec::new() });
+        self.insert(Topic { id, name: name.clone(), lane, parts, durable_lane: lane, keep: false, moves: Vec::new() });
         Ok((id, true))
     }
 

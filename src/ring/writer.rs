@@ -205,6 +205,7 @@ impl Ring {
 
     /// Takes a slot for a lane and writes its header and snapshot; false when there is none to take.
     fn open_slot(&mut self, now: BootTime, at: usize, len: u32) -> bool {
+        self.mark_kept();
         let picked = self.slots.pick(&mut self.lanes);
         // Also where none was found: slots that may not be written to were given up on the way.
         for lane in 0..self.lanes.len() {
@@ -391,6 +392,7 @@ impl Ring {
 
     /// Unlinks one slot, because the cap was lowered.
     fn drop_slot(&mut self) {
+        self.mark_kept();
         let slot = self.slots.free.pop().or_else(|| self.slots.take_oldest(&mut self.lanes));
         if let Some(slot) = slot {
             for lane in 0..self.lanes.len() {

@@ -107,6 +107,10 @@ fn render(outlet: &Outlet, frame: &Frame, pos: LanePos, shape: &mut Shape, text:
             tally.released += 1;
             continue;
         };
+        if outlet.is_expired(&entry, frame.boot()) {
+            tally.expired += 1;
+            continue;
+        }
         let mut outputs = 0;
         if outlet.takes(&entry) {
             let record: RecordRef<'_> = entry.record;

@@ -615,8 +615,8 @@ impl NodeSink {
     ) -> Check {
         let lane = self.feeds[i].lane;
         let mut to = LanePos { seq: to.seq, ordinal: to.ordinal };
-        let forward::Tally { delivered, filtered, refused, released } = tally;
-        let mut tally = Tally { delivered, filtered, refused, released };
+        let forward::Tally { delivered, filtered, refused, expired, released } = tally;
+        let mut tally = Tally { delivered, filtered, refused, expired, released };
         self.bend_advance(i, &mut to, &mut tally, ctx);
         let mut entries: Vec<_> = state.iter().map(|(k, v)| (k.as_slice(), Some(v.as_slice()))).collect();
         if ctx.plant == Plant::StateLeftOut {

@@ -181,7 +181,7 @@ impl World {
     fn make_plan(&self) -> Plan {
         let topic = |local: usize| {
             let lane = self.lanes[local];
-            (Self::topic_name(local), TopicPlan { lane, partitions: 1 })
+            (Self::topic_name(local), TopicPlan { lane, partitions: 1, pause: false, max_age: None })
         };
         let contains = |text: &[u8]| Condition::Contains(Needle::new(text));
         let only = |local: usize| TopicSet { include: vec![LOCAL[local].into()], exclude: vec![] };

@@ -81,7 +81,7 @@ impl Sender<'_> {
             tokio::select! {
                 biased;
                 () = self.store.wait_settled(oldest.unwrap_or_default()), if oldest.is_some() => {}
-                () = self.store.room(), if self.held.is_some() => {
+                () = self.store.room(self.part.topic), if self.held.is_some() => {
                     if let Some(line) = self.held.take() {
                         self.offer(line);
                     }

@@ -226,6 +226,7 @@ impl Driver {
             delivered: tally.delivered,
             filtered: tally.filtered,
             refused: tally.refused,
+            expired: tally.expired,
             released: tally.released,
         };
         let entries: Vec<_> = state.iter().map(|(k, v)| (k.as_slice(), Some(v.as_slice()))).collect();

@@ -140,11 +140,15 @@ impl Feed {
 
     /// Offers a frame's records; End when all are taken.
     fn offer_frame(&mut self, outlet: &Outlet, frame: &Frame, from: u64) -> Fed {
-        let clock = outlet.clock(frame.boot());
-        let ring = frame.ring_id().0;
+        let (boot, ring) = (frame.boot(), frame.ring_id().0);
+        let clock = outlet.clock(boot);
         for (n, entry) in frame.entries_from(from).enumerate() {
             if n == TURN {
                 return Fed::More;
+            }
+            if outlet.is_expired(&entry, boot) && !outlet.is_missed(self.lane, entry.ordinal) {
+                self.forward.pass(Pos { seq: entry.seq, ordinal: entry.ordinal }, Unsent::Expired);
+                continue;
             }
             match self.offer(outlet, &entry, ring, clock) {
                 Offered::Taken => {}
