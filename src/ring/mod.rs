@@ -299,6 +299,7 @@ mod drive;
 mod format;
 mod frame;
 mod identity;
+mod live;
 mod memdisk;
 mod reader;
 mod recovery;

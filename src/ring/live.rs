@@ -1,0 +1,141 @@
+//! Looking at a ring to which a node writes meanwhile.
+//!
+//! A frame is whole or not there yet, and is never changed before its slot is written over; that shows in the slot's
+//! header, whose generation is written before anything else. So what was found damaged is not damage where the header
+//! has another generation now.
+
+use super::core::Ring;
+use super::format::SlotHeader;
+use super::slots::SlotMeta;
+use super::stat::look;
+use super::verify::{Check, Trail};
+use super::walk::Walker;
+use super::*;
+
+/// How often the same is looked at again.
+const TRIES: u32 = 8;
+
+/// The generation of a slot as it is now; None where its header cannot be read.
+pub(super) fn generation(disk: &mut dyn Disk, slot: SlotId) -> Option<u64> {
+    Walker::new(disk, slot).slot_header().ok().map(|header| header.generation)
+}
+
+impl Ring {
+    /// Whether records of this gap stood in a slot that was written over since this ring was opened.
+    pub fn overwritten(&self, disk: &mut dyn Disk, gap: &Gap) -> bool {
+        let Some(lane) = self.lanes.get(gap.lane.index()) else { return false };
+        let holds = |at: usize| {
+            let first = lane.slots[at].first.ordinal;
+            first < gap.to.ordinal && lane.slot_end(at).ordinal > gap.from.ordinal
+        };
+        let mut slots = lane.slots.iter().enumerate().filter(|(at, _)| holds(*at)).map(|(_, slot)| slot);
+        slots.any(|slot| generation(disk, slot.id).is_some_and(|now| now != slot.generation))
+    }
+}
+
+/// Opens a ring to look at it; again where a node may have been in the middle of a commit.
+pub(super) fn look_again(disk: &mut dyn Disk, pause: &mut dyn FnMut() -> bool) -> Result<(Ring, Report), DiskError> {
+    for _ in 1..TRIES {
+        let seen = look(disk);
+        if seen.as_ref().is_ok_and(|(_, report)| !report.in_doubt()) || !pause() {
+            return seen;
+        }
+    }
+    look(disk)
+}
+
+impl Report {
+    /// Something is missing, or a commit was under way.
+    pub fn in_doubt(&self) -> bool {
+        self.tail_unknown || self.corrupt_records + self.lost_unsynced > 0 || !self.notes.is_empty()
+    }
+}
+
+/// What a slot's check may be taken back to.
+struct Mark {
+    slots: usize,
+    findings: usize,
+    left_out: u64,
+    damaged: bool,
+    /// A slot may be told what is missing in the one before.
+    lost: Vec<u64>,
+}
+
+impl Check {
+    fn mark(&self) -> Mark {
+        let out = &self.out;
+        Mark {
+            slots: out.slots.len(),
+            findings: out.findings.len(),
+            left_out: out.findings_left_out,
+            damaged: out.damaged,
+            lost: out.slots.iter().map(|slot| slot.counts.records_lost).collect(),
+        }
+    }
+
+    fn take_back(&mut self, mark: &Mark) {
+        self.out.slots.truncate(mark.slots);
+        self.out.slots.iter_mut().zip(&mark.lost).for_each(|(slot, lost)| slot.counts.records_lost = *lost);
+        self.out.findings.truncate(mark.findings);
+        (self.out.findings_left_out, self.out.damaged) = (mark.left_out, mark.damaged);
+    }
+
+    fn found_since(&self, mark: &Mark) -> bool {
+        self.out.findings.len() > mark.findings || self.out.findings_left_out > mark.left_out
+    }
+
+    /// A slot of this ring that was opened after the ring was looked at.
+    pub(super) fn is_newer(&self, header: &SlotHeader) -> bool {
+        let newest = self.ring.lanes.iter().filter_map(|lane| lane.slots.back()).max_by_key(|slot| slot.generation);
+        newest.is_some_and(|newest| newest.ring == header.ring && newest.generation < header.generation)
+    }
+
+    /// A slot among the ring's own; one that was written over meanwhile is looked at as what it is now.
+    pub(super) fn settled_slot(
+        &mut self,
+        disk: &mut dyn Disk,
+        pause: &mut dyn FnMut() -> bool,
+        trail: &mut Trail,
+        own: (LaneId, &SlotMeta),
+        next: Option<&SlotMeta>,
+        bytes: u64,
+    ) {
+        let (mark, before) = (self.mark(), trail.clone());
+        for _ in 0..TRIES {
+            self.own_slot(disk, trail, own, next, bytes);
+            let meta = own.1;
+            if generation(disk, meta.id).is_some_and(|now| now != meta.generation) && pause() {
+                self.take_back(&mark);
+                self.out.rewritten += 1;
+                // What stood in it is gone, and no hole before the next.
+                *trail = Trail::default();
+                return self.settled_other(disk, pause, meta.id, bytes);
+            }
+            if !self.found_since(&mark) || !pause() {
+                return;
+            }
+            self.take_back(&mark);
+            *trail = before.clone();
+        }
+        self.own_slot(disk, trail, own, next, bytes);
+    }
+
+    /// A slot that was not among the ring's own when the ring was looked at.
+    pub(super) fn settled_other(
+        &mut self,
+        disk: &mut dyn Disk,
+        pause: &mut dyn FnMut() -> bool,
+        slot: SlotId,
+        bytes: u64,
+    ) {
+        let mark = self.mark();
+        for _ in 0..TRIES {
+            self.other_slot(disk, slot, bytes);
+            if !self.found_since(&mark) || !pause() {
+                return;
+            }
+            self.take_back(&mark);
+        }
+        self.other_slot(disk, slot, bytes);
+    }
+}
