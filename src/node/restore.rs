@@ -62,7 +62,7 @@ pub enum Refused {
     Own(RingId),
     #[error("`{0}` is a topic of the node's own")]
     OwnTopic(TopicName),
-    #[error("topic `{topic}` has {have} partitions here, and the record is of partition {partition}")]
+    #[error("topic `{topic}` has no partition {partition} here, only {}", shown(*.have))]
     Partition { topic: TopicName, have: usize, partition: u8 },
     #[error(transparent)]
     Topic(TopicError),
@@ -72,6 +72,11 @@ pub enum Refused {
         "{MAX_RANGES} separate pieces of topic `{0}` are imported already: import what lies between them first, oldest first"
     )]
     Pieces(TopicName),
+}
+
+/// Which partitions a topic has.
+fn shown(partitions: usize) -> String {
+    if partitions < 2 { "0".into() } else { format!("0 to {}", partitions - 1) }
 }
 
 /// A record to take, and where it stood.

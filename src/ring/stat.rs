@@ -1,4 +1,4 @@
-//! `headwater ring stat`: what a stopped ring holds, in numbers. Nothing is written.
+//! `headwater ring stat`: what a ring holds, in numbers. Nothing is written.
 
 use serde::Serialize;
 

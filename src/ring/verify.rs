@@ -1,5 +1,5 @@
-//! `headwater ring verify`: every slot, every frame, every record of a stopped ring, read and checked. Nothing is
-//! written, not even by a ring that would recover: what is found can be looked at again.
+//! `headwater ring verify`: every slot, every frame, every record of a ring, read and checked. Nothing is written, not
+//! even by a ring that would recover: what is found can be looked at again. Where a node writes meanwhile, `live` does.
 //!
 //! The ring is opened to be read, which says what recovery would believe: which slots are its own, which commits it
 //! gave up. Then each lane is walked in order, oldest slot first. Ordinals are dense, so that records that are not

@@ -226,18 +226,21 @@ impl Bench<'_> {
         self.number += 1;
         let (a, b) = (self.rng.next_u64(), self.rng.next_u64());
         let mut value = format!(
-            "{{\"n\":{},\"sensor\":\"pump-{:02}\",\"pressure\":{}.{:03},\"flow\":{}.{:02},\"state\":\"running\",\"note\":\"",
+            "{{\"n\":{},\"sensor\":\"pump-{:02}\",\"pressure\":{}.{:03},\"flow\":{:02}.{:03},\"temp\":{:02}.{:02},\"amps\":{}.{:03},\"ok\":true",
             self.number,
             a % 40,
             a >> 8 & 7,
             (a >> 16) % 1000,
-            b & 63,
-            (b >> 8) % 100
+            a >> 32 & 63,
+            (a >> 40) % 1000,
+            b % 40,
+            (b >> 8) % 100,
+            b >> 16 & 7,
+            (b >> 24) % 1000
         );
-        while value.len() < 98 {
-            value.push('.');
-        }
-        value.push_str("\"}");
+        // A number of few digits leaves room.
+        value.extend(std::iter::repeat_n(' ', 99usize.saturating_sub(value.len())));
+        value.push('}');
         let record = RecordRef { admitted: self.now(), ..RecordRef::of(value.as_bytes()) };
         self.ring.append(record.admitted, self.part, &record)?;
         Ok(value.len())

@@ -189,7 +189,10 @@ fn chosen(args: &Args, ring: &StoppedRing) -> anyhow::Result<Vec<TopicInfo>> {
         };
         let partitions = topic.partitions.len();
         if args.partition.is_some_and(|partition| usize::from(partition) >= partitions) {
-            bail!("topic `{name}` has partitions 0 to {}", partitions.saturating_sub(1));
+            match partitions {
+                0 | 1 => bail!("topic `{name}` has one partition, 0"),
+                _ => bail!("topic `{name}` has partitions 0 to {}", partitions - 1),
+            }
         }
         chosen.push(topic.clone());
     }
@@ -379,13 +382,20 @@ impl Export<'_> {
     fn finish(self, done: std::io::Result<()>) -> anyhow::Result<()> {
         let Self { progress, out, bytes, gaps, gone, .. } = self;
         progress.clear();
-        let records = thousands(progress.count());
-        out.finish(done, &format!("{records} records ({})", binary(bytes)))?;
-        let missing =
-            if gaps == 0 { "no gaps".into() } else { format!("{} gaps of {} records", gaps, thousands(gone)) };
-        eprintln!("{records} records, {}, {missing}", binary(bytes));
+        let count = records(progress.count());
+        out.finish(done, &format!("{count} ({})", binary(bytes)))?;
+        let missing = match gaps {
+            0 => "no gaps".into(),
+            1 => format!("a gap of {}", records(gone)),
+            _ => format!("{} gaps of {}", thousands(gaps), records(gone)),
+        };
+        eprintln!("{count}, {}, {missing}", binary(bytes));
         Ok(())
     }
+}
+
+fn records(n: u64) -> String {
+    if n == 1 { "1 record".into() } else { format!("{} records", thousands(n)) }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 
 use super::line::{self, Exported, Line};
 use super::progress::Progress;
-use crate::cli::{Exit, say};
+use crate::cli::say;
 use crate::config::units::parse_size;
 use crate::limits::MAX_RECORD;
 use crate::node::identity::LockError;
@@ -56,6 +56,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     super::disk(&args.dir)?;
+    as_its_owner(&args.dir)?;
     // Before anything is taken from the first: the names are right.
     for file in args.files.iter().filter(|file| !is_standard(file)) {
         File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -73,6 +74,18 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut import = Import { restore, args, progress: Progress::new("records"), new: 0, there: 0, bad: 0, gaps: 0 };
     let taken = args.files.iter().try_for_each(|file| import.file(file));
     import.finish(taken)
+}
+
+/// Root may write anywhere, but the node could not write to the files that root makes.
+fn as_its_owner(dir: &Path) -> anyhow::Result<()> {
+    let owner = dir.metadata().map_or(0, |meta| std::os::unix::fs::MetadataExt::uid(&meta));
+    if rustix::process::geteuid().is_root() && owner != 0 {
+        bail!(
+            "{} belongs to user {owner}, who could not write to what root makes there: run it as that user, with `sudo -u '#{owner}'`",
+            dir.display()
+        );
+    }
+    Ok(())
 }
 
 fn is_standard(file: &Path) -> bool {
@@ -146,7 +159,7 @@ impl Import<'_> {
 
     fn refuse(&mut self, name: &str, number: u64, why: &str) -> anyhow::Result<()> {
         if !self.args.skip_bad {
-            bail!("{name}, line {number}: {why}");
+            bail!("{name}, line {number}: {why}; --skip-bad leaves such lines out");
         }
         self.bad += 1;
         if self.bad <= TOLD {
@@ -180,10 +193,11 @@ impl Import<'_> {
             );
         }
         if let Err(error) = taken {
-            let after = " (nothing after it was taken; the same command again goes on from there)";
-            return Err(match error.downcast_ref::<RestoreError>() {
-                Some(_) => error,
-                None => Exit { code: 1, text: format!("{error:#}{after}") }.into(),
+            // Whoever stops in the middle says where it stands.
+            let some = self.new + self.there > 0 && error.downcast_ref::<RestoreError>().is_none();
+            return Err(match some {
+                true => anyhow::anyhow!("{error:#}; nothing after it was taken"),
+                false => error,
             });
         }
         closed?;

@@ -188,6 +188,7 @@ pub struct Exported {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a record")]
 struct Raw<'a> {
     gap: Option<serde::de::IgnoredAny>,
     #[serde(borrow)]
@@ -244,6 +245,9 @@ impl<'de> Deserialize<'de> for Pairs {
 
 /// Reads a line; in words why not.
 pub fn parse(line: &[u8]) -> Result<Line, String> {
+    if line.first().is_some_and(|first| *first != b'{') {
+        return Err("no line of an export; what --raw writes cannot be imported".into());
+    }
     let raw: Raw<'_> = serde_json::from_slice(line).map_err(|error| match error.classify() {
         serde_json::error::Category::Eof => format!("the line is cut off after {} bytes", line.len()),
         _ => format!("no line of an export: {}", place(&error)),

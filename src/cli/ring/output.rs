@@ -33,7 +33,8 @@ impl Output {
         });
         let name = part.as_deref().unwrap_or(path);
         let opened = OpenOptions::new().write(true).create(part.is_some()).truncate(true).open(name);
-        let file = opened.with_context(|| format!("cannot write {}", name.display()))?;
+        let file = opened
+            .with_context(|| format!("cannot write {}; is the stick mounted there, and writable?", name.display()))?;
         Ok(Self::File(BufWriter::with_capacity(BUFFER, file), part, path.into()))
     }
 
