@@ -261,3 +261,30 @@ fn a_bench_leaves_nothing_behind_when_it_is_interrupted() {
     assert_eq!(bench.wait().unwrap().code(), Some(1));
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
+
+#[test]
+fn what_is_damaged_is_a_gap_of_its_own_with_its_count() {
+    let node = full(30_000);
+    let slot = node.data().join("slot-0000");
+    let mut bytes = std::fs::read(&slot).unwrap();
+    // The third frame of records.
+    let is_lane = |page: &usize| bytes[*page..].starts_with(b"HWfr\x01\x01");
+    let at = (0..bytes.len()).step_by(4096).filter(is_lane).nth(2).unwrap();
+    bytes[at + 700] ^= 0x10;
+    std::fs::write(&slot, bytes).unwrap();
+    let exported = ring(&node, &["export"]);
+    let all = lines(&exported.out);
+    let gaps: Vec<_> = all.iter().filter_map(|line| line.get("gap")).collect();
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    let number = |name: &str| gaps[0][name].as_u64().unwrap();
+    assert_eq!((&gaps[0]["topic"], &gaps[0]["reason"]), (&"pump".into(), &"corrupt".into()));
+    assert_eq!(number("to") - number("from"), number("count"));
+    assert_eq!(all.len() as u64 - 1 + number("count"), 30_003);
+    assert!(exported.err.contains("gone: offsets ") && exported.err.contains("a gap of "), "{}", exported.err);
+    // Beside what is left, what is gone is told as often as it is asked for.
+    let (from, to) = (number("from") + 1, number("from") + 3);
+    let words = ["export", "--topic", "pump", "--from", &from.to_string(), "--to", &to.to_string()];
+    let part = lines(&ring(&node, &words).ok());
+    assert_eq!((part.len(), part[0]["gap"]["count"].as_u64()), (1, Some(2)));
+    ring(&node, &["verify"]).failed(1);
+}

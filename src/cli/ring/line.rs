@@ -75,14 +75,14 @@ pub fn write(out: &mut Vec<u8>, place: &Place<'_>, record: &RecordRef<'_>) {
     }
     let _ = write!(out, ",\"offset\":{},\"seq\":{}", place.offset, place.seq);
     text(out, "lane", place.lane);
-    if let Some(time) = place.clock.and_then(|clock| rfc3339(clock.wall(record.admitted))) {
+    if let Some(time) = place.clock.and_then(|clock| shown(clock.wall(record.admitted))) {
         text(out, "time", &time);
     }
     let trusted = place.clock.is_some_and(|clock| clock.trusted) && !record.flags.has(Flags::CLOCK_UNTRUSTED);
     let _ = write!(out, ",\"clock_trusted\":{trusted}");
     number(out, "boot", place.boot.into());
     number(out, "boot_us", record.admitted.0);
-    match record.event_time.map(|time| (time.0, rfc3339(time))) {
+    match record.event_time.map(|time| (time.0, shown(time))) {
         Some((_, Some(time))) => text(out, "event_time", &time),
         Some((us, None)) => number(out, "event_time_us", us),
         None => {}
@@ -119,6 +119,11 @@ pub fn write_gap(out: &mut Vec<u8>, hole: &Hole<'_>) {
     let _ = write!(out, ",\"{from}\":{},\"{to}\":{},\"count\":{}", hole.from, hole.to, hole.count);
     text(out, "reason", reason(hole.reason));
     out.extend_from_slice(b"}}\n");
+}
+
+/// RFC 3339, which knows the years 0 to 9999.
+fn shown(time: WallTime) -> Option<String> {
+    rfc3339(time).filter(|text| text.len() == "1970-01-01T00:00:00.000000Z".len())
 }
 
 fn attributes(out: &mut Vec<u8>, record: &RecordRef<'_>) {
