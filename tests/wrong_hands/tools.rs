@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::golden::{Normal, golden};
-use crate::stand::{BINARY, Said, Site};
+use crate::stand::{BINARY, Said, Site, open_to_all, unprivileged};
 
 /// Runs `headwater ring WORDS...` with nothing on standard input.
 fn ring(words: &[&str], normal: &Normal) -> String {
@@ -106,4 +106,24 @@ fn a_bench_without_a_card_says_so() {
     said += &ring(&["bench", "/proc"], &normal);
     said += &ring(&["bench", &text(site.dir.path()), "--seconds", "0"], &normal);
     golden("ring-bench", &said);
+}
+
+#[test]
+fn a_ring_of_another_user_says_whose_right_is_missing() {
+    if !crate::stand::is_root() {
+        eprintln!("not available here: a ring of another user (the tests do not run as root)");
+        return;
+    }
+    let site = stopped();
+    for dir in [site.dir.path().to_owned(), site.path("data")] {
+        open_to_all(&dir);
+    }
+    let data = text(&site.path("data"));
+    let words = ["ring", "export", &data];
+    let Some(mut command) = unprivileged(&words) else { return };
+    let mut said = Said::of(&mut command, &words).shown(&site.normal());
+    std::os::unix::fs::chown(site.path("data"), Some(65534), Some(65534)).unwrap();
+    std::fs::write(site.path("a.jsonl"), "").unwrap();
+    said += &ring(&["import", &data, &text(&site.path("a.jsonl"))], &site.normal());
+    golden("ring-no-permission", &said);
 }

@@ -16,6 +16,7 @@ use anyhow::{Context as _, bail};
 use crate::node::disk::FileDisk;
 use crate::node::stopped::{owner, pause};
 use crate::ops::human::{binary, thousands};
+use crate::ring::FileId;
 use crate::ring::stat::{Stat, stat};
 use crate::ring::verify::{HeaderState, Severity, SlotCheck, Verification, verify};
 
@@ -94,6 +95,10 @@ pub fn disk(dir: &Path) -> anyhow::Result<FileDisk> {
             "{} holds no ring: there is no file slot-NNNN; the data directory is `node.data_dir` of the config",
             dir.display()
         );
+    }
+    let readable = slots.first().map(|(slot, _)| std::fs::File::open(dir.join(FileId::Slot(*slot).to_string())));
+    if readable.is_some_and(|opened| opened.is_err_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied)) {
+        bail!("no permission to read the ring in {}: be root or the node's user", dir.display());
     }
     Ok(disk)
 }
