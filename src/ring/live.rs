@@ -35,13 +35,14 @@ impl Ring {
 
 /// Opens a ring to look at it; again where a node may have been in the middle of a commit.
 pub(super) fn look_again(disk: &mut dyn Disk, pause: &mut dyn FnMut() -> bool) -> Result<(Ring, Report), DiskError> {
-    for _ in 1..TRIES {
+    let mut tries = 1..TRIES;
+    loop {
         let seen = look(disk);
-        if seen.as_ref().is_ok_and(|(_, report)| !report.in_doubt()) || !pause() {
+        let good = seen.as_ref().is_ok_and(|(_, report)| !report.in_doubt());
+        if good || tries.next().is_none() || !pause() {
             return seen;
         }
     }
-    look(disk)
 }
 
 impl Report {
@@ -100,8 +101,8 @@ impl Check {
         next: Option<&SlotMeta>,
         bytes: u64,
     ) {
-        let (mark, before) = (self.mark(), trail.clone());
-        for _ in 0..TRIES {
+        let (mark, before, mut tries) = (self.mark(), trail.clone(), 1..TRIES);
+        loop {
             self.own_slot(disk, trail, own, next, bytes);
             let meta = own.1;
             if generation(disk, meta.id).is_some_and(|now| now != meta.generation) {
@@ -111,13 +112,12 @@ impl Check {
                 *trail = Trail::default();
                 return self.settled_other(disk, pause, meta.id, bytes);
             }
-            if !self.found_since(&mark) || !pause() {
+            if !self.found_since(&mark) || tries.next().is_none() || !pause() {
                 return;
             }
             self.take_back(&mark);
             *trail = before.clone();
         }
-        self.own_slot(disk, trail, own, next, bytes);
     }
 
     /// A slot that was not among the ring's own when the ring was looked at.
@@ -128,15 +128,14 @@ impl Check {
         slot: SlotId,
         bytes: u64,
     ) {
-        let mark = self.mark();
-        for _ in 0..TRIES {
+        let (mark, mut tries) = (self.mark(), 1..TRIES);
+        loop {
             self.other_slot(disk, slot, bytes);
-            if !self.found_since(&mark) || !pause() {
+            if !self.found_since(&mark) || tries.next().is_none() || !pause() {
                 return;
             }
             self.take_back(&mark);
         }
-        self.other_slot(disk, slot, bytes);
     }
 }
 

@@ -7,12 +7,12 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::backoff::Rng;
 use crate::cli::{client, say};
@@ -60,7 +60,7 @@ pub struct Args {
     json: bool,
 }
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default)]
 struct Figures {
     ring_bytes: u64,
     /// Nobody waits for them.
@@ -80,34 +80,38 @@ struct Figures {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let stop = stop_on_signals();
     let place = Place::make(&args.dir)?;
+    let measured = measure(&place, Duration::from_secs(args.seconds), &stop);
+    drop(place);
+    if stop.load(Ordering::SeqCst) {
+        bail!("stopped before the end: no figures");
+    }
+    let figures = measured?;
+    say(if args.json { json(&figures) } else { page(&figures, &args.dir) })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// True as soon as the process is told to end: the directory goes first, and a card that stalls now is waited for.
+fn stop_on_signals() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
-    let (budget, stopped) = (Duration::from_secs(args.seconds), stop.clone());
-    let measured = client::block_on(async {
-        let mut work = tokio::task::spawn_blocking(move || {
-            let figures = measure(&place, budget, &stopped);
-            drop(place);
-            figures
-        });
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let (told, (ready, listens)) = (stop.clone(), mpsc::channel());
+    let wait = async move {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let _ = ready.send(());
         tokio::select! {
-            done = &mut work => return done?,
-            _ = tokio::signal::ctrl_c() => {}
+            _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        // A card that stalls now is waited for: the directory goes with the work.
-        stop.store(true, Ordering::SeqCst);
+        told.store(true, Ordering::SeqCst);
         eprintln!("stopping; {NAME} is being removed");
-        let _ = work.await?;
-        bail!("stopped before the end: no figures")
-    });
-    let figures = measured?;
-    if args.json {
-        say(serde_json::to_string_pretty(&figures)?)?;
-    } else {
-        say(page(&figures, &args.dir))?;
-    }
-    Ok(ExitCode::SUCCESS)
+        Ok(())
+    };
+    std::thread::spawn(move || client::block_on(wait));
+    // Without the thread a signal ends the process as ever, and the next bench removes what it left.
+    let _ = listens.recv();
+    stop
 }
 
 /// The directory of the bench, removed when this is dropped.
@@ -348,6 +352,24 @@ fn millis(us: u64) -> String {
     }
 }
 
+fn json(f: &Figures) -> String {
+    let whole = [
+        ("ring_bytes", f.ring_bytes),
+        ("append_records_per_s", f.append_records_per_s),
+        ("append_bytes_per_s", f.append_bytes_per_s),
+        ("commits", f.commits),
+        ("commit_p50_us", f.commit_p50_us),
+        ("commit_p99_us", f.commit_p99_us),
+        ("commit_max_us", f.commit_max_us),
+        ("read_records", f.read_records),
+        ("read_bytes_per_s", f.read_bytes_per_s),
+        ("recovery_us", f.recovery_us),
+    ];
+    let lines: String = whole.iter().map(|(name, n)| format!("  \"{name}\": {n},\n")).collect();
+    let (device, commits) = (f.device_bytes_per_byte, f.commits_per_s);
+    format!("{{\n{lines}  \"device_bytes_per_byte\": {device:.3},\n  \"commits_per_s\": {commits:.1}\n}}")
+}
+
 fn page(f: &Figures, dir: &Path) -> String {
     let mut out = Vec::new();
     let commits =
@@ -391,6 +413,8 @@ mod tests {
         assert!(f.append_records_per_s > 0 && f.commits > 0 && f.read_records > 0 && f.recovery_us > 0, "{f:?}");
         assert!(f.commit_p50_us <= f.commit_p99_us && f.commit_p99_us <= f.commit_max_us);
         assert!(page(&f, dir.path()).contains("this card takes"));
+        let read: serde_json::Value = serde_json::from_str(&json(&f)).unwrap();
+        assert_eq!(read["commits"], f.commits);
     }
 
     #[test]

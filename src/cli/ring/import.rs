@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 
 use super::line::{self, Exported, Line};
 use super::progress::Progress;
-use crate::cli::say;
+use crate::cli::{Exit, say};
 use crate::config::units::parse_size;
 use crate::limits::MAX_RECORD;
 use crate::node::identity::LockError;
@@ -50,8 +50,8 @@ pub struct Args {
     skip_bad: bool,
     /// The ring's cap, like `ring.max_bytes` of the node's config; without it
     /// what the ring was made with, as far as its slots tell
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    max_bytes: Option<u64>,
+    #[arg(long, value_name = "SIZE")]
+    max_bytes: Option<String>,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
@@ -61,7 +61,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     for file in args.files.iter().filter(|file| !is_standard(file)) {
         File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
     }
-    let restore = match Restore::open(&args.dir, args.max_bytes) {
+    let max_bytes = args.max_bytes.as_deref().map(parse_size).transpose();
+    let max_bytes = max_bytes.map_err(|why| Exit::usage(format!("--max-bytes {why}")))?;
+    let restore = match Restore::open(&args.dir, max_bytes) {
         Ok(restore) => restore,
         Err(RestoreError::Lock(owned @ LockError::Owned { .. })) => {
             let dir = args.dir.display();

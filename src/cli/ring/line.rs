@@ -9,10 +9,9 @@ use std::io::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::Deserialize;
-use serde::de::{MapAccess, Visitor};
 
 use crate::envelope::rfc3339;
+use crate::json::{Malformed, Scanner, key_is, unescape};
 use crate::limits::MAX_PARTITIONS;
 use crate::record::{AttrBuf, Flags, Origin, Record, RecordRef};
 use crate::ring::{GapReason, RingId};
@@ -192,60 +191,153 @@ pub struct Exported {
     pub record: Record,
 }
 
-#[derive(Deserialize)]
-#[serde(expecting = "a record")]
-struct Raw<'a> {
-    gap: Option<serde::de::IgnoredAny>,
-    #[serde(borrow)]
-    ring: Option<Cow<'a, str>>,
-    topic: Option<Cow<'a, str>>,
-    #[serde(default)]
-    partition: u8,
-    partitions: Option<u8>,
-    offset: Option<u64>,
-    lane: Option<Cow<'a, str>>,
-    time: Option<Cow<'a, str>>,
-    #[serde(default)]
-    clock_trusted: bool,
-    #[serde(default)]
-    boot_us: i64,
-    event_time: Option<Cow<'a, str>>,
-    event_time_us: Option<i64>,
-    key: Option<Cow<'a, str>>,
-    key_base64: Option<Cow<'a, str>>,
-    value: Option<Cow<'a, str>>,
-    value_base64: Option<Cow<'a, str>>,
-    #[serde(default)]
-    attributes: Pairs,
-    #[serde(default)]
-    attributes_base64: Pairs,
-    #[serde(default)]
-    flags: Vec<Cow<'a, str>>,
-    origin: Option<Origin>,
+/// What is looked at of a line.
+const NAMES: [&str; 20] = [
+    "gap",
+    "ring",
+    "topic",
+    "partition",
+    "partitions",
+    "offset",
+    "lane",
+    "time",
+    "clock_trusted",
+    "boot_us",
+    "event_time",
+    "event_time_us",
+    "key",
+    "key_base64",
+    "value",
+    "value_base64",
+    "attributes",
+    "attributes_base64",
+    "flags",
+    "origin",
+];
+
+/// The values of [`NAMES`] as they stand in the line.
+#[derive(Default)]
+struct Fields<'a>([Option<&'a [u8]>; NAMES.len()]);
+
+/// Walks the members of an object.
+fn members<'a>(json: &'a [u8], each: &mut dyn FnMut(&'a [u8], &'a [u8]) -> Result<(), String>) -> Result<(), String> {
+    let wrong = |error: Malformed| format!("{} at byte {}", error.what, error.at);
+    let mut scan = Scanner::new(json);
+    scan.open(b'{').map_err(wrong)?;
+    let mut more = !scan.closes(b'}');
+    while more {
+        let name = scan.key().map_err(wrong)?;
+        each(name, scan.value(1).map_err(wrong)?)?;
+        more = scan.more(b'}').map_err(wrong)?;
+    }
+    scan.end().map_err(wrong)
 }
 
-/// An object's members in their order, repeated names and all.
-#[derive(Default)]
-struct Pairs(Vec<(String, String)>);
+/// A string's bytes; None for what is none.
+fn inside(raw: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let inside = raw.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    Some(unescape(inside))
+}
 
-impl<'de> Deserialize<'de> for Pairs {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-        impl<'de> Visitor<'de> for Members {
-            type Value = Pairs;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object of texts")
+impl<'a> Fields<'a> {
+    fn of(line: &'a [u8]) -> Result<Self, String> {
+        let mut fields = Self::default();
+        members(line, &mut |name, value| {
+            if let Some(at) = NAMES.iter().position(|known| key_is(name, known)) {
+                fields.0[at] = Some(value).filter(|value| *value != b"null");
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some(pair) = map.next_entry()? {
-                    pairs.push(pair);
-                }
-                Ok(Pairs(pairs))
-            }
-        }
-        deserializer.deserialize_map(Members)
+            Ok(())
+        })?;
+        Ok(fields)
     }
+
+    fn get(&self, name: &str) -> Option<&'a [u8]> {
+        self.0[NAMES.iter().position(|known| *known == name)?]
+    }
+
+    fn bytes(&self, name: &str) -> Result<Option<Cow<'a, [u8]>>, String> {
+        let Some(raw) = self.get(name) else { return Ok(None) };
+        inside(raw).map(Some).ok_or_else(|| format!("`{name}` is no text"))
+    }
+
+    fn text(&self, name: &str) -> Result<Option<String>, String> {
+        let Some(bytes) = self.bytes(name)? else { return Ok(None) };
+        String::from_utf8(bytes.into_owned()).map(Some).map_err(|_| format!("`{name}` is no UTF-8"))
+    }
+
+    fn number(&self, name: &str) -> Result<Option<i64>, String> {
+        self.get(name).map(|raw| number_of(raw, name)).transpose()
+    }
+
+    fn small(&self, name: &str) -> Result<Option<u8>, String> {
+        let Some(number) = self.number(name)? else { return Ok(None) };
+        u8::try_from(number).map(Some).map_err(|_| format!("`{name}` cannot be {number}"))
+    }
+
+    fn moment(&self, name: &str) -> Result<Option<WallTime>, String> {
+        self.text(name)?.as_deref().map(moment).transpose()
+    }
+
+    /// The bytes of a text, or of one in base64.
+    fn either(&self, name: &str, encoded: &str) -> Result<Option<Vec<u8>>, String> {
+        match (self.bytes(name)?, self.bytes(encoded)?) {
+            (Some(text), _) => Ok(Some(text.into_owned())),
+            (None, Some(text)) => decoded(&text, encoded).map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn attributes(&self) -> Result<AttrBuf, String> {
+        let mut attrs = AttrBuf::default();
+        for name in ["attributes", "attributes_base64"] {
+            let Some(raw) = self.get(name) else { continue };
+            members(raw, &mut |key, value| {
+                let value = inside(value).ok_or_else(|| format!("`{name}` holds what is no text"))?;
+                let value = if name == "attributes" { value.into_owned() } else { decoded(&value, name)? };
+                let key = unescape(key);
+                let key = std::str::from_utf8(&key).map_err(|_| format!("`{name}` has a name that is no UTF-8"))?;
+                match attrs.push(key, &value) {
+                    true => Ok(()),
+                    false => Err("more attributes than a record can have, or too long ones".into()),
+                }
+            })?;
+        }
+        Ok(attrs)
+    }
+
+    fn flags(&self) -> Result<Flags, String> {
+        let mut flags = Flags::default();
+        let Some(raw) = self.get("flags") else { return Ok(flags) };
+        // The names have no comma and no escape in them.
+        let list = raw.strip_prefix(b"[").and_then(|raw| raw.strip_suffix(b"]")).ok_or("`flags` is no list")?;
+        for raw in list.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|raw| !raw.is_empty()) {
+            let name = inside(raw).ok_or("`flags` holds what is no text")?;
+            let known = FLAGS.iter().find(|(_, known)| known.as_bytes() == &*name);
+            flags = flags.with(known.ok_or_else(|| format!("unknown flag `{}`", String::from_utf8_lossy(&name)))?.0);
+        }
+        Ok(flags)
+    }
+
+    fn origin(&self) -> Result<Option<Origin>, String> {
+        let Some(raw) = self.get("origin") else { return Ok(None) };
+        let mut origin = Origin { producer_id: 0, producer_epoch: 0, first_sequence: 0 };
+        members(raw, &mut |name, value| {
+            let number = number_of(value, "origin")?;
+            match name {
+                b"producer_id" => origin.producer_id = number,
+                b"producer_epoch" => origin.producer_epoch = number as i16,
+                b"first_sequence" => origin.first_sequence = number as i32,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(Some(origin))
+    }
+}
+
+fn number_of(raw: &[u8], name: &str) -> Result<i64, String> {
+    let number = std::str::from_utf8(raw).ok().and_then(|text| text.parse().ok());
+    number.ok_or_else(|| format!("`{name}` is no whole number"))
 }
 
 /// Reads a line; in words why not.
@@ -253,85 +345,48 @@ pub fn parse(line: &[u8]) -> Result<Line, String> {
     if line.first().is_some_and(|first| *first != b'{') {
         return Err("no line of an export; what --raw writes cannot be imported".into());
     }
-    let raw: Raw<'_> = serde_json::from_slice(line).map_err(|error| match error.classify() {
-        serde_json::error::Category::Eof => format!("the line is cut off after {} bytes", line.len()),
-        _ => format!("no line of an export: {}", place(&error)),
+    let fields = Fields::of(line).map_err(|error| match line.last() {
+        Some(b'}') => format!("no line of an export: {error}"),
+        _ => format!("the line is cut off after {} bytes", line.len()),
     })?;
-    if raw.gap.is_some() {
+    if fields.get("gap").is_some() {
         return Ok(Line::Gap);
     }
     let missing = |name: &str| format!("there is no `{name}`: is it from `headwater ring export`?");
-    let ring = raw.ring.as_deref().ok_or_else(|| missing("ring"))?;
-    let ring = u128::from_str_radix(ring, 16).map_err(|_| format!("`ring` is no ring's id: `{ring}`"))?;
-    let topic = TopicName::new(raw.topic.as_deref().ok_or_else(|| missing("topic"))?).map_err(|e| e.to_string())?;
-    let partitions = raw.partitions.unwrap_or(1).max(raw.partition.saturating_add(1));
+    let ring = fields.text("ring")?.ok_or_else(|| missing("ring"))?;
+    let ring = u128::from_str_radix(&ring, 16).map_err(|_| format!("`ring` is no ring's id: `{ring}`"))?;
+    let topic = TopicName::new(&fields.text("topic")?.ok_or_else(|| missing("topic"))?).map_err(|e| e.to_string())?;
+    let partition = fields.small("partition")?.unwrap_or(0);
+    let partitions = fields.small("partitions")?.unwrap_or(1).max(partition.saturating_add(1));
     if usize::from(partitions) > MAX_PARTITIONS {
         return Err(format!("a topic has at most {MAX_PARTITIONS} partitions, not {partitions}"));
     }
-    let offset = raw.offset.filter(|offset| *offset < u64::MAX).ok_or_else(|| missing("offset"))?;
-    let time = raw.time.as_deref().map(moment).transpose()?;
+    let offset = fields.number("offset")?.ok_or_else(|| missing("offset"))?;
+    let event_time = fields.moment("event_time")?.or(fields.number("event_time_us")?.map(WallTime));
+    let record = Record {
+        key: fields.either("key", "key_base64")?,
+        value: fields.either("value", "value_base64")?.ok_or("there is no `value`, and no `value_base64`")?,
+        admitted: BootTime(fields.number("boot_us")?.unwrap_or(0)),
+        event_time,
+        flags: fields.flags()?,
+        attrs: fields.attributes()?,
+        origin: fields.origin()?,
+    };
     Ok(Line::Record(Box::new(Exported {
         ring: RingId(ring),
         topic,
-        partition: raw.partition,
+        partition,
         partitions,
-        offset,
-        lane: raw.lane.as_deref().unwrap_or_default().to_owned(),
-        time,
-        clock_trusted: raw.clock_trusted,
-        record: record(&raw)?,
+        offset: u64::try_from(offset).map_err(|_| format!("`offset` cannot be {offset}"))?,
+        lane: fields.text("lane")?.unwrap_or_default(),
+        time: fields.moment("time")?,
+        clock_trusted: fields.get("clock_trusted") == Some(b"true"),
+        record,
     })))
 }
 
-fn record(raw: &Raw<'_>) -> Result<Record, String> {
-    let value = either(&raw.value, &raw.value_base64, "value")?.ok_or("there is no `value`, and no `value_base64`")?;
-    let mut attrs = AttrBuf::default();
-    for (name, text) in &raw.attributes.0 {
-        push(&mut attrs, name, text.as_bytes())?;
-    }
-    for (name, text) in &raw.attributes_base64.0 {
-        push(&mut attrs, name, &decoded(text, "attributes")?)?;
-    }
-    let mut flags = Flags::default();
-    for name in &raw.flags {
-        let known = FLAGS.iter().find(|(_, known)| known == name);
-        flags = flags.with(known.ok_or_else(|| format!("unknown flag `{name}`"))?.0);
-    }
-    let event_time = raw.event_time.as_deref().map(moment).transpose()?.or(raw.event_time_us.map(WallTime));
-    Ok(Record {
-        key: either(&raw.key, &raw.key_base64, "key")?,
-        value,
-        admitted: BootTime(raw.boot_us),
-        event_time,
-        flags,
-        attrs,
-        origin: raw.origin,
-    })
-}
-
-/// Where in the line, without the line number of a text of one line.
-fn place(error: &serde_json::Error) -> String {
-    error.to_string().replace("at line 1 column", "at byte")
-}
-
-fn push(attrs: &mut AttrBuf, name: &str, value: &[u8]) -> Result<(), String> {
-    if attrs.push(name, value) {
-        Ok(())
-    } else {
-        Err("more attributes than a record can have, or too long ones".into())
-    }
-}
-
-fn either(text: &Option<Cow<'_, str>>, encoded: &Option<Cow<'_, str>>, name: &str) -> Result<Option<Vec<u8>>, String> {
-    match (text, encoded) {
-        (Some(text), _) => Ok(Some(text.as_bytes().to_vec())),
-        (None, Some(encoded)) => decoded(encoded, name).map(Some),
-        (None, None) => Ok(None),
-    }
-}
-
-fn decoded(text: &str, name: &str) -> Result<Vec<u8>, String> {
-    BASE64.decode(text).map_err(|_| format!("`{name}_base64` is no base64"))
+fn decoded(text: &[u8], name: &str) -> Result<Vec<u8>, String> {
+    BASE64.decode(text).map_err(|_| format!("`{name}` is no base64"))
 }
 
 /// A moment in RFC 3339.
@@ -408,8 +463,8 @@ mod tests {
             ("hello", "no line of an export"),
             ("{\"offset\":0,\"value\":\"1\"}", "no `ring`"),
             (&whole.replace("pump", "Pump"), "write `pump`"),
-            (&whole.replace("\"offset\":12", "\"offset\":\"a\""), "no line of an export: invalid type"),
-            (&whole.replace("\"value\":\"x\"", "\"value_base64\":\"?\""), "no base64"),
+            (&whole.replace("\"offset\":12", "\"offset\":\"a\""), "`offset` is no whole number"),
+            (&whole.replace("\"value\":\"x\"", "\"value_base64\":\"?\""), "`value_base64` is no base64"),
             (&whole.replace("\"value\":\"x\"", "\"v\":1"), "no `value`"),
             (&whole.replace("\"partition\":0", "\"partition\":16"), "at most 16"),
         ] {
