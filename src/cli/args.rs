@@ -63,7 +63,7 @@ pub enum Command {
     Sink(super::sink::Args),
     /// Wait until every sink is caught up
     Drain(super::drain::Args),
-    /// Look into the ring of a stopped node
+    /// Look into a ring, take records out of it or into it, try a card
     Ring(super::ring::Args),
     /// Write a commented config to begin with
     Init(super::init::Args),

@@ -21,7 +21,7 @@ mod sinks;
 mod sources;
 pub mod starter;
 mod tls;
-mod units;
+pub mod units;
 mod values;
 
 use std::cell::RefCell;

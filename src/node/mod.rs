@@ -14,6 +14,7 @@ pub mod identity;
 mod parts;
 pub mod plan;
 mod reload;
+pub mod restore;
 pub mod stopped;
 mod supervisor;
 #[cfg(test)]

@@ -1,16 +1,32 @@
-//! The ring of a stopped node, read without writing a byte: `tail --data-dir`, `demo`.
+//! The ring of a stopped node, read without writing a byte: `tail --data-dir`, `ring export`, `demo`.
 //!
 //! The ring is opened to be read: it writes nothing while it looks for its records, not even the root page, and asks for
 //! nothing but reads afterwards. So it may belong to somebody else, or stand on a card that is mounted read-only.
+//!
+//! A node may run meanwhile. What it has written by the time the ring is opened is read; what it writes over before it
+//! was read is told as evicted. Opened in the middle of a commit the ring looks damaged: it is opened again then, and
+//! what is found is synced before it counts, because a node shows durable records only.
 
+use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::time::Duration;
 
 use super::disk::FileDisk;
-use super::{identity, plan};
-use crate::ring::{DiskError, Entry, Gap, LaneOptions, Options, Owner, ReadStep, Report, Ring, TopicInfo, execute};
+use super::identity;
+use super::identity::LockError;
+use crate::lane::LaneId;
+use crate::ring::{
+    Disk as _, DiskError, Entry, FileId, Frame, Gap, GapReason, LanePos, LaneStats, Options, Owner, ReadStep, Report,
+    Ring, RingId, TopicInfo, execute,
+};
 use crate::time::{BootTime, ClockSync, Span};
 use crate::topic::TopicPart;
+
+/// How often a ring is looked at again that seems to be damaged while a node writes to it, and after how long: a commit
+/// under way is over by then.
+const TRIES: u32 = 8;
+const AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 pub struct StoppedRing {
     ring: Ring,
@@ -18,19 +34,79 @@ pub struct StoppedRing {
     pub report: Report,
 }
 
+/// What a scan of a lane meets.
+pub enum Met<'a> {
+    /// With it what is known of the wall clock in the boot that its time belongs to.
+    Record(&'a Frame, Option<ClockSync>, Entry<'a>),
+    Gap(Gap),
+}
+
+/// The process that owns the directory, where one is alive.
+pub fn owner(dir: &Path) -> Option<String> {
+    match identity::probe(dir) {
+        Err(LockError::Owned { pid, .. }) => Some(pid),
+        _ => None,
+    }
+}
+
+/// Whether a node is alive that may be in the middle of something; it is over when this returns.
+pub fn pause(dir: &Path) -> bool {
+    let lives = owner(dir).is_some();
+    if lives {
+        std::thread::sleep(AGAIN_AFTER);
+    }
+    lives
+}
+
+/// What another process wrote is on the device afterwards. A file that cannot be synced is read all the same.
+fn sync_slots(dir: &Path, disk: &mut FileDisk) -> Result<(), DiskError> {
+    for (slot, _) in disk.list()? {
+        let file = File::open(dir.join(FileId::Slot(slot).to_string()));
+        let _ = file.and_then(|file| file.sync_data());
+    }
+    Ok(())
+}
+
 impl StoppedRing {
     pub fn open(dir: &Path) -> Result<Self, DiskError> {
         let mut disk = FileDisk::new(dir, 0);
-        let options = Options {
+        let mut tries = 1..TRIES;
+        let (ring, report) = loop {
+            let seen = Ring::open_read_only(&mut disk, Self::options());
+            if seen.as_ref().is_ok_and(|(_, report)| !report.in_doubt()) || tries.next().is_none() || !pause(dir) {
+                break seen?;
+            }
+        };
+        if owner(dir).is_some() {
+            sync_slots(dir, &mut disk)?;
+        }
+        Ok(Self { ring, disk, report })
+    }
+
+    fn options() -> Options {
+        Options {
             max_bytes: u64::MAX,
-            lanes: plan::lanes().into_iter().map(|name| LaneOptions { name, reserve: 0 }).collect(),
+            lanes: Vec::new(),
             linger: Span::from_secs(1),
             binding: identity::binding(),
             boot_id: identity::boot_id(),
             seed: 0,
-        };
-        let (ring, report) = Ring::open_read_only(&mut disk, options)?;
-        Ok(Self { ring, disk, report })
+        }
+    }
+
+    pub fn id(&self) -> RingId {
+        self.ring.id()
+    }
+
+    /// What the lanes are called, in order of their numbers.
+    pub fn lane_names(&self) -> Vec<String> {
+        let names = (0..self.ring.lane_count() as u8).map(|lane| self.ring.lane_name(LaneId(lane)));
+        names.map(|name| name.map_or_else(String::new, |name| name.to_string())).collect()
+    }
+
+    /// The lanes, in order of their numbers.
+    pub fn lanes(&self) -> Vec<LaneStats> {
+        self.ring.stats().lanes
     }
 
     pub fn topics(&self) -> Vec<TopicInfo> {
@@ -78,6 +154,45 @@ impl StoppedRing {
         }
     }
 
+    /// Visits the records of a lane, from the first with this seq or a higher one on, and the gaps between them, until
+    /// the visitor breaks.
+    pub fn scan(
+        &mut self,
+        lane: LaneId,
+        seq: u64,
+        visit: &mut dyn FnMut(Met<'_>) -> std::io::Result<ControlFlow<()>>,
+    ) -> std::io::Result<()> {
+        let oldest = self.lanes().get(lane.index()).map_or(LanePos::default(), |lane| lane.oldest);
+        let mut reader = self.ring.lane_reader(lane, oldest.max(self.ring.seek(lane, seq)));
+        loop {
+            match self.ring.read_lane(&mut reader) {
+                ReadStep::Frame(frame) => {
+                    let clock = self.ring.clock(frame.boot());
+                    for entry in frame.entries_from(reader.pos.seq) {
+                        if visit(Met::Record(&frame, clock, entry))?.is_break() {
+                            return Ok(());
+                        }
+                    }
+                    reader.pos = frame.end();
+                }
+                ReadStep::Gap(mut gap) => {
+                    if gap.reason == GapReason::Corrupt && self.ring.overwritten(&mut self.disk, &gap) {
+                        gap.reason = GapReason::Evicted;
+                    }
+                    if visit(Met::Gap(gap))?.is_break() {
+                        return Ok(());
+                    }
+                }
+                ReadStep::End => return Ok(()),
+                ReadStep::Wait => {
+                    if !self.read_commands() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
     /// Carries out the reads that the ring asks for; false when it asked for none.
     fn read_commands(&mut self) -> bool {
         let mut any = false;
@@ -97,11 +212,12 @@ mod tests {
     use std::fs::File;
     use std::time::SystemTime;
 
+    use super::super::plan;
     use super::*;
     use crate::lane::LaneId;
     use crate::limits::MIN_RING;
     use crate::record::RecordRef;
-    use crate::ring::drive;
+    use crate::ring::{LaneOptions, drive};
     use crate::topic::TopicName;
 
     /// A node that was killed: its root page does not say that all is well.

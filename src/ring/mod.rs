@@ -317,6 +317,7 @@ mod frame;
 mod identity;
 mod keep;
 mod lanes;
+mod live;
 mod memdisk;
 mod reader;
 mod recovery;

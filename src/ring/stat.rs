@@ -1,4 +1,4 @@
-//! `headwater ring stat`: what a stopped ring holds, in numbers. Nothing is written.
+//! `headwater ring stat`: what a ring holds, in numbers. Nothing is written.
 
 use serde::Serialize;
 
@@ -101,10 +101,10 @@ pub(super) fn look(disk: &mut dyn Disk) -> Result<(Ring, Report), DiskError> {
     Ring::open_read_only(disk, options)
 }
 
-/// What the ring on this disk holds.
-pub fn stat(disk: &mut dyn Disk) -> Result<Stat, DiskError> {
+/// What the ring on this disk holds. `pause` is asked whether a node may be writing meanwhile, as for `verify`.
+pub fn stat(disk: &mut dyn Disk, pause: &mut dyn FnMut() -> bool) -> Result<Stat, DiskError> {
     let files = disk.list()?;
-    let (ring, report) = look(disk)?;
+    let (ring, report) = super::live::look_again(disk, pause)?;
     let newest = ring.lanes.iter().filter_map(|l| l.slots.back()).max_by_key(|s| s.generation);
     let used = ring.lanes.iter().map(|l| l.slots.len() as u32).sum();
     let (all, free) = (files.len() as u32, ring.slots.free.len() as u32);

@@ -1,5 +1,5 @@
-//! `headwater ring verify`: every slot, every frame, every record of a stopped ring, read and checked. Nothing is
-//! written, not even by a ring that would recover: what is found can be looked at again.
+//! `headwater ring verify`: every slot, every frame, every record of a ring, read and checked. Nothing is written, not
+//! even by a ring that would recover: what is found can be looked at again. Where a node writes meanwhile, `live` does.
 //!
 //! The ring is opened to be read, which says what recovery would believe: which slots are its own, which commits it
 //! gave up. Then each lane is walked in order, oldest slot first. Ordinals are dense, so that records that are not
@@ -13,10 +13,10 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::core::Ring;
-use super::format::{Bad, FIRST_FRAME, FRAME_HEADER, FrameHeader, FrameKind, Run, SlotHeader, SlotKind};
+use super::format::{Bad, FIRST_FRAME, FRAME_HEADER, FrameHeader, FrameKind, RootPage, Run, SlotHeader, SlotKind};
+use super::live;
 use super::recovery::{read_root, root_pages};
 use super::slots::SlotMeta;
-use super::stat::look;
 use super::walk::{Cursor, Met, Seen, Walker};
 use super::*;
 use crate::topic::TopicPart;
@@ -35,7 +35,9 @@ pub struct Verification {
     pub findings_left_out: u64,
     /// What the node would say at its start.
     pub recovery: Vec<String>,
-    damaged: bool,
+    pub(super) damaged: bool,
+    /// Slots that a node wrote over while they were looked at.
+    pub rewritten: u32,
 }
 
 impl Verification {
@@ -132,12 +134,19 @@ impl std::fmt::Display for Finding {
 const STEPPED_OVER: &str = "the node steps over it: nothing to do, but a card that shows more of these wants replacing";
 const NOTHING: &str = "nothing to do";
 
-/// Reads everything and says what holds. `progress` gets the slots done and all slots.
-pub fn verify(disk: &mut dyn Disk, progress: &mut dyn FnMut(usize, usize)) -> Result<Verification, DiskError> {
+/// Reads everything and says what holds. `progress` gets the slots done and all slots; `pause` is asked whether a node
+/// may be writing meanwhile, and then waits a moment: what looks damaged is looked at again.
+pub fn verify(
+    disk: &mut dyn Disk,
+    pause: &mut dyn FnMut() -> bool,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Verification, DiskError> {
     let mut files = disk.list()?;
     files.sort_unstable();
-    let (ring, report) = look(disk)?;
-    let mut check = Check::new(disk, ring, report);
+    // What a node has written when it says so here is found by all that is read later.
+    let root = read_root(disk);
+    let (ring, report) = live::look_again(disk, pause)?;
+    let mut check = Check::new(disk, ring, report, root);
     check.root(disk);
     let all = files.len();
     let mut done = 0;
@@ -147,14 +156,14 @@ pub fn verify(disk: &mut dyn Disk, progress: &mut dyn FnMut(usize, usize)) -> Re
         let mut trail = Trail::default();
         for (i, meta) in slots.iter().enumerate() {
             let bytes = files.iter().find(|f| f.0 == meta.id).map_or(0, |f| f.1);
-            check.own_slot(disk, &mut trail, (LaneId(lane as u8), meta), slots.get(i + 1), bytes);
+            check.settled_slot(disk, pause, &mut trail, (LaneId(lane as u8), meta), slots.get(i + 1), bytes);
             done += 1;
             progress(done, all);
         }
         check.tail(trail);
     }
     for (slot, bytes) in files.into_iter().filter(|f| !own.contains(&f.0)) {
-        check.other_slot(disk, slot, bytes);
+        check.settled_other(disk, pause, slot, bytes);
         done += 1;
         progress(done, all);
     }
@@ -162,7 +171,8 @@ pub fn verify(disk: &mut dyn Disk, progress: &mut dyn FnMut(usize, usize)) -> Re
 }
 
 /// Records of a lane that are not there.
-struct Lost {
+#[derive(Clone)]
+pub(super) struct Lost {
     file: FileId,
     at: u64,
     what: String,
@@ -173,10 +183,10 @@ struct Lost {
 }
 
 /// How far a lane was followed.
-#[derive(Default)]
-struct Trail {
+#[derive(Clone, Default)]
+pub(super) struct Trail {
     /// The next record's ordinal.
-    ordinal: Option<u64>,
+    pub(super) ordinal: Option<u64>,
     commit: u64,
     session: u32,
     /// Where the last frame ended.
@@ -187,9 +197,9 @@ struct Trail {
     untold: Option<Lost>,
 }
 
-struct Check {
-    ring: Ring,
-    out: Verification,
+pub(super) struct Check {
+    pub(super) ring: Ring,
+    pub(super) out: Verification,
     /// The last commit that the root page knows as durable.
     root_commit: u64,
     newest_commit: u64,
@@ -198,10 +208,10 @@ struct Check {
 }
 
 impl Check {
-    fn new(disk: &mut dyn Disk, ring: Ring, report: Report) -> Self {
+    fn new(disk: &mut dyn Disk, ring: Ring, report: Report, root: Option<RootPage>) -> Self {
         let newest = ring.lanes.iter().filter_map(|l| l.slots.back()).max_by_key(|s| s.generation);
         let id = newest.map(|s| s.ring);
-        let root_commit = read_root(disk).filter(|r| Some(r.ring) == id).map_or(0, |r| r.commit);
+        let root_commit = root.filter(|r| Some(r.ring) == id).map_or(0, |r| r.commit);
         let mut slots: Vec<_> = ring.lanes.iter().flat_map(|l| &l.slots).collect();
         slots.sort_unstable_by_key(|s| std::cmp::Reverse(s.generation));
         let snapshot = slots.iter().find_map(|s| {
@@ -227,7 +237,7 @@ impl Check {
         self.finding(Severity::Damage, place, what.into(), meaning, advice);
     }
 
-    fn note(&mut self, place: (FileId, u64), what: &str, meaning: &str) {
+    pub(super) fn note(&mut self, place: (FileId, u64), what: &str, meaning: &str) {
         self.finding(Severity::Note, place, what.into(), meaning.into(), NOTHING);
     }
 
@@ -282,7 +292,7 @@ impl Check {
         state
     }
 
-    fn own_slot(
+    pub(super) fn own_slot(
         &mut self,
         disk: &mut dyn Disk,
         trail: &mut Trail,
@@ -337,11 +347,16 @@ impl Check {
     }
 
     /// A slot that the ring does not count among its own.
-    fn other_slot(&mut self, disk: &mut dyn Disk, slot: SlotId, bytes: u64) {
+    pub(super) fn other_slot(&mut self, disk: &mut dyn Disk, slot: SlotId, bytes: u64) {
         let file = FileId::Slot(slot);
         let mut walker = Walker::new(disk, slot);
         let header = walker.slot_header();
         match self.listed(slot, bytes, None, header.clone()) {
+            // A node has opened it since.
+            HeaderState::Foreign if header.as_ref().is_ok_and(|header| self.is_newer(header)) => {
+                let at = self.out.slots.len() - 1;
+                self.out.slots[at].header = HeaderState::Ok;
+            }
             HeaderState::Foreign => {
                 let what = "the slot belongs to another ring, or to a later format, or is shorter than it should be";
                 let meaning = "the node sets it aside, neither reads nor writes it, and counts it against the cap";
@@ -537,7 +552,7 @@ impl Check {
     }
 
     fn finish(mut self) -> Verification {
-        if self.root_commit > self.newest_commit {
+        if self.root_commit > self.newest_commit && self.out.rewritten == 0 {
             let meaning = format!(
                 "the newest found is {}: what came after it is lost; its count is not known",
                 self.newest_commit

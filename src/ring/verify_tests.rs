@@ -53,7 +53,8 @@ impl Disk for Watched<'_> {
 
 fn check(disk: &mut MemDisk) -> Verification {
     let mut seen = Vec::new();
-    let found = verify(&mut Watched { disk, unreadable: None }, &mut |done, all| seen.push((done, all))).unwrap();
+    let found = verify(&mut Watched { disk, unreadable: None }, &mut || false, &mut |done, all| seen.push((done, all)))
+        .unwrap();
     assert_eq!(seen, (1..=found.slots.len()).map(|n| (n, found.slots.len())).collect::<Vec<_>>());
     found
 }
@@ -172,7 +173,7 @@ fn a_good_ring_verifies() {
 fn an_empty_directory_verifies() {
     let found = check(&mut MemDisk::new(MIN_RING));
     assert!(found.is_good() && found.slots.is_empty() && found.ring.is_empty());
-    assert_eq!(stat(&mut MemDisk::new(MIN_RING)).unwrap().slots.files, 0);
+    assert_eq!(stat(&mut MemDisk::new(MIN_RING), &mut || false).unwrap().slots.files, 0);
 }
 
 #[test]
@@ -269,7 +270,7 @@ fn bytes_that_the_device_does_not_give_are_counted_and_their_records_named() {
     let h = middle(&mut disk, false);
     let from = u64::from(h.at);
     let unreadable = Some((FileId::Slot(SlotId(1)), from..from + 4096));
-    let found = verify(&mut Watched { disk: &mut disk, unreadable }, &mut |_, _| {}).unwrap();
+    let found = verify(&mut Watched { disk: &mut disk, unreadable }, &mut || false, &mut |_, _| {}).unwrap();
     assert!(!found.is_good());
     assert_eq!((found.totals.unreadable_bytes, found.totals.records_lost), (4096, 8));
     assert!(found.findings.iter().any(|f| f.at == from && f.meaning.contains("what stood there is lost")));
@@ -323,7 +324,7 @@ fn what_a_crash_tore_is_a_note_and_the_ring_that_went_on_is_good() {
 #[test]
 fn the_numbers_of_a_ring_are_told() {
     let mut disk = populated(true);
-    let stat = stat(&mut Watched { disk: &mut disk, unreadable: None }).unwrap();
+    let stat = stat(&mut Watched { disk: &mut disk, unreadable: None }, &mut || false).unwrap();
     assert!(stat.clean_shutdown && !stat.tail_unknown && stat.notes.is_empty());
     assert_eq!((stat.slots.files, stat.slots.used, stat.slots.free, stat.slots.set_aside), (3, 3, 0, 0));
     assert_eq!((stat.lanes.len(), stat.lanes[0].records, stat.lanes[0].admitted), (1, RECORDS, RECORDS));

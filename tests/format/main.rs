@@ -121,7 +121,7 @@ fn load(dir: &Path) -> MemDisk {
 
 fn write(disk: &mut MemDisk, dir: &Path) {
     std::fs::create_dir_all(dir).unwrap();
-    std::fs::write(dir.join("ring-id"), stat(disk).unwrap().ring).unwrap();
+    std::fs::write(dir.join("ring-id"), stat(disk, &mut || false).unwrap().ring).unwrap();
     let mut files: Vec<_> = disk.list().unwrap().into_iter().map(|(slot, len)| (FileId::Slot(slot), len)).collect();
     files.push((FileId::Root, ROOT_BYTES));
     for (file, len) in files {
@@ -198,7 +198,7 @@ fn a_ring_of_format_1_is_read_to_exactly_its_records() {
 
 #[test]
 fn a_ring_of_format_1_verifies() {
-    let found = verify(&mut load(&golden()), &mut |_, _| {}).unwrap();
+    let found = verify(&mut load(&golden()), &mut || false, &mut |_, _| {}).unwrap();
     assert!(found.findings.is_empty(), "{:#?}", found.findings);
     assert_eq!(found.totals.records, 18);
 }

@@ -15,5 +15,6 @@ mod mosquitto;
 mod node;
 mod reload;
 mod rings;
+mod tools;
 mod trouble;
 mod upstream;

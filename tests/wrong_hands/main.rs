@@ -9,7 +9,8 @@
 //! - [`machine`]: ports, permissions, disks, data directories;
 //! - [`peers`]: what answers at the other end, and what does not;
 //! - [`commands`]: commands that cannot find or use their node;
-//! - [`reload`]: config files that change while the node runs.
+//! - [`reload`]: config files that change while the node runs;
+//! - [`tools`]: rings that are exported, imported, looked at beside a node.
 //!
 //! What needs a right or a program that this machine does not have says `not available here`.
 
@@ -23,3 +24,4 @@ mod mosquitto;
 mod peers;
 mod reload;
 mod stand;
+mod tools;

@@ -1,4 +1,11 @@
-//! `headwater ring`: looks into the ring of a stopped node. Nothing is written.
+//! `headwater ring`: looks into the ring of a node, takes records out of it and brings them back, and tries a card.
+
+mod bench;
+mod export;
+mod import;
+mod line;
+mod output;
+mod progress;
 
 use std::io::{IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
@@ -7,8 +14,9 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 
 use crate::node::disk::FileDisk;
-use crate::node::identity::{self, LockError};
+use crate::node::stopped::{owner, pause};
 use crate::ops::human::{binary, thousands};
+use crate::ring::FileId;
 use crate::ring::stat::{Stat, stat};
 use crate::ring::verify::{HeaderState, Severity, SlotCheck, Verification, verify};
 
@@ -19,7 +27,15 @@ Examples:
                                               lanes, sizes
   headwater ring stat /mnt/card/headwater --json
   headwater ring verify /var/lib/headwater    reads every frame; exit code 1
-                                              when something is damaged")]
+                                              when something is damaged
+  headwater ring export /mnt/card/headwater --out all.jsonl
+                                              its records, a line of JSON each
+  headwater ring import /var/lib/headwater all.jsonl
+                                              and into another node's ring
+  headwater ring bench /mnt/card              how fast the ring is on that card
+
+A node may run while its ring is looked at, verified or exported; it must be
+stopped for an import. `headwater help ring export` says more, and so on.")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -31,11 +47,17 @@ enum Verb {
     Stat(Target),
     /// Check every frame of every slot
     Verify(Target),
+    /// Print the records of a ring, a line of JSON each
+    Export(export::Args),
+    /// Take exported records into the ring of a stopped node, each of them once
+    Import(import::Args),
+    /// Measure how fast the ring is on a card
+    Bench(bench::Args),
 }
 
 #[derive(Clone, Debug, clap::Args)]
 struct Target {
-    /// The data directory of a stopped node
+    /// The data directory of a node
     #[arg(value_name = "DIR")]
     dir: PathBuf,
     /// All of it, as JSON
@@ -47,15 +69,17 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.verb {
         Verb::Stat(target) => run_stat(target),
         Verb::Verify(target) => run_verify(target),
+        Verb::Export(args) => export::run(args),
+        Verb::Import(args) => import::run(args),
+        Verb::Bench(args) => bench::run(args),
     }
 }
 
-/// The disk of a directory that holds a ring and belongs to no live node.
-fn open(dir: &Path) -> anyhow::Result<FileDisk> {
-    if let Err(owned @ LockError::Owned { .. }) = identity::probe(dir) {
-        bail!("{owned}; a running node is looked at with `headwater status --data-dir {}`", dir.display());
+/// That a node runs meanwhile, where one does.
+fn say_running(pid: Option<&str>) {
+    if let Some(pid) = pid {
+        eprintln!("the node runs (process {pid}): what it writes from now on may be missing");
     }
-    disk(dir)
 }
 
 /// The disk of a directory that holds a ring.
@@ -72,16 +96,23 @@ pub fn disk(dir: &Path) -> anyhow::Result<FileDisk> {
             dir.display()
         );
     }
+    let readable = slots.first().map(|(slot, _)| std::fs::File::open(dir.join(FileId::Slot(*slot).to_string())));
+    if readable.is_some_and(|opened| opened.is_err_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied)) {
+        bail!("no permission to read the ring in {}: be root or the node's user", dir.display());
+    }
     Ok(disk)
 }
 
 fn run_stat(target: &Target) -> anyhow::Result<ExitCode> {
-    let stat = stat(&mut open(&target.dir)?).context("the ring cannot be read")?;
+    let mut disk = disk(&target.dir)?;
+    let running = owner(&target.dir);
+    let stat = stat(&mut disk, &mut || pause(&target.dir)).context("the ring cannot be read")?;
+    say_running(running.as_deref());
     let mut out = std::io::stdout().lock();
     if target.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&stat)?)?;
     } else {
-        write_stat(&mut out, &stat)?;
+        write_stat(&mut out, &stat, running.is_some())?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -93,7 +124,9 @@ fn run_verify(target: &Target) -> anyhow::Result<ExitCode> {
             eprint!("\r\x1b[Kslot {done} of {all}");
         }
     };
-    let verified = verify(&mut open(&target.dir)?, &mut progress);
+    let mut disk = disk(&target.dir)?;
+    say_running(owner(&target.dir).as_deref());
+    let verified = verify(&mut disk, &mut || pause(&target.dir), &mut progress);
     if shows {
         eprint!("\r\x1b[K");
     }
@@ -107,8 +140,9 @@ fn run_verify(target: &Target) -> anyhow::Result<ExitCode> {
     Ok(if verified.is_good() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-fn write_stat(out: &mut impl Write, stat: &Stat) -> std::io::Result<()> {
+fn write_stat(out: &mut impl Write, stat: &Stat, running: bool) -> std::io::Result<()> {
     let end = match (stat.clean_shutdown, stat.tail_unknown) {
+        _ if running => "a node writes to it",
         (true, _) => "ended by a clean shutdown",
         (false, true) => "not ended by a clean shutdown; its very last commit is unreadable or never was",
         (false, false) => "not ended by a clean shutdown",
@@ -177,5 +211,8 @@ fn write_verified(out: &mut impl Write, verified: &Verification) -> std::io::Res
         thousands(totals.records),
         thousands(totals.records_lost)
     )?;
+    if verified.rewritten > 0 {
+        writeln!(out, "{} slots were written over by the node meanwhile", verified.rewritten)?;
+    }
     writeln!(out, "{}", if verified.is_good() { "ok: all that was durable can be read" } else { "DAMAGED: see above" })
 }

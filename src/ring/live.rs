@@ -1,0 +1,274 @@
+//! Looking at a ring to which a node writes meanwhile.
+//!
+//! A frame is whole or not there yet, and is never changed before its slot is written over; that shows in the slot's
+//! header, whose generation is written before anything else. So what was found damaged is not damage where the header
+//! has another generation now.
+
+use super::core::Ring;
+use super::format::SlotHeader;
+use super::slots::SlotMeta;
+use super::stat::look;
+use super::verify::{Check, Trail};
+use super::walk::Walker;
+use super::*;
+
+/// How often the same is looked at again.
+const TRIES: u32 = 8;
+
+/// The generation of a slot as it is now; None where its header cannot be read.
+pub(super) fn generation(disk: &mut dyn Disk, slot: SlotId) -> Option<u64> {
+    Walker::new(disk, slot).slot_header().ok().map(|header| header.generation)
+}
+
+impl Ring {
+    /// Whether records of this gap stood in a slot that was written over since this ring was opened.
+    pub fn overwritten(&self, disk: &mut dyn Disk, gap: &Gap) -> bool {
+        let Some(lane) = self.lanes.get(gap.lane.index()) else { return false };
+        let holds = |at: usize| {
+            let first = lane.slots[at].first.ordinal;
+            first < gap.to.ordinal && lane.slot_end(at).ordinal > gap.from.ordinal
+        };
+        let mut slots = lane.slots.iter().enumerate().filter(|(at, _)| holds(*at)).map(|(_, slot)| slot);
+        slots.any(|slot| generation(disk, slot.id).is_some_and(|now| now != slot.generation))
+    }
+}
+
+/// Opens a ring to look at it; again where a node may have been in the middle of a commit.
+pub(super) fn look_again(disk: &mut dyn Disk, pause: &mut dyn FnMut() -> bool) -> Result<(Ring, Report), DiskError> {
+    let mut tries = 1..TRIES;
+    loop {
+        let seen = look(disk);
+        let good = seen.as_ref().is_ok_and(|(_, report)| !report.in_doubt());
+        if good || tries.next().is_none() || !pause() {
+            return seen;
+        }
+    }
+}
+
+impl Report {
+    /// Something is missing, or a commit was under way.
+    pub fn in_doubt(&self) -> bool {
+        self.tail_unknown || self.corrupt_records + self.lost_unsynced > 0 || !self.notes.is_empty()
+    }
+}
+
+/// What a slot's check may be taken back to.
+struct Mark {
+    slots: usize,
+    findings: usize,
+    left_out: u64,
+    damaged: bool,
+    /// A slot may be told what is missing in the one before.
+    lost: Vec<u64>,
+}
+
+impl Check {
+    fn mark(&self) -> Mark {
+        let out = &self.out;
+        Mark {
+            slots: out.slots.len(),
+            findings: out.findings.len(),
+            left_out: out.findings_left_out,
+            damaged: out.damaged,
+            lost: out.slots.iter().map(|slot| slot.counts.records_lost).collect(),
+        }
+    }
+
+    fn take_back(&mut self, mark: &Mark) {
+        self.out.slots.truncate(mark.slots);
+        self.out.slots.iter_mut().zip(&mark.lost).for_each(|(slot, lost)| slot.counts.records_lost = *lost);
+        self.out.findings.truncate(mark.findings);
+        (self.out.findings_left_out, self.out.damaged) = (mark.left_out, mark.damaged);
+    }
+
+    fn found_since(&self, mark: &Mark) -> bool {
+        self.out.findings.len() > mark.findings || self.out.findings_left_out > mark.left_out
+    }
+
+    /// A slot of this ring that was opened after the ring was looked at.
+    pub(super) fn is_newer(&self, header: &SlotHeader) -> bool {
+        let newest = self.ring.lanes.iter().filter_map(|lane| lane.slots.back()).max_by_key(|slot| slot.generation);
+        newest.is_some_and(|newest| newest.ring == header.ring && newest.generation < header.generation)
+    }
+
+    /// A slot among the ring's own; one that was written over meanwhile is looked at as what it is now.
+    pub(super) fn settled_slot(
+        &mut self,
+        disk: &mut dyn Disk,
+        pause: &mut dyn FnMut() -> bool,
+        trail: &mut Trail,
+        own: (LaneId, &SlotMeta),
+        next: Option<&SlotMeta>,
+        bytes: u64,
+    ) {
+        let (mark, before, mut tries) = (self.mark(), trail.clone(), 1..TRIES);
+        loop {
+            self.own_slot(disk, trail, own, next, bytes);
+            let meta = own.1;
+            if generation(disk, meta.id).is_some_and(|now| now != meta.generation) {
+                self.take_back(&mark);
+                self.out.rewritten += 1;
+                // What stood in it is gone, and no hole before the next.
+                *trail = Trail::default();
+                return self.settled_other(disk, pause, meta.id, bytes);
+            }
+            if !self.found_since(&mark) || tries.next().is_none() || !pause() {
+                return;
+            }
+            self.take_back(&mark);
+            *trail = before.clone();
+        }
+    }
+
+    /// A slot that was not among the ring's own when the ring was looked at.
+    pub(super) fn settled_other(
+        &mut self,
+        disk: &mut dyn Disk,
+        pause: &mut dyn FnMut() -> bool,
+        slot: SlotId,
+        bytes: u64,
+    ) {
+        let (mark, mut tries) = (self.mark(), 1..TRIES);
+        loop {
+            self.other_slot(disk, slot, bytes);
+            if !self.found_since(&mark) || tries.next().is_none() || !pause() {
+                return;
+            }
+            self.take_back(&mark);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex, MutexGuard};
+
+    use super::super::stat::stat;
+    use super::super::verify::verify;
+    use super::*;
+    use crate::backoff::Rng;
+    use crate::limits::MIN_RING;
+    use crate::name::Name;
+    use crate::record::RecordRef;
+    use crate::time::{BootTime, Span};
+    use crate::topic::{TopicName, TopicPart};
+
+    struct Node {
+        ring: Ring,
+        disk: MemDisk,
+        part: TopicPart,
+        rng: Rng,
+    }
+
+    impl Node {
+        fn fill(&mut self) {
+            for _ in 0..32 {
+                let value: Vec<u8> = (0..128).flat_map(|_| self.rng.next_u64().to_le_bytes()).collect();
+                // A ring that is busy takes it the next time.
+                let _ = self.ring.append(BootTime(1), self.part, &RecordRef::of(&value));
+            }
+            self.ring.hurry(BootTime(1));
+        }
+
+        /// One step of a commit.
+        fn step(&mut self) {
+            if let Some(command) = self.ring.poll(BootTime(1)) {
+                self.ring.complete(BootTime(1), execute(command, &mut self.disk));
+            } else {
+                self.fill();
+            }
+        }
+    }
+
+    /// A disk to which a node writes: every `every`th read is preceded by a step of it.
+    #[derive(Clone)]
+    struct Shared(Arc<Mutex<Node>>, u64, u64);
+
+    impl Shared {
+        fn new(seed: u64, every: u64) -> Self {
+            let lanes = vec![LaneOptions { name: Name::new("normal").unwrap(), reserve: 0 }];
+            let (binding, boot_id, linger) = ([1; 16], [2; 16], Span::from_secs(1));
+            let options = Options { max_bytes: MIN_RING, lanes, linger, binding, boot_id, seed };
+            let mut disk = MemDisk::new(MIN_RING);
+            let (mut ring, _) = Ring::recover(&mut disk, options).unwrap();
+            let topic = ring.open_topic(&TopicName::new("load").unwrap(), LaneId(0), 1).unwrap();
+            let part = TopicPart { topic, partition: 0 };
+            let mut node = Node { ring, disk, part, rng: Rng::new(seed) };
+            for _ in 0..600 {
+                node.step();
+            }
+            assert!(node.ring.stats().lanes[0].oldest.ordinal > 0, "it is written over");
+            Self(Arc::new(Mutex::new(node)), every, 0)
+        }
+
+        fn node(&self) -> MutexGuard<'_, Node> {
+            self.0.lock().unwrap()
+        }
+
+        /// What was under way is over.
+        fn rest(&self) -> bool {
+            let node = &mut *self.node();
+            drive(&mut node.ring, &mut node.disk, BootTime(1));
+            true
+        }
+    }
+
+    impl Disk for Shared {
+        fn list(&mut self) -> Result<Vec<(SlotId, u64)>, DiskError> {
+            self.node().disk.list()
+        }
+        fn read(&mut self, file: FileId, at: u64, buf: &mut [u8]) -> Result<usize, DiskError> {
+            self.2 += 1;
+            if self.2.is_multiple_of(self.1) {
+                self.node().step();
+            }
+            self.node().disk.read(file, at, buf)
+        }
+        fn create(&mut self, file: FileId, _: u64) -> Result<(), DiskError> {
+            panic!("create {file}");
+        }
+        fn write(&mut self, file: FileId, _: u64, _: &[u8]) -> Result<(), DiskError> {
+            panic!("write {file}");
+        }
+        fn sync(&mut self, file: FileId) -> Result<(), DiskError> {
+            panic!("sync {file}");
+        }
+        fn drop_cache(&mut self, file: FileId) -> Result<(), DiskError> {
+            panic!("drop cache {file}");
+        }
+        fn remove(&mut self, file: FileId) -> Result<(), DiskError> {
+            panic!("remove {file}");
+        }
+    }
+
+    #[test]
+    fn what_a_node_writes_meanwhile_is_never_called_damage() {
+        let mut rewritten = 0;
+        for seed in 0..60 {
+            let mut disk = Shared::new(seed, 1 + seed % 7);
+            let other = disk.clone();
+            let found = verify(&mut disk, &mut || other.rest(), &mut |_, _| {}).unwrap();
+            assert!(found.is_good(), "seed {seed}: {:#?}", found.findings);
+            rewritten += found.rewritten;
+            stat(&mut disk, &mut || other.rest()).unwrap();
+        }
+        assert!(rewritten > 0, "slots were written over under the eyes of it");
+    }
+
+    #[test]
+    fn damage_beside_a_node_that_writes_is_still_found() {
+        let mut disk = Shared::new(3, 1000);
+        let slot = {
+            let node = &mut *disk.node();
+            let meta = node.ring.lanes[0].slots[4].clone();
+            // In the middle of it: of frames that are not written again.
+            let bytes = node.disk.file_mut(FileId::Slot(meta.id)).unwrap();
+            bytes[128 * 1024..160 * 1024].fill(0x55);
+            meta.id
+        };
+        let other = disk.clone();
+        let found = verify(&mut disk, &mut || other.rest(), &mut |_, _| {}).unwrap();
+        assert!(!found.is_good());
+        assert!(found.findings.iter().all(|finding| finding.file == FileId::Slot(slot).to_string()), "{found:#?}");
+    }
+}
