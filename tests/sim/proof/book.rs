@@ -17,7 +17,7 @@ use std::ops::Range;
 use headwater::backoff::Rng;
 use headwater::lane::LaneId;
 use headwater::ring::{
-    Command, Disk, Entry, Frame, Gap, GapReason, LanePos, LaneReader, ReadStep, Ring, RingId, Stats, execute,
+    Command, Disk, Entry, Frame, Gap, GapReason, LanePos, LaneReader, ReadStep, Report, Ring, RingId, Stats, execute,
 };
 use headwater::record::RecordRef;
 use headwater::time::BootTime;
@@ -48,6 +48,8 @@ pub struct Lane {
     /// Lost unsynced before that.
     lost: u64,
     pub settled: u64,
+    /// Where the image began that was looked at last.
+    began: u64,
     /// As the running ring has it.
     oldest: u64,
     evicted: u64,
@@ -238,7 +240,7 @@ impl Book {
             ensure!(oldest >= lane.oldest, "lane {at}: oldest went back to {oldest} from {}", lane.oldest);
             ensure!(now.corrupt == 0, "lane {at}: {} corrupt on a disk that only crashes", now.corrupt);
             ensure!(now.lost_unsynced == lane.lost, "lane {at}: lost {} while running", now.lost_unsynced);
-            (lane.oldest, lane.evicted) = (oldest, now.evicted);
+            (lane.oldest, lane.evicted, lane.began) = (oldest, now.evicted, 0);
         }
         Ok(())
     }
@@ -247,7 +249,7 @@ impl Book {
 
     /// Holds a ring that was recovered from an image against the book. `full`: every record is read, else those about the
     /// end and some by chance.
-    pub fn check(&mut self, shelf: &mut Shelf<'_>, full: bool, rng: &mut Rng) -> Check<Found> {
+    pub fn check(&mut self, shelf: &mut Shelf<'_>, report: &Report, full: bool, rng: &mut Rng) -> Check<Found> {
         let stats = shelf.ring.stats();
         let id = *self.id.get_or_insert(shelf.ring.id());
         let nothing = self.lanes.iter().all(|l| l.settled == 0) && self.settled == 0;
@@ -262,9 +264,11 @@ impl Book {
                 "lane {at}: {admitted} admitted, {} were acknowledged and {given} given",
                 have.settled
             );
+            // Of a lane that holds nothing acknowledged, the first slot may be there without its beginning.
+            let torn = have.oldest.max(have.base) >= have.settled && report.tail_unknown;
             ensure!(
-                lane.oldest.ordinal <= have.oldest,
-                "lane {at}: begins at #{}, the running ring kept all from #{}",
+                lane.oldest.ordinal <= have.oldest || torn,
+                "lane {at}: begins at #{}, the running ring kept all from #{}; {report:?}",
                 lane.oldest.ordinal,
                 have.oldest
             );
@@ -275,6 +279,7 @@ impl Book {
             found.evicted.push(lane.evicted);
         }
         for at in 0..self.lanes.len() {
+            self.lanes[at].began = stats.lanes[at].oldest.ordinal;
             let lost = self.read_lane(shelf, at, full, rng)?;
             let counted = stats.lanes[at].lost_unsynced;
             let met: u64 = lost.iter().map(|r| r.end - r.start).sum();
@@ -431,7 +436,14 @@ impl Book {
         let lane = &self.lanes[at];
         let (from, to) = (gap.from.ordinal, gap.to.ordinal);
         let fine = match gap.reason {
-            GapReason::Evicted => to <= oldest,
+            GapReason::Evicted => {
+                // A lane's first slot whose beginning was torn: never durable, and counted as lost.
+                let torn = from.max(lane.oldest).max(lane.base)..to.min(lane.began);
+                if !torn.is_empty() {
+                    lost.push(torn.clone());
+                }
+                to <= oldest && (torn.is_empty() || torn.start >= lane.settled)
+            }
             GapReason::Corrupt => to <= lane.oldest,
             GapReason::LostUnsynced => {
                 let now = from.max(lane.base)..to;

@@ -154,11 +154,11 @@ impl Examiner<'_> {
         }
         let settled = image.is_settled();
         let mut disk = Recorder::new(image, rng.next_u64(), true);
-        let (mut ring, _) = recover(&mut disk, &options)?;
+        let (mut ring, report) = recover(&mut disk, &options)?;
         let cuts = std::mem::take(&mut disk.cuts);
         let full = rng.below(48) == 0;
         let mut shelf = Shelf { ring: &mut ring, disk: &mut disk, now: BootTime(0), writes: Vec::new() };
-        let found = book.check(&mut shelf, full, rng)?;
+        let found = book.check(&mut shelf, &report, full, rng)?;
         let writes = shelf.writes;
         if rng.below(3) == 0 {
             self.tally.recoveries_cut += 1;
@@ -196,9 +196,9 @@ impl Examiner<'_> {
                 options.boot_id = boot_id(rng);
             }
             let mut disk = Recorder::new(image, 0, false);
-            let (mut ring, _) = recover(&mut disk, &options)?;
+            let (mut ring, report) = recover(&mut disk, &options)?;
             let mut shelf = Shelf { ring: &mut ring, disk: &mut disk, now: BootTime(0), writes: Vec::new() };
-            let again = book.check(&mut shelf, false, rng)?;
+            let again = book.check(&mut shelf, &report, false, rng)?;
             // A power cut may take what only the cache had; else nothing is different.
             ensure!(again == *found || power && !settled, "recovered again: {again:?}, was {found:?}");
         }

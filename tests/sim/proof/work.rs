@@ -247,7 +247,7 @@ impl<J: Judge> Work<J> {
         self.book.read_some(&mut shelf, lane, settled, &mut self.rng)?;
         let writes = shelf.writes;
         writes.into_iter().for_each(|w| self.give(w));
-        Ok(())
+        self.bounds()
     }
 
     fn odd_job(&mut self) -> Check {
@@ -292,7 +292,8 @@ impl<J: Judge> Work<J> {
     fn poll(&mut self) -> Check {
         let now = self.now;
         for _ in 0..MOST_COMMANDS {
-            let Some(command) = self.ring().poll(now) else { return Ok(()) };
+            // A commit that begins may have taken a slot away: that must be known before its calls are judged.
+            let Some(command) = self.ring().poll(now) else { return self.bounds() };
             if command.op.is_read() {
                 let done = execute(command, &mut self.disk);
                 self.ring().complete(now, done);
@@ -337,8 +338,7 @@ impl<J: Judge> Work<J> {
         for _ in 0..self.rng.below(6) {
             self.deliver()?;
         }
-        self.poll()?;
-        self.bounds()
+        self.poll()
     }
 
     fn bounds(&mut self) -> Check {
@@ -364,7 +364,7 @@ impl<J: Judge> Work<J> {
             while self.run_one()? {}
             while self.deliver()? {}
             if self.ring().settled() == self.ring().last_ticket() {
-                return self.bounds();
+                return Ok(());
             }
             let next = self.ring().next_timeout();
             self.now = next.unwrap_or(self.now).max(self.now + Span::from_millis(10));
@@ -410,7 +410,7 @@ impl<J: Judge> Work<J> {
         let (mut ring, report) = recover(&mut self.disk, &self.options)?;
         self.judge_cuts()?;
         let mut shelf = Shelf { ring: &mut ring, disk: &mut self.disk, now: self.now, writes: Vec::new() };
-        let found: Found = self.book.check(&mut shelf, true, &mut self.rng)?;
+        let found: Found = self.book.check(&mut shelf, &report, true, &mut self.rng)?;
         let writes = shelf.writes;
         self.book.adopt(&ring, &found);
         writes.into_iter().for_each(|w| self.give(w));
