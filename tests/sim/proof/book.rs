@@ -53,6 +53,8 @@ pub struct Lane {
     /// As the running ring has it.
     oldest: u64,
     evicted: u64,
+    /// As an earlier process had it: what is below may have been written over before it came back.
+    spoilt: u64,
 }
 
 #[derive(Clone)]
@@ -90,6 +92,8 @@ pub struct Book {
     seqs: HashMap<u64, (usize, u64)>,
     settled: u64,
     id: Option<RingId>,
+    /// Reads fail: the running ring may announce what it could not read.
+    pub may_misread: bool,
     pub read: u64,
 }
 
@@ -444,7 +448,7 @@ impl Book {
                 }
                 to <= oldest && (torn.is_empty() || torn.start >= lane.settled)
             }
-            GapReason::Corrupt => to <= lane.oldest,
+            GapReason::Corrupt => to <= lane.oldest.max(lane.spoilt) || self.may_misread,
             GapReason::LostUnsynced => {
                 let now = from.max(lane.base)..to;
                 if !now.is_empty() {
@@ -521,6 +525,7 @@ impl Book {
             found.lost[at].iter().cloned().flatten().for_each(|o| lane.recs[o as usize].lost = true);
             (lane.base, lane.settled) = (admitted, admitted);
             lane.lost = stats.lanes[at].lost_unsynced;
+            lane.spoilt = lane.spoilt.max(lane.oldest);
             (lane.oldest, lane.evicted) = (stats.lanes[at].oldest.ordinal, stats.lanes[at].evicted);
         }
         for (versions, value) in self.states.values_mut().zip(&found.states) {

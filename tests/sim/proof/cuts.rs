@@ -122,9 +122,10 @@ impl Judge for Examiner<'_> {
         if self.only.is_some_and(|only| only != call) || self.seen.is_enough() {
             return Ok(());
         }
-        let mut rng = Rng::new(self.seed.wrapping_mul(0x9e37_79b9) ^ call << 20);
-        for (n, image) in images(&cut, &mut rng).into_iter().enumerate() {
-            self.image(book, options, image, &mut rng).map_err(|Violation(what)| {
+        // Each image has its luck from its place, so that it can be had again alone.
+        let luck = self.seed.wrapping_mul(0x9e37_79b9) ^ call << 32;
+        for (n, image) in images(&cut, &mut Rng::new(luck)).into_iter().enumerate() {
+            self.image(book, options, image, luck ^ (n as u64 + 1) << 24).map_err(|Violation(what)| {
                 Violation(format!("{what}\n  call {call}, {:?}, image {n}\n  HEADWATER_CRASH_CALL={call}", cut.did))
             })?;
         }
@@ -144,7 +145,8 @@ impl Examiner<'_> {
         new
     }
 
-    fn image(&mut self, book: &mut Book, options: &Options, (image, power): Image, rng: &mut Rng) -> Check {
+    fn image(&mut self, book: &mut Book, options: &Options, (image, power): Image, luck: u64) -> Check {
+        let rng = &mut Rng::new(luck);
         if !self.is_new(book, &image) {
             return Ok(());
         }
@@ -159,14 +161,16 @@ impl Examiner<'_> {
         let full = rng.below(48) == 0;
         let mut shelf = Shelf { ring: &mut ring, disk: &mut disk, now: BootTime(0), writes: Vec::new() };
         let found = book.check(&mut shelf, &report, full, rng)?;
+        if self.only.is_some() { println!("FIRST {report:?} {found:?} {:?}", shelf.ring.stats()); }
         let writes = shelf.writes;
         if rng.below(3) == 0 {
             self.tally.recoveries_cut += 1;
-            for cut in cuts {
-                self.recovery(book, &options, &cut, (&found, settled), rng)
+            for (n, cut) in cuts.iter().enumerate() {
+                self.recovery(book, &options, cut, (&found, settled), luck ^ (n as u64 + 1) << 8)
                     .map_err(|Violation(what)| Violation(format!("{what}\n  recovery cut at {:?}", cut.did)))?;
             }
         }
+        let rng = &mut Rng::new(luck ^ 0xff);
         if rng.below(24) == 0 && !book.topics.is_empty() {
             self.tally.used_on += 1;
             disk.cuts.clear();
@@ -184,10 +188,11 @@ impl Examiner<'_> {
         options: &Options,
         cut: &Cut,
         (found, settled): (&Found, bool),
-        rng: &mut Rng,
+        luck: u64,
     ) -> Check {
         self.tally.recovery_calls += 1;
-        for (image, power) in images(cut, rng) {
+        for (n, (image, power)) in images(cut, &mut Rng::new(luck)).into_iter().enumerate() {
+            let rng = &mut Rng::new(luck ^ (n as u64 + 1));
             if !self.is_new(book, &image) {
                 continue;
             }
@@ -270,8 +275,9 @@ impl Used {
     fn holds(&self, image: CowDisk, options: &Options, found: &Found, all: bool, rng: &mut Rng) -> Check {
         let mut disk = Recorder::new(image, 0, false);
         let options = Options { boot_id: boot_id(rng), ..options.clone() };
-        let (mut ring, _) = recover(&mut disk, &options)?;
+        let (mut ring, _report) = recover(&mut disk, &options)?;
         let stats = ring.stats();
+        if std::env::var_os("DBG").is_some() { println!("SECOND all {all} {_report:?} {stats:?}"); }
         for (at, lane) in stats.lanes.iter().enumerate() {
             let more = if at == self.lane.index() { self.given.len() as u64 } else { 0 };
             let least = found.admitted[at] + if all { more } else { 0 };

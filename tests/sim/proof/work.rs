@@ -8,7 +8,7 @@ use headwater::lane::LaneId;
 use headwater::limits::{MAX_UNSYNCED_BYTES, MIN_SLOT};
 use headwater::record::AttrBuf;
 use headwater::ring::{
-    AppendError, Command, Completion, FileId, LaneOptions, LanePos, Op, Options, ROOT_BYTES, Report, Ring, execute,
+    AppendError, Command, Completion, FileId, Health, LaneOptions, LanePos, Op, Options, ROOT_BYTES, Report, Ring, execute,
 };
 use headwater::time::{BootTime, ClockSync, Span};
 use headwater::topic::{TopicName, TopicPart};
@@ -44,6 +44,8 @@ pub struct Work<J> {
     floors: Vec<Option<LanePos>>,
     next_id: u64,
     big: u64,
+    /// The machine stops and comes back now and then.
+    pub restarts: bool,
     /// First writes into a slot, new or reused.
     pub begun: u64,
     pub crashes: u64,
@@ -81,6 +83,7 @@ impl<J: Judge> Work<J> {
             floors: vec![None; lanes],
             next_id: 0,
             big: 0,
+            restarts: true,
             begun: 0,
             crashes: 0,
             closes: 0,
@@ -97,6 +100,10 @@ impl<J: Judge> Work<J> {
 
     pub fn ring(&mut self) -> &mut Ring {
         self.ring.as_mut().expect("the ring is open between crashes")
+    }
+
+    pub fn has_failed(&mut self) -> bool {
+        matches!(self.ring().health(), Health::Failed(_))
     }
 
     fn slots(&self) -> u64 {
@@ -124,6 +131,7 @@ impl<J: Judge> Work<J> {
             88..96 => self.read()?,
             96..98 => self.odd_job()?,
             98 => self.big = [0, 10, 60][self.rng.below(3) as usize],
+            _ if !self.restarts => {}
             _ if self.rng.below(3) > 0 => self.crash()?,
             _ => self.close()?,
         }
@@ -241,10 +249,13 @@ impl<J: Judge> Work<J> {
     /// A reader somewhere in the lane: what runs shows durable records only.
     fn read(&mut self) -> Check {
         let lane = self.rng.below(self.floors.len() as u64) as usize;
+        let fails = self.disk.fault.as_ref().is_some_and(|f| f.calls.start <= self.disk.calls + 100);
         let ring = self.ring.as_mut().expect("the ring is open between crashes");
         let mut shelf = Shelf { ring, disk: &mut self.disk, now: self.now, writes: Vec::new() };
         let settled = self.book.lanes[lane].settled;
+        self.book.may_misread = fails;
         self.book.read_some(&mut shelf, lane, settled, &mut self.rng)?;
+        self.book.may_misread = false;
         let writes = shelf.writes;
         writes.into_iter().for_each(|w| self.give(w));
         self.bounds()
