@@ -16,10 +16,10 @@ use std::ops::Range;
 
 use headwater::backoff::Rng;
 use headwater::lane::LaneId;
+use headwater::record::RecordRef;
 use headwater::ring::{
     Command, Disk, Entry, Frame, Gap, GapReason, LanePos, LaneReader, ReadStep, Report, Ring, RingId, Stats, execute,
 };
-use headwater::record::RecordRef;
 use headwater::time::BootTime;
 use headwater::topic::{TopicId, TopicName, TopicPart};
 
@@ -254,6 +254,8 @@ impl Book {
     /// Holds a ring that was recovered from an image against the book. `full`: every record is read, else those about the
     /// end and some by chance.
     pub fn check(&mut self, shelf: &mut Shelf<'_>, report: &Report, full: bool, rng: &mut Rng) -> Check<Found> {
+        // Inside a group no commit begins: one that did might evict what is to be read.
+        shelf.ring.begin_group(shelf.now, 0).map_err(|e| Violation(format!("a ring that came back: {e}")))?;
         let stats = shelf.ring.stats();
         let id = *self.id.get_or_insert(shelf.ring.id());
         let nothing = self.lanes.iter().all(|l| l.settled == 0) && self.settled == 0;
@@ -277,7 +279,12 @@ impl Book {
                 have.oldest
             );
             ensure!(lane.corrupt == 0, "lane {at}: {} corrupt on a disk that only crashes", lane.corrupt);
-            ensure!(lane.evicted <= have.evicted, "lane {at}: {} evicted, {} while running", lane.evicted, have.evicted);
+            ensure!(
+                lane.evicted <= have.evicted,
+                "lane {at}: {} evicted, {} while running",
+                lane.evicted,
+                have.evicted
+            );
             ensure!(lane.durable.ordinal == admitted, "lane {at}: {admitted} admitted, durable to {:?}", lane.durable);
             found.admitted.push(admitted);
             found.evicted.push(lane.evicted);
@@ -292,6 +299,7 @@ impl Book {
             found.lost.push(lost);
         }
         found.states = self.check_states(shelf.ring, &found)?;
+        shelf.ring.end_group(shelf.now);
         Ok(found)
     }
 
@@ -328,13 +336,7 @@ impl Book {
     }
 
     /// Reads a lane; gives the ranges of this process that are lost.
-    fn read_lane(
-        &mut self,
-        shelf: &mut Shelf<'_>,
-        at: usize,
-        full: bool,
-        rng: &mut Rng,
-    ) -> Check<Vec<Range<u64>>> {
+    fn read_lane(&mut self, shelf: &mut Shelf<'_>, at: usize, full: bool, rng: &mut Rng) -> Check<Vec<Range<u64>>> {
         let lane = &self.lanes[at];
         let (oldest, settled) = (lane.oldest, lane.settled);
         let mut lost = Vec::new();
@@ -369,7 +371,13 @@ impl Book {
     }
 
     /// One step of a reader; false at the end.
-    fn met(&mut self, shelf: &mut Shelf<'_>, at: usize, reader: &mut LaneReader, lost: &mut Vec<Range<u64>>) -> Check<bool> {
+    fn met(
+        &mut self,
+        shelf: &mut Shelf<'_>,
+        at: usize,
+        reader: &mut LaneReader,
+        lost: &mut Vec<Range<u64>>,
+    ) -> Check<bool> {
         let before = reader.pos;
         match shelf.step(reader)? {
             ReadStep::Frame(frame) => {
@@ -410,7 +418,10 @@ impl Book {
         let number = self.numbers.get(&e.part).and_then(|n| n.get(e.offset as usize)).copied();
         let lane = &mut self.lanes[at];
         let Some(rec) = number.and_then(|n| lane.recs.get_mut(n as usize)) else {
-            return Err(Violation(format!("lane {at} #{}: {:?} offset {} was never given", e.ordinal, e.part, e.offset)));
+            return Err(Violation(format!(
+                "lane {at} #{}: {:?} offset {} was never given",
+                e.ordinal, e.part, e.offset
+            )));
         };
         ensure!(
             (rec.part, rec.offset) == (e.part, e.offset),
@@ -497,11 +508,15 @@ impl Book {
             let from = lane.settled.max(lane.base);
             let before = (from..lane.recs.len() as u64).take_while(|o| lane.recs[*o as usize].ticket < newest);
             for ordinal in before {
-                ensure!(!lost(ordinal), "lane {at} #{ordinal} is gone, an entry of ticket {newest} given after it is there");
+                ensure!(
+                    !lost(ordinal),
+                    "lane {at} #{ordinal} is gone, an entry of ticket {newest} given after it is there"
+                );
             }
         }
         for group in &self.groups {
-            let lost = |o: u64| o >= found.admitted[group.lane] || found.lost[group.lane].iter().any(|r| r.contains(&o));
+            let lost =
+                |o: u64| o >= found.admitted[group.lane] || found.lost[group.lane].iter().any(|r| r.contains(&o));
             let there = group.numbers.clone().filter(|o| !lost(*o)).count();
             let whole = there == group.numbers.clone().count();
             ensure!(whole || there == 0, "of a group's records {:?} {there} are there", group.numbers);

@@ -78,8 +78,7 @@ impl File {
             let old = self.cache[page].clone();
             let mut bytes = old.bytes;
             bytes[from..from + n].copy_from_slice(&data[..n]);
-            let unsynced =
-                self.unsynced.entry(page as u32).or_insert(Unsynced { device: old, dirty: 0, forgotten: 0 });
+            let unsynced = self.unsynced.entry(page as u32).or_insert(Unsynced { device: old, dirty: 0, forgotten: 0 });
             for sector in from / SECTOR..(from + n).div_ceil(SECTOR) {
                 unsynced.dirty |= 1 << sector;
                 unsynced.forgotten &= !(1 << sector);

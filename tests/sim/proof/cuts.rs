@@ -161,7 +161,6 @@ impl Examiner<'_> {
         let full = rng.below(48) == 0;
         let mut shelf = Shelf { ring: &mut ring, disk: &mut disk, now: BootTime(0), writes: Vec::new() };
         let found = book.check(&mut shelf, &report, full, rng)?;
-        if self.only.is_some() { println!("FIRST {report:?} {found:?} {:?}", shelf.ring.stats()); }
         let writes = shelf.writes;
         if rng.below(3) == 0 {
             self.tally.recoveries_cut += 1;
@@ -175,8 +174,9 @@ impl Examiner<'_> {
             self.tally.used_on += 1;
             disk.cuts.clear();
             let used = Used::on(&mut ring, &mut disk, book, writes, rng)?;
-            used.check(disk, &options, &found, rng)
-                .map_err(|Violation(what)| Violation(format!("{what}\n  after records were added to what came back")))?;
+            used.check(disk, &options, &found, rng).map_err(|Violation(what)| {
+                Violation(format!("{what}\n  after records were added to what came back"))
+            })?;
         }
         Ok(())
     }
@@ -275,9 +275,8 @@ impl Used {
     fn holds(&self, image: CowDisk, options: &Options, found: &Found, all: bool, rng: &mut Rng) -> Check {
         let mut disk = Recorder::new(image, 0, false);
         let options = Options { boot_id: boot_id(rng), ..options.clone() };
-        let (mut ring, _report) = recover(&mut disk, &options)?;
+        let (mut ring, _) = recover(&mut disk, &options)?;
         let stats = ring.stats();
-        if std::env::var_os("DBG").is_some() { println!("SECOND all {all} {_report:?} {stats:?}"); }
         for (at, lane) in stats.lanes.iter().enumerate() {
             let more = if at == self.lane.index() { self.given.len() as u64 } else { 0 };
             let least = found.admitted[at] + if all { more } else { 0 };
@@ -294,7 +293,13 @@ impl Used {
                     for e in frame.entries_from(reader.pos.seq) {
                         let n = (e.ordinal - self.from.ordinal) as usize;
                         let same = self.given.get(n).is_some_and(|g| *g == (e.offset, hash_of(&e.record)));
-                        ensure!(same && e.part == self.part, "#{}: {:?} offset {} is another", e.ordinal, e.part, e.offset);
+                        ensure!(
+                            same && e.part == self.part,
+                            "#{}: {:?} offset {} is another",
+                            e.ordinal,
+                            e.part,
+                            e.offset
+                        );
                         shown += 1;
                     }
                     reader.pos = frame.end();

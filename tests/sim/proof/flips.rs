@@ -222,7 +222,10 @@ impl Base {
             met = (met.0 + c, met.1 + u);
         }
         // Recovery does not walk what is sealed: whoever reads meets its damage and counts it.
-        ensure!(corrupt <= met.0 && unsynced == met.1, "{corrupt} corrupt and {unsynced} lost are counted, {met:?} met");
+        ensure!(
+            corrupt <= met.0 && unsynced == met.1,
+            "{corrupt} corrupt and {unsynced} lost are counted, {met:?} met"
+        );
         Ok(seen)
     }
 
@@ -419,7 +422,8 @@ fn garbage_takes_no_more_than_what_it_covers() {
             for page in touched.clone() {
                 let begin = page * PAGE as u64;
                 let span = from.max(begin) - begin..(from + sectors * 512 - begin).min(PAGE as u64);
-                image.change(file, begin, |bytes| garbage(&mut bytes[span.start as usize..span.end as usize], &mut rng));
+                image
+                    .change(file, begin, |bytes| garbage(&mut bytes[span.start as usize..span.end as usize], &mut rng));
             }
             let most: Vec<&Lost> = touched.map(|page| &pages[page as usize]).collect();
             let place = |Violation(e)| Violation(format!("{what}, seed {seed}, {sectors} sectors at {from}: {e}"));

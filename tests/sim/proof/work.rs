@@ -8,7 +8,8 @@ use headwater::lane::LaneId;
 use headwater::limits::{MAX_UNSYNCED_BYTES, MIN_SLOT};
 use headwater::record::AttrBuf;
 use headwater::ring::{
-    AppendError, Command, Completion, FileId, Health, LaneOptions, LanePos, Op, Options, ROOT_BYTES, Report, Ring, execute,
+    AppendError, Command, Completion, FileId, Health, LaneOptions, LanePos, Op, Options, ROOT_BYTES, Report, Ring,
+    execute,
 };
 use headwater::time::{BootTime, ClockSync, Span};
 use headwater::topic::{TopicName, TopicPart};
