@@ -171,8 +171,8 @@ impl Book {
             && let Some(group) = self.groups.last_mut()
         {
             group.lane = lane;
-            group.numbers.start = group.numbers.start.min(number);
-            group.numbers.end = number + 1;
+            let first = if group.numbers.is_empty() { number } else { group.numbers.start };
+            group.numbers = first..number + 1;
         }
         Ok(())
     }
@@ -196,7 +196,7 @@ impl Book {
 
     pub fn begin_group(&mut self) {
         self.in_group = true;
-        self.groups.push(Group { lane: 0, numbers: u64::MAX..0, puts: Vec::new() });
+        self.groups.push(Group { lane: 0, numbers: 0..0, puts: Vec::new() });
     }
 
     pub fn end_group(&mut self) {

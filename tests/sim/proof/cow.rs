@@ -366,6 +366,12 @@ pub struct Did {
     pub len: u64,
 }
 
+impl std::fmt::Display for Did {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} {}+{}", self.op, self.file, self.at, self.len)
+    }
+}
+
 /// Where a machine may stop: before a call, and half-way through it.
 pub struct Cut {
     pub did: Did,

@@ -126,7 +126,7 @@ impl Judge for Examiner<'_> {
         let luck = self.seed.wrapping_mul(0x9e37_79b9) ^ call << 32;
         for (n, image) in images(&cut, &mut Rng::new(luck)).into_iter().enumerate() {
             self.image(book, options, image, luck ^ (n as u64 + 1) << 24).map_err(|Violation(what)| {
-                Violation(format!("{what}\n  call {call}, {:?}, image {n}\n  HEADWATER_CRASH_CALL={call}", cut.did))
+                Violation(format!("{what}\n  call {call}, {}, image {n}\n  HEADWATER_CRASH_CALL={call}", cut.did))
             })?;
         }
         Ok(())
@@ -166,7 +166,7 @@ impl Examiner<'_> {
             self.tally.recoveries_cut += 1;
             for (n, cut) in cuts.iter().enumerate() {
                 self.recovery(book, &options, cut, (&found, settled), luck ^ (n as u64 + 1) << 8)
-                    .map_err(|Violation(what)| Violation(format!("{what}\n  recovery cut at {:?}", cut.did)))?;
+                    .map_err(|Violation(what)| Violation(format!("{what}\n  recovery cut at {}", cut.did)))?;
             }
         }
         let rng = &mut Rng::new(luck ^ 0xff);
