@@ -447,6 +447,18 @@ impl Book {
         Ok(())
     }
 
+    /// This record was given under this offset.
+    pub fn has_given(&self, e: &Entry<'_>) -> bool {
+        let number = self.numbers.get(&e.part).and_then(|n| n.get(e.offset as usize));
+        let rec = |n: &u64| {
+            self.lanes
+                .iter()
+                .filter_map(|lane| lane.recs.get(*n as usize))
+                .any(|r| (r.part, r.offset, r.hash) == (e.part, e.offset, hash_of(&e.record)))
+        };
+        number.is_some_and(rec)
+    }
+
     fn gap(&self, at: usize, gap: &Gap, oldest: u64, lost: &mut Vec<Range<u64>>) -> Check {
         let lane = &self.lanes[at];
         let (from, to) = (gap.from.ordinal, gap.to.ordinal);
@@ -479,7 +491,9 @@ impl Book {
         for p in &gap.parts {
             for offset in p.from_offset..p.to_offset {
                 let number = self.numbers.get(&p.part).and_then(|n| n.get(offset as usize));
-                let inside = number.is_some_and(|n| (from..to).contains(n));
+                // Inside a frame the order is another than that of admission: known where the record was read once.
+                let rec = number.and_then(|n| lane.recs.get(*n as usize));
+                let inside = rec.is_some_and(|r| r.ordinal.is_none_or(|o| (from..to).contains(&o)));
                 ensure!(inside, "lane {at}: {gap:?} names offset {offset} of {:?}, which is not in it", p.part);
             }
         }

@@ -127,8 +127,9 @@ impl File {
             let new = self.cache[page as usize].clone();
             let after = match luck {
                 Luck::Nothing => unsynced.device,
-                Luck::Everything if unsynced.forgotten == 0 => continue,
-                Luck::Everything | Luck::Mixed => {
+                Luck::Pages if rng.below(2) == 0 => unsynced.device,
+                Luck::Everything | Luck::Pages if unsynced.forgotten == 0 => continue,
+                Luck::Everything | Luck::Pages | Luck::Mixed => {
                     let mut bytes = unsynced.device.bytes;
                     for sector in (0..PAGE_SECTORS).filter(|s| unsynced.dirty >> s & 1 == 1) {
                         let span = sector * SECTOR..(sector + 1) * SECTOR;
@@ -161,6 +162,8 @@ pub enum Luck {
     Everything,
     /// Each by itself: old, new, zero or garbage.
     Mixed,
+    /// Pages as a whole, in any order: old or new.
+    Pages,
 }
 
 /// A bug of the disk, put in on purpose.
@@ -222,7 +225,7 @@ impl CowDisk {
     }
 
     pub fn power_cut(&mut self, luck: Luck, rng: &mut Rng) {
-        self.files.retain(|_, f| f.linked || luck == Luck::Everything || luck == Luck::Mixed && rng.below(2) == 0);
+        self.files.retain(|_, f| f.linked || luck == Luck::Everything || luck != Luck::Nothing && rng.below(2) == 0);
         for file in self.files.values_mut() {
             file.power_cut(luck, rng);
             file.linked = true;

@@ -410,7 +410,7 @@ impl<J: Judge> Work<J> {
         self.done.clear();
         self.floors.fill(None);
         if self.rng.below(2) == 0 {
-            let luck = [Luck::Nothing, Luck::Everything, Luck::Mixed, Luck::Mixed][self.rng.below(4) as usize];
+            let luck = [Luck::Nothing, Luck::Everything, Luck::Pages, Luck::Mixed][self.rng.below(4) as usize];
             self.disk.disk.power_cut(luck, &mut self.rng);
             self.options.boot_id = boot_id(&mut self.rng);
             self.now = BootTime(self.rng.below(30_000_000) as i64);
