@@ -15,7 +15,7 @@ const MAX_MOVES: usize = 8;
 /// The ring's entry with the number of the newest boot and the kernel's name for it.
 const BOOT: &[u8] = b"b";
 
-/// Generations skipped after an unclean end, for each process since the newest that left a trace in a slot.
+/// Generations skipped after an unclean end, for each process since the one that began the newest slot.
 const SKIP_GENERATIONS: u64 = 1 << 12;
 
 impl Ring {
@@ -58,12 +58,13 @@ impl Ring {
         }
         self.writer.root_serial = root.map_or(0, |r| r.serial);
         // A number that was used before would be taken for a session that ended.
+        let begun = sessions.fold(0, u32::max);
         let ended = self.sessions.ended.iter().map(|e| e.0);
-        let seen = sessions.chain(ended).fold(self.session, u32::max);
-        self.session = root.map_or(seen, |r| r.session.max(seen)) + 1;
+        let used = ended.chain(root.map(|r| r.session)).fold(begun, u32::max);
+        self.session = self.session.max(used) + 1;
         if !report.clean_shutdown {
             // Each process since may have opened slots of which nothing but frames behind an older header is left.
-            self.slots.next_generation += SKIP_GENERATIONS * u64::from(self.session - seen);
+            self.slots.next_generation += SKIP_GENERATIONS * u64::from(self.session - begun);
         }
         if report.cloned {
             report.notes.push(format!(

@@ -244,7 +244,7 @@
 //!   be read later, and must not count against what came after. A generation is never given twice, be it seen in a dead
 //!   slot only, or not at all: where an old header stands before frames of a slot that was begun over it, they would pass
 //!   for those of whoever begins it again. So generations go on 4,096 further after an unclean end, for each process since
-//!   the newest one that left a trace in a slot; the root page counts the others.
+//!   the one that began the newest slot; the root page counts those that left no frame.
 //! - **Clean shutdown**: a last frame alone in its commit, then a root page that names it. The first start after it
 //!   makes the page unclean. Nothing is skipped then; the newest slots are synced all the same, since the page may be
 //!   older than the newest process.
