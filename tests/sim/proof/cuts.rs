@@ -2,7 +2,8 @@
 //!
 //! At each call the machine may stop before it or half-way, with the page cache or without: each is an image, on which
 //! the ring is recovered and held against the [`Book`]. Recoveries are cut at each of their own calls and made again, to
-//! the same end; some rings are used a little and cut once more.
+//! the same end (one recovery of three); some rings are used a little and cut once more. `HEADWATER_CRASH_STATES=n` explores
+//! n states, told apart by what is on the disk; a failure says with which seed and call it comes again alone.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
