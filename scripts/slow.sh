@@ -9,11 +9,13 @@ set -euo pipefail
 cd "$root"
 
 seeds=3000 kills=120 cases=2000
+states=1000000 flips=300000 ways=8 fault_seeds=1 garbage=20000
 export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-2}
 case ${1:-} in
     '') ;;
     --long)
         seeds=200000 kills=2000 cases=20000
+        states=10000000 flips=all fault_seeds=10 garbage=200000
         unset PROPTEST_RNG_SEED # others each time; a failing one is printed
         ;;
     *) fail "usage: scripts/slow.sh [--long]" ;;
@@ -27,7 +29,8 @@ export PATH="$PATH:/usr/sbin:/sbin"
 
 say "properties: $cases cases each"
 PROPTEST_CASES=$cases cargo test --locked --lib
-say "simulation: $seeds seeds"
-HEADWATER_SIM_SEEDS=$seeds cargo test --locked --test sim -- --nocapture
+say "simulation: $seeds seeds, $states states after a crash, $flips bits flipped"
+HEADWATER_SIM_SEEDS=$seeds HEADWATER_CRASH_STATES=$states HEADWATER_FLIPS=$flips HEADWATER_GARBAGE=$garbage \
+    HEADWATER_FAULT_WAYS=$ways HEADWATER_FAULT_SEEDS=$fault_seeds cargo test --locked --test sim -- --nocapture
 say "the real binary: $kills kills"
 HEADWATER_KILLS=$kills cargo test --locked --test node -- --nocapture kill

@@ -15,6 +15,9 @@ const MAX_MOVES: usize = 8;
 /// The ring's entry with the number of the newest boot and the kernel's name for it.
 const BOOT: &[u8] = b"b";
 
+/// Generations skipped after an unclean end, for each process since the one that began the newest slot.
+const SKIP_GENERATIONS: u64 = 1 << 12;
+
 impl Ring {
     fn new_id(&self, salt: u64) -> RingId {
         let mut rng = Rng::new(self.options.seed ^ salt.rotate_left(32));
@@ -55,9 +58,14 @@ impl Ring {
         }
         self.writer.root_serial = root.map_or(0, |r| r.serial);
         // A number that was used before would be taken for a session that ended.
+        let begun = sessions.fold(0, u32::max);
         let ended = self.sessions.ended.iter().map(|e| e.0);
-        let used = sessions.chain(ended).chain(root.map(|r| r.session)).max().unwrap_or(0);
+        let used = ended.chain(root.map(|r| r.session)).fold(begun, u32::max);
         self.session = self.session.max(used) + 1;
+        if !report.clean_shutdown {
+            // Each process since may have opened slots of which nothing but frames behind an older header is left.
+            self.slots.next_generation += SKIP_GENERATIONS * u64::from(self.session - begun);
+        }
         if report.cloned {
             report.notes.push(format!(
                 "this directory was written on another machine: the ring goes on under a new id; what it holds is sent \

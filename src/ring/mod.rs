@@ -45,7 +45,7 @@
 //! | 56..58 | u16 | slot id | the file's number |
 //! | 58..60 | u16 | starts | entries at 512, at most 296 |
 //! | 60 | u8 | starts complete | 1: a partition that is not listed did not exist |
-//! | 64..72 | u64 | generation | one more for each slot opened, in the whole ring |
+//! | 64..72 | u64 | generation | rises with each slot opened, in the whole ring |
 //! | 72..80 | u64 | first seq | where the lane stood |
 //! | 80..88 | u64 | last commit | the newest durable one; the snapshot contains all up to it |
 //! | 88..92 | u32 | boot | number of the kernel boot |
@@ -244,7 +244,9 @@
 //!   given up may stand in the next. A lane of which recovery gave up a slot for what could be read of it goes on in a new
 //!   one, which names the one before, and the first frame of the process stands there: what could not be read then may
 //!   be read later, and must not count against what came after. A generation is never given twice, be it seen in a dead
-//!   slot only.
+//!   slot only, or not at all: where an old header stands before frames of a slot that was begun over it, they would pass
+//!   for those of whoever begins it again. So generations go on 4,096 further after an unclean end, for each process since
+//!   the one that began the newest slot; the root page counts those that left no frame.
 //! - **Clean shutdown**: a last frame alone in its commit, then a root page that names it. The first start after it
 //!   makes the page unclean. Nothing is skipped then; the newest slots are synced all the same, since the page may be
 //!   older than the newest process.

@@ -192,7 +192,9 @@ impl<'a> Walker<'a> {
             match FrameHeader::parse(self.bytes(at, FRAME_HEADER), slot, at) {
                 Ok(h) => {
                     newest = newest.max(Some((h.generation, h.ring)));
-                    at += h.frame_len;
+                    // What is damaged may be of an older generation, and a newer one begin inside it.
+                    let len = h.frame_len;
+                    at += if self.check(h).whole() { len } else { PAGE as u32 };
                 }
                 Err(_) => at += PAGE as u32,
             }

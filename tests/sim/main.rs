@@ -11,6 +11,7 @@
 //! - [`node_world`]: a whole node, from sources to upstreams: [`node_sources`], [`node_sink`] over [`upstream`], the
 //!   [`ledger`] of what became of each record.
 //! - [`planted`]: bugs put in on purpose, each of which must be found.
+//! - [`proof`]: rings so small that every crash, fault and flipped bit can be tried.
 
 mod disk;
 mod fault;
@@ -21,6 +22,7 @@ mod node_sink;
 mod node_sources;
 mod node_world;
 mod planted;
+mod proof;
 mod ring_world;
 mod threads;
 mod upstream;
@@ -74,7 +76,7 @@ fn run_all(
 }
 
 /// A panic counts as a violation of "never panics".
-fn run_one(seed: u64, run: &impl Fn(u64) -> Check<Coverage>) -> Check<Coverage> {
+fn run_one<T>(seed: u64, run: &impl Fn(u64) -> Check<T>) -> Check<T> {
     catch_unwind(AssertUnwindSafe(|| run(seed))).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));

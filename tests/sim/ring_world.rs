@@ -238,7 +238,8 @@ impl World {
         let mut value = Vec::new();
         let mut key = Vec::new();
         let mut attrs = AttrBuf::default();
-        let record = self.make_record(&mut value, &mut key, &mut attrs);
+        self.next_id += 1;
+        let record = make_record(&mut self.rng, (self.next_id, self.big, self.now), &mut value, &mut key, &mut attrs);
         let (now, ring_id, boot) = (self.now, self.ring_id, self.boot);
         let want = self.ring().topic(part.topic).and_then(|t| t.partitions.get(part.partition as usize).copied());
         match self.ring().append(now, part, &record) {
@@ -266,52 +267,6 @@ impl World {
                 Ok(false)
             }
             Err(AppendError::NoTopic(id)) => Err(Violation(format!("topic {id:?} is open, append says it is not"))),
-        }
-    }
-
-    /// A record of every shape, with its number in front so that no two are equal.
-    fn make_record<'a>(
-        &mut self,
-        value: &'a mut Vec<u8>,
-        key: &'a mut Vec<u8>,
-        attrs: &'a mut AttrBuf,
-    ) -> RecordRef<'a> {
-        self.next_id += 1;
-        let id = self.next_id;
-        let rng = &mut self.rng;
-        let len = match rng.below(1000) {
-            _ if rng.below(100) < self.big => 500 + rng.below(14_000),
-            0..3 => 30_000 + rng.below(40_000),
-            3..10 => rng.below(9),
-            _ => 20 + rng.below(150),
-        };
-        value.extend_from_slice(format!("{{\"n\":{id},\"v\":\"").as_bytes());
-        while (value.len() as u64) < len {
-            if len > 200 {
-                value.extend_from_slice(&rng.next_u64().to_le_bytes());
-            } else {
-                value.extend_from_slice(b"21.5 degrees ");
-            }
-        }
-        let with_key = rng.below(3) == 0;
-        if with_key {
-            key.extend_from_slice(format!("pump-{}", rng.below(50)).as_bytes());
-        }
-        for _ in 0..rng.below(6).saturating_sub(3) {
-            assert!(attrs.push("kind", &rng.next_u64().to_le_bytes()[..rng.below(8) as usize]));
-        }
-        RecordRef {
-            key: with_key.then_some(&key[..]),
-            value,
-            admitted: self.now,
-            event_time: (rng.below(4) == 0).then(|| WallTime(rng.next_u64() as i64 >> 8)),
-            flags: Flags(rng.below(64) as u16),
-            attrs: attrs.as_attrs(),
-            origin: (rng.below(10) == 0).then(|| Origin {
-                producer_id: rng.next_u64() as i64,
-                producer_epoch: rng.next_u64() as i16,
-                first_sequence: rng.next_u64() as i32,
-            }),
         }
     }
 
@@ -891,6 +846,50 @@ impl SimSink {
     }
 }
 
+/// A record of every shape, with its number in front so that no two are equal; of 100, `big` are some kilobytes.
+pub fn make_record<'a>(
+    rng: &mut Rng,
+    (id, big, now): (u64, u64, BootTime),
+    value: &'a mut Vec<u8>,
+    key: &'a mut Vec<u8>,
+    attrs: &'a mut AttrBuf,
+) -> RecordRef<'a> {
+    let len = match rng.below(1000) {
+        _ if rng.below(100) < big => 500 + rng.below(14_000),
+        0..3 => 30_000 + rng.below(40_000),
+        3..10 => rng.below(9),
+        _ => 20 + rng.below(150),
+    };
+    value.extend_from_slice(format!("{{\"n\":{id},\"v\":\"").as_bytes());
+    while (value.len() as u64) < len {
+        if len > 200 {
+            value.extend_from_slice(&rng.next_u64().to_le_bytes());
+        } else {
+            value.extend_from_slice(b"21.5 degrees ");
+        }
+    }
+    let with_key = rng.below(3) == 0;
+    if with_key {
+        key.extend_from_slice(format!("pump-{}", rng.below(50)).as_bytes());
+    }
+    for _ in 0..rng.below(6).saturating_sub(3) {
+        assert!(attrs.push("kind", &rng.next_u64().to_le_bytes()[..rng.below(8) as usize]));
+    }
+    RecordRef {
+        key: with_key.then_some(&key[..]),
+        value,
+        admitted: now,
+        event_time: (rng.below(4) == 0).then(|| WallTime(rng.next_u64() as i64 >> 8)),
+        flags: Flags(rng.below(64) as u16),
+        attrs: attrs.as_attrs(),
+        origin: (rng.below(10) == 0).then(|| Origin {
+            producer_id: rng.next_u64() as i64,
+            producer_epoch: rng.next_u64() as i16,
+            first_sequence: rng.next_u64() as i32,
+        }),
+    }
+}
+
 pub fn describe(op: &Op) -> String {
     match op {
         Op::Write { file, at, data, sync } => format!("write {file:?} {at}+{} sync {sync}", data.len()),
@@ -899,11 +898,11 @@ pub fn describe(op: &Op) -> String {
     }
 }
 
-fn name(s: &str) -> Name {
+pub fn name(s: &str) -> Name {
     Name::new(s).expect("a good name")
 }
 
-fn source(n: u64) -> Owner {
+pub fn source(n: u64) -> Owner {
     Owner { kind: OwnerKind::Source, name: name(&format!("source{n}")) }
 }
 
