@@ -80,11 +80,12 @@ pub fn parse_directory(
     let (mut seq, mut byte) = (header.first_seq, 0u32);
     for run in runs.iter() {
         let fits = run.first_seq == seq && run.start == byte && run.end >= run.start && run.count > 0;
-        if !fits || run.first_offset.checked_add(run.count.into()).is_none() {
+        if !fits || run.first_offset > MAX_NUMBER {
             return None;
         }
         seq = seq.checked_add(run.count.into())?;
         byte = run.end;
     }
-    (seq == header.end_seq() && byte == header.raw_len).then_some(())
+    let known = prev.iter().all(|p| p.first_offset <= MAX_NUMBER);
+    (known && seq == header.end_seq() && byte == header.raw_len).then_some(())
 }
