@@ -282,9 +282,7 @@ impl FrameHeader {
 impl FrameHeader {
     fn has_numbers(&self) -> bool {
         let own = [self.generation, self.commit, self.synced_through, self.copied_through, self.first_seq];
-        own.iter().all(|n| *n <= MAX_NUMBER)
-            && are_numbers(&self.lanes)
-            && self.boot.max(self.session) <= MAX_SESSION
+        own.iter().all(|n| *n <= MAX_NUMBER) && are_numbers(&self.lanes) && self.boot.max(self.session) <= MAX_SESSION
     }
 }
 

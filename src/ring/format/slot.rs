@@ -165,7 +165,8 @@ impl SlotHeader {
 
     fn has_numbers(&self) -> bool {
         let former = self.former.map_or(0, |f| f.1);
-        let own = [self.generation, self.first_seq, self.last_commit, self.prev.generation, self.copied_through, former];
+        let own =
+            [self.generation, self.first_seq, self.last_commit, self.prev.generation, self.copied_through, former];
         own.iter().chain(&self.oldest).chain(self.starts.iter().map(|s| &s.1)).all(|n| *n <= MAX_NUMBER)
             && are_numbers(&self.lanes)
             && self.boot.max(self.session) <= MAX_SESSION
