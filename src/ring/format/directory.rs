@@ -61,13 +61,23 @@ impl PrevCount {
     }
 }
 
-/// The checked directory of the frame that begins at `frame[0]`; None when its checksum or its sense is wrong.
+/// The checked directory of the frame that begins at `frame[0]`; None, and nothing in `runs` and `prev`, when its checksum
+/// or its sense is wrong.
 pub fn parse_directory(
     header: &FrameHeader,
     frame: &[u8],
     runs: &mut Vec<Run>,
     prev: &mut Vec<PrevCount>,
 ) -> Option<()> {
+    let parsed = parse(header, frame, runs, prev);
+    if parsed.is_none() {
+        runs.clear();
+        prev.clear();
+    }
+    parsed
+}
+
+fn parse(header: &FrameHeader, frame: &[u8], runs: &mut Vec<Run>, prev: &mut Vec<PrevCount>) -> Option<()> {
     runs.clear();
     prev.clear();
     let directory = frame.get(FRAME_HEADER..header.payload_at())?;
