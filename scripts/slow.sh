@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The slow suites: more seeds of the simulation and more kills of the real binary than a test run has time for.
+# The slow suites: more seeds of the simulation and more kills of the real binary than a test run has time for, and the
+# fuzzer.
 #
 #   scripts/slow.sh           some minutes
 #   scripts/slow.sh --long    hours: before a release
@@ -8,12 +9,12 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$root"
 
-seeds=3000 kills=120 cases=2000
+seeds=3000 kills=120 cases=2000 fuzz=60
 export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-2}
 case ${1:-} in
     '') ;;
     --long)
-        seeds=200000 kills=2000 cases=20000
+        seeds=200000 kills=2000 cases=20000 fuzz=3600
         unset PROPTEST_RNG_SEED # others each time; a failing one is printed
         ;;
     *) fail "usage: scripts/slow.sh [--long]" ;;
@@ -31,3 +32,5 @@ say "simulation: $seeds seeds"
 HEADWATER_SIM_SEEDS=$seeds cargo test --locked --test sim -- --nocapture
 say "the real binary: $kills kills"
 HEADWATER_KILLS=$kills cargo test --locked --test node -- --nocapture kill
+say "fuzzing: $fuzz s for each target"
+scripts/fuzz.sh "$fuzz"
