@@ -41,9 +41,9 @@ for target in decode recover; do
     mkdir -p "$found"
     if [ "$seconds" = --minimise ]; then
         fresh=$(mktemp -d)
-        "$bin" -merge=1 -max_len=512 "$fresh" "$corpus" "$found" 2>&1 | tail -n 1
-        # What the merge took is all that is needed; a few tens of KiB.
-        rm -f "$corpus"/*
+        "$bin" -merge=1 -max_len=128 -use_counters=0 "$fresh" "$corpus" "$found" 2>&1 | tail -n 1
+        # What has a name of its own once failed, and stays; the rest is what the merge took: a few tens of KiB.
+        find "$corpus" -type f -regextype egrep -regex '.*/[0-9a-f]{40}' -delete
         cp "$fresh"/* "$corpus"/
         rm -rf "$fresh"
         say "$target: $(find "$corpus" -type f | wc -l) inputs, $(du -b -s "$corpus" | cut -f1) bytes"

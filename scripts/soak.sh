@@ -7,7 +7,7 @@
 #   scripts/soak.sh MINUTES
 #
 # The load: MQTT through a Mosquitto, syslog over UDP and TCP, `headwater send`, a `host` source; out through a file sink
-# and a Fluvio sink to a second node, which goes away and comes back. RATE is lines a second for each (20).
+# and a Fluvio sink to a second node, which goes away and comes back. RATE is lines a second for each (50).
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -15,9 +15,9 @@ cd "$root"
 
 minutes=${1:-30}
 case $minutes in '' | *[!0-9]* | 0) fail "usage: scripts/soak.sh [MINUTES]" ;; esac
-RATE=${RATE:-20}
+RATE=${RATE:-50}
 SAMPLE=5 # seconds
-CAP_MIB=16
+CAP_MIB=4 # small, so that the ring goes around every few minutes
 MAX_RSS_KIB_A_MINUTE=32 # over half an hour that would be one MiB; what a page of heap here and there is, is less
 MAX_FDS_A_MINUTE=1
 

@@ -59,8 +59,8 @@ pub fn begin(input: &mut Input<'_>) -> MemDisk {
     images()[usize::from(at)].clone()
 }
 
-/// One change.
-pub fn change(disk: &mut MemDisk, input: &mut Input<'_>) {
+/// One change. True: what media do; false: one under right checksums, which a ring has to survive but may believe.
+pub fn change(disk: &mut MemDisk, input: &mut Input<'_>) -> bool {
     let op = input.byte();
     let files = files(disk);
     let file = files[usize::from(input.byte()) % files.len()];
@@ -111,6 +111,7 @@ pub fn change(disk: &mut MemDisk, input: &mut Input<'_>) {
         11 => section(disk, file, input, 11),
         _ => restamp(disk, file, input),
     }
+    op % 13 < 7
 }
 
 fn with(disk: &mut MemDisk, file: FileId, change: impl FnOnce(&mut Vec<u8>)) {
