@@ -83,6 +83,28 @@ fn a_call_that_fails_once_costs_nothing_and_heals_by_itself() {
 }
 
 #[test]
+fn a_slot_that_cannot_be_made_at_once_is_made_a_moment_later() {
+    // The last is no failure: a file system that allocates nothing ahead gets zeros instead.
+    for (fault, failures) in
+        [("fallocate:error=EIO:when=1", 1), ("fsync:error=EIO:when=1", 1), ("fallocate:error=EOPNOTSUPP", 0)]
+    {
+        let mut site = Site::start();
+        let mut kept = Kept::new("notes");
+        kept.send(&site.node, 20, 300);
+        {
+            let Some(injected) = Fault::on(&site.node, fault) else { return };
+            // More than the slot that is open takes.
+            kept.send(&site.node, 300, 2000);
+            assert!(injected.fired() >= 1, "{fault} did not happen");
+            site.is_served();
+        }
+        let ring = site.node.status().ring;
+        assert_eq!((ring.failed_syncs, ring.health.as_str()), (failures, "good"), "{fault}: {ring:?}");
+        site.holds(&kept);
+    }
+}
+
+#[test]
 fn interrupted_calls_are_made_again_and_seen_by_nobody() {
     for call in ["pwrite64", "pread64", "fdatasync"] {
         let mut site = Site::start();
