@@ -284,8 +284,9 @@
 //!
 //! # Bounds
 //!
-//! Files: slots x `slot_bytes` + 8,192 <= `max_bytes` (at least 4 slots), fewer where the file system has no room (it is
-//! asked again 15 s later, when a slot is opened). First reused is a free slot, then a new one, then the oldest that every sink has passed, then the oldest of the
+//! Files: slots x `slot_bytes` + 8,192 <= `max_bytes` (at least 4 slots), fewer where the file system has no room (it
+//! is asked again 15 s later, when a slot is opened). First reused is a free slot, then a new one, then the oldest that
+//! every sink has passed, then the oldest of the
 //! lowest lane above its reserve, whose unread records are counted as evicted. At most a quarter is kept back after
 //! failed writes. Memory: 1 MiB that waits for the disk, 512 KiB of decoded frames (256 at most), three windows of 64
 //! KiB or one largest frame, two reads under way, and the state: 64 KiB and 4,096 entries per owner, `slot_bytes` / 4
