@@ -17,5 +17,7 @@ impl LaneId {
 
 /// Names of the lanes that exist unless the config says otherwise.
 pub const DEFAULT_LANES: [&str; 3] = ["urgent", "normal", "bulk"];
+/// What lanes keep for themselves unless the config says otherwise.
+pub const DEFAULT_RESERVE: [(&str, &str); 1] = [("urgent", "10%")];
 /// The lane of a topic that names none.
 pub const DEFAULT_LANE: &str = "normal";

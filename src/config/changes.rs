@@ -48,7 +48,7 @@ impl Delta {
 pub fn changes(old: &Config, new: &Config) -> Changes {
     let Config { hash: _, files: _, node, ring, topics, sources, rules, sinks, endpoint, http, warnings: _ } = new;
     let NodeConfig { id, labels, data_dir, control, heartbeat, log } = node;
-    let RingConfig { max_bytes, keep_free, linger, memory_bytes } = ring;
+    let RingConfig { max_bytes, keep_free, linger, memory_bytes, lanes } = ring;
     let live = [
         ("node.id", old.node.id != *id),
         ("node.labels", old.node.labels != *labels),
@@ -66,6 +66,7 @@ pub fn changes(old: &Config, new: &Config) -> Changes {
         ("node.data_dir", old.node.data_dir != *data_dir),
         ("node.control", old.node.control != *control),
         ("ring.memory_bytes", old.ring.memory_bytes != *memory_bytes),
+        ("ring.lanes", old.ring.lanes != *lanes),
     ];
     let named =
         |keys: &[(&'static str, bool)]| keys.iter().filter(|(_, changed)| *changed).map(|(key, _)| *key).collect();

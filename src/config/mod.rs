@@ -35,6 +35,7 @@ pub use model::*;
 pub use print::print;
 
 pub use own_output::{GLOB_OPTIONS, MAX_GLOB_NAMES};
+pub use parts::usual_lane;
 use raw::{At, Table};
 use reader::{Reader, Scope, Setting};
 
@@ -215,7 +216,7 @@ fn checked(root: &Table, hash: String, scope: &Scope<'_>) -> Option<Config> {
     let root = Reader::root(scope, root);
     let node = parts::node(&root);
     let ring = parts::ring(&root);
-    let topics = parts::topics(&root);
+    let topics = parts::topics(&root, ring.as_ref().map_or(&[], |ring| &ring.lanes));
     let sources = sources::sources(&root, node.as_ref());
     let (rules, rule_specs) = rules::rules(&root);
     let sinks = sinks::sinks(&root, &rule_specs);

@@ -65,11 +65,20 @@ pub struct RingConfig {
     pub linger: Span,
     /// `ring.memory_bytes`, default 8 MiB: the ring of memory mode.
     pub memory_bytes: u64,
+    /// `ring.lanes`, the most important first, with `ring.reserve`.
+    pub lanes: Vec<LaneConfig>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneConfig {
+    pub name: Name,
+    /// Percent of the ring that other lanes cannot evict; all together at most 90.
+    pub reserve: u8,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct TopicConfig {
-    /// Default `normal`.
+    /// Default `normal`, or the last one where there is no lane of this name.
     pub lane: Name,
     /// 1 to 16, default 1.
     pub partitions: u8,

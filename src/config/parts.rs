@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 
-use super::model::{EndpointConfig, HttpConfig, NodeConfig, RingConfig, TopicConfig};
+use super::model::{EndpointConfig, HttpConfig, LaneConfig, NodeConfig, RingConfig, TopicConfig};
 use super::raw::{Raw, Table};
 use super::reader::Reader;
 use super::{CONTROL_NAME, DEFAULT_DATA_DIR};
-use crate::lane::{DEFAULT_LANE, DEFAULT_LANES};
-use crate::limits::{MAX_CONNECTIONS, MAX_PARTITIONS, MAX_RING, MAX_TOPICS, MIN_RING};
+use crate::lane::{DEFAULT_LANE, DEFAULT_LANES, DEFAULT_RESERVE};
+use crate::limits::{MAX_CONNECTIONS, MAX_LANES, MAX_PARTITIONS, MAX_RING, MAX_TOPICS, MIN_RING};
 use crate::name::Name;
 use crate::time::Span;
 use crate::topic::TopicName;
@@ -77,15 +77,56 @@ pub fn ring(root: &Reader<'_>) -> Option<RingConfig> {
         keep_free: r.size("keep_free", 200 << 20, 0..=MAX_RING),
         linger: r.span("linger", Span::from_secs(1), Span::from_millis(1)..=Span::from_secs(600)),
         memory_bytes: r.size("memory_bytes", 8 << 20, MIN_RING..=1 << 30),
+        lanes: lanes(&r),
     })
 }
 
-pub fn topics(root: &Reader<'_>) -> BTreeMap<TopicName, TopicConfig> {
+/// `lanes` and what each keeps for itself.
+fn lanes(r: &Reader<'_>) -> Vec<LaneConfig> {
+    let mut names = r.list("lanes", "list of names", |s, _| Name::new(s));
+    if !r.has("lanes") {
+        names = DEFAULT_LANES.iter().filter_map(|name| Name::new(name).ok()).collect();
+    }
+    let mut lanes: Vec<LaneConfig> = Vec::new();
+    for name in names {
+        if lanes.iter().any(|lane| lane.name == name) {
+            r.wrong("lanes", format!("`{name}` is there twice"));
+        }
+        lanes.push(LaneConfig { name, reserve: 0 });
+    }
+    if lanes.is_empty() || lanes.len() > MAX_LANES {
+        r.wrong("lanes", format!("name 1 to {MAX_LANES} lanes, the most important first"));
+    }
+    let known = lanes.iter().map(|lane| lane.name.to_string()).collect::<Vec<_>>().join(", ");
+    let mut reserve = r.texts("reserve");
+    if !r.has("reserve") {
+        let at = r.at();
+        reserve = DEFAULT_RESERVE.iter().map(|(lane, percent)| (*lane, (*percent).to_owned(), at)).collect();
+        reserve.retain(|(lane, ..)| lanes.iter().any(|l| l.name.as_str() == *lane));
+    }
+    for (lane, text, at) in reserve {
+        let percent = text.strip_suffix('%').and_then(|n| n.trim().parse::<u8>().ok()).filter(|n| *n <= 90);
+        match (lanes.iter_mut().find(|l| l.name.as_str() == lane), percent) {
+            (Some(found), Some(percent)) => found.reserve = percent,
+            (None, _) => r.error(at, "reserve", format!("there is no lane `{lane}`; lanes are {known}")),
+            (_, None) => {
+                r.error(at, "reserve", format!("`{text}`: write a share of the ring, like \"10%\", at most 90%"))
+            }
+        }
+    }
+    if lanes.iter().map(|lane| u32::from(lane.reserve)).sum::<u32>() > 90 {
+        r.wrong("reserve", "the lanes keep more than 90% for themselves together: nothing is left to share");
+    }
+    lanes
+}
+
+pub fn topics(root: &Reader<'_>, lanes: &[LaneConfig]) -> BTreeMap<TopicName, TopicConfig> {
     let mut topics = BTreeMap::new();
+    let usual = usual_lane(lanes);
     for (name, r) in root.named("topics", MAX_TOPICS) {
-        let lane = r.text("lane", "lane", DEFAULT_LANE, |s| {
-            let known = DEFAULT_LANES.contains(&s);
-            if known { Name::new(s).map_err(|e| e.to_string()) } else { Err(unknown_lane(s)) }
+        let lane = r.text("lane", "lane", usual, |s| {
+            let known = lanes.iter().find(|lane| lane.name.as_str() == s);
+            known.map(|lane| lane.name.clone()).ok_or_else(|| unknown_lane(s, lanes))
         });
         let partitions = r.int("partitions", 1, 1..=MAX_PARTITIONS as u32);
         match TopicName::new(name) {
@@ -100,8 +141,15 @@ pub fn topics(root: &Reader<'_>) -> BTreeMap<TopicName, TopicConfig> {
     topics
 }
 
-fn unknown_lane(lane: &str) -> String {
-    format!("there is no lane `{lane}`; lanes are {}", DEFAULT_LANES.join(", "))
+/// The lane of a topic that names none: `normal`, or the last where there is none of this name.
+pub fn usual_lane(lanes: &[LaneConfig]) -> &str {
+    let usual = lanes.iter().find(|lane| lane.name.as_str() == DEFAULT_LANE);
+    usual.or(lanes.last()).map_or(DEFAULT_LANE, |lane| lane.name.as_str())
+}
+
+fn unknown_lane(lane: &str, lanes: &[LaneConfig]) -> String {
+    let known: Vec<&str> = lanes.iter().map(|lane| lane.name.as_str()).collect();
+    format!("there is no lane `{lane}`; lanes are {}", known.join(", "))
 }
 
 pub fn endpoint(root: &Reader<'_>) -> Option<EndpointConfig> {

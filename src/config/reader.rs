@@ -51,9 +51,8 @@ pub struct Setting {
 }
 
 /// Keys of parts that come with later versions: said so, rather than called unknown.
-const LATER: [&str; 12] = [
+const LATER: [&str; 11] = [
     "links",
-    "lanes",
     "views",
     "link",
     "encryption",

@@ -546,3 +546,27 @@ proptest! {
         prop_assert!(config || errors > 0, "{text}");
     }
 }
+
+#[test]
+fn lanes_have_an_order_a_reserve_and_a_usual_one() {
+    let lanes = |text: &str| -> Vec<(String, u8)> {
+        config(text).ring.lanes.iter().map(|lane| (lane.name.to_string(), lane.reserve)).collect()
+    };
+    let usual = [("urgent".to_owned(), 10), ("normal".to_owned(), 0), ("bulk".to_owned(), 0)];
+    assert_eq!(lanes(""), usual);
+    let own = "[ring]\nlanes = [\"first\", \"second\"]\nreserve = { second = \"25%\" }\n[topics.a]\n";
+    assert_eq!(lanes(own), [("first".to_owned(), 0), ("second".to_owned(), 25)]);
+    let topics = config(own).topics;
+    assert_eq!(topics.values().map(|t| t.lane.as_str()).collect::<Vec<_>>(), ["second"], "no lane `normal`: the last");
+}
+
+#[test]
+fn a_lane_that_is_not_there_and_a_reserve_that_cannot_be_are_errors() {
+    let text = "[ring]\nlanes = [\"a\", \"a\"]\nreserve = { b = \"10%\", a = \"95%\" }\n[topics.t]\nlane = \"c\"\n";
+    let found = errors(text).join("\n");
+    for part in ["`a` is there twice", "no lane `b`; lanes are a, a", "`95%`: write a share", "no lane `c`"] {
+        assert!(found.contains(part), "{part} is not said:\n{found}");
+    }
+    let much = errors("[ring]\nreserve = { urgent = \"60%\", bulk = \"40%\" }\n").join("\n");
+    assert!(much.contains("more than 90%"), "{much}");
+}

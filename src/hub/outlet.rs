@@ -82,9 +82,9 @@ impl Outlet {
         self.core.pipeline.borrow().ring().forgotten_below()
     }
 
+    /// The most important first.
     pub fn lanes(&self) -> Vec<LaneId> {
-        let lanes = self.core.pipeline.borrow().lanes();
-        (0..lanes as u8).map(LaneId).collect()
+        self.core.pipeline.borrow().ring().lane_order()
     }
 
     /// Whether the sink's `topics` / `exclude` take this topic.
@@ -122,7 +122,8 @@ impl Outlet {
         self.core.pipeline.borrow().account(self.id, lane)
     }
 
-    /// What stands at `pos`; waits for the disk, not for new records.
+    /// What stands at `pos`; waits for the disk, not for new records. [`Step::End`] also while what a topic left in another
+    /// lane is to be finished first.
     pub async fn read(&mut self, lane: LaneId, pos: LanePos) -> Step {
         loop {
             let moved = self.core.moved.notified();
@@ -153,7 +154,8 @@ impl Outlet {
         core.until(|| {
             let pipeline = core.pipeline.borrow();
             // By ordinal: after a crash the lane's end has a seq beyond the last record's.
-            places.iter().any(|(lane, pos)| pipeline.ring().lane_durable(*lane).ordinal > pos.ordinal)
+            let more = |lane: LaneId, pos: LanePos| pipeline.ring().lane_durable(lane).ordinal > pos.ordinal;
+            places.iter().any(|(lane, pos)| more(*lane, *pos) && !pipeline.is_held_back(self.id, *lane, *pos))
         })
         .await;
     }

@@ -1,30 +1,36 @@
 //! From the checked configuration to what the pipeline needs to know: each part gets its own small options.
 
-use crate::config::{Config, SinkConfig, SourceConfig};
-use crate::lane::{DEFAULT_LANE, LaneId};
+use crate::config::{Config, SinkConfig, SourceConfig, usual_lane};
+use crate::lane::DEFAULT_LANES;
 use crate::name::Name;
 use crate::pipeline::{Plan, RulePlan, SinkPlan, SourcePlan, TopicPlan};
 use crate::ring::{LaneOptions, Options};
 
 use super::identity;
 
-/// The lanes of this version: one.
+/// The lanes of a node whose config says nothing else, without reserves.
 pub fn lanes() -> Vec<Name> {
-    Name::new(DEFAULT_LANE).into_iter().collect()
+    DEFAULT_LANES.iter().filter_map(|name| Name::new(name).ok()).collect()
 }
 
 pub fn plan(config: &Config) -> Plan {
     let rules = config.rules.iter().filter(|rule| rule.before_ring);
+    let lanes: Vec<Name> = config.ring.lanes.iter().map(|lane| lane.name.clone()).collect();
+    let usual = usual_lane(&config.ring.lanes);
+    let rank = |name: &str| lanes.iter().position(|lane| lane.as_str() == name).unwrap_or(0);
     Plan {
         node: config.node.id.clone(),
         labels: config.node.labels.clone(),
-        lanes: lanes(),
         topics: config
             .topics
             .iter()
-            .map(|(name, topic)| (name.clone(), TopicPlan { lane: LaneId(0), partitions: topic.partitions }))
+            .map(|(name, topic)| {
+                let lane = rank(topic.lane.as_str());
+                (name.clone(), TopicPlan { lane, partitions: topic.partitions })
+            })
             .collect(),
-        default_lane: 0,
+        default_lane: rank(usual),
+        lanes: lanes.clone(),
         rules: rules
             .map(|rule| RulePlan { topics: rule.topics.clone(), into: rule.into.clone(), spec: rule.spec.clone() })
             .collect(),
@@ -39,11 +45,16 @@ pub fn sink(config: &SinkConfig) -> SinkPlan {
     SinkPlan { name: config.name.clone(), topics: config.topics.clone() }
 }
 
+fn lane_options(config: &Config) -> Vec<LaneOptions> {
+    let lane = |lane: &crate::config::LaneConfig| LaneOptions { name: lane.name.clone(), reserve: lane.reserve };
+    config.ring.lanes.iter().map(lane).collect()
+}
+
 /// Options of a ring of `max_bytes`.
 pub fn ring(config: &Config, max_bytes: u64) -> Options {
     Options {
         max_bytes,
-        lanes: lanes().into_iter().map(|name| LaneOptions { name, reserve: 0 }).collect(),
+        lanes: lane_options(config),
         linger: config.ring.linger,
         binding: identity::binding(),
         boot_id: identity::boot_id(),

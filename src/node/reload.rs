@@ -142,6 +142,7 @@ fn keep_fixed(mut new: Config, running: &Config) -> Config {
     new.node.data_dir.clone_from(&running.node.data_dir);
     new.node.control.clone_from(&running.node.control);
     new.ring.memory_bytes = running.ring.memory_bytes;
+    new.ring.lanes.clone_from(&running.ring.lanes);
     new
 }
 

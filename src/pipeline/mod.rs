@@ -50,16 +50,19 @@ const CLOCK_STEP: i64 = 50_000;
 pub struct Plan {
     pub node: String,
     pub labels: BTreeMap<String, String>,
+    /// The most important first.
     pub lanes: Vec<Name>,
-    /// Topics with settings of their own; others get the default lane and one partition.
+    /// Topics with settings of their own; others get the default lane and one partition, the node's own the first lane.
     pub topics: BTreeMap<TopicName, TopicPlan>,
-    pub default_lane: u8,
+    /// As an index of `lanes`.
+    pub default_lane: usize,
     pub rules: Vec<RulePlan>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TopicPlan {
-    pub lane: LaneId,
+    /// As an index of the plan's `lanes`.
+    pub lane: usize,
     pub partitions: u8,
 }
 
@@ -189,8 +192,23 @@ impl Pipeline {
             let _ = self.open_in_ring(&topic, None);
         }
         for id in self.ring.topic_ids() {
+            self.place_topic(id);
             self.compile_route(id);
         }
+    }
+
+    /// The lane that the plan has for a topic.
+    fn lane_of(&self, name: &TopicName) -> LaneId {
+        let usual = if name.is_reserved() { 0 } else { self.plan.default_lane };
+        let rank = self.plan.topics.get(name).map_or(usual, |plan| plan.lane);
+        self.plan.lanes.get(rank).map_or(LaneId::default(), |lane| self.ring.lane_named(lane))
+    }
+
+    /// Moves a topic to the lane that the plan has for it.
+    fn place_topic(&mut self, id: TopicId) {
+        let Some(info) = self.ring.topic(id) else { return };
+        // One that has moved too often of late stays for now: the next start tries again.
+        let _ = self.ring.move_topic(id, self.lane_of(&info.name));
     }
 
     fn compile_route(&mut self, id: TopicId) {
@@ -216,13 +234,13 @@ impl Pipeline {
     }
 
     fn open_in_ring(&mut self, name: &TopicName, partitions: Option<u8>) -> Result<TopicId, TopicError> {
-        let lane = LaneId(self.plan.default_lane);
-        let plan = self.plan.topics.get(name).copied().unwrap_or(TopicPlan { lane, partitions: 1 });
+        let planned = self.plan.topics.get(name).map_or(1, |plan| plan.partitions);
         if let Some(id) = self.ring.topic_id(name.as_str()) {
             return Ok(id);
         }
         self.topics_generation += 1;
-        self.ring.open_topic(name, plan.lane, partitions.unwrap_or(plan.partitions))
+        let lane = self.lane_of(name);
+        self.ring.open_topic(name, lane, partitions.unwrap_or(planned))
     }
 
     // ---- topics ----
@@ -244,8 +262,9 @@ impl Pipeline {
         self.topics_generation += 1;
     }
 
+    /// Lanes of the ring, those among them that left the plan.
     pub fn lanes(&self) -> usize {
-        self.plan.lanes.len().max(1)
+        self.ring.lane_count()
     }
 
     pub fn topics_generation(&self) -> u64 {

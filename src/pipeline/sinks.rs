@@ -111,6 +111,9 @@ impl Pipeline {
     /// are noted in its account as they are met.
     pub fn read(&mut self, id: SinkId, lane: LaneId, pos: LanePos) -> ReadStep {
         let pos = if pos.ordinal == 0 && pos.seq > 0 { self.ring.seek(lane, pos.seq) } else { pos };
+        if self.is_held_back(id, lane, pos) {
+            return ReadStep::End;
+        }
         let (book, reader) = &mut self.sinks[id.0].lanes[lane.index()];
         if reader.pos != pos {
             // Where it went back, the physical place is found anew.
@@ -126,6 +129,13 @@ impl Pipeline {
             self.keep_gaps(id, lane);
         }
         step
+    }
+
+    /// Whether the sink must first finish what a topic left in the lane that it came from.
+    pub fn is_held_back(&self, id: SinkId, lane: LaneId, pos: LanePos) -> bool {
+        let lanes = &self.sinks[id.0].lanes;
+        let passed = |lane: LaneId| lanes.get(lane.index()).map_or(u64::MAX, |(b, _)| b.account.cursor.ordinal);
+        self.ring.barrier(lane, pos.ordinal, passed).is_some()
     }
 
     /// The gaps ahead of the cursor are stored with it. Nothing may be sent from behind one before it is durable (see

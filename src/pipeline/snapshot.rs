@@ -82,7 +82,7 @@ impl Pipeline {
             recovery: self.recovery.clone(),
             memory_mode: self.memory_mode,
             topics: self.ring.topic_ids().into_iter().filter_map(|id| self.ring.topic(id)).collect(),
-            lanes: self.plan.lanes.clone(),
+            lanes: (0..self.lanes() as u8).filter_map(|lane| self.ring.lane_name(LaneId(lane))).collect(),
             sinks,
             rule_errors: self.rule_errors,
             ring,

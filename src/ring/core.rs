@@ -136,17 +136,23 @@ impl Ring {
             topic.encode(&mut value);
             // In front of the topic's first record: a record whose topic is not known would be lost to its offsets.
             let lane = topic.lane.index();
-            if !self.in_group {
-                self.gather_state(self.writer.now, lane);
-                self.beside = lane;
-            }
+            self.beside_lane(lane);
             self.put_own(&topics::key(id), Some(&value));
             self.put_own(b"n", Some(&self.topics.next_id.to_le_bytes()));
         }
     }
 
+    /// The next state entries go in front of this lane's next record.
+    pub(super) fn beside_lane(&mut self, lane: usize) {
+        if !self.in_group {
+            self.gather_state(self.writer.now, lane);
+            self.beside = lane;
+        }
+    }
+
     pub fn remove_topic(&mut self, id: TopicId) {
         if self.topics.remove(id) {
+            self.forget_moves(id);
             self.put_own(&topics::key(id), None);
         }
     }

@@ -7,8 +7,8 @@
 //!
 //! It does no I/O: `append` and [`Ring::put_state`] fill batches, [`Ring::poll`] says what the disk must do,
 //! [`Ring::complete`] takes what it did. Read `core` for the face, `batch` and `writer` for the way down,
-//! `recovery` and `walk` for the way back, `reader` and `cache` for reading, `slots` for reuse, `format` for the
-//! bytes.
+//! `recovery` and `walk` for the way back, `reader` and `cache` for reading, `slots` for reuse, `lanes` for their
+//! names, `format` for the bytes.
 //!
 //! # The files
 //!
@@ -133,6 +133,8 @@
 //! | key | value |
 //! |---|---|
 //! | `t` topic u16 | name, lane u8, next offsets and offset floors (u64 each, one per partition) |
+//! | `h` topic u16 | lanes that it was in before and that may hold records of it, oldest first: from lane u8, one past the topic's last ordinal there u64, to lane u8, its first ordinal there u64, the next offsets of then (u64 each) |
+//! | `a` | lanes: number u8 and name; none: as the options have them |
 //! | `n` | the next new topic's id, u16 little-endian |
 //! | `b` | boot u32, the kernel's boot_id (16 bytes) |
 //! | `c` boot u32 | wall minus boot time in microseconds i64, trusted bool |
@@ -266,6 +268,18 @@
 //! Older slots are not walked at start; their damage is met, counted and announced by whoever reads, and all of it by
 //! [`verify`].
 //!
+//! # Lanes by name, and topics that move
+//!
+//! Frames, slots and cursors know lanes by number; `a` says what each is called, so that the order of a config, which is
+//! the order of sending and eviction, may change without making one lane's records another's. A lane that is not in the
+//! options any more keeps its number and its records, and is evicted first.
+//!
+//! A topic that changes lanes leaves its records behind. All batches are sealed first, so no frame has records from both
+//! sides; `h` and the topic's entry stand in front of its first record in the new lane, in the same frame or an earlier
+//! one. A crash in between leaves the topic where it was: until the entries are durable, snapshots have its old lane and
+//! slots of both lanes list its offsets. Where the entries rot before a snapshot has them, its records in another lane than
+//! it should be in say the same.
+//!
 //! # What is forgotten
 //!
 //! `s`, `x` and `c` come with every crash or boot, and a ring lives for ten years of them. They answer questions about
@@ -298,9 +312,11 @@ mod cache;
 mod core;
 mod disk;
 mod drive;
+mod facts;
 mod format;
 mod frame;
 mod identity;
+mod lanes;
 mod memdisk;
 mod reader;
 mod recovery;
@@ -325,6 +341,7 @@ pub use self::core::Ring;
 pub use disk::*;
 pub use drive::drive;
 pub use frame::{Entry, Frame};
+pub use lanes::Move;
 pub use memdisk::MemDisk;
 pub use reader::{LaneReader, PartReader, ReadStep};
 pub use types::*;

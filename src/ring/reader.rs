@@ -116,16 +116,32 @@ impl Ring {
 
     /// The oldest slot changed: what its header lists is what can still be read.
     pub(super) fn refresh_earliest(&mut self, lane: LaneId) {
-        let Some(slots) = self.lanes.get(lane.0 as usize).map(|l| &l.slots) else { return };
-        let Some(oldest) = slots.front() else {
-            for part in self.topics.iter_mut().filter(|t| t.lane == lane).flat_map(|t| &mut t.parts) {
-                part.info.earliest = part.info.durable_end;
+        let mut stale = vec![lane];
+        while let Some(lane) = stale.pop() {
+            let Some(Lane { slots, oldest, .. }) = self.lanes.get(lane.0 as usize) else { continue };
+            let (front, oldest) = (slots.front(), oldest.ordinal);
+            // A topic that came from this lane: when nothing of it is left here, the next lane's oldest slot counts.
+            for topic in self.topics.iter_mut().filter(|t| t.first_lane() == lane && !t.moves.is_empty()) {
+                while let Some(gone) = topic.moves.first().filter(|m| m.from == lane && m.end <= oldest).cloned() {
+                    for (part, end) in topic.parts.iter_mut().zip(&gone.offsets) {
+                        part.info.earliest = part.info.earliest.max(*end).min(part.info.durable_end);
+                    }
+                    topic.moves.remove(0);
+                    stale.push(topic.first_lane());
+                }
             }
-            return;
-        };
-        for (part, offset) in &oldest.starts {
-            if let Some((_, p)) = self.topics.part_mut(*part) {
-                p.info.earliest = p.info.earliest.max(*offset).min(p.info.durable_end);
+            let Some(front) = front else {
+                let here = self.topics.iter_mut().filter(|t| t.first_lane() == lane && t.moves.is_empty());
+                here.flat_map(|t| &mut t.parts).for_each(|part| part.info.earliest = part.info.durable_end);
+                continue;
+            };
+            for (part, offset) in &front.starts {
+                let Some(topic) = self.topics.get_mut(part.topic).filter(|t| t.first_lane() == lane) else { continue };
+                let moved = topic.moves.first().and_then(|m| m.offsets.get(part.partition as usize)).copied();
+                if let Some(p) = topic.parts.get_mut(part.partition as usize) {
+                    let most = moved.unwrap_or(p.info.durable_end).min(p.info.durable_end);
+                    p.info.earliest = p.info.earliest.max((*offset).min(most)).min(p.info.durable_end);
+                }
             }
         }
     }
@@ -205,10 +221,12 @@ impl Ring {
     pub fn read_part(&mut self, reader: &mut PartReader) -> ReadStep {
         let Some(part) = self.topics.part(reader.part) else { return ReadStep::End };
         let info = part.info;
-        let Some(lane) = self.topics.get(reader.part.topic).map(|t| t.lane) else { return ReadStep::End };
         if reader.offset >= info.durable_end {
             return ReadStep::End;
         }
+        let Some(topic) = self.topics.get(reader.part.topic) else { return ReadStep::End };
+        let (lane, moved) = topic.lane_of(reader.part.partition, reader.offset);
+        let until = moved.map_or(u64::MAX, |m| m.end);
         if reader.offset < info.earliest {
             return self.part_gap(reader, lane, info.earliest, GapReason::Evicted);
         }
@@ -220,9 +238,14 @@ impl Ring {
             let listed = slot.starts.iter().find(|(p, _)| *p == reader.part).map(|(_, offset)| *offset);
             listed.or(slot.starts_complete.then_some(0))
         };
-        let before = |s: &super::slots::SlotMeta| start_of(s).is_some_and(|o| o <= reader.offset);
+        // A slot that was begun after the topic had left has nothing of it, whether it lists it or not.
+        let before =
+            |s: &super::slots::SlotMeta| s.first.ordinal < until && start_of(s).is_some_and(|o| o <= reader.offset);
         let Some(index) = lane.slots.iter().rposition(before).or((!lane.slots.is_empty()).then_some(0)) else {
-            return ReadStep::End;
+            // Of a lane that the topic left: all that was there is evicted.
+            let (id, to) = (lane.id, moved.and_then(|m| m.offsets.get(reader.part.partition as usize)).copied());
+            let evicted = |to: u64| self.part_gap(reader, id, to.min(info.durable_end), GapReason::Evicted);
+            return to.map_or(ReadStep::End, evicted);
         };
         let start = Place::slot_start(lane, index);
         let usable = |p: &Place| p.is_in(lane, start.generation) && reader.placed <= reader.offset;
@@ -231,10 +254,11 @@ impl Ring {
     }
 
     fn walk_part(&mut self, reader: &mut PartReader, mut place: Place) -> ReadStep {
-        let Some((lane, end)) = self.topics.get(reader.part.topic).map(|t| t.lane).zip(self.durable_end(reader.part))
-        else {
+        let Some((topic, end)) = self.topics.get(reader.part.topic).zip(self.durable_end(reader.part)) else {
             return ReadStep::End;
         };
+        let (lane, moved) = topic.lane_of(reader.part.partition, reader.offset);
+        let end = moved.and_then(|m| m.offsets.get(reader.part.partition as usize).copied()).unwrap_or(end).min(end);
         let (mut runs, mut prev) = (Vec::new(), Vec::new());
         loop {
             let header = match self.scan(lane.index(), &mut place) {
@@ -256,6 +280,10 @@ impl Ring {
                 place.pass(&header);
                 continue;
             };
+            if run.first_offset >= end {
+                // The topic came back to this lane: what is missing was lost before it left.
+                return self.part_gap(reader, lane, end, GapReason::Corrupt);
+            }
             if run.first_offset > reader.offset {
                 let before = header.first_ordinal().saturating_sub(1);
                 let (reason, _) = self.sessions.reason(lane, before, before + 1);

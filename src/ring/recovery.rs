@@ -137,6 +137,7 @@ impl Ring {
             if write {
                 ring.begin_new();
             }
+            ring.name_lanes(write, &mut report);
             return Ok((ring, report));
         };
         let binding = newest.header.as_ref().map(|h| h.binding);
@@ -152,11 +153,13 @@ impl Ring {
             let headers = || survey.found.iter().filter_map(|f| f.header.as_ref());
             let moved = headers().rev().find(|h| h.ring == ring.id).and_then(|h| h.former);
             ring.adopt(survey.root, ids, moved, headers().map(|h| h.session), &mut report);
+            ring.name_lanes(true, &mut report);
             // What was found is the first frame of this process: nothing of it stands without that.
             ring.seal_all();
             went_back.into_iter().for_each(|lane| ring.begin_slot(lane));
         } else {
             ring.visit();
+            ring.name_lanes(false, &mut report);
         }
         Ok((ring, report))
     }
@@ -169,8 +172,8 @@ impl Ring {
             detail: e.to_string(),
         };
         let slot_bytes = if survey.slot_bytes == 0 { fresh_slot_bytes(&options) } else { survey.slot_bytes };
-        let lanes = options.lanes.iter().take(MAX_LANES).enumerate();
-        let lanes: Vec<Lane> = lanes.map(|(i, l)| Lane::new(LaneId(i as u8), l.reserve, i as u64 + 1)).collect();
+        // All that a frame can name; those that are not used go when the names are known.
+        let lanes: Vec<Lane> = (0..MAX_LANES).map(|i| Lane::new(LaneId(i as u8), i as u64 + 1)).collect();
         let slots = Slots {
             slot_bytes,
             cap: slot_cap(options.max_bytes, slot_bytes),
@@ -263,7 +266,7 @@ fn survey(disk: &mut dyn Disk, options: &Options) -> Result<Survey, DiskError> {
     for header in good {
         survey.newest_generation = survey.newest_generation.max(header.generation);
         let own = family.contains(&header.ring) || header.binding == options.binding;
-        let kind = header.kind == SlotKind::Lane && (header.lane.0 as usize) < options.lanes.len();
+        let kind = header.kind == SlotKind::Lane;
         if own && kind && header.slot_bytes == survey.slot_bytes {
             survey.found.push(Found { meta: meta_of(&header), lane: header.lane, header: Some(header) });
         } else {

@@ -8,18 +8,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::core::{LIFE_KEY, Ring, SKIP_COMMITS, SKIP_SEQS};
 use super::format::{Counters, flags};
+use super::lanes::id_of_moves_key;
 use super::recovery::{RESUME_AT, Survey};
-use super::sessions::{Held, session_key, torn_key};
+use super::sessions::Held;
 use super::slots::SlotMeta;
 use super::state::{Put, ring_owner};
 use super::topics::{Topic, id_of_key};
 use super::walk::{Seen, SlotContent, Unpack, Walker};
 use super::*;
 use crate::limits::MAX_LANES;
-use crate::topic::TopicPart;
-
-/// The ring's entry that says that entries are lost.
-const FORGOTTEN: &[u8] = b"d";
+use crate::topic::{TopicId, TopicPart};
 
 /// Where each lane's newest slot ends, by slot.
 pub(super) type Ends = BTreeMap<SlotId, SlotContent>;
@@ -51,6 +49,8 @@ pub(super) struct Replay<'a> {
     again: bool,
     /// Lanes that go on from an older slot than their newest.
     went_back: [bool; MAX_LANES],
+    /// Topics that are in another lane than their entries say.
+    moved: BTreeSet<TopicId>,
     /// Their snapshots are damaged.
     unsound: Vec<SlotId>,
     /// The boots in which the frames of a slot were written, of those slots of which every page was read.
@@ -73,6 +73,7 @@ impl<'a> Replay<'a> {
             abandoned: Vec::new(),
             again: false,
             went_back: [false; MAX_LANES],
+            moved: BTreeSet::new(),
             unsound: Vec::new(),
             boots: BTreeMap::new(),
             unpack: Unpack::default(),
@@ -362,6 +363,9 @@ impl<'a> Replay<'a> {
         let named = seen.runs.iter().map(|r| r.part).chain(seen.prev.iter().map(|p| p.part));
         named.for_each(|part| self.ring.topics.taken(part.topic));
         for run in &seen.runs {
+            if !torn && self.ring.found_moved(run, h.lane, h.first_ordinal()) {
+                self.moved.insert(run.part.topic);
+            }
             self.ring.topics.restore(run.part, run.end_offset());
         }
         if seen.runs.is_empty() && records > 0 {
@@ -466,80 +470,11 @@ impl<'a> Replay<'a> {
         if !clean || self.again {
             ring.put_found();
         }
+        ring.put_moved(std::mem::take(&mut self.moved));
     }
 }
 
 impl Ring {
-    /// What an unclean end was found to have left.
-    fn put_found(&mut self) {
-        for (session, last, through) in self.sessions.ended.clone() {
-            let mut value = Vec::new();
-            super::wire::append(&mut value, &(last, through));
-            if self.state.newest(&ring_owner(), &session_key(session)) != Some(&value) {
-                self.put_fact(&session_key(session), &value);
-            }
-        }
-        for (commit, generation) in self.sessions.torn.clone() {
-            let mut value = Vec::new();
-            super::wire::append(&mut value, &generation);
-            if self.state.newest(&ring_owner(), &torn_key(commit)) != Some(&value) {
-                self.put_fact(&torn_key(commit), &value);
-            }
-        }
-        if self.sessions.has_lost() {
-            let lanes = &self.lanes;
-            let lost = self.sessions.encode_lost(|lane| lanes.get(lane as usize).map_or(0, |l| l.oldest.ordinal));
-            self.put_fact(b"u", &lost);
-        }
-    }
-
-    /// State entries are lost: what was sent until now was perhaps sent in ways that none tells any more. A loss that is
-    /// found at one start after the other is told once.
-    fn note_forgotten(&mut self, found: Vec<(u64, u64)>) {
-        let (_, known) = self.forgotten();
-        if found.iter().any(|range| !known.contains(range)) {
-            let mut value = Vec::new();
-            super::wire::append(&mut value, &(self.next_seq, found));
-            self.put_fact(FORGOTTEN, &value);
-        }
-    }
-
-    fn forgotten(&self) -> (u64, Vec<(u64, u64)>) {
-        let value = self.state.newest(&ring_owner(), FORGOTTEN);
-        value.and_then(|v| postcard::from_bytes(v).ok()).unwrap_or_default()
-    }
-
-    /// Records below this seq were perhaps sent although no state entry says so: some were lost to damage.
-    pub fn forgotten_below(&self) -> u64 {
-        self.forgotten().0
-    }
-
-    /// A lane that must not go on in the slot where it stands: a frame for the next one, unless there is one already. It
-    /// is in the queue before all that is yet to be appended, so nothing of the lane is acknowledged without it.
-    pub(super) fn begin_slot(&mut self, lane: LaneId) {
-        if self.queue.iter().all(|sealed| sealed.header.lane != lane) {
-            self.beside = lane.index();
-            self.put_own(b"n", Some(&self.topics.next_id.to_le_bytes()));
-            self.seal_all();
-        }
-    }
-
-    /// That an id is taken may be known from records alone, where the entry of their topic is lost. The next snapshot
-    /// says it too: whoever begins there does not see the records.
-    fn keep_ids(&mut self) {
-        let next = self.topics.next_id.to_le_bytes();
-        if self.topics.next_id > 0 && self.state.newest(&ring_owner(), b"n") != Some(&next) {
-            self.put_fact(b"n", &next);
-        }
-    }
-
-    /// What recovery found to be so. It is true whether or not it is written: the next snapshot has it even if the
-    /// frame that carries it is never seen again.
-    fn put_fact(&mut self, key: &[u8], value: &[u8]) {
-        self.state.restore(Put { owner: ring_owner(), key: key.into(), value: Some(value.into()) });
-        self.put_own(key, Some(value));
-    }
-
     fn apply(&mut self, put: Put) {
         if put.owner == ring_owner() && *put.key == *LIFE_KEY {
             self.life = put.value.as_deref().and_then(|v| postcard::from_bytes(v).ok()).unwrap_or(self.life);
@@ -556,11 +491,19 @@ impl Ring {
                             part.info.next = part.info.next.max(known);
                             part.info.durable_end = part.info.next;
                         }
+                        if let Some(known) = self.topics.get_mut(id) {
+                            topic.moves = std::mem::take(&mut known.moves);
+                        }
                         self.topics.insert(topic);
                     }
                 }
                 None => _ = self.topics.remove(id),
             }
+        }
+        if put.owner == ring_owner()
+            && let Some(id) = id_of_moves_key(&put.key)
+        {
+            self.restore_moves(id, put.value.as_deref());
         }
         self.state.restore(put);
     }
@@ -571,9 +514,12 @@ impl Ring {
         if let Some(next) = self.state.newest(&own, b"n").and_then(|v| v.try_into().ok()) {
             self.topics.next_id = self.topics.next_id.max(u16::from_le_bytes(next));
         }
+        let mut moves = Vec::new();
         for (key, value) in self.state.all(&own) {
             self.sessions.restore_entry(key, value);
+            moves.extend(id_of_moves_key(key).map(|id| (id, value.to_vec())));
         }
+        moves.into_iter().for_each(|(id, value)| self.restore_moves(id, Some(&value)));
         self.sessions.ended.sort_unstable();
     }
 

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use super::format::Counters;
 use super::{LanePos, RingId, SlotId, batch::Batch};
 use crate::lane::LaneId;
+use crate::name::Name;
 use crate::topic::TopicPart;
 
 /// One slot that holds frames of a lane.
@@ -34,6 +35,10 @@ pub struct SlotMeta {
 #[derive(Debug)]
 pub struct Lane {
     pub id: LaneId,
+    /// As the table of lanes has it.
+    pub name: Option<Name>,
+    /// Its place in the options, 0 the most important; [`u8::MAX`]: it is not in them, and evicted first.
+    pub rank: u8,
     pub batch: Batch,
     /// Percent of the slots that other lanes cannot evict.
     pub reserve: u8,
@@ -54,11 +59,13 @@ pub struct Lane {
 }
 
 impl Lane {
-    pub fn new(id: LaneId, reserve: u8, stamp: u64) -> Self {
+    pub fn new(id: LaneId, stamp: u64) -> Self {
         Self {
             id,
+            name: None,
+            rank: u8::MAX,
             batch: Batch::new(stamp),
-            reserve,
+            reserve: 0,
             counters: Counters::default(),
             end: LanePos::default(),
             durable: LanePos::default(),
@@ -181,8 +188,9 @@ impl Slots {
         let passed = |l: &&Lane| l.floor.is_some_and(|f| f.ordinal >= l.slot_end(0).ordinal);
         let spent = lanes.iter().filter(|l| may(l).is_some()).filter(passed).min_by_key(|l| may(l)).map(|l| l.id);
         let above = |l: &&Lane| l.slots.len() * 100 > usize::from(l.reserve) * total;
-        let lowest = || lanes.iter().rev().filter(|l| may(l).is_some()).find(above).map(|l| l.id);
-        let any = || lanes.iter().rev().find(|l| may(l).is_some()).map(|l| l.id);
+        let held = || lanes.iter().filter(|l| may(l).is_some());
+        let lowest = || held().filter(above).max_by_key(|l| (l.rank, l.id)).map(|l| l.id);
+        let any = || held().max_by_key(|l| (l.rank, l.id)).map(|l| l.id);
         let lane = spent.or_else(lowest).or_else(any)?;
         let lane = lanes.iter_mut().find(|l| l.id == lane)?;
         let (from, to) = (lane.slots.front()?.first, lane.slot_end(0));

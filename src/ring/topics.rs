@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::format::MAX_NUMBER;
-use super::{PartitionInfo, TopicError, TopicInfo, wire};
+use super::{Move, PartitionInfo, TopicError, TopicInfo, wire};
 use crate::lane::LaneId;
 use crate::limits::{MAX_LANES, MAX_PARTITIONS, MAX_TOPICS};
 use crate::topic::{TopicId, TopicName, TopicPart};
@@ -27,6 +27,10 @@ pub struct Topic {
     pub name: TopicName,
     pub lane: LaneId,
     pub parts: Vec<Part>,
+    /// The lane that its durable entry has.
+    pub durable_lane: LaneId,
+    /// Lanes that it was in before and that may still hold records of it, the oldest first.
+    pub moves: Vec<Move>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -41,9 +45,23 @@ struct Wire<'a> {
 impl Topic {
     /// The state entry's value; `durable` offsets, since everything beyond follows from later frames.
     pub fn encode(&self, out: &mut Vec<u8>) {
+        self.encode_in(self.lane, out);
+    }
+
+    fn encode_in(&self, lane: LaneId, out: &mut Vec<u8>) {
         let next = self.parts.iter().map(|p| p.info.durable_end).collect();
         let floors = self.parts.iter().map(|p| p.floor).collect();
-        wire::append(out, &Wire { name: self.name.as_str(), lane: self.lane.0, next, floors });
+        wire::append(out, &Wire { name: self.name.as_str(), lane: lane.0, next, floors });
+    }
+
+    /// As `encode`, without a move that is on its way.
+    pub fn encode_durable(&self, out: &mut Vec<u8>) {
+        self.encode_in(self.durable_lane, out);
+    }
+
+    /// The lane in an entry's value.
+    pub fn lane_in(value: &[u8]) -> Option<LaneId> {
+        postcard::from_bytes::<Wire<'_>>(value).ok().map(|wire| LaneId(wire.lane))
     }
 
     pub fn decode(id: TopicId, bytes: &[u8]) -> Option<Topic> {
@@ -60,8 +78,22 @@ impl Topic {
             id,
             name: TopicName::new(wire.name).ok()?,
             lane: LaneId(wire.lane),
+            durable_lane: LaneId(wire.lane),
             parts: wire.next.into_iter().zip(wire.floors).map(part).collect(),
+            moves: Vec::new(),
         })
+    }
+
+    /// The lane in which the oldest records stand that can be read.
+    pub fn first_lane(&self) -> LaneId {
+        self.moves.first().map_or(self.lane, |m| m.from)
+    }
+
+    /// The lane in which an offset stands, and the move that ends there.
+    pub fn lane_of(&self, partition: u8, offset: u64) -> (LaneId, Option<&Move>) {
+        let before = |m: &&Move| m.offsets.get(partition as usize).is_some_and(|end| offset < *end);
+        let moved = self.moves.iter().find(before);
+        (moved.map_or(self.lane, |m| m.from), moved)
     }
 
     pub fn info(&self) -> TopicInfo {
@@ -100,6 +132,10 @@ impl Topics {
         self.list.binary_search_by_key(&id, |t| t.id).ok().map(|at| &self.list[at])
     }
 
+    pub fn get_mut(&mut self, id: TopicId) -> Option<&mut Topic> {
+        self.list.binary_search_by_key(&id, |t| t.id).ok().map(|at| &mut self.list[at])
+    }
+
     pub fn part(&self, part: TopicPart) -> Option<&Part> {
         self.get(part.topic)?.parts.get(part.partition as usize)
     }
@@ -123,7 +159,7 @@ impl Topics {
         self.list.iter_mut()
     }
 
-    /// The topic of this name and whether it must be stored: a new one, or one that moved lanes.
+    /// The topic of this name and whether it must be stored: a new one.
     pub fn open(&mut self, name: &TopicName, lane: LaneId, partitions: u8) -> Result<(TopicId, bool), TopicError> {
         if let Some(topic) = self.find(name.as_str()) {
             let have = topic.parts.len() as u8;
@@ -136,7 +172,7 @@ impl Topics {
         let id = TopicId(self.next_id);
         self.next_id += 1;
         let parts = vec![Part::default(); (partitions as usize).clamp(1, MAX_PARTITIONS)];
-        self.insert(Topic { id, name: name.clone(), lane, parts });
+        self.insert(Topic { id, name: name.clone(), lane, parts, durable_lane: lane, moves: Vec::new() });
         Ok((id, true))
     }
 
@@ -181,9 +217,12 @@ impl Topics {
         }
     }
 
-    /// Next durable offsets of one lane's partitions, in order.
-    pub fn starts(&self, lane: LaneId) -> impl Iterator<Item = (TopicPart, u64)> {
-        self.list.iter().filter(move |t| t.lane == lane).flat_map(|t| {
+    /// Next durable offsets of one lane's partitions, in order; also of those that left it above the ordinal `durable`, or
+    /// whose move may yet not have been.
+    pub fn starts(&self, lane: LaneId, durable: u64) -> impl Iterator<Item = (TopicPart, u64)> {
+        let left = move |t: &Topic| t.moves.iter().any(|m| m.from == lane && durable < m.end);
+        let here = move |t: &&Topic| t.lane == lane || t.durable_lane == lane || left(t);
+        self.list.iter().filter(here).flat_map(|t| {
             let part = |i| TopicPart { topic: t.id, partition: i as u8 };
             t.parts.iter().enumerate().map(move |(i, p)| (part(i), p.info.durable_end))
         })

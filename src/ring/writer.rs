@@ -238,7 +238,7 @@ impl Ring {
         if let Some(last) = lane.slots.back_mut() {
             last.end = prev.end;
         }
-        let mut starts: Vec<_> = self.topics.starts(lane.id).collect();
+        let mut starts: Vec<_> = self.topics.starts(lane.id, lane.durable.ordinal).collect();
         let starts_complete = starts.len() <= super::format::MAX_STARTS;
         starts.truncate(super::format::MAX_STARTS);
         let meta = SlotMeta {
@@ -339,7 +339,7 @@ impl Ring {
             match topic.and_then(|id| self.topics.get(id)) {
                 Some(topic) => {
                     value.clear();
-                    topic.encode(&mut value);
+                    topic.encode_durable(&mut value);
                     append_entry(&mut out, owner, key, Some(&value));
                 }
                 None => append_entry(&mut out, owner, key, Some(bytes)),
@@ -462,6 +462,7 @@ impl Ring {
             lane.reach = (sealed.header.generation, sealed.header.at + sealed.header.frame_len);
             for put in &sealed.state {
                 self.state.settle(put);
+                self.settle_topic(put);
             }
             self.life.add(&sealed.header);
             if sealed.header.flags & flags::CLEAN != 0

@@ -49,8 +49,12 @@ pub async fn run(config: &SinkConfig, mut outlet: Outlet, mut lines: impl Lines)
             SinkOrder::Run | SinkOrder::Flush => {}
         }
         let mut moved = false;
+        // A lane goes on when those before it have nothing left.
         for lane in &lanes {
-            moved |= turn(&mut outlet, *lane, &mut shape, &mut text, &mut lines).await?;
+            moved = turn(&mut outlet, *lane, &mut shape, &mut text, &mut lines).await?;
+            if moved {
+                break;
+            }
         }
         if moved {
             tokio::task::yield_now().await;

@@ -225,11 +225,12 @@ impl Model {
         boot: u32,
     ) -> Check {
         let end_of_log = |r: &Rec| !r.settled || r.life + 1 == self.life;
-        if self.rec(part, offset).is_some_and(|r| end_of_log(r) && r.place.is_none() && self.tainted(r.group)) {
+        let old = self.rec(part, offset).filter(|r| end_of_log(r) && r.place.is_none() && self.tainted(r.group));
+        if let Some(was) = old.map(|r| r.lane) {
             // Destroyed at the end of the log: it need not have left anything but its ordinal.
             self.remove(part, offset);
-            self.lanes[lane].nameless += 1;
-            self.lanes[lane].open.retain(|o| *o != (part, offset));
+            self.lanes[was].nameless += 1;
+            self.lanes[was].open.retain(|o| *o != (part, offset));
         }
         let slots = self.parts.entry(part).or_default();
         if slots.len() <= offset as usize {
@@ -514,7 +515,9 @@ impl Model {
 
     fn older_is_there(&self, part: TopicPart, offset: u64, oldest: u64) -> bool {
         let Some(recs) = self.parts.get(&part) else { return false };
-        let before = recs[..offset as usize].iter().rev().flatten().find_map(|r| r.place);
+        let Some(lane) = self.rec(part, offset).map(|r| r.lane) else { return false };
+        let same = recs[..offset as usize].iter().rev().flatten().filter(|r| r.lane == lane);
+        let before = same.filter_map(|r| r.place).next();
         before.is_some_and(|place| place.ordinal >= oldest)
     }
 
@@ -745,12 +748,13 @@ impl Model {
     }
 
     /// A reader of the partition at `offset` is shown this entry.
-    pub fn shown_part(&mut self, part: TopicPart, offset: u64, e: &Entry<'_>) -> Check {
+    pub fn shown_part(&mut self, lane: usize, part: TopicPart, offset: u64, e: &Entry<'_>) -> Check {
         ensure!(e.part == part, "reader of {part:?} is shown {:?}", e.part);
         ensure!(e.offset == offset, "{part:?}: reader at offset {offset} is shown {} without a gap between", e.offset);
         let Some(rec) = self.rec_mut(part, offset) else {
             return Err(Violation(format!("{part:?}: shown offset {offset}, which was never given")));
         };
+        ensure!(rec.lane == lane, "{part:?} offset {offset} of lane {} is read from lane {lane}", rec.lane);
         let place = LanePos { seq: e.seq, ordinal: e.ordinal };
         ensure!(
             rec.place.is_none_or(|p| p == place),

@@ -243,12 +243,7 @@ impl World {
     }
 
     pub fn lane_of(&self, local: u8) -> usize {
-        let lanes = self.options.lanes.len();
-        match local {
-            0 => 0,
-            2 => 1 % lanes,
-            _ => lanes - 1,
-        }
+        self.lanes[local as usize]
     }
 
     pub fn topic_name(local: usize) -> headwater::topic::TopicName {

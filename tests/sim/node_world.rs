@@ -42,6 +42,8 @@ pub struct World {
     pub ledger: Ledger,
     /// Local topics in the order of [`LOCAL`].
     pub topics: Vec<TopicId>,
+    /// And the lane that each is in.
+    pub lanes: [usize; LOCAL.len()],
     /// Topics whose entry was destroyed with their name.
     pub forgotten: Vec<TopicId>,
     pub buses: Vec<Bus>,
@@ -102,6 +104,15 @@ pub fn run(seed: u64, plant: Plant) -> Check<Coverage> {
     Ok(world.cover)
 }
 
+/// Where a local topic begins.
+fn first_lane(local: usize, lanes: usize) -> usize {
+    match local {
+        0 => 0,
+        2 => 1 % lanes,
+        _ => lanes - 1,
+    }
+}
+
 pub fn name(s: &str) -> Name {
     Name::new(s).expect("a good name")
 }
@@ -138,6 +149,7 @@ impl World {
             model: Model::new(lanes),
             ledger: Ledger::default(),
             topics: vec![Self::no_topic(); LOCAL.len()],
+            lanes: [0, 1, 2, 3, 4].map(|local| first_lane(local, lanes)),
             forgotten: Vec::new(),
             buses: buses.collect(),
             lines: Lines { id: headwater::pipeline::SourceId(2), next: 0, spots: Default::default() },
@@ -168,7 +180,7 @@ impl World {
 
     fn make_plan(&self) -> Plan {
         let topic = |local: usize| {
-            let lane = LaneId(self.lane_of(local as u8) as u8);
+            let lane = self.lanes[local];
             (Self::topic_name(local), TopicPlan { lane, partitions: 1 })
         };
         let contains = |text: &[u8]| Condition::Contains(Needle::new(text));
@@ -468,11 +480,20 @@ impl World {
 
     fn begin_process(&mut self, ring: Ring, report: Report) -> Check {
         let before: Vec<_> = LOCAL.iter().map(|name| ring.topic_id(name)).collect();
+        if self.rng.below(8) == 0 {
+            // The config puts a topic into another lane.
+            let local = self.rng.below(LOCAL.len() as u64) as usize;
+            self.lanes[local] = self.rng.below(self.options.lanes.len() as u64) as usize;
+            self.plan = self.make_plan();
+        }
         self.pipeline = Some(Pipeline::new(ring, report, false, self.plan.clone()));
         for local in 0..LOCAL.len() {
             let id = self.pipeline().open_topic(&Self::topic_name(local), None);
             let id = id.map_err(|e| Violation(format!("topic {} refused: {e}", LOCAL[local])))?;
             let old = std::mem::replace(&mut self.topics[local], id);
+            // One that moved too often of late stays where it is.
+            let lane = self.pipeline().ring().topic(id).map_or(0, |info| info.lane.index());
+            self.lanes[local] = lane;
             if id != old && old != Self::no_topic() {
                 ensure!(before[local].is_none(), "topic {} was {old:?}, is {id:?}", LOCAL[local]);
                 let lost = self.model.forget_topic(old);

@@ -36,6 +36,8 @@ pub struct Coverage {
     pub refused: u64,
     /// Copies and losses that sinks announced.
     pub announced: u64,
+    /// Topics that went to another lane.
+    pub moves: u64,
     /// Of the seed that had least.
     pub least_ops: u64,
     pub least_faults: u64,
@@ -59,6 +61,7 @@ impl Coverage {
         self.filtered += o.filtered;
         self.refused += o.refused;
         self.announced += o.announced;
+        self.moves += o.moves;
         let least = |mine: &mut u64, theirs: u64| *mine = if *mine == 0 { theirs } else { theirs.min(*mine) };
         least(&mut self.least_ops, o.least_ops);
         least(&mut self.least_faults, o.least_faults);
@@ -80,6 +83,10 @@ struct SimTopic {
     name: TopicName,
     lane: usize,
     partitions: u8,
+    /// Lanes that it was in before.
+    before: Vec<usize>,
+    /// Settled: the newest move is durable.
+    moved: Option<u64>,
 }
 
 pub struct World {
@@ -385,8 +392,23 @@ impl World {
         let id = self.ring().open_topic(&topic, LaneId(lane as u8), partitions);
         let id = id.map_err(|e| Violation(format!("topic refused: {e}")))?;
         ensure!(self.topics.iter().all(|t| t.id != id), "topic number {id:?} was given twice");
-        self.topics.push(SimTopic { id, name: topic, lane, partitions });
+        self.topics.push(SimTopic { id, name: topic, lane, partitions, before: Vec::new(), moved: None });
         Ok(())
+    }
+
+    /// A topic goes to another lane, as after a change of the config.
+    fn move_topic(&mut self) {
+        let t = self.rng.below(self.topics.len() as u64) as usize;
+        let lane = self.rng.below(self.options.lanes.len() as u64) as usize;
+        let (id, was) = (self.topics[t].id, self.topics[t].lane);
+        if lane != was && self.ring().move_topic(id, LaneId(lane as u8)) {
+            let ticket = self.ring().last_ticket();
+            trace!(self, "topic {id:?} moves from lane {was} to {lane}: {ticket:?}");
+            self.cover.moves += 1;
+            let topic = &mut self.topics[t];
+            topic.before.push(was);
+            (topic.lane, topic.moved) = (lane, Some(ticket.0));
+        }
     }
 
     fn wait(&mut self) {
@@ -405,8 +427,9 @@ impl World {
 
     fn odd_job(&mut self) -> Check {
         let now = self.now;
-        match self.rng.below(4) {
+        match self.rng.below(5) {
             0 if self.topics.len() < 12 => self.open_topic()?,
+            3 if self.options.lanes.len() > 1 && !self.topics.is_empty() => self.move_topic(),
             1 => {
                 let offset = 1_700_000_000_000_000 + self.rng.below(1_000_000) as i64;
                 self.ring().set_clock(now, ClockSync { offset, trusted: true });
@@ -537,7 +560,7 @@ impl World {
 
     fn read_partition(&mut self) -> Check {
         let t = self.rng.below(self.topics.len() as u64) as usize;
-        let (id, partitions, lane) = (self.topics[t].id, self.topics[t].partitions, self.topics[t].lane);
+        let (id, partitions) = (self.topics[t].id, self.topics[t].partitions);
         let part = TopicPart { topic: id, partition: self.rng.below(u64::from(partitions)) as u8 };
         let Some(info) = self.ring().topic(id) else {
             return Err(Violation(format!("topic {id:?} vanished")));
@@ -552,10 +575,9 @@ impl World {
             match self.ring.as_mut().expect("open").read_part(&mut reader) {
                 ReadStep::Frame(frame) => {
                     ensure!(reader.offset == before, "read_part moved the reader without a gap");
-                    ensure!(frame.lane() == LaneId(lane as u8), "{part:?} read from lane {:?}", frame.lane());
                     let mut offset = before;
                     for entry in frame.entries_of(part, before) {
-                        self.model.shown_part(part, offset, &entry)?;
+                        self.model.shown_part(frame.lane().index(), part, offset, &entry)?;
                         offset += 1;
                     }
                     ensure!(offset > before, "{part:?}: a frame without records at offset {before}");
@@ -605,6 +627,9 @@ impl World {
         if settled.0 > self.model.settled() {
             trace!(self, "settled {settled:?}");
             self.model.settle(settled.0)?;
+            for topic in &mut self.topics {
+                topic.moved = topic.moved.filter(|ticket| *ticket > settled.0);
+            }
         }
         Ok(())
     }
@@ -681,7 +706,10 @@ impl World {
                 self.topics[t].id = id;
             }
             let info = self.ring().topic(id).ok_or_else(|| Violation(format!("topic {name} is open and unknown")))?;
-            ensure!(info.lane == LaneId(lane as u8), "topic {name} moved to lane {:?}", info.lane);
+            let (unsure, now) = (self.topics[t].moved.take().is_some() || self.model.any_tainted(), info.lane.index());
+            let known = now == lane || unsure && self.topics[t].before.contains(&now);
+            ensure!(known, "topic {name} of lane {lane} moved to lane {now}: {:?} before", self.topics[t].before);
+            self.topics[t].lane = now;
             for (p, have) in info.partitions.iter().enumerate() {
                 let part = TopicPart { topic: id, partition: p as u8 };
                 let last = self.model.last_firm_offset(part);

@@ -128,12 +128,16 @@ impl Driver {
         }
         // Ended tasks are only bookkeeping.
         while self.tasks.try_join_next().is_some() {}
-        let mut more = false;
+        let (mut more, mut fed) = (false, false);
         for i in 0..self.feeds.len() {
             // What time has changed first: a lane whose wait is over takes records again, and nothing else says so; and
             // a Discard that an event left behind must not meet the bytes of new batches.
             more |= self.carry_out(i).await;
-            more |= self.feed(i).await;
+            // A lane goes on when those before it have no more, or can go no further now.
+            if !fed {
+                fed = self.feed(i).await;
+                more |= fed;
+            }
             more |= self.carry_out(i).await;
         }
         self.connect();

@@ -1,0 +1,92 @@
+//! What a recovery found, as entries of the ring: true whether or not the frame that says so is ever seen again.
+
+use std::collections::BTreeSet;
+
+use super::core::Ring;
+use super::sessions::{session_key, torn_key};
+use super::state::{Put, ring_owner};
+use super::*;
+use crate::topic::TopicId;
+
+/// The ring's entry that says that entries are lost.
+const FORGOTTEN: &[u8] = b"d";
+
+impl Ring {
+    /// What an unclean end was found to have left.
+    pub(super) fn put_found(&mut self) {
+        for (session, last, through) in self.sessions.ended.clone() {
+            let mut value = Vec::new();
+            super::wire::append(&mut value, &(last, through));
+            if self.state.newest(&ring_owner(), &session_key(session)) != Some(&value) {
+                self.put_fact(&session_key(session), &value);
+            }
+        }
+        for (commit, generation) in self.sessions.torn.clone() {
+            let mut value = Vec::new();
+            super::wire::append(&mut value, &generation);
+            if self.state.newest(&ring_owner(), &torn_key(commit)) != Some(&value) {
+                self.put_fact(&torn_key(commit), &value);
+            }
+        }
+        if self.sessions.has_lost() {
+            let lanes = &self.lanes;
+            let lost = self.sessions.encode_lost(|lane| lanes.get(lane as usize).map_or(0, |l| l.oldest.ordinal));
+            self.put_fact(b"u", &lost);
+        }
+    }
+
+    /// Topics that were found in another lane than their entries say.
+    pub(super) fn put_moved(&mut self, moved: BTreeSet<TopicId>) {
+        for topic in moved {
+            self.store_moves(topic);
+            self.store_topic(topic);
+        }
+    }
+
+    /// State entries are lost: what was sent until now was perhaps sent in ways that none tells any more. A loss that is
+    /// found at one start after the other is told once.
+    pub(super) fn note_forgotten(&mut self, found: Vec<(u64, u64)>) {
+        let (_, known) = self.forgotten();
+        if found.iter().any(|range| !known.contains(range)) {
+            let mut value = Vec::new();
+            super::wire::append(&mut value, &(self.next_seq, found));
+            self.put_fact(FORGOTTEN, &value);
+        }
+    }
+
+    fn forgotten(&self) -> (u64, Vec<(u64, u64)>) {
+        let value = self.state.newest(&ring_owner(), FORGOTTEN);
+        value.and_then(|v| postcard::from_bytes(v).ok()).unwrap_or_default()
+    }
+
+    /// Records below this seq were perhaps sent although no state entry says so: some were lost to damage.
+    pub fn forgotten_below(&self) -> u64 {
+        self.forgotten().0
+    }
+
+    /// A lane that must not go on in the slot where it stands: a frame for the next one, unless there is one already. It
+    /// is in the queue before all that is yet to be appended, so nothing of the lane is acknowledged without it.
+    pub(super) fn begin_slot(&mut self, lane: LaneId) {
+        if self.queue.iter().all(|sealed| sealed.header.lane != lane) {
+            self.beside = lane.index();
+            self.put_own(b"n", Some(&self.topics.next_id.to_le_bytes()));
+            self.seal_all();
+        }
+    }
+
+    /// That an id is taken may be known from records alone, where the entry of their topic is lost. The next snapshot
+    /// says it too: whoever begins there does not see the records.
+    pub(super) fn keep_ids(&mut self) {
+        let next = self.topics.next_id.to_le_bytes();
+        if self.topics.next_id > 0 && self.state.newest(&ring_owner(), b"n") != Some(&next) {
+            self.put_fact(b"n", &next);
+        }
+    }
+
+    /// What recovery found to be so. It is true whether or not it is written: the next snapshot has it even if the
+    /// frame that carries it is never seen again.
+    fn put_fact(&mut self, key: &[u8], value: &[u8]) {
+        self.state.restore(Put { owner: ring_owner(), key: key.into(), value: Some(value.into()) });
+        self.put_own(key, Some(value));
+    }
+}
