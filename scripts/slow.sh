@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The slow suites: more seeds of the simulation and more kills of the real binary than a test run has time for.
+# The slow suites: more seeds of the simulation and more kills of the real binary than a test run has time for, and the
+# fuzzer.
 #
 #   scripts/slow.sh           some minutes
 #   scripts/slow.sh --long    hours: before a release
@@ -8,13 +9,13 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$root"
 
-seeds=3000 kills=120 cases=2000
+seeds=3000 kills=120 cases=2000 fuzz=60
 states=1000000 flips=300000 ways=8 fault_seeds=1 garbage=20000
 export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-2}
 case ${1:-} in
     '') ;;
     --long)
-        seeds=200000 kills=2000 cases=20000
+        seeds=200000 kills=2000 cases=20000 fuzz=3600
         states=10000000 flips=all fault_seeds=10 garbage=200000
         unset PROPTEST_RNG_SEED # others each time; a failing one is printed
         ;;
@@ -34,3 +35,5 @@ HEADWATER_SIM_SEEDS=$seeds HEADWATER_CRASH_STATES=$states HEADWATER_FLIPS=$flips
     HEADWATER_FAULT_WAYS=$ways HEADWATER_FAULT_SEEDS=$fault_seeds cargo test --locked --test sim -- --nocapture
 say "the real binary: $kills kills"
 HEADWATER_KILLS=$kills cargo test --locked --test node -- --nocapture kill
+say "fuzzing: $fuzz s for each target"
+scripts/fuzz.sh "$fuzz"

@@ -14,6 +14,12 @@ need curl curl ca-certificates
 need mosquitto mosquitto mosquitto-clients
 need mosquitto_pub mosquitto-clients
 need openssl openssl
+need strace strace
+need mkfs.ext4 e2fsprogs
+# Of use only where the kernel can mount it.
+if grep -qw f2fs /proc/filesystems; then
+    need mkfs.f2fs f2fs-tools
+fi
 need python3 python3
 need_rust rustfmt clippy
 # Debian keeps daemons where the path of a user does not look.

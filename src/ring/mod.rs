@@ -26,7 +26,8 @@
 //! ```
 //!
 //! All integers are little-endian. Bytes that no table names are written as zeros and not looked at. CRC is CRC-32C.
-//! Everything begins at a page, so that damage is stepped over page by page.
+//! Everything begins at a page, so that damage is stepped over page by page. No u64 that counts or numbers something is
+//! above 2^53, no session or boot above 2^30 (no ring comes near): what says so is damaged, whatever its checksum.
 //!
 //! ## Slot header, 4,096 bytes
 //!
@@ -299,10 +300,11 @@
 //!
 //! # Bounds
 //!
-//! Files: slots x `slot_bytes` + 8,192 <= `max_bytes` (at least 4 slots), fewer where the file system has no room.
-//! First reused is a free slot, then a new one, then the oldest that every sink has passed, then the oldest of the
-//! lowest lane above its reserve, whose unread records are counted as evicted; one with unread records of a topic that
-//! keeps them (see `keep`) only when there is no other. At most a quarter is kept back after
+//! Files: slots x `slot_bytes` + 8,192 <= `max_bytes` (at least 4 slots), fewer where the file system has no room (it
+//! is asked again 15 s later, when a slot is opened). First reused is a free slot, then a new one, then the oldest that
+//! every sink has passed, then the oldest of the lowest lane above its reserve, whose unread records are counted as
+//! evicted; one with unread records of a topic that keeps them (see `keep`) only when there is no other. At most a
+//! quarter is kept back after
 //! failed writes. Memory: 1 MiB that waits for the disk, 512 KiB of decoded frames (256 at most), three windows of 64
 //! KiB or one largest frame, two reads under way, and the state: 64 KiB and 4,096 entries per owner, `slot_bytes` / 4
 //! together. A frame is sealed at 64 KiB raw, for a group at 96; a larger record is alone in its own. A record is at most the smaller of

@@ -95,8 +95,10 @@ impl Lane {
     }
 
     pub fn slot_index(&self, id: SlotId, generation: u64) -> Option<usize> {
-        let at = self.slots.binary_search_by_key(&generation, |s| s.generation).ok()?;
-        (self.slots[at].id == id).then_some(at)
+        // Two may say that they are of one generation: a file of another ring that was put beside.
+        let first = self.slots.partition_point(|s| s.generation < generation);
+        let same = self.slots.range(first..).take_while(|s| s.generation == generation);
+        same.zip(first..).find(|(s, _)| s.id == id).map(|(_, at)| at)
     }
 
     /// Where the slot at `index` ends in the lane: where the next one begins.

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::format::MAX_NUMBER;
 use super::{Move, PartitionInfo, TopicError, TopicInfo, wire};
 use crate::lane::LaneId;
 use crate::limits::{MAX_LANES, MAX_PARTITIONS, MAX_TOPICS};
@@ -73,7 +74,8 @@ impl Topic {
             floor,
             ..Part::default()
         };
-        (sane && wire.floors.len() == wire.next.len()).then_some(())?;
+        let numbers = wire.next.iter().chain(&wire.floors).all(|n| *n <= MAX_NUMBER);
+        (sane && numbers && wire.floors.len() == wire.next.len()).then_some(())?;
         Some(Topic {
             id,
             name: TopicName::new(wire.name).ok()?,

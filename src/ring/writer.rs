@@ -22,6 +22,8 @@ const MAX_COMMIT_BYTES: usize = 512 * 1024;
 const SNAPSHOT_PART: usize = 56 * 1024;
 const FIRST_BACKOFF: Span = Span::from_millis(100);
 const MAX_BACKOFF: Span = Span::from_secs(30);
+/// How long the ring stays smaller after the file system had no room for a slot, before it asks again.
+const ROOM_AGAIN: Span = Span::from_secs(15);
 /// Failures in a row after which the ring says that it cannot write.
 const FAILED_AFTER: u32 = 3;
 
@@ -64,6 +66,8 @@ pub struct Writer {
     pub failed_syncs: u64,
     trouble: Option<String>,
     no_space: Option<String>,
+    /// When to ask the file system again for room.
+    room_again: Option<BootTime>,
     read_only: bool,
 }
 
@@ -205,6 +209,10 @@ impl Ring {
 
     /// Takes a slot for a lane and writes its header and snapshot; false when there is none to take.
     fn open_slot(&mut self, now: BootTime, at: usize, len: u32) -> bool {
+        if self.writer.room_again.is_some_and(|at| at <= now) {
+            self.writer.room_again = None;
+            self.slots.room = usize::MAX;
+        }
         self.mark_kept();
         let picked = self.slots.pick(&mut self.lanes);
         // Also where none was found: slots that may not be written to were given up on the way.
@@ -437,7 +445,10 @@ impl Ring {
         for part in std::mem::take(&mut self.writer.group.parts) {
             match part {
                 Part::Remove(slot) => self.slots.removed(slot),
-                Part::Create(slot) => self.slots.short.retain(|s| *s != slot),
+                Part::Create(slot) => {
+                    self.slots.short.retain(|s| *s != slot);
+                    self.writer.no_space = None;
+                }
                 Part::Root if frames.is_empty() => {
                     if let Closing::Root(_) = self.closing {
                         self.closing = Closing::Done;
@@ -538,6 +549,7 @@ impl Ring {
             self.slots.room = self.slots.existing.len() - 1;
             let held = self.slots.room as u64 * u64::from(self.slots.slot_bytes) / 1024;
             self.writer.no_space = Some(format!("{error}; the ring stays at {held} KiB and evicts sooner"));
+            self.writer.room_again = Some(self.writer.now + ROOM_AGAIN);
             return;
         }
         self.fail(error.to_string());

@@ -214,6 +214,14 @@ impl Node {
         headwater(&args, input)
     }
 
+    /// A command with `-c` of this node's config that does not end by itself; what it prints is not looked at.
+    #[allow(dead_code, reason = "for tests that ask while something is the matter")]
+    pub fn background(&self, args: &[&str]) -> Child {
+        let mut command = Command::new(BINARY);
+        command.args(args).args(["-c", &self.config_path()]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
     /// Sends lines; gives what was printed for each.
     pub fn send(&self, topic: &str, lines: &[&str]) -> Vec<String> {
         let input: String = lines.iter().map(|line| format!("{line}\n")).collect();

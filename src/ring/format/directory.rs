@@ -61,13 +61,23 @@ impl PrevCount {
     }
 }
 
-/// The checked directory of the frame that begins at `frame[0]`; None when its checksum or its sense is wrong.
+/// The checked directory of the frame that begins at `frame[0]`; None, and nothing in `runs` and `prev`, when its checksum
+/// or its sense is wrong.
 pub fn parse_directory(
     header: &FrameHeader,
     frame: &[u8],
     runs: &mut Vec<Run>,
     prev: &mut Vec<PrevCount>,
 ) -> Option<()> {
+    let parsed = parse(header, frame, runs, prev);
+    if parsed.is_none() {
+        runs.clear();
+        prev.clear();
+    }
+    parsed
+}
+
+fn parse(header: &FrameHeader, frame: &[u8], runs: &mut Vec<Run>, prev: &mut Vec<PrevCount>) -> Option<()> {
     runs.clear();
     prev.clear();
     let directory = frame.get(FRAME_HEADER..header.payload_at())?;
@@ -80,11 +90,12 @@ pub fn parse_directory(
     let (mut seq, mut byte) = (header.first_seq, 0u32);
     for run in runs.iter() {
         let fits = run.first_seq == seq && run.start == byte && run.end >= run.start && run.count > 0;
-        if !fits || run.first_offset.checked_add(run.count.into()).is_none() {
+        if !fits || run.first_offset > MAX_NUMBER {
             return None;
         }
         seq = seq.checked_add(run.count.into())?;
         byte = run.end;
     }
-    (seq == header.end_seq() && byte == header.raw_len).then_some(())
+    let known = prev.iter().all(|p| p.first_offset <= MAX_NUMBER);
+    (known && seq == header.end_seq() && byte == header.raw_len).then_some(())
 }

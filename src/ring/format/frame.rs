@@ -272,10 +272,17 @@ impl FrameHeader {
             && self.frame_len as usize == pages(self.used())
             && u64::from(self.at) + u64::from(self.frame_len) <= MAX_SLOT
             && u64::from(self.records) <= self.end_ordinal()
-            && self.first_seq.checked_add(self.records.into()).is_some()
+            && self.has_numbers()
             && (self.records == 0) == (self.runs == 0)
             && self.prev_commit <= self.commit
             && self.cipher == 0
+    }
+}
+
+impl FrameHeader {
+    fn has_numbers(&self) -> bool {
+        let own = [self.generation, self.commit, self.synced_through, self.copied_through, self.first_seq];
+        own.iter().all(|n| *n <= MAX_NUMBER) && are_numbers(&self.lanes) && self.boot.max(self.session) <= MAX_SESSION
     }
 }
 

@@ -62,7 +62,9 @@ impl RootPage {
         let b = b.get(..PAGE)?;
         let good = b[MAGIC] == ROOT_MAGIC
             && u16_at(b, self::root_field::VERSION) == u16::from(super::VERSION)
-            && crc32c::crc32c(&b[..CRC.start]) == u32_at(b, CRC);
+            && crc32c::crc32c(&b[..CRC.start]) == u32_at(b, CRC)
+            && [SERIAL, GENERATION, COMMIT].into_iter().all(|number| u64_at(b, number) <= MAX_NUMBER)
+            && u32_at(b, SESSION) <= MAX_SESSION;
         good.then(|| RootPage {
             serial: u64_at(b, SERIAL),
             ring: RingId(u128_at(b, RING)),

@@ -158,8 +158,18 @@ impl SlotHeader {
         let bytes = u64::from(header.slot_bytes);
         let in_range = (MIN_SLOT..=MAX_SLOT).contains(&bytes)
             && bytes.is_multiple_of(PAGE as u64)
-            && (header.lane.0 as usize) < MAX_LANES;
+            && (header.lane.0 as usize) < MAX_LANES
+            && header.has_numbers();
         if in_range { Ok(header) } else { Err(Bad::Field) }
+    }
+
+    fn has_numbers(&self) -> bool {
+        let former = self.former.map_or(0, |f| f.1);
+        let own =
+            [self.generation, self.first_seq, self.last_commit, self.prev.generation, self.copied_through, former];
+        own.iter().chain(&self.oldest).chain(self.starts.iter().map(|s| &s.1)).all(|n| *n <= MAX_NUMBER)
+            && are_numbers(&self.lanes)
+            && self.boot.max(self.session) <= MAX_SESSION
     }
 
     fn fields(b: &[u8], slot: SlotId, incompat: u32) -> Result<SlotHeader, Bad> {

@@ -1,0 +1,153 @@
+//! Data directories that are not what they were: gone while the node runs, read-only, empty, another's, of another version.
+
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use super::card::Card;
+use super::kept::Kept;
+use super::node::{Node, config, eventually};
+
+/// A node whose socket is beside its data.
+fn node() -> Node {
+    Node::new(
+        &config("edge", "")
+            .replace("heartbeat =", "control = \"{dir}/control.sock\"\nheartbeat =")
+            .replace("64MiB", "8MiB"),
+    )
+}
+
+fn disk_says(node: &Node) -> String {
+    let status = node.status();
+    let disk = status.parts.iter().find(|part| part.kind == "disk" && part.name == "disk").expect("a disk");
+    format!("{} {}", disk.state, disk.what)
+}
+
+#[test]
+fn a_directory_that_is_moved_away_and_back_costs_nothing_that_was_acknowledged() {
+    let mut node = node();
+    node.start();
+    let mut kept = Kept::new("notes");
+    kept.send(&node, 20, 300);
+    std::fs::rename(node.data(), node.path("elsewhere")).unwrap();
+    // The open slot is written wherever it is; a new one cannot be made, which is said.
+    node.run_with(&["send", "notes", "--ack", "memory"], &format!("{}\n", "x".repeat(20_000)).repeat(12)).ok();
+    let page = node.run(&["status"]).ok();
+    println!("moved away: {page}");
+    assert!(!node.data().exists(), "nothing is made in its place");
+    std::fs::rename(node.path("elsewhere"), node.data()).unwrap();
+    kept.send(&node, 20, 300);
+    eventually("a good ring", || (node.status().ring.health == "good").then_some(()));
+    node.kill();
+    kept.check(&node.data());
+    node.start();
+    node.stop();
+    kept.check(&node.data());
+}
+
+#[test]
+fn a_directory_that_is_removed_does_not_end_the_node_and_a_restart_begins_anew() {
+    let mut node = node();
+    node.start();
+    Kept::new("notes").send(&node, 20, 300);
+    std::fs::remove_dir_all(node.data()).unwrap();
+    let said = node.run_with(&["send", "notes", "--ack", "memory"], "a line\n");
+    assert_eq!(said.code, Some(0), "{said:?}");
+    node.status();
+    node.kill();
+    node.start();
+    assert!(node.status().ring.recovery.fresh);
+    assert_eq!(node.send("notes", &["a"]), ["0"]);
+}
+
+#[test]
+fn a_card_that_the_kernel_made_read_only_is_said_and_keeps_what_was_acknowledged() {
+    let Some(card) = Card::new("ext4", 16) else { return };
+    let mut node = card.node("8MiB", "");
+    node.start();
+    let mut kept = Kept::new("notes");
+    kept.send(&node, 20, 300);
+    // What ext4 does to itself when it finds damage.
+    card.remount("abort");
+    node.run_with(&["send", "notes", "--ack", "memory"], "a line\n").ok();
+    let ring = eventually("the ring to say that it failed", || {
+        let ring = node.status().ring;
+        (ring.health == "failed").then_some(ring)
+    });
+    println!("read-only: {}", ring.trouble);
+    assert!(ring.trouble.contains("Read-only file system") || ring.trouble.contains("nput/output error"), "{ring:?}");
+    assert_eq!(node.tail("notes", 20).len(), 20, "what is there is read");
+    node.kill();
+    kept.check(&card.data());
+    // It starts on it, too.
+    node.start();
+    let status = node.status();
+    assert!(status.ring.in_memory, "{:?}", status.ring);
+    let said = disk_says(&node);
+    assert!(
+        said.starts_with("down") && said.contains("kept in memory") && said.contains("mount it writable"),
+        "{said}"
+    );
+    node.stop();
+}
+
+#[test]
+fn an_empty_directory_is_a_new_ring() {
+    let mut node = node();
+    std::fs::create_dir(node.data()).unwrap();
+    node.start();
+    let status = node.status();
+    assert!(status.ring.recovery.fresh && !status.ring.in_memory);
+    assert_eq!(node.send("notes", &["a"]), ["0"]);
+}
+
+#[test]
+fn files_of_others_in_the_directory_are_left_as_they_are() {
+    let mut node = node();
+    let data = node.data();
+    std::fs::create_dir_all(data.join("lost+found")).unwrap();
+    std::fs::create_dir_all(data.join("slot-0001")).unwrap();
+    for (name, text) in
+        [("notes.txt", "mine"), ("slot-0000", "a text of mine"), ("slot-x", "mine too"), ("root.bak", "")]
+    {
+        std::fs::write(data.join(name), text).unwrap();
+    }
+    node.start();
+    println!("files of others: {}", disk_says(&node));
+    let mut kept = Kept::new("notes");
+    kept.send(&node, 200, 5000);
+    node.stop();
+    kept.check(&data);
+    for (name, text) in [("notes.txt", "mine"), ("slot-x", "mine too"), ("root.bak", "")] {
+        assert_eq!(std::fs::read_to_string(data.join(name)).unwrap(), text, "{name}");
+    }
+    assert!(data.join("slot-0001").is_dir() && data.join("lost+found").is_dir());
+}
+
+/// Makes the slot one of another format version, its checksum right.
+fn of_version(slot: &Path, version: u16) {
+    let file = std::fs::File::options().read(true).write(true).open(slot).unwrap();
+    let mut page = [0; 4096];
+    file.read_exact_at(&mut page, 0).unwrap();
+    page[4..6].copy_from_slice(&version.to_le_bytes());
+    let sum = crc32c::crc32c(&page[..4092]);
+    page[4092..].copy_from_slice(&sum.to_le_bytes());
+    file.write_all_at(&page, 0).unwrap();
+}
+
+#[test]
+fn a_ring_of_a_later_version_is_set_aside_and_said_and_not_written_to() {
+    let mut node = node();
+    node.start();
+    Kept::new("notes").send(&node, 20, 300);
+    node.stop();
+    let slot = node.data().join("slot-0000");
+    of_version(&slot, 99);
+    let before = std::fs::read(&slot).unwrap();
+    node.start();
+    let said = disk_says(&node);
+    println!("a later version: {said}");
+    assert!(said.contains("slot-0000") && said.contains("version"), "{said}");
+    assert_eq!(node.send("other", &["a"]), ["0"]);
+    node.stop();
+    assert!(std::fs::read(&slot).unwrap() == before, "it was written to");
+}

@@ -1,0 +1,65 @@
+//! System calls that fail, in a node that runs: strace attaches to it, injects, and lets go again.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use super::node::Node;
+
+/// While it lives, calls fail. Dropping it lets go of the node, whose next calls are the kernel's own again.
+pub struct Fault {
+    strace: Child,
+    log: PathBuf,
+}
+
+impl Fault {
+    /// Injects, as strace(1) has it, `fdatasync:error=EIO:when=1`; counted in each thread from here on. None, and said
+    /// so, where nobody may be traced.
+    pub fn on(node: &Node, inject: &str) -> Option<Fault> {
+        let log = node.path("strace");
+        // A log of its own for each.
+        let _ = std::fs::remove_file(&log);
+        let call = inject.split(':').next().unwrap_or_default();
+        let started = Command::new("strace")
+            .args(["-f", "-o", &log.display().to_string(), "-e", &format!("trace={call}"), "-e", "signal=none"])
+            .args(["-e", &format!("inject={inject}"), "-p", &node.pid().to_string()])
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut strace = match started {
+            Ok(strace) => strace,
+            Err(error) => return missing(&error.to_string()),
+        };
+        let mut said = BufReader::new(strace.stderr.take().unwrap()).lines();
+        let first = said.next().map_or(String::new(), |line| line.unwrap());
+        if !first.contains("attached") {
+            let _ = strace.kill();
+            let _ = strace.wait();
+            return missing(&first);
+        }
+        // Whatever else it says must not fill its pipe.
+        std::thread::spawn(move || said.for_each(drop));
+        Some(Fault { strace, log })
+    }
+
+    /// Calls that failed or waited so far.
+    pub fn fired(&self) -> usize {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        log.lines().filter(|line| line.contains("INJECTED") || line.contains("DELAYED")).count()
+    }
+}
+
+fn missing(why: &str) -> Option<Fault> {
+    println!("strace: not available here ({why})");
+    None
+}
+
+impl Drop for Fault {
+    fn drop(&mut self) {
+        // Interrupted, it detaches; killed, it would take the node's threads along.
+        let sent = Command::new("kill").args(["-s", "INT", &self.strace.id().to_string()]).status();
+        if sent.is_ok_and(|status| status.success()) {
+            let _ = self.strace.wait();
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! A disk that fails under a node that runs. Whatever fails: sources are served, the backlog is read, memory stays
+//! bounded, what was acknowledged is there after a kill, and the status says in words what is the matter.
+
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use super::fault::Fault;
+use super::kept::{Kept, read};
+use super::load::Sender;
+use super::node::{Node, config, eventually, free_port};
+
+/// A node that takes lines over TCP as well.
+struct Site {
+    node: Node,
+    port: u16,
+}
+
+impl Site {
+    fn start() -> Self {
+        let port = free_port();
+        let source =
+            format!("[sources.net]\ntype = \"socket\"\nlisten = [\"tcp://127.0.0.1:{port}\"]\ntopic = \"net\"\n");
+        let mut node = Node::new(&config("edge", &source).replace("64MiB", "8MiB"));
+        node.start();
+        node.says("net", "up", "");
+        Self { node, port }
+    }
+
+    /// Its socket takes lines and its status answers.
+    fn is_served(&self) {
+        let mut peer = TcpStream::connect(("127.0.0.1", self.port)).expect("the source listens");
+        peer.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
+        peer.write_all(b"a line\n").expect("the source takes it");
+        self.node.status();
+    }
+
+    fn rss_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.node.pid())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        line.trim().trim_end_matches("kB").trim().parse().expect("a number")
+    }
+
+    /// Killed, started, stopped: each time what was acknowledged is there.
+    fn holds(&mut self, kept: &Kept) {
+        self.node.kill();
+        assert_eq!(kept.check(&self.node.data()), 0, "nothing had to be evicted");
+        self.node.start();
+        assert_eq!(self.node.status().ring.health, "good");
+        self.node.stop();
+        kept.check(&self.node.data());
+    }
+}
+
+#[test]
+fn a_call_that_fails_once_costs_nothing_and_heals_by_itself() {
+    for fault in [
+        "fdatasync:error=EIO:when=1",
+        "fdatasync:error=ENOSPC:when=1",
+        "pwrite64:error=EIO:when=1",
+        "pwrite64:error=ENOSPC:when=2",
+        // Nothing was written, and no error said: as at the end of a device.
+        "pwrite64:retval=0:when=1",
+    ] {
+        let mut site = Site::start();
+        let mut kept = Kept::new("notes");
+        kept.send(&site.node, 20, 300);
+        {
+            let Some(injected) = Fault::on(&site.node, fault) else { return };
+            for _ in 0..4 {
+                kept.send(&site.node, 5, 300);
+            }
+            assert!(injected.fired() >= 1, "{fault} did not happen");
+            site.is_served();
+        }
+        let ring = site.node.status().ring;
+        assert!(ring.failed_syncs >= 1 && ring.health == "good", "{fault}: {ring:?}");
+        assert!(!ring.in_memory);
+        kept.send(&site.node, 20, 300);
+        assert_eq!(site.node.tail("notes", 60).len(), 60, "{fault}");
+        site.holds(&kept);
+    }
+}
+
+#[test]
+fn a_slot_that_cannot_be_made_at_once_is_made_a_moment_later() {
+    // The last is no failure: a file system that allocates nothing ahead gets zeros instead.
+    for (fault, failures) in
+        [("fallocate:error=EIO:when=1", 1), ("fsync:error=EIO:when=1", 1), ("fallocate:error=EOPNOTSUPP", 0)]
+    {
+        let mut site = Site::start();
+        let mut kept = Kept::new("notes");
+        kept.send(&site.node, 20, 300);
+        {
+            let Some(injected) = Fault::on(&site.node, fault) else { return };
+            // More than the slot that is open takes.
+            kept.send(&site.node, 300, 2000);
+            assert!(injected.fired() >= 1, "{fault} did not happen");
+            site.is_served();
+        }
+        let ring = site.node.status().ring;
+        assert_eq!((ring.failed_syncs, ring.health.as_str()), (failures, "good"), "{fault}: {ring:?}");
+        site.holds(&kept);
+    }
+}
+
+#[test]
+fn interrupted_calls_are_made_again_and_seen_by_nobody() {
+    for call in ["pwrite64", "pread64", "fdatasync"] {
+        let mut site = Site::start();
+        let mut kept = Kept::new("notes");
+        kept.send(&site.node, 20, 300);
+        // So that it reads from the disk.
+        site.node.stop();
+        site.node.start();
+        {
+            let Some(injected) = Fault::on(&site.node, &format!("{call}:error=EINTR:when=1+2")) else { return };
+            kept.send(&site.node, 20, 300);
+            assert_eq!(site.node.tail("notes", 40).len(), 40);
+            assert!(injected.fired() >= 1, "{call} was not interrupted");
+        }
+        let ring = site.node.status().ring;
+        assert_eq!((ring.failed_syncs, ring.health.as_str()), (0, "good"), "{call}: {ring:?}");
+        site.holds(&kept);
+    }
+}
+
+#[test]
+fn a_disk_that_fails_for_good_is_said_and_survived_and_heals_when_it_works_again() {
+    for fault in ["fdatasync:error=EIO", "pwrite64:error=EIO", "pwrite64:error=ENOSPC"] {
+        let mut site = Site::start();
+        let mut kept = Kept::new("notes");
+        kept.send(&site.node, 50, 300);
+        let Some(injected) = Fault::on(&site.node, fault) else { return };
+        let before = site.rss_kib();
+        let sender = Sender::start("lines", &site.node.config_path());
+        let failed = eventually("the ring to say that it failed", || {
+            let ring = site.node.status().ring;
+            (ring.health == "failed").then_some(ring)
+        });
+        assert!(failed.trouble.contains("slot-"), "{fault}: which file it was: {}", failed.trouble);
+        site.node.says("ring", "down", "slot-");
+        let page = site.node.run(&["status"]).ok();
+        assert!(page.contains("FAILED"), "{page}");
+        for _ in 0..20 {
+            site.is_served();
+        }
+        assert_eq!(site.node.tail("notes", 50).len(), 50, "the backlog is read meanwhile");
+        assert!(injected.fired() >= 3);
+        let grown = site.rss_kib().saturating_sub(before);
+        assert!(grown < 16 * 1024, "{fault}: memory grew by {grown} KiB");
+        drop(injected);
+        eventually("a good ring", || (site.node.status().ring.health == "good").then_some(()));
+        site.node.says("ring", "up", "");
+        kept.send(&site.node, 50, 300);
+        let printed = sender.stop();
+        site.holds(&kept);
+        let (_, found) = read(&site.node.data(), "lines");
+        for (offset, line) in &printed.offsets {
+            assert_eq!(found.get(offset), Some(line), "{fault}: offset {offset} was printed for this line");
+        }
+        println!("{fault}: {} lines acknowledged around it; {}", printed.offsets.len(), failed.trouble);
+    }
+}
+
+#[test]
+fn while_a_sync_stalls_for_five_seconds_sources_are_served_and_the_backlog_is_read() {
+    let mut site = Site::start();
+    let mut kept = Kept::new("notes");
+    kept.send(&site.node, 200, 1000);
+    // So that the backlog is on the disk only.
+    site.node.stop();
+    site.node.start();
+    site.node.says("net", "up", "");
+    let before = site.rss_kib();
+    let Some(injected) = Fault::on(&site.node, "fdatasync:delay_enter=5000000") else { return };
+    let mut during = 0;
+    std::thread::scope(|scope| {
+        let node = &site.node;
+        let kept = &mut kept;
+        let stalled = scope.spawn(move || kept.send(node, 2, 300));
+        while !stalled.is_finished() {
+            site.is_served();
+            assert_eq!(site.node.tail("notes", 200).len(), 200);
+            during += usize::from(!stalled.is_finished());
+        }
+    });
+    assert!(injected.fired() >= 1 && during >= 1, "{during} reads while a sync stalled");
+    let grown = site.rss_kib().saturating_sub(before);
+    assert!(grown < 16 * 1024, "memory grew by {grown} KiB");
+    drop(injected);
+    kept.send(&site.node, 20, 300);
+    site.holds(&kept);
+    println!("{during} reads of the whole backlog while a sync stalled");
+}
+
+#[test]
+fn what_cannot_be_read_now_can_be_read_by_the_next_process_when_the_disk_reads_again() {
+    let mut site = Site::start();
+    let mut kept = Kept::new("notes");
+    kept.send(&site.node, 200, 1000);
+    site.node.stop();
+    site.node.start();
+    {
+        let Some(injected) = Fault::on(&site.node, "pread64:error=EIO") else { return };
+        let mut asks = site.node.background(&["tail", "notes", "--from-beginning"]);
+        eventually("reads that fail", || (injected.fired() >= 3).then_some(()));
+        kept.send(&site.node, 20, 300);
+        site.is_served();
+        asks.kill().unwrap();
+        asks.wait().unwrap();
+    }
+    site.holds(&kept);
+    site.node.start();
+    assert_eq!(site.node.tail("notes", 220).len(), 220);
+}
