@@ -6,13 +6,13 @@
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
 
-use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, fdatasync};
+use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, fdatasync, fstat};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
 
@@ -30,17 +30,20 @@ pub struct FileDisk {
     /// Bytes of the file system that are not ours to take; a reload may change it.
     keep_free: Arc<AtomicU64>,
     open: VecDeque<(FileId, File)>,
+    /// The directory as it was at first: device and inode.
+    home: Option<(u64, u64)>,
 }
 
 impl FileDisk {
-    /// Touches nothing yet.
+    /// Opens nothing yet.
     pub fn new(dir: &Path, keep_free: u64) -> Self {
         Self::sharing(dir, Arc::new(AtomicU64::new(keep_free)))
     }
 
     /// As `new`, with a `keep_free` that others may change.
     pub fn sharing(dir: &Path, keep_free: Arc<AtomicU64>) -> Self {
-        Self { dir: dir.to_owned(), keep_free, open: VecDeque::new() }
+        let home = std::fs::metadata(dir).ok().map(|found| (found.dev(), found.ino()));
+        Self { dir: dir.to_owned(), keep_free, open: VecDeque::new(), home }
     }
 
     fn path(&self, file: FileId) -> PathBuf {
@@ -71,6 +74,16 @@ impl FileDisk {
             self.open.push_front((file, opened));
         }
         Ok(&self.open[0].1)
+    }
+
+    /// The directory must be the one that was locked: files made in another that stands there now would be nobody's.
+    fn check_home(&mut self) -> std::io::Result<()> {
+        let found = std::fs::metadata(&self.dir)?;
+        let found = (found.dev(), found.ino());
+        if *self.home.get_or_insert(found) == found {
+            return Ok(());
+        }
+        Err(std::io::Error::new(std::io::ErrorKind::NotFound, "another directory stands there now; restart the node"))
     }
 
     fn sync_dir(&self) -> std::io::Result<()> {
@@ -141,6 +154,7 @@ impl Disk for FileDisk {
 
     fn create(&mut self, file: FileId, bytes: u64) -> Result<(), DiskError> {
         self.open.retain(|(id, _)| *id != file);
+        self.check_home().map_err(|e| self.error("create", file, &e))?;
         self.make(&self.path(file), bytes).map_err(|e| self.error("create", file, &e))?;
         Ok(())
     }
@@ -171,6 +185,13 @@ impl Disk for FileDisk {
                 other => break other,
             }
         };
+        // A file that was unlinked takes everything and gives it to nobody.
+        let linked = |file: &File| fstat(file).is_ok_and(|stat| stat.st_nlink > 0);
+        if synced.is_ok() && !linked(self.file("sync", file)?) {
+            self.open.retain(|(id, _)| *id != file);
+            let gone = std::io::Error::new(std::io::ErrorKind::NotFound, "the file was removed while the node ran");
+            return Err(self.error("sync", file, &gone));
+        }
         synced.map_err(|e| self.error("sync", file, &e.into()))
     }
 

@@ -432,13 +432,15 @@ mod tests {
     fn values(dir: &Path) -> Vec<String> {
         let mut ring = StoppedRing::open(dir).unwrap();
         let mut values = Vec::new();
-        ring.scan(LaneId(0), 0, &mut |met| {
-            if let Met::Record(_, _, entry) = met {
-                values.push(String::from_utf8(entry.record.value.to_vec()).unwrap());
-            }
-            Ok(ControlFlow::Continue(()))
-        })
-        .unwrap();
+        for lane in 0..ring.lanes().len() as u8 {
+            let mut met = |met: Met<'_>| {
+                if let Met::Record(_, _, entry) = met {
+                    values.push(String::from_utf8(entry.record.value.to_vec()).unwrap());
+                }
+                Ok(ControlFlow::Continue(()))
+            };
+            ring.scan(LaneId(lane), 0, &mut met).unwrap();
+        }
         values
     }
 
@@ -528,7 +530,7 @@ mod tests {
         drop(restore);
         let mut ring = StoppedRing::open(dir.path()).unwrap();
         let mut times = Vec::new();
-        ring.scan(LaneId(0), 1, &mut |met| {
+        ring.scan(LaneId(1), 0, &mut |met| {
             if let Met::Record(_, clock, entry) = met {
                 times.push((entry.record.event_time, clock.map(|clock| clock.wall(entry.record.admitted))));
             }

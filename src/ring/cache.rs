@@ -12,6 +12,7 @@ use super::format::{FrameHeader, pages};
 use super::frame::Frame;
 use super::*;
 use crate::limits::{PAGE, READ_CACHE_BYTES};
+use crate::time::{BootTime, Span};
 use crate::topic::TopicPart;
 
 /// Frames in the cache, so that looking through it stays cheap.
@@ -20,8 +21,14 @@ const MAX_FRAMES: usize = 256;
 const WINDOW: u32 = 64 * 1024;
 const MAX_WINDOWS: usize = 3;
 const MAX_READS: usize = 2;
-/// Tries before bytes count as unreadable.
+/// Tries, at least, before bytes count as unreadable,
 const TRIES: u8 = 3;
+/// and how long a running ring goes on trying: a device that is away for a moment must not turn a backlog into a gap.
+const PATIENCE: Span = Span::from_secs(60);
+/// After so long what was unreadable is tried again, if somebody asks.
+const TRY_AGAIN: Span = Span::from_secs(60);
+const FIRST_WAIT: Span = Span::from_millis(100);
+const MAX_WAIT: Span = Span::from_secs(5);
 const MAX_TROUBLES: usize = 64;
 /// Tokens of reads begin here, those of writes at zero.
 const FIRST_TOKEN: u64 = 1 << 63;
@@ -33,6 +40,29 @@ struct Stretch {
     generation: u64,
     at: u32,
     len: u32,
+}
+
+/// A stretch that the device did not give.
+#[derive(Debug)]
+struct Trouble {
+    of: Stretch,
+    narrow: bool,
+    /// When it failed first.
+    since: BootTime,
+    tries: u8,
+    /// It is not asked for before then.
+    again: BootTime,
+    /// It counts as unreadable meanwhile; a window beside which narrower reads are tried does so at once.
+    given_up: bool,
+}
+
+/// A read under way.
+#[derive(Debug)]
+struct Wanted {
+    token: u64,
+    of: Stretch,
+    /// No narrower one would do.
+    narrow: bool,
 }
 
 #[derive(Debug)]
@@ -55,9 +85,14 @@ pub struct Reading {
     frames: VecDeque<Arc<Frame>>,
     bytes: usize,
     windows: VecDeque<Window>,
-    wanted: Vec<(u64, Stretch)>,
+    wanted: Vec<Wanted>,
     outbox: VecDeque<Command>,
-    troubles: Vec<(Stretch, u8)>,
+    troubles: Vec<Trouble>,
+    /// What the device said last, until it gives what it would not.
+    error: Option<String>,
+    /// The newest time that was passed in.
+    now: BootTime,
+    patience: Span,
     spare: Vec<Vec<u8>>,
     next_token: u64,
     zstd: zstd::bulk::Decompressor<'static>,
@@ -72,14 +107,54 @@ impl Reading {
             wanted: Vec::new(),
             outbox: VecDeque::new(),
             troubles: Vec::new(),
+            error: None,
+            now: BootTime::default(),
+            patience: PATIENCE,
             spare: Vec::new(),
             next_token: FIRST_TOKEN,
             zstd: zstd::bulk::Decompressor::new()?,
         })
     }
 
+    /// Nobody will come again later: what fails three times is unreadable.
+    pub fn be_impatient(&mut self) {
+        self.patience = Span(0);
+    }
+
+    pub fn set_now(&mut self, now: BootTime) {
+        self.now = self.now.max(now);
+    }
+
     pub fn next_command(&mut self) -> Option<Command> {
+        let due = |t: &Trouble| !t.given_up && t.again <= self.now && self.wanted.iter().all(|w| w.of != t.of);
+        if self.outbox.is_empty()
+            && self.wanted.len() < MAX_READS
+            && let Some(of) = self.troubles.iter().find(|t| due(t)).map(|t| t.of)
+        {
+            self.ask(of, true);
+        }
         self.outbox.pop_front()
+    }
+
+    /// When a read that failed is tried again.
+    pub fn next_try(&self) -> Option<BootTime> {
+        let waits = |t: &&Trouble| !t.given_up && self.wanted.iter().all(|w| w.of != t.of);
+        self.troubles.iter().filter(waits).map(|t| t.again).min()
+    }
+
+    /// What does not work, in plain words.
+    pub fn trouble(&self) -> Option<String> {
+        let error = self.error.as_ref()?;
+        let waits = self.troubles.iter().any(|t| !t.given_up);
+        if !self.troubles.iter().any(|t| t.narrow) {
+            return None;
+        }
+        let then = if waits {
+            "what cannot be read is tried again for a minute"
+        } else {
+            "what could not be read is counted as corrupt"
+        };
+        Some(format!("{error}; {then}"))
     }
 
     pub fn has_command(&self) -> bool {
@@ -113,7 +188,7 @@ impl Reading {
 
     pub fn forget_slot(&mut self, slot: SlotId) {
         self.windows.retain(|w| w.of.slot != slot);
-        self.troubles.retain(|(s, _)| s.slot != slot);
+        self.troubles.retain(|t| t.of.slot != slot);
     }
 
     /// A frame became durable at this place: bytes from there on that were read, or asked for, before are not what
@@ -128,7 +203,7 @@ impl Reading {
             !w.bytes.is_empty()
         });
         // The answer to one that is not wanted any more is passed over.
-        self.wanted.retain_mut(|(_, of)| {
+        self.wanted.retain_mut(|Wanted { of, .. }| {
             if reaches(of, of.len) {
                 of.len = at.saturating_sub(of.at);
             }
@@ -155,22 +230,54 @@ impl Reading {
         // A window first; where the device does not give it, no more than what is asked for.
         let wide = Stretch { slot, generation, at, len: len.max(WINDOW).min(room) };
         let narrow = Stretch { len: (pages(len as usize) as u32).min(room), ..wide };
-        let want = if self.failed(&wide) { narrow } else { wide };
-        if self.failed(&want) {
+        let now = self.now;
+        self.troubles.retain(|t| !t.given_up || t.again > now);
+        let known = |of: &Stretch| self.troubles.iter().find(|t| t.of == *of);
+        if known(&narrow).is_some_and(|t| t.given_up) {
             return Peek::Unreadable;
         }
-        if self.wanted.len() < MAX_READS && !self.wanted.iter().any(|(_, s)| *s == want) {
-            let token = self.next_token;
-            self.next_token += 1;
-            let buf = self.spare.pop().unwrap_or_default();
-            self.outbox.push_back(Command { token, op: Op::Read { slot, at: at.into(), len: want.len, buf } });
-            self.wanted.push((token, want));
+        let want = if wide != narrow && known(&wide).is_some() { narrow } else { wide };
+        match known(&want) {
+            // Asked for again when it is time.
+            Some(_) => return Peek::Wait,
+            None => {}
+        }
+        if self.wanted.len() < MAX_READS && !self.wanted.iter().any(|w| w.of == want) {
+            self.ask(want, want == narrow);
         }
         Peek::Wait
     }
 
-    fn failed(&self, stretch: &Stretch) -> bool {
-        self.troubles.iter().any(|(s, tries)| s == stretch && *tries >= TRIES)
+    fn ask(&mut self, of: Stretch, narrow: bool) {
+        let token = self.next_token;
+        self.next_token += 1;
+        let buf = self.spare.pop().unwrap_or_default();
+        self.outbox.push_back(Command { token, op: Op::Read { slot: of.slot, at: of.at.into(), len: of.len, buf } });
+        self.wanted.push(Wanted { token, of, narrow });
+    }
+
+    fn failed(&mut self, of: Stretch, narrow: bool, error: &DiskError) {
+        let now = self.now;
+        self.error = Some(error.to_string());
+        let index = self.troubles.iter().position(|t| t.of == of).unwrap_or_else(|| {
+            if self.troubles.len() >= MAX_TROUBLES {
+                self.troubles.remove(0);
+            }
+            self.troubles.push(Trouble { of, narrow, since: now, tries: 0, again: now, given_up: false });
+            self.troubles.len() - 1
+        });
+        let trouble = &mut self.troubles[index];
+        trouble.tries = trouble.tries.saturating_add(1);
+        let enough = trouble.tries >= TRIES && now - trouble.since >= self.patience;
+        trouble.given_up = !narrow || enough;
+        let wait = if trouble.given_up {
+            TRY_AGAIN
+        } else if self.patience == Span(0) {
+            Span(0)
+        } else {
+            Span((FIRST_WAIT.0 << trouble.tries.min(6)).min(MAX_WAIT.0))
+        };
+        trouble.again = now + wait;
     }
 
     /// The bytes of a window that `peek` named, from `from` on.
@@ -186,17 +293,14 @@ impl Reading {
     /// What the disk gave for a read.
     pub fn complete(&mut self, completion: Completion) {
         let Completion { token, result, mut buf } = completion;
-        let Some(index) = self.wanted.iter().position(|(t, _)| *t == token) else { return };
-        let (_, of) = self.wanted.swap_remove(index);
-        if result.is_err() {
-            match self.troubles.iter_mut().find(|(s, _)| *s == of) {
-                Some((_, tries)) => *tries = tries.saturating_add(1),
-                None => self.troubles.push((of, 1)),
-            }
-            if self.troubles.len() > MAX_TROUBLES {
-                self.troubles.remove(0);
-            }
-            return;
+        let Some(index) = self.wanted.iter().position(|w| w.token == token) else { return };
+        let Wanted { of, narrow, .. } = self.wanted.swap_remove(index);
+        if let Err(error) = result {
+            return self.failed(of, narrow, &error);
+        }
+        self.troubles.retain(|t| t.of != of);
+        if self.troubles.is_empty() {
+            self.error = None;
         }
         // No more than is still wanted; beyond the end of a file that is shorter than its slot, what was never written
         // is zeros.
@@ -231,4 +335,80 @@ fn compact(mut frame: Arc<Frame>, press: &mut Press) -> Arc<Frame> {
     };
     press.recycle_frame(frame);
     Arc::new(small)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::MIN_SLOT;
+
+    const AT: u32 = 8192;
+
+    fn look(reading: &mut Reading) -> Peek {
+        reading.peek(SlotId(1), 7, AT, 512, MIN_SLOT as u32)
+    }
+
+    /// Answers the read under way; None: there is none. Else how many bytes were asked for.
+    fn answer(reading: &mut Reading, works: bool) -> Option<u32> {
+        let Command { token, op: Op::Read { len, .. } } = reading.next_command()? else { panic!("not a read") };
+        let error =
+            || DiskError { kind: DiskErrorKind::Io, op: "read", file: "slot-0001".into(), detail: "EIO".into() };
+        let result = if works { Ok(()) } else { Err(error()) };
+        reading.complete(Completion { token, result, buf: vec![5; len as usize] });
+        Some(len)
+    }
+
+    /// Fails a window and then the page alone.
+    fn in_trouble(now: BootTime) -> Reading {
+        let mut reading = Reading::new().unwrap();
+        reading.set_now(now);
+        for len in [WINDOW, PAGE as u32] {
+            assert_eq!(look(&mut reading), Peek::Wait);
+            assert_eq!(answer(&mut reading, false), Some(len));
+        }
+        assert_eq!((look(&mut reading), answer(&mut reading, false)), (Peek::Wait, None), "not at once");
+        reading
+    }
+
+    #[test]
+    fn a_device_that_is_away_for_a_moment_makes_no_record_unreadable() {
+        let mut reading = in_trouble(BootTime(0));
+        assert!(reading.trouble().is_some());
+        reading.set_now(reading.next_try().unwrap());
+        assert_eq!(answer(&mut reading, true), Some(PAGE as u32), "asked again by itself");
+        assert_eq!(look(&mut reading), Peek::At(0, 0));
+        reading.set_now(BootTime(0) + TRY_AGAIN + Span(1));
+        assert_eq!(reading.next_try(), None);
+    }
+
+    #[test]
+    fn what_cannot_be_read_for_a_minute_is_unreadable_and_looked_at_again_later() {
+        let start = BootTime(1_000_000);
+        let mut reading = in_trouble(start);
+        let mut tries = 0;
+        while look(&mut reading) == Peek::Wait {
+            let at = reading.next_try().unwrap();
+            reading.set_now(at);
+            assert!(answer(&mut reading, false).is_some());
+            tries += 1;
+        }
+        assert_eq!(look(&mut reading), Peek::Unreadable);
+        let waited = reading.now - start;
+        assert!(waited >= PATIENCE && waited < Span(2 * PATIENCE.0) && tries < 40, "{waited:?} in {tries} tries");
+        reading.set_now(reading.now + TRY_AGAIN);
+        assert_eq!((look(&mut reading), answer(&mut reading, true)), (Peek::Wait, Some(WINDOW)));
+        assert_eq!((look(&mut reading), reading.trouble()), (Peek::At(0, 0), None));
+    }
+
+    #[test]
+    fn who_does_not_come_again_gives_up_after_three_tries() {
+        let mut reading = Reading::new().unwrap();
+        reading.be_impatient();
+        let mut tries = 0;
+        while look(&mut reading) == Peek::Wait {
+            assert!(answer(&mut reading, false).is_some());
+            tries += 1;
+        }
+        assert_eq!((look(&mut reading), tries), (Peek::Unreadable, 4));
+    }
 }

@@ -466,7 +466,10 @@ impl Ring {
         self.slots.room = usize::MAX;
     }
     pub fn health(&self) -> Health {
-        self.writer.health()
+        match self.writer.health() {
+            Health::Good => self.reading.trouble().map_or(Health::Good, Health::Degraded),
+            other => other,
+        }
     }
 
     pub fn stats(&self) -> Stats {

@@ -248,6 +248,9 @@
 //!   slot only, or not at all: where an old header stands before frames of a slot that was begun over it, they would pass
 //!   for those of whoever begins it again. So generations go on 4,096 further after an unclean end, for each process since
 //!   the one that began the newest slot; the root page counts those that left no frame.
+//! - **Failed read**: says nothing about what is there. A reader waits while it is tried again, for a minute, page by page
+//!   where a whole window fails; only then is it stepped over as corrupt, and tried again later if somebody asks. A tool,
+//!   which nobody waits beside, gives up after three tries.
 //! - **Clean shutdown**: a last frame alone in its commit, then a root page that names it. The first start after it
 //!   makes the page unclean. Nothing is skipped then; the newest slots are synced all the same, since the page may be
 //!   older than the newest process.

@@ -111,6 +111,7 @@ impl Ring {
     }
 
     pub(super) fn complete_read(&mut self, completion: Completion) {
+        self.reading.set_now(self.writer.now);
         self.reading.complete(completion);
     }
 

@@ -116,6 +116,7 @@ impl Writer {
 impl Ring {
     pub fn poll(&mut self, now: BootTime) -> Option<Command> {
         self.writer.now = self.writer.now.max(now);
+        self.reading.set_now(self.writer.now);
         if let Some(read) = self.reading.next_command() {
             return Some(read);
         }
@@ -130,13 +131,15 @@ impl Ring {
         if self.reading.has_command() || !self.writer.outbox.is_empty() {
             return Some(self.writer.now);
         }
+        let reads = self.reading.next_try();
         if self.writer.active() || self.writer.read_only {
-            return None;
+            return reads;
         }
         let waiting = !self.queue.is_empty() || self.root_is_due() || self.is_over_cap();
         let now = waiting.then_some(self.writer.now);
-        let due = self.lanes.iter().filter_map(|l| l.batch.deadline).chain(now).min()?;
-        Some(self.writer.backoff_until.map_or(due, |until| until.max(due)))
+        let due = self.lanes.iter().filter_map(|l| l.batch.deadline).chain(now).min();
+        let writes = due.map(|due| self.writer.backoff_until.map_or(due, |until| until.max(due)));
+        writes.into_iter().chain(reads).min()
     }
 
     /// Begins the next commit, if something is due.
@@ -558,6 +561,7 @@ impl Ring {
     /// For a ring that is only read.
     pub(super) fn discard_writes(&mut self) {
         self.writer.read_only = true;
+        self.reading.be_impatient();
     }
 
     fn fail(&mut self, what: String) {

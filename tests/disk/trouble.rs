@@ -214,3 +214,22 @@ fn what_cannot_be_read_now_can_be_read_by_the_next_process_when_the_disk_reads_a
     site.node.start();
     assert_eq!(site.node.tail("notes", 220).len(), 220);
 }
+
+#[test]
+fn a_sink_waits_out_a_disk_that_does_not_read_for_a_moment() {
+    let sink = "[sinks.out]\ntype = \"file\"\npath = \"{dir}/out.log\"\ntopics = [\"notes\"]\n";
+    let mut node = Node::new(&config("edge", sink).replace("64MiB", "8MiB"));
+    node.start();
+    node.run(&["sink", "pause", "out"]).ok();
+    // More than the newest frames that are kept in memory.
+    Kept::new("notes").send(&node, 1_400, 1_000);
+    {
+        let Some(injected) = Fault::on(&node, "pread64:error=EIO") else { return };
+        node.run(&["sink", "resume", "out"]).ok();
+        eventually("reads that fail", || (injected.fired() >= 3).then_some(()));
+        node.says("ring", "warn", "what cannot be read is tried again");
+    }
+    eventually("all of it", || (node.sink("out").delivered == 1_400).then_some(()));
+    assert_eq!(node.sink("out").corrupt, 0);
+    node.says("ring", "up", "");
+}

@@ -146,6 +146,13 @@ impl Ground<'_> {
     /// A turn of the reader thread, with nothing else in between.
     pub fn read_on(&mut self, ring: &mut Ring) -> Check {
         self.poll(ring)?;
+        if !self.threads.is_reading()
+            && let Some(at) = ring.next_timeout()
+        {
+            // A read that failed is tried again later.
+            self.now = self.now.max(at);
+            self.poll(ring)?;
+        }
         self.threads.run_reader();
         self.taint_failed_reads();
         while let Some(done) = self.threads.finished_read() {

@@ -138,6 +138,10 @@ impl Threads {
         self.read.pop_front()
     }
 
+    pub fn is_reading(&self) -> bool {
+        !self.reader.is_empty() || !self.read.is_empty()
+    }
+
     pub fn idle(&self) -> bool {
         self.writer.is_empty() && self.reader.is_empty() && self.written.is_empty() && self.read.is_empty()
     }
