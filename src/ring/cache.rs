@@ -237,10 +237,9 @@ impl Reading {
             return Peek::Unreadable;
         }
         let want = if wide != narrow && known(&wide).is_some() { narrow } else { wide };
-        match known(&want) {
+        if known(&want).is_some() {
             // Asked for again when it is time.
-            Some(_) => return Peek::Wait,
-            None => {}
+            return Peek::Wait;
         }
         if self.wanted.len() < MAX_READS && !self.wanted.iter().any(|w| w.of == want) {
             self.ask(want, want == narrow);
