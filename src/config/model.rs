@@ -65,6 +65,8 @@ pub struct RingConfig {
     pub linger: Span,
     /// `ring.memory_bytes`, default 8 MiB: the ring of memory mode.
     pub memory_bytes: u64,
+    /// `ring.max_gb_per_day`, in bytes: what may be written in a day before the linger is stretched.
+    pub write_budget: Option<u64>,
     /// `ring.lanes`, the most important first, with `ring.reserve`.
     pub lanes: Vec<LaneConfig>,
 }

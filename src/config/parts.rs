@@ -77,8 +77,20 @@ pub fn ring(root: &Reader<'_>) -> Option<RingConfig> {
         keep_free: r.size("keep_free", 200 << 20, 0..=MAX_RING),
         linger: r.span("linger", Span::from_secs(1), Span::from_millis(1)..=Span::from_secs(600)),
         memory_bytes: r.size("memory_bytes", 8 << 20, MIN_RING..=1 << 30),
+        write_budget: r.get("max_gb_per_day", "number", None, gigabytes),
         lanes: lanes(&r),
     })
+}
+
+/// A number of GB, in bytes.
+fn gigabytes(node: &super::raw::Node) -> Result<u64, String> {
+    let gigabytes = match node.value {
+        Raw::Int(n) => n as f64,
+        Raw::Float(n) => n,
+        _ => return Err("write a number of GB, like 2 or 0.5".into()),
+    };
+    let good = (0.01..=100_000.0).contains(&gigabytes);
+    good.then_some((gigabytes * 1e9) as u64).ok_or_else(|| "use 0.01 to 100000 GB".to_owned())
 }
 
 /// `lanes` and what each keeps for itself.

@@ -111,17 +111,19 @@ impl Running {
 
     /// A memory ring keeps the size that it began with.
     fn ring_limits(&self, changes: &Changes) {
-        if !changes.any(&["ring.max_bytes", "ring.keep_free", "ring.linger"]) {
+        if !changes.any(&["ring.max_bytes", "ring.keep_free", "ring.linger", "ring.max_gb_per_day"]) {
             return;
         }
         let ring = &self.config.ring;
         self.keep_free.store(ring.keep_free, Ordering::Relaxed);
         let (on_disk, shrunk) = identity::max_bytes(&self.config.node.data_dir, ring.max_bytes, ring.keep_free)
             .unwrap_or_else(|why| (MIN_RING, Some(why)));
+        let now = self.hub.now().boot;
         let in_memory = self.hub.with_pipeline(|pipeline| {
             let snapshot = pipeline.snapshot();
             let cap = if snapshot.memory_mode { snapshot.ring.max_bytes } else { on_disk };
             pipeline.ring_mut().set_limits(cap, ring.linger);
+            pipeline.ring_mut().set_write_budget(now, ring.write_budget);
             snapshot.memory_mode
         });
         if !in_memory {

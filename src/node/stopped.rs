@@ -20,7 +20,7 @@ use crate::ring::{
     Disk as _, DiskError, Entry, FileId, Frame, Gap, GapReason, LanePos, LaneStats, Options, Owner, ReadStep, Report,
     Ring, RingId, TopicInfo, execute,
 };
-use crate::time::{BootTime, ClockSync, Span};
+use crate::time::{BootTime, ClockSync, Span, WallTime};
 use crate::topic::TopicPart;
 
 /// How often a ring is looked at again that seems to be damaged while a node writes to it, and after how long: a commit
@@ -152,6 +152,11 @@ impl StoppedRing {
                 }
             }
         }
+    }
+
+    /// A seq below which no record of the lane was admitted at this time or later.
+    pub fn seek_time(&self, lane: LaneId, time: WallTime) -> u64 {
+        self.ring.seek_time(lane, time).seq
     }
 
     /// Visits the records of a lane, from the first with this seq or a higher one on, and the gaps between them, until

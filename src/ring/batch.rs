@@ -53,6 +53,10 @@ pub struct Batch {
     pub first_ticket: Ticket,
     /// When it must be handed to the disk; None: empty.
     pub deadline: Option<BootTime>,
+    /// When its first item came.
+    pub since: BootTime,
+    /// Somebody waits for it.
+    pub hurried: bool,
     /// Different for every batch of the process: tells a partition whether its `index` is this batch's.
     stamp: u64,
 }
@@ -64,6 +68,11 @@ impl Batch {
 
     pub fn is_empty(&self) -> bool {
         self.records == 0 && self.state.is_empty()
+    }
+
+    /// The batch has its first item: due at `deadline`.
+    pub fn begin(&mut self, now: BootTime, ticket: Ticket, deadline: BootTime) {
+        (self.first_ticket, self.since, self.deadline) = (ticket, now, Some(deadline));
     }
 
     /// Room for another partition.
@@ -129,7 +138,7 @@ impl Batch {
         self.raw.clear();
         self.segments.clear();
         self.parts.clear();
-        (self.records, self.stamp, self.deadline) = (0, stamp, None);
+        (self.records, self.stamp, self.deadline, self.hurried) = (0, stamp, None, false);
         (self.state_bytes, self.last_time) = (0, BootTime::default());
     }
 

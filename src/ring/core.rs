@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use super::batch::{Press, Sealed, Stamp};
+use super::budget::Budget;
 use super::format::{Counters, FrameHeader, MAX_RAW, MAX_STATE_RAW, PrevCount, flags};
 use super::reader::Reading;
 use super::sessions::Sessions;
@@ -57,6 +58,7 @@ pub struct Ring {
     pub(super) group_lane: Option<usize>,
     pub(super) closing: Closing,
     pub(super) life: Life,
+    pub(super) budget: Budget,
     pub(super) sessions: Sessions,
 }
 
@@ -75,6 +77,7 @@ pub(super) struct Life {
 impl Life {
     /// A frame is on the device.
     pub fn add(&mut self, header: &FrameHeader) {
+        self.logical += u64::from(header.raw_len);
         self.stored += u64::from(header.stored_len + header.state_stored);
         self.padded += u64::from(header.frame_len) - header.used() as u64;
         self.synced += u64::from(header.frame_len);
@@ -212,12 +215,10 @@ impl Ring {
         self.ticket += 1;
         let lane = &mut self.lanes[at];
         if lane.batch.is_empty() {
-            lane.batch.first_ticket = Ticket(self.ticket);
-            lane.batch.deadline = Some(now + self.options.linger);
+            lane.batch.begin(now, Ticket(self.ticket), now + self.options.linger);
         }
         lane.batch.push(part, slot, record);
         self.beside = at;
-        self.life.logical += bytes as u64;
         if lane.batch.raw.len() >= FRAME_RAW_TARGET && !self.in_group {
             self.seal(now, at);
         }
@@ -308,8 +309,7 @@ impl Ring {
         let home = self.state_home();
         let batch = &mut self.lanes[home].batch;
         if batch.is_empty() {
-            batch.first_ticket = Ticket(self.ticket);
-            batch.deadline = Some(deadline);
+            batch.begin(now, Ticket(self.ticket), deadline);
         }
         if let Some(old) = batch.put(put) {
             self.state.superseded(&old);
@@ -345,6 +345,7 @@ impl Ring {
         for lane in &mut self.lanes {
             if let Some(deadline) = &mut lane.batch.deadline {
                 *deadline = by.min(*deadline);
+                lane.batch.hurried = true;
             }
         }
     }
@@ -458,6 +459,16 @@ impl Ring {
     pub fn clock(&self, boot: u32) -> Option<ClockSync> {
         postcard::from_bytes(self.state.newest(&state::ring_owner(), &clock_key(boot))?).ok()
     }
+    /// Bytes that may be written in a day: beyond it records that nobody waits for wait longer, up to five minutes.
+    pub fn set_write_budget(&mut self, now: BootTime, per_day: Option<u64>) {
+        self.budget.set(now, per_day);
+    }
+
+    /// Whether records wait longer because of the write budget.
+    pub fn is_over_budget(&self) -> bool {
+        self.budget.is_overdrawn()
+    }
+
     /// Changes the cap or the linger while running.
     pub fn set_limits(&mut self, max_bytes: u64, linger: Span) {
         self.options.max_bytes = max_bytes;

@@ -141,7 +141,7 @@
 //! | `d` | state entries were lost to damage: the seq that was next when it was found (u64), the ranges of commits concerned (from u64, to u64) |
 //! | `f` | former ring ids, u128 each |
 //! | `m` | former ring ids as records were given under them, each with the first seq after them (u128, u64) |
-//! | `l` | bytes over the ring's life: logical, stored, padded, synced (u64); in every snapshot and at a clean shutdown; frames since are added but for logical |
+//! | `l` | bytes over the ring's life: logical (payloads before compression), stored, padded, synced (u64); in every snapshot and at a clean shutdown; frames since are added |
 //! | `s` session u32 | last valid commit u64, synced through u64: where a process ended that did not say so |
 //! | `u` | ranges of ordinals (lane u8, from u64, to u64; 512 at most) that a crash took before they were synced |
 //! | `x` commit u64 | generation u64 of the slot where it stands: torn by a crash and given up |
@@ -202,7 +202,8 @@
 //! part of it may survive without the rest. So a frame that carries state entries begins its commit: an entry is never
 //! there without the records before it. Entries wait in one lane's batch at a time, that of their group or of the newest
 //! record, since of two frames with entries each would have to come first. Seqs and commit numbers are given
-//! when a batch is sealed, and kept when it is written again.
+//! when a batch is sealed, and kept when it is written again. A batch is due after the linger, or sooner where somebody
+//! waits for it; where more was written than the day's budget allows, what nobody waits for is due later (see `budget`).
 //!
 //! # Each crash, argued
 //!
@@ -314,6 +315,7 @@
 //! 512 KiB and `slot_bytes` / 4, key, value and attributes together. At most 8 lanes, 256 topics, 16 partitions each.
 
 mod batch;
+mod budget;
 mod cache;
 mod core;
 mod disk;

@@ -15,6 +15,7 @@ use super::frame::Frame;
 use super::slots::Lane;
 use super::*;
 use crate::limits::PAGE;
+use crate::time::WallTime;
 use crate::topic::TopicPart;
 
 /// Where a walk stands.
@@ -104,6 +105,18 @@ impl Ring {
         let slots = self.lanes.get(lane.0 as usize).map(|l| &l.slots);
         let before = slots.and_then(|s| s.get(s.partition_point(|s| s.first.seq <= seq).checked_sub(1)?));
         LanePos { seq, ordinal: before.map_or(0, |s| s.first.ordinal) }
+    }
+
+    /// A place in a lane below which no record was admitted at `time` or later, not further from the first that was than
+    /// a slot, as far as the clocks of its boots were trusted: where one was not, nothing behind it is skipped.
+    pub fn seek_time(&self, lane: LaneId, time: WallTime) -> LanePos {
+        let Some(lane) = self.lanes.get(lane.0 as usize) else { return LanePos::default() };
+        let before = |slot: &&super::slots::SlotMeta| {
+            let opened = slot.opened.and_then(|(boot, at)| Some(self.clock(boot).filter(|c| c.trusted)?.wall(at)));
+            opened.is_some_and(|opened| opened <= time)
+        };
+        let last = lane.slots.iter().take_while(before).last();
+        last.map_or(lane.oldest, |slot| slot.first.max(lane.oldest))
     }
 
     pub fn part_reader(&self, part: TopicPart, offset: u64) -> PartReader {

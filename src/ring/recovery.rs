@@ -18,6 +18,7 @@ use super::walk::Walker;
 use super::writer::Writer;
 use super::*;
 use crate::limits::{MAX_LANES, MAX_SLOT, MIN_SLOT, PAGE, TARGET_SLOTS};
+use crate::time::BootTime;
 
 /// After an unclean end writing goes on at the next such boundary: data next to an interrupted write can die.
 pub(super) const RESUME_AT: u32 = 64 * 1024;
@@ -130,6 +131,7 @@ impl Ring {
             survey = self::survey(disk, &options)?;
         }
         report.notes.append(&mut survey.notes);
+        report.set_aside = survey.hidden;
         let mut ring = Ring::empty(options, &survey)?;
         let clean = survey.root.is_some_and(|r| r.clean);
         let Some(newest) = survey.found.last() else {
@@ -210,6 +212,7 @@ impl Ring {
             group_lane: None,
             closing: Closing::No,
             life: Life::default(),
+            budget: Default::default(),
             sessions: Sessions::default(),
             options,
         })
@@ -318,6 +321,7 @@ fn meta_of(header: &SlotHeader) -> SlotMeta {
         generation: header.generation,
         ring: header.ring,
         first: LanePos { seq: header.first_seq, ordinal: header.lanes[header.lane.index()].admitted },
+        opened: Some((header.boot, BootTime(header.opened_at))),
         last_commit: header.last_commit,
         end: header.slot_bytes,
         starts: header.starts.clone().into(),
@@ -363,6 +367,7 @@ fn headerless(disk: &mut dyn Disk, slot: SlotId, len: u64, survey: &mut Survey) 
         generation,
         ring,
         first: LanePos { seq: header.first_seq, ordinal: header.first_ordinal() },
+        opened: None,
         last_commit: if header.kind == FrameKind::Snapshot { header.commit } else { header.prev_commit },
         end: len,
         starts: Box::default(),

@@ -9,6 +9,7 @@ use super::format::Counters;
 use super::{LanePos, RingId, SlotId, batch::Batch};
 use crate::lane::LaneId;
 use crate::name::Name;
+use crate::time::BootTime;
 use crate::topic::TopicPart;
 
 /// One slot that holds frames of a lane.
@@ -19,6 +20,8 @@ pub struct SlotMeta {
     pub ring: RingId,
     /// Where its lane stood when it was opened.
     pub first: LanePos,
+    /// When that was, and in which boot; None: its header is lost.
+    pub opened: Option<(u32, BootTime)>,
     /// The last commit before it.
     pub last_commit: u64,
     /// One past its last frame, as far as is known; the slot's size otherwise.

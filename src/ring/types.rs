@@ -157,6 +157,8 @@ pub struct Report {
     /// The directory came from another machine: a new ring id was taken.
     pub cloned: bool,
     pub clean_shutdown: bool,
+    /// There are slots that are neither read nor written: another ring's, a later program's, or ones that cannot be read.
+    pub set_aside: bool,
     pub corrupt_records: u64,
     pub lost_unsynced: u64,
     /// Damage at the very last unsealed commit, which cannot be told from a commit that never was.

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use super::batch::{Sealed, Stamp, place};
 use super::core::{Closing, LIFE_KEY};
 use super::format::{FIRST_FRAME, FrameKind, PrevSlot, RootPage, SlotHeader, SlotKind, flags};
-use super::slots::{Picked, SlotMeta};
+use super::slots::{Lane, Picked, SlotMeta};
 use super::state::{append_entry, ring_owner};
 use super::*;
 use crate::limits::{MAX_LANES, PAGE};
@@ -137,9 +137,16 @@ impl Ring {
         }
         let waiting = !self.queue.is_empty() || self.root_is_due() || self.is_over_cap();
         let now = waiting.then_some(self.writer.now);
-        let due = self.lanes.iter().filter_map(|l| l.batch.deadline).chain(now).min();
+        let due = self.lanes.iter().filter_map(|l| self.due(l)).chain(now).min();
         let writes = due.map(|due| self.writer.backoff_until.map_or(due, |until| until.max(due)));
         writes.into_iter().chain(reads).min()
+    }
+
+    /// When a lane's batch is to be written.
+    fn due(&self, lane: &Lane) -> Option<BootTime> {
+        let batch = &lane.batch;
+        let due = batch.deadline?;
+        Some(if batch.hurried { due } else { self.budget.stretch(batch.since, due) })
     }
 
     /// Begins the next commit, if something is due.
@@ -149,7 +156,7 @@ impl Ring {
         }
         self.writer.backoff_until = None;
         for at in 0..self.lanes.len() {
-            if self.lanes[at].batch.deadline.is_some_and(|due| due <= now) {
+            if self.due(&self.lanes[at]).is_some_and(|due| due <= now) {
                 self.seal(now, at);
             }
         }
@@ -250,6 +257,7 @@ impl Ring {
             generation,
             ring: self.id,
             first: lane.durable,
+            opened: Some((self.boot, now)),
             last_commit: self.writer.synced_through,
             end: self.slots.slot_bytes,
             starts: starts.into(),
@@ -268,6 +276,7 @@ impl Ring {
         self.reading.forget_slot(slot);
         self.writer.group.opened = Some(at);
         self.life.synced += data.len() as u64;
+        self.budget.spend(now, data.len() as u64);
         self.writer.push(Part::Header, Op::Write { file: FileId::Slot(slot), at: 0, data, sync: false });
         true
     }
@@ -470,6 +479,7 @@ impl Ring {
                 self.settle_topic(put);
             }
             self.life.add(&sealed.header);
+            self.budget.spend(self.writer.now, sealed.header.frame_len.into());
             if sealed.header.flags & flags::CLEAN != 0
                 && let Closing::Sealed(ticket) = self.closing
             {

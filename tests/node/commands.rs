@@ -307,7 +307,9 @@ fn a_reader_that_goes_away_ends_a_command_quietly() {
 fn a_ring_that_evicts_says_so_on_the_page_to_monitoring_and_as_an_event() {
     let refused =
         format!("[sinks.hq]\ntype = \"fluvio\"\nendpoint = [\"127.0.0.1:{}\"]\ntopics = [\"*\"]\n", free_port());
-    let mut node = Node::new(&config("edge", &refused).replace("64MiB", "4MiB"));
+    // In one lane, so that the node's own records go the way of all others.
+    let config = config("edge", &refused).replace("\"64MiB\"", "\"4MiB\"\nlanes = [\"normal\"]");
+    let mut node = Node::new(&config);
     node.start();
     // 16 MiB that a compressor makes 8 of: twice the ring.
     let mut rng = Rng::new(7);

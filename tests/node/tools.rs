@@ -265,11 +265,15 @@ fn a_bench_leaves_nothing_behind_when_it_is_interrupted() {
 #[test]
 fn what_is_damaged_is_a_gap_of_its_own_with_its_count() {
     let node = full(30_000);
-    let slot = node.data().join("slot-0000");
-    let mut bytes = std::fs::read(&slot).unwrap();
-    // The third frame of records.
-    let is_lane = |page: &usize| bytes[*page..].starts_with(b"HWfr\x01\x01");
-    let at = (0..bytes.len()).step_by(4096).filter(is_lane).nth(2).unwrap();
+    // The third frame of records of a slot that has as many.
+    let third = |slot: u32| {
+        let path = node.data().join(format!("slot-{slot:04}"));
+        let bytes = std::fs::read(&path).ok()?;
+        let is_lane = |page: &usize| bytes[*page..].starts_with(b"HWfr\x01\x01");
+        let at = (0..bytes.len()).step_by(4096).filter(is_lane).nth(2)?;
+        Some((path, bytes, at))
+    };
+    let (slot, mut bytes, at) = (0..4).find_map(third).unwrap();
     bytes[at + 700] ^= 0x10;
     std::fs::write(&slot, bytes).unwrap();
     let exported = ring(&node, &["export"]);

@@ -20,7 +20,7 @@ use crate::lane::LaneId;
 use crate::node::stopped::{Met, StoppedRing, owner};
 use crate::ops::human::{binary, thousands};
 use crate::ring::{Entry, Gap, LanePos, RingId, TopicInfo};
-use crate::time::{ClockSync, Span};
+use crate::time::{ClockSync, Span, WallTime};
 use crate::topic::{self, TopicPart};
 
 #[derive(Clone, Debug, clap::Args)]
@@ -225,7 +225,11 @@ impl Export<'_> {
         let mut before = 0;
         for (at, lane) in lanes.iter().enumerate() {
             let id = LaneId(at as u8);
-            ring.scan(id, self.range.seq(), &mut |met| {
+            let seq = match self.range.from {
+                Some(Bound::Time(at)) => ring.seek_time(id, WallTime(at)),
+                _ => self.range.seq(),
+            };
+            ring.scan(id, seq, &mut |met| {
                 let flow = match met {
                     Met::Record(frame, clock, entry) => {
                         self.ring = frame.ring_id();
