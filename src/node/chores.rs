@@ -79,6 +79,15 @@ pub(super) async fn start(hub: &Hub, ops: &Rc<Ops>, config: &Config) -> Chores {
 }
 
 impl Chores {
+    /// Returns when all of them have let go of what they held.
+    pub(super) async fn end(self) {
+        let rest =
+            self.heartbeat.into_iter().map(|(_, chore)| chore).chain(self.http.into_iter().map(|(_, chore)| chore));
+        for chore in self.fixed.into_iter().chain(rest) {
+            chore.end().await;
+        }
+    }
+
     /// Makes what a reload can change the same as what `config` says.
     pub(super) async fn apply(&mut self, hub: &Hub, ops: &Rc<Ops>, config: &Config) {
         debug_assert!(!self.fixed.is_empty());
@@ -131,6 +140,9 @@ async fn look(hub: Hub, ops: Rc<Ops>, data_dir: PathBuf) {
             }
             Health::Good if ops.is_evicting() => {
                 PartState::warn("full: the oldest records are evicted before every sink has them")
+            }
+            Health::Good if hub.with_pipeline(|pipeline| pipeline.ring().is_over_budget()) => {
+                PartState::up("ok; max_gb_per_day is reached: what nobody waits for is written later, up to 5 min")
             }
             Health::Good => PartState::up("ok"),
             Health::Degraded(what) => PartState::warn(what),

@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use book::Book;
 pub use book::{Account, Tally};
 use route::{Outcome, Route, Stage, Way};
+pub use sinks::note_sink;
 pub use snapshot::{SinkBook, Snapshot};
 
 use crate::envelope::{self, ValueMode};

@@ -84,6 +84,12 @@ impl Pipeline {
         self.sinks[id.0].lanes[lane.index()].0.account.cursor
     }
 
+    /// Where the configured sinks stand in a lane.
+    pub fn cursors(&self, lane: LaneId) -> Vec<LanePos> {
+        let configured = self.sinks.iter().filter(|sink| sink.configured);
+        configured.filter_map(|sink| sink.lanes.get(lane.index())).map(|(book, _)| book.account.cursor).collect()
+    }
+
     pub fn account(&self, id: SinkId, lane: LaneId) -> Account {
         self.sinks[id.0].lanes[lane.index()].0.account
     }
@@ -265,6 +271,18 @@ impl Pipeline {
     pub fn site(&self) -> (&str, &BTreeMap<String, String>) {
         (&self.plan.node, &self.plan.labels)
     }
+}
+
+/// Notes where a sink begins that the ring does not know: at the end of every lane, before what is given next.
+pub fn note_sink(ring: &mut Ring, now: BootTime, name: &Name) {
+    let owner = Owner { kind: OwnerKind::Sink, name: name.clone() };
+    ring.seal_all();
+    for lane in (0..ring.lane_count() as u8).map(LaneId) {
+        if ring.state(&owner, &cursor_key(lane)).is_none() {
+            put_account(ring, now, &owner, lane, &mut Book::new(Account::new(ring.lane_end(lane))));
+        }
+    }
+    ring.seal_all();
 }
 
 /// Gives the ring a sink's account in one lane; false when it does not take it.

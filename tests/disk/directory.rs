@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use super::card::Card;
-use super::kept::Kept;
+use super::kept::{Kept, read};
 use super::node::{Node, config, eventually};
 
 /// A node whose socket is beside its data.
@@ -150,8 +150,42 @@ fn a_ring_of_a_later_version_is_set_aside_and_said_and_not_written_to() {
     node.start();
     let said = disk_says(&node);
     println!("a later version: {said}");
-    assert!(said.contains("slot-0000") && said.contains("version"), "{said}");
+    assert!(said.starts_with("warn") && said.contains("slot-0000") && said.contains("version"), "{said}");
     assert_eq!(node.send("other", &["a"]), ["0"]);
     node.stop();
     assert!(std::fs::read(&slot).unwrap() == before, "it was written to");
+}
+
+#[test]
+fn a_node_that_began_in_memory_goes_on_on_the_disk_with_all_it_has_once_there_is_one() {
+    let sink = "[sinks.out]\ntype = \"file\"\npath = \"{dir}/out.log\"\ntopics = [\"notes\"]\n";
+    let config = config("edge", sink).replace("heartbeat =", "control = \"{dir}/control.sock\"\nheartbeat =");
+    let mut node = Node::new(&config.replace("64MiB", "8MiB"));
+    std::fs::write(node.data(), "not a directory").unwrap();
+    node.start();
+    assert!(node.status().ring.in_memory);
+    node.says("disk", "down", "records are kept in memory");
+    let mut kept = Kept::new("notes");
+    kept.send(&node, 50, 300);
+    eventually("what was sent", || (node.sink("out").delivered == 50).then_some(()));
+    node.run(&["sink", "pause", "out"]).ok();
+    let first = std::mem::replace(&mut kept, Kept::new("notes")).lines;
+    kept.send(&node, 200, 300);
+
+    std::fs::remove_file(node.data()).unwrap();
+    node.run(&["reload"]).ok();
+    // Its socket is away for a moment.
+    eventually("a ring on the disk", || {
+        let said = node.run(&["status"]);
+        (said.code == Some(0) && !said.out.contains("IN MEMORY")).then_some(())
+    });
+    node.says("memory", "up", "records that were in memory are on it now");
+    eventually("the rest", || (node.sink("out").delivered == 200).then_some(()));
+    let written = std::fs::read_to_string(node.path("out.log")).unwrap();
+    let given: Vec<&String> = first.values().chain(kept.lines.values()).collect();
+    assert_eq!(written.lines().collect::<Vec<_>>(), given, "each line once, in order");
+    node.kill();
+    // New offsets, from the first that was not sent.
+    let (_, found) = read(&node.data(), "notes");
+    assert!(found.keys().copied().eq(0..200) && found.values().eq(kept.lines.values()));
 }
