@@ -136,8 +136,11 @@ impl Reading {
         self.outbox.pop_front()
     }
 
-    /// When a read that failed is tried again.
+    /// When a read that failed is tried again; not before one that is under way is answered, where there are too many.
     pub fn next_try(&self) -> Option<BootTime> {
+        if self.wanted.len() >= MAX_READS {
+            return None;
+        }
         let waits = |t: &&Trouble| !t.given_up && self.wanted.iter().all(|w| w.of != t.of);
         self.troubles.iter().filter(waits).map(|t| t.again).min()
     }
