@@ -10,7 +10,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::state::ring_owner;
+use super::state::{Put, ring_owner};
 use super::*;
 use crate::limits::MAX_LANES;
 use crate::name::Name;
@@ -182,7 +182,7 @@ impl Ring {
     }
 
     /// An entry is durable: where it is a topic's, so is its lane.
-    pub(super) fn settle_topic(&mut self, put: &super::state::Put) {
+    pub(super) fn settle_topic(&mut self, put: &Put) {
         if put.owner == ring_owner()
             && let Some(topic) = super::topics::id_of_key(&put.key).and_then(|id| self.topics.get_mut(id))
             && let Some(lane) = put.value.as_deref().and_then(super::topics::Topic::lane_in)
@@ -192,19 +192,29 @@ impl Ring {
     }
 
     /// Records of a topic stand in a lane where no entry puts it: the entry of its move is lost. At recovery.
-    pub(super) fn found_moved(&mut self, run: &super::format::Run, to: LaneId, start: u64) -> bool {
-        let ends: Vec<u64> = self.lanes.iter().map(|l| l.end.ordinal).collect();
+    pub(super) fn found_moved(&mut self, run: &super::format::Run, header: &super::format::FrameHeader) -> bool {
+        let (to, start) = (header.lane, header.first_ordinal());
         let Some(topic) = self.topics.get_mut(run.part.topic).filter(|t| t.lane != to) else { return false };
         let from = std::mem::replace(&mut topic.lane, to);
         let mut offsets: Vec<u64> = topic.parts.iter().map(|p| p.info.next).collect();
         if let Some(offset) = offsets.get_mut(run.part.partition as usize) {
             *offset = run.first_offset.min(*offset);
         }
-        let end = ends.get(from.index()).copied().unwrap_or(0);
+        // No record of the topic can be there above what the lane had when this frame was sealed.
+        let end = header.lanes[from.index()].admitted;
         if topic.moves.len() == MAX_MOVES {
             topic.moves.remove(0);
         }
         topic.moves.push(Move { from, end, to, start, offsets });
+        topic.durable_lane = to;
+        // True whether or not it is written again.
+        let (mut moves, mut entry) = (Vec::new(), Vec::new());
+        super::wire::append(&mut moves, &topic.moves);
+        topic.encode(&mut entry);
+        let id = topic.id;
+        for (key, value) in [(moves_key(id), moves), (super::topics::key(id), entry)] {
+            self.state.restore(Put { owner: ring_owner(), key: Box::from(key), value: Some(value.into()) });
+        }
         true
     }
 

