@@ -95,6 +95,12 @@ fn pausing(config: &Config, places: &Places<'_>) {
             places.warn(&format!("topics.{topic}"), "on_full", text.to_owned());
         }
     }
+    for rule in config.rules.iter().filter(|rule| rule.into.as_ref().is_some_and(pauses)) {
+        let (name, into) = (&rule.name, rule.into.as_ref().map_or("", TopicName::as_str));
+        let text =
+            format!("rule `{name}` writes to it, and nobody waits for that: pause the topics that the rule reads");
+        places.warn(&format!("topics.{into}"), "on_full", text);
+    }
     for source in &config.sources {
         let lost = match &source.kind {
             SourceKind::Syslog(s) if udp(&s.listen) && pauses(&s.topic) => Some((&s.topic, "UDP senders do not wait")),

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::hash::Hasher;
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{StatVfs, statfs, statvfs};
@@ -58,7 +59,15 @@ fn hash128(bytes: &[u8]) -> [u8; 16] {
 
 /// Held as long as the node lives. The file is left: an unlinked lock would be two locks.
 pub struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Lock {
+    /// Whether it is this directory's: another may have been mounted over the one that was locked.
+    pub fn is_of(&self, dir: &Path) -> bool {
+        let same = |a: std::fs::Metadata, b: std::fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+        self.file.metadata().ok().zip(std::fs::metadata(dir.join("lock")).ok()).is_some_and(|(a, b)| same(a, b))
+    }
 }
 
 /// Why the data directory is not ours.
@@ -103,9 +112,9 @@ pub fn lock(dir: &Path) -> Result<Lock, LockError> {
         Err(TryLockError::WouldBlock) => return Err(owned(dir, &file)),
         Err(TryLockError::Error(e)) => return Err(failed("lock", &path)(e)),
     }
-    let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
-    written.map_err(failed("write", &path))?;
-    Ok(Lock { _file: file })
+    // For people, and in place: a full card has no block for it, and the lock is held all the same.
+    let _ = file.rewind().and_then(|()| writeln!(file, "{:<19}", std::process::id()));
+    Ok(Lock { file })
 }
 
 /// Whether a live node owns the directory; nothing is made or written.

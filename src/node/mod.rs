@@ -104,9 +104,20 @@ async fn live(
     hub.board().part(PartKind::Node, "node", hub.now()).report(hub.now(), PartState::up("running"));
 
     let disk = serve(&mut running, signals, requests, memory.is_some().then_some(&mut lock)).await;
-    let graceful = tokio::select! {
-        () = shut_down(&hub, &mut running.parts) => true,
-        () = second_stop(signals) => false,
+    // Where the disk is back, nobody has asked for an end yet: the first who does gets it once all is on the disk.
+    let mut stops = usize::from(disk.is_none());
+    let graceful = {
+        let ends = shut_down(&hub, &mut running.parts);
+        tokio::pin!(ends);
+        loop {
+            tokio::select! {
+                () = &mut ends => break true,
+                () = next_stop(signals) => stops += 1,
+            }
+            if stops > 1 {
+                break false;
+            }
+        }
     };
     let reload::Running { config, load, chores, .. } = running;
     chores.end().await;
@@ -121,6 +132,10 @@ async fn live(
         return Ok(Ended::Stopped);
     };
     disk.states.push((carry::over(&hub, memory, &mut disk.ring, &config), "memory"));
+    if stops > 0 {
+        drop(disk);
+        return Ok(Ended::Stopped);
+    }
     Ok(Ended::DiskIsBack(Box::new((*disk, (config, load)))))
 }
 
@@ -179,7 +194,7 @@ async fn shut_down(hub: &Hub, parts: &mut Parts) {
     }
 }
 
-async fn second_stop(signals: &mut mpsc::Receiver<Signal>) {
+async fn next_stop(signals: &mut mpsc::Receiver<Signal>) {
     while let Some(signal) = signals.recv().await {
         if signal == Signal::Stop {
             return;

@@ -37,6 +37,7 @@ pub async fn open(config: &Config) -> Result<Opened, NodeError> {
 /// in the directory cannot be used.
 pub async fn on_disk(config: &Config, lock: &mut Option<Lock>) -> Result<Result<Opened, String>, NodeError> {
     let dir = config.node.data_dir.as_path();
+    *lock = lock.take().filter(|lock| lock.is_of(dir));
     if lock.is_none() {
         match identity::lock(dir) {
             Ok(locked) => *lock = Some(locked),

@@ -289,6 +289,7 @@ impl Pipeline {
         match self.sources.iter().position(|source| source.plan.name == plan.name) {
             Some(index) => {
                 self.sources[index].plan = plan;
+                self.sources[index].topics.clear();
                 SourceId(index)
             }
             None => {

@@ -202,6 +202,10 @@ impl Pipeline {
         self.cursor_bytes += bytes;
         if self.cursor_bytes >= CURSOR_BYTES {
             self.put_cursors(now);
+        } else if now - self.cursors_put >= CURSOR_RIDE && self.ring.is_full() {
+            // Sources wait for the room that it makes, and bring nothing that it could ride on.
+            self.put_cursors(now);
+            self.ring.hurry(now);
         }
         self.move_floor();
     }

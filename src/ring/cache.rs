@@ -268,13 +268,16 @@ impl Reading {
             self.troubles.push(Trouble { of, narrow, since: now, tries: 0, again: now, given_up: false });
             self.troubles.len() - 1
         });
+        // Where a page of the same slot was given up, the others are not waited for a minute each.
+        let dead = |t: &Trouble| t.narrow && t.given_up && (t.of.slot, t.of.generation) == (of.slot, of.generation);
+        let patience = if self.troubles.iter().any(dead) { Span(0) } else { self.patience };
         let trouble = &mut self.troubles[index];
         trouble.tries = trouble.tries.saturating_add(1);
-        let enough = trouble.tries >= TRIES && now - trouble.since >= self.patience;
+        let enough = trouble.tries >= TRIES && now - trouble.since >= patience;
         trouble.given_up = !narrow || enough;
         let wait = if trouble.given_up {
             TRY_AGAIN
-        } else if self.patience == Span(0) {
+        } else if patience == Span(0) {
             Span(0)
         } else {
             Span((FIRST_WAIT.0 << trouble.tries.min(6)).min(MAX_WAIT.0))

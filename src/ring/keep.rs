@@ -26,12 +26,19 @@ impl Ring {
         if !self.topics.iter().any(|t| t.keep) {
             return false;
         }
-        let spare = self.lanes.len() + 1;
-        let new = self.slots.cap.min(self.slots.room).saturating_sub(self.slots.existing.len());
+        let most = self.slots.cap.min(self.slots.room);
+        let spare = (self.lanes.len() + 1).min(most / 4);
+        let new = most.saturating_sub(self.slots.existing.len());
         let passed: usize = self.lanes.iter().map(spent).sum();
         // Of a lane's slots the newest is being written, and the one before it may have the snapshot to fall back to.
-        let evictable = |l: &Lane| spent(l) + 2 < l.slots.len() && !self.slot_keeps(l, spent(l));
-        self.slots.free.len() + new + passed <= spare && !self.lanes.iter().any(evictable)
+        let total: usize = self.lanes.iter().map(|l| l.slots.len()).sum();
+        let above = |l: &Lane| l.slots.len() * 100 > usize::from(l.reserve) * total;
+        let evictable = |l: &Lane| spent(l) + 2 < l.slots.len() && above(l) && !self.slot_keeps(l, spent(l));
+        // Where sinks have everything there is nothing to wait for.
+        let keeps = |l: &Lane| (spent(l)..l.slots.len()).any(|at| self.slot_keeps(l, at));
+        self.lanes.iter().any(keeps)
+            && self.slots.free.len() + new + passed <= spare
+            && !self.lanes.iter().any(evictable)
     }
 
     /// Notes which lanes' oldest slots are evicted last.
@@ -52,6 +59,7 @@ impl Ring {
             topic.parts.iter().enumerate().any(|(partition, part)| {
                 let id = crate::topic::TopicPart { topic: topic.id, partition: partition as u8 };
                 let end = next.map_or(Some(part.info.durable_end), |next| next.start_of(id));
+                let end = if topic.lane == lane.id { end } else { end.filter(|end| *end > 0) };
                 // What is not known may be there.
                 slot.start_of(id).zip(end).is_none_or(|(from, to)| from < to)
             })

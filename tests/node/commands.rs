@@ -351,3 +351,21 @@ fn what_befell_a_record_is_shown_with_it() {
     assert!(shown[0].get("flags").is_none(), "{out}");
     assert_eq!(shown[1]["flags"], serde_json::json!(["truncated"]), "{out}");
 }
+
+#[test]
+fn a_ring_full_of_what_is_kept_holds_its_sender_loses_nothing_and_ends_when_it_is_told() {
+    let rest = "[topics.notes]\non_full = \"pause\"\n\n[sinks.out]\ntype = \"file\"\npath = \"{dir}/out.log\"\n\
+                topics = [\"notes\"]\n";
+    let mut node = Node::new(&config("edge", rest).replace("64MiB", "4MiB"));
+    node.start();
+    node.run(&["sink", "pause", "out"]).ok();
+    let mut rng = Rng::new(8);
+    let lines: String =
+        (0..256 * 1024).map(|_| format!("{:016x}{:015x}\n", rng.next_u64(), rng.next_u64() >> 4)).collect();
+    let config = node.config_path();
+    let sender = std::thread::spawn(move || headwater(&["send", "notes", "-c", &config], &lines));
+    node.says("ring", "warn", "wait until sinks have sent more");
+    assert_eq!(node.sink("out").evicted, 0);
+    node.stop();
+    assert_ne!(sender.join().unwrap().code, Some(0), "not all was taken");
+}

@@ -81,6 +81,11 @@ impl Sender<'_> {
             tokio::select! {
                 biased;
                 () = self.store.wait_settled(oldest.unwrap_or_default()), if oldest.is_some() => {}
+                // Before whatever would be taken yet.
+                () = self.store.stopping(), if self.end.is_none() => {
+                    self.held = None;
+                    self.end = Some(Answer::Failed("the node is shutting down; lines without an answer were not taken".into()));
+                }
                 () = self.store.room(self.part.topic), if self.held.is_some() => {
                     if let Some(line) = self.held.take() {
                         self.offer(line);
@@ -94,10 +99,6 @@ impl Sender<'_> {
                         taken += 1;
                     }
                     tokio::task::yield_now().await;
-                }
-                () = self.store.stopping(), if self.end.is_none() => {
-                    self.held = None;
-                    self.end = Some(Answer::Failed("the node is shutting down; lines without an answer were not taken".into()));
                 }
             }
         }

@@ -122,6 +122,12 @@ impl Session<'_, '_> {
             let progress = self.take_packets()?;
             self.answer();
             self.ping()?;
+            if progress == Progress::Held
+                && let Some(due) = &mut self.pong_due
+            {
+                // Nothing is read meanwhile: the answer may lie there.
+                *due = (*due).max(Instant::now() + PATIENCE.min(self.keep_alive));
+            }
             let deadline = self.deadline();
             let waits_for = self.acks.next_ticket();
             // Which borrow what: the branches use different fields.
