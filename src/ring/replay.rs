@@ -343,8 +343,12 @@ impl<'a> Replay<'a> {
                 self.report.tail_unknown = true;
                 self.ring.sessions.note_lost(h.lane, h.first_ordinal(), h.end_ordinal());
             } else if !seen.payload_ok {
-                lane.counters.corrupt += records;
-                self.report.corrupt_records += records;
+                // One that a recovery found missing, and of which a sector shows itself now, stays what it was called.
+                let known = self.ring.sessions.lost_of(h.lane, h.first_ordinal(), h.end_ordinal());
+                lane.counters.lost_unsynced += known;
+                lane.counters.corrupt += records - known;
+                self.report.lost_unsynced += known;
+                self.report.corrupt_records += records - known;
             }
         }
         self.ring.boot = self.ring.boot.max(h.boot);
