@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$root"
 
 seeds=3000 kills=120 cases=2000 fuzz=60
-states=1000000 flips=300000 ways=8 fault_seeds=1 garbage=20000
+states=300000 flips=300000 ways=8 fault_seeds=1 garbage=20000
 export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-2}
 case ${1:-} in
     '') ;;
