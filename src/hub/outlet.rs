@@ -101,7 +101,7 @@ impl Outlet {
 
     /// Whether the record, written in `boot`, is older than its topic's `max_age`; counts as `expired`.
     pub fn is_expired(&self, entry: &Entry<'_>, boot: u32) -> bool {
-        self.core.pipeline.borrow().is_expired(self.core.now(), entry, boot)
+        self.core.pipeline.borrow().is_expired(|| self.core.now(), entry, boot)
     }
 
     /// Whether the record is in a gap that the sink has met, and stays there.

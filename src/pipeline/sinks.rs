@@ -110,10 +110,11 @@ impl Pipeline {
     }
 
     /// Whether a record is older than its topic allows. Only where its age is known: within one boot the boot clock
-    /// tells; across boots the wall clock of both must be trusted.
-    pub fn is_expired(&self, now: Now, entry: &Entry<'_>, boot: u32) -> bool {
+    /// tells; across boots the wall clock of both must be trusted. The clocks are asked only where there is a limit.
+    pub fn is_expired(&self, now: impl FnOnce() -> Now, entry: &Entry<'_>, boot: u32) -> bool {
         let route = self.routes.get(entry.part.topic.0 as usize).and_then(Option::as_ref);
         let Some(most) = route.and_then(|route| route.max_age) else { return false };
+        let now = now();
         let age = if boot == self.ring.boot() {
             Some(now.boot - entry.record.admitted)
         } else {
