@@ -486,7 +486,7 @@ impl Ring {
     pub fn stats(&self) -> Stats {
         let pending = |l: &Lane| {
             let floor = l.floor.map_or(l.durable.ordinal, |f| f.ordinal);
-            (0..l.slots.len()).filter(|at| l.slot_end(*at).ordinal > floor).count() as u32
+            (0..l.log.slots.len()).filter(|at| l.slot_end(*at).ordinal > floor).count() as u32
         };
         let lane = |l: &Lane| LaneStats {
             admitted: l.counters.admitted,

@@ -92,7 +92,7 @@ impl Ring {
         moves.push((self.id, self.next_seq));
         self.id = self.new_id(self.id.0 as u64 ^ self.next_seq);
         self.note_moves(moves, former);
-        self.lanes.iter_mut().for_each(|l| l.write_at = None);
+        self.lanes.iter_mut().for_each(|l| l.log.write_at = None);
     }
 
     fn note_moves(&mut self, mut moves: Vec<(RingId, u64)>, mut former: Vec<RingId>) {

@@ -31,11 +31,11 @@ impl Ring {
         let new = most.saturating_sub(self.slots.existing.len());
         let passed: usize = self.lanes.iter().map(spent).sum();
         // Of a lane's slots the newest is being written, and the one before it may have the snapshot to fall back to.
-        let total: usize = self.lanes.iter().map(|l| l.slots.len()).sum();
-        let above = |l: &Lane| l.slots.len() * 100 > usize::from(l.reserve) * total;
-        let evictable = |l: &Lane| spent(l) + 2 < l.slots.len() && above(l) && !self.slot_keeps(l, spent(l));
+        let total: usize = self.lanes.iter().map(|l| l.log.slots.len()).sum();
+        let above = |l: &Lane| l.log.slots.len() * 100 > usize::from(l.reserve) * total;
+        let evictable = |l: &Lane| spent(l) + 2 < l.log.slots.len() && above(l) && !self.slot_keeps(l, spent(l));
         // Where sinks have everything there is nothing to wait for.
-        let keeps = |l: &Lane| (spent(l)..l.slots.len()).any(|at| self.slot_keeps(l, at));
+        let keeps = |l: &Lane| (spent(l)..l.log.slots.len()).any(|at| self.slot_keeps(l, at));
         self.lanes.iter().any(keeps)
             && self.slots.free.len() + new + passed <= spare
             && !self.lanes.iter().any(evictable)
@@ -50,7 +50,7 @@ impl Ring {
 
     /// Whether a slot holds unread records of a topic that keeps them. Without sinks nothing waits to be read.
     fn slot_keeps(&self, lane: &Lane, at: usize) -> bool {
-        let (Some(slot), next) = (lane.slots.get(at), lane.slots.get(at + 1)) else { return false };
+        let (Some(slot), next) = (lane.log.slots.get(at), lane.log.slots.get(at + 1)) else { return false };
         if lane.floor.is_none_or(|floor| floor.ordinal >= lane.slot_end(at).ordinal) {
             return false;
         }
@@ -70,5 +70,5 @@ impl Ring {
 /// Slots that every sink has passed, from the oldest on.
 fn spent(lane: &Lane) -> usize {
     let passed = |at: &usize| lane.floor.is_some_and(|floor| floor.ordinal >= lane.slot_end(*at).ordinal);
-    (0..lane.slots.len().saturating_sub(1)).take_while(passed).count()
+    (0..lane.log.slots.len().saturating_sub(1)).take_while(passed).count()
 }

@@ -83,7 +83,7 @@ impl Ring {
                 lane.name = Some(name.clone());
             }
         }
-        let used = |l: &super::slots::Lane| l.name.is_some() || !l.slots.is_empty() || l.counters.admitted > 0;
+        let used = |l: &super::slots::Lane| l.name.is_some() || !l.log.slots.is_empty() || l.counters.admitted > 0;
         let count = self.lanes.iter().rposition(used).map_or(1, |last| last + 1);
         self.lanes.truncate(count);
         let mut value = Vec::new();
@@ -97,12 +97,12 @@ impl Ring {
     fn free_lane(&self, table: &mut Vec<(u8, Name)>, name: &Name) -> Option<u8> {
         let unused = |n: &u8| {
             let lane = &self.lanes[usize::from(*n)];
-            table.iter().all(|(taken, _)| taken != n) && lane.slots.is_empty() && lane.counters.admitted == 0
+            table.iter().all(|(taken, _)| taken != n) && lane.log.slots.is_empty() && lane.counters.admitted == 0
         };
         let unwanted = |n: &u8| {
             let wanted = |old: &Name| self.options.lanes.iter().any(|l| l.name == *old);
             let topics = self.topics.iter().any(|t| t.lane.0 == *n || t.moves.iter().any(|m| m.from.0 == *n));
-            self.lanes[usize::from(*n)].slots.is_empty()
+            self.lanes[usize::from(*n)].log.slots.is_empty()
                 && !topics
                 && table.iter().all(|(taken, old)| taken != n || !wanted(old))
         };

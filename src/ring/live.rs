@@ -25,10 +25,10 @@ impl Ring {
     pub fn overwritten(&self, disk: &mut dyn Disk, gap: &Gap) -> bool {
         let Some(lane) = self.lanes.get(gap.lane.index()) else { return false };
         let holds = |at: usize| {
-            let first = lane.slots[at].first.ordinal;
+            let first = lane.log.slots[at].first.ordinal;
             first < gap.to.ordinal && lane.slot_end(at).ordinal > gap.from.ordinal
         };
-        let mut slots = lane.slots.iter().enumerate().filter(|(at, _)| holds(*at)).map(|(_, slot)| slot);
+        let mut slots = lane.log.slots.iter().enumerate().filter(|(at, _)| holds(*at)).map(|(_, slot)| slot);
         slots.any(|slot| generation(disk, slot.id).is_some_and(|now| now != slot.generation))
     }
 }
@@ -87,7 +87,7 @@ impl Check {
 
     /// A slot of this ring that was opened after the ring was looked at.
     pub(super) fn is_newer(&self, header: &SlotHeader) -> bool {
-        let newest = self.ring.lanes.iter().filter_map(|lane| lane.slots.back()).max_by_key(|slot| slot.generation);
+        let newest = self.ring.lanes.iter().filter_map(|lane| lane.log.slots.back()).max_by_key(|slot| slot.generation);
         newest.is_some_and(|newest| newest.ring == header.ring && newest.generation < header.generation)
     }
 
@@ -260,7 +260,7 @@ mod tests {
         let mut disk = Shared::new(3, 1000);
         let slot = {
             let node = &mut *disk.node();
-            let meta = node.ring.lanes[0].slots[4].clone();
+            let meta = node.ring.lanes[0].log.slots[4].clone();
             // In the middle of it: of frames that are not written again.
             let bytes = node.disk.file_mut(FileId::Slot(meta.id)).unwrap();
             bytes[128 * 1024..160 * 1024].fill(0x55);

@@ -328,6 +328,7 @@ mod keep;
 mod lanes;
 mod live;
 mod memdisk;
+mod opening;
 mod reader;
 mod recovery;
 mod replay;

@@ -77,13 +77,13 @@ enum Load {
 
 impl Place {
     fn slot_start(lane: &Lane, index: usize) -> Place {
-        let slot = &lane.slots[index];
+        let slot = &lane.log.slots[index];
         Place { slot: slot.id, generation: slot.generation, at: FIRST_FRAME, commit: slot.last_commit }
     }
 
     /// Still there, and not before the slot of generation `least`.
     fn is_in(&self, lane: &Lane, least: u64) -> bool {
-        self.generation >= least && lane.slot_index(self.slot, self.generation).is_some()
+        self.generation >= least && lane.log.slot_index(self.slot, self.generation).is_some()
     }
 
     fn pass(&mut self, header: &FrameHeader) {
@@ -102,7 +102,7 @@ impl Ring {
 
     /// A place at or before the first record with this seq or a higher one, not further from it than a slot.
     pub fn seek(&self, lane: LaneId, seq: u64) -> LanePos {
-        let slots = self.lanes.get(lane.0 as usize).map(|l| &l.slots);
+        let slots = self.lanes.get(lane.0 as usize).map(|l| &l.log.slots);
         let before = slots.and_then(|s| s.get(s.partition_point(|s| s.first.seq <= seq).checked_sub(1)?));
         LanePos { seq, ordinal: before.map_or(0, |s| s.first.ordinal) }
     }
@@ -115,7 +115,7 @@ impl Ring {
             let opened = slot.opened.and_then(|(boot, at)| Some(self.clock(boot).filter(|c| c.trusted)?.wall(at)));
             opened.is_some_and(|opened| opened <= time)
         };
-        let last = lane.slots.iter().take_while(before).last();
+        let last = lane.log.slots.iter().take_while(before).last();
         last.map_or(lane.oldest, |slot| slot.first.max(lane.oldest))
     }
 
@@ -132,7 +132,10 @@ impl Ring {
     pub(super) fn refresh_earliest(&mut self, lane: LaneId) {
         let mut stale = vec![lane];
         while let Some(lane) = stale.pop() {
-            let Some(Lane { slots, oldest, .. }) = self.lanes.get(lane.0 as usize) else { continue };
+            let Some(Lane { log: super::slots::Log { slots, .. }, oldest, .. }) = self.lanes.get(lane.0 as usize)
+            else {
+                continue;
+            };
             let (front, oldest) = (slots.front(), oldest.ordinal);
             // A topic that came from this lane: when nothing of it is left here, the next lane's oldest slot counts.
             for topic in self.topics.iter_mut().filter(|t| t.first_lane() == lane && !t.moves.is_empty()) {
@@ -252,7 +255,7 @@ impl Ring {
         let before = |s: &super::slots::SlotMeta| {
             s.first.ordinal < until && s.start_of(reader.part).is_some_and(|o| o <= reader.offset)
         };
-        let Some(index) = lane.slots.iter().rposition(before).or((!lane.slots.is_empty()).then_some(0)) else {
+        let Some(index) = lane.log.slots.iter().rposition(before).or((!lane.log.slots.is_empty()).then_some(0)) else {
             // Of a lane that the topic left: all that was there is evicted.
             let (id, to) = (lane.id, moved.and_then(|m| m.offsets.get(reader.part.partition as usize)).copied());
             let evicted = |to: u64| self.part_gap(reader, id, to.min(info.durable_end), GapReason::Evicted);
@@ -312,11 +315,11 @@ impl Ring {
     fn scan(&mut self, at: usize, place: &mut Place) -> Scan {
         loop {
             let lane = &self.lanes[at];
-            let Some(index) = lane.slot_index(place.slot, place.generation) else { return Scan::Wait };
-            let (slot, next) = (&lane.slots[index], lane.slots.get(index + 1));
-            let end = match slot.generation.cmp(&lane.reach.0) {
+            let Some(index) = lane.log.slot_index(place.slot, place.generation) else { return Scan::Wait };
+            let (slot, next) = (&lane.log.slots[index], lane.log.slots.get(index + 1));
+            let end = match slot.generation.cmp(&lane.log.reach.0) {
                 Ordering::Less => slot.end.min(self.slots.slot_bytes),
-                Ordering::Equal => lane.reach.1,
+                Ordering::Equal => lane.log.reach.1,
                 Ordering::Greater => return Scan::End,
             };
             let onward = next.is_some().then(|| Place::slot_start(lane, index + 1));

@@ -119,7 +119,7 @@ impl<'a> Replay<'a> {
             let contained = contained.map(|s| (s.header.end_seq(), s.header.commit));
             if let (Some((end, commit)), Some(lane)) = (contained.max(), self.ring.lanes.get_mut(f.lane.index())) {
                 lane.end.seq = lane.end.seq.max(end);
-                lane.newest_commit = lane.newest_commit.max(commit);
+                lane.log.newest_commit = lane.log.newest_commit.max(commit);
             }
             let newest = content.newest_commit();
             *bounded |= newest.is_some() && f.meta.last_commit <= self.base_commit;
@@ -336,7 +336,7 @@ impl<'a> Replay<'a> {
         let lane = h.lane.index();
         if let Some(lane) = self.ring.lanes.get_mut(lane) {
             lane.end = LanePos { seq: h.end_seq().max(lane.end.seq), ordinal: h.end_ordinal() };
-            lane.newest_commit = h.commit;
+            lane.log.newest_commit = h.commit;
             if torn {
                 lane.counters.lost_unsynced += records;
                 self.report.lost_unsynced += records;
@@ -425,27 +425,27 @@ impl<'a> Replay<'a> {
                 ring.slots.free.push(f.meta.id);
             } else if let Some(lane) = ring.lanes.get_mut(f.lane.index()) {
                 let sound = f.meta.sound && !self.unsound.contains(&f.meta.id);
-                lane.slots.push_back(SlotMeta { sound, ..f.meta.clone() });
+                lane.log.slots.push_back(SlotMeta { sound, ..f.meta.clone() });
             }
         }
         ring.next_seq = ring.lanes.iter().map(|l| l.end.seq).fold(ring.next_seq, u64::max);
         for lane in &mut ring.lanes {
-            if lane.slots.is_empty() && lane.counters.admitted > 0 {
+            if lane.log.slots.is_empty() && lane.counters.admitted > 0 {
                 // All of it is evicted, and nothing is left to say up to where: its next record has a higher seq.
                 lane.end.seq = ring.next_seq;
             }
-            if let Some(last) = lane.slots.back() {
+            if let Some(last) = lane.log.slots.back() {
                 lane.end.seq = lane.end.seq.max(last.first.seq);
                 let content = ends.get(&last.id);
                 let end = content.map_or(last.end, |c| c.end);
-                lane.reach = (last.generation, end);
+                lane.log.reach = (last.generation, end);
                 let at = if clean { end } else { end.next_multiple_of(RESUME_AT) };
                 let header = survey.found.iter().find(|f| f.meta.id == last.id).and_then(|f| f.header.as_ref());
                 // Nothing more goes into a slot that recovery might not find again, that stands under a former id, or of a
                 // newer program that this one may read and not add to.
                 let ours = header.is_some_and(|h| h.read_only == 0 && h.ring == ring.id);
                 let ours = ours && !ring.slots.short.contains(&last.id) && !went_back.contains(&lane.id);
-                lane.write_at = (ours && at < ring.slots.slot_bytes).then_some(at);
+                lane.log.write_at = (ours && at < ring.slots.slot_bytes).then_some(at);
                 self.report.tail_unknown |= content.is_some_and(|c| c.damaged_headers > 0) && !clean;
             }
             lane.end.ordinal = lane.counters.admitted;
@@ -454,13 +454,13 @@ impl<'a> Replay<'a> {
             // What was evicted stays evicted, also where its slot was never written over.
             let headers = survey.found.iter().filter_map(|f| f.header.as_ref());
             let oldest = headers.map(|h| h.oldest[lane.id.index()]).max().unwrap_or(0);
-            for at in (1..lane.slots.len()).rev() {
+            for at in (1..lane.log.slots.len()).rev() {
                 // Where a header is lost, the first frame that can be read need not be the first one.
-                let next = lane.slots[at].first;
-                lane.slots[at - 1].first = lane.slots[at - 1].first.min(next);
+                let next = lane.log.slots[at].first;
+                lane.log.slots[at - 1].first = lane.log.slots[at - 1].first.min(next);
             }
-            while lane.slots.len() > 1 && lane.slot_end(0).ordinal <= oldest {
-                ring.slots.free.extend(lane.slots.pop_front().map(|gone| gone.id));
+            while lane.log.slots.len() > 1 && lane.slot_end(0).ordinal <= oldest {
+                ring.slots.free.extend(lane.log.slots.pop_front().map(|gone| gone.id));
             }
             lane.refresh_oldest();
         }

@@ -62,13 +62,33 @@ pub struct Lane {
     pub floor: Option<LanePos>,
     /// Its oldest slot holds unread records that are not to be pushed out while there is another.
     pub kept: bool,
-    /// The lane's newest commit on the disk.
+    pub log: Log,
+}
+
+/// A sequence of slots to which frames are added at the end.
+#[derive(Debug, Default)]
+pub struct Log {
+    /// Its newest commit on the disk.
     pub newest_commit: u64,
     pub slots: VecDeque<SlotMeta>,
     /// The next frame's place in the last slot; None: a new slot must be opened first.
     pub write_at: Option<u32>,
     /// The generation and the byte up to which it is durable: nobody walks beyond, where a frame may yet come.
     pub reach: (u64, u32),
+}
+
+impl Log {
+    pub fn slot_index(&self, id: SlotId, generation: u64) -> Option<usize> {
+        // Two may say that they are of one generation: a file of another ring that was put beside.
+        let first = self.slots.partition_point(|s| s.generation < generation);
+        let same = self.slots.range(first..).take_while(|s| s.generation == generation);
+        same.zip(first..).find(|(s, _)| s.id == id).map(|(_, at)| at)
+    }
+
+    /// The newest commit that stands in the oldest slot.
+    fn first_slot_commit(&self) -> u64 {
+        self.slots.get(1).map_or(self.newest_commit, |next| next.last_commit)
+    }
 }
 
 impl Lane {
@@ -85,37 +105,22 @@ impl Lane {
             oldest: LanePos::default(),
             floor: None,
             kept: false,
-            newest_commit: 0,
-            slots: VecDeque::new(),
-            write_at: None,
-            reach: (0, 0),
+            log: Log::default(),
         }
     }
 
     /// The slot in which the record of this ordinal would stand.
     pub fn slot_of(&self, ordinal: u64) -> Option<usize> {
-        self.slots.partition_point(|s| s.first.ordinal <= ordinal).checked_sub(1)
-    }
-
-    pub fn slot_index(&self, id: SlotId, generation: u64) -> Option<usize> {
-        // Two may say that they are of one generation: a file of another ring that was put beside.
-        let first = self.slots.partition_point(|s| s.generation < generation);
-        let same = self.slots.range(first..).take_while(|s| s.generation == generation);
-        same.zip(first..).find(|(s, _)| s.id == id).map(|(_, at)| at)
+        self.log.slots.partition_point(|s| s.first.ordinal <= ordinal).checked_sub(1)
     }
 
     /// Where the slot at `index` ends in the lane: where the next one begins.
     pub fn slot_end(&self, index: usize) -> LanePos {
-        self.slots.get(index + 1).map_or(self.durable, |next| next.first)
-    }
-
-    /// The newest commit that stands in the oldest slot.
-    fn first_slot_commit(&self) -> u64 {
-        self.slots.get(1).map_or(self.newest_commit, |next| next.last_commit)
+        self.log.slots.get(index + 1).map_or(self.durable, |next| next.first)
     }
 
     pub fn refresh_oldest(&mut self) {
-        let oldest = self.slots.front().map_or(self.durable, |s| s.first);
+        let oldest = self.log.slots.front().map_or(self.durable, |s| s.first);
         self.oldest = self.oldest.max(oldest);
     }
 }
@@ -175,7 +180,7 @@ impl Slots {
             }
         }
         // Better one that failed a while ago than none.
-        let unused = |slot: &SlotId| lanes.iter().all(|l| l.slots.iter().all(|s| s.id != *slot));
+        let unused = |slot: &SlotId| lanes.iter().all(|l| l.log.slots.iter().all(|s| s.id != *slot));
         let slot = self.quarantine.remove(self.quarantine.iter().position(unused)?);
         Some(Picked { slot, create: self.short.contains(&slot) })
     }
@@ -186,7 +191,8 @@ impl Slots {
     /// state entries may stand nowhere else until the next snapshot is durable.
     pub fn take_oldest(&mut self, lanes: &mut [Lane]) -> Option<SlotId> {
         let mut sound: Vec<(u64, u64)> = Vec::new();
-        sound.extend(lanes.iter().flat_map(|l| &l.slots).filter(|s| s.sound).map(|s| (s.generation, s.last_commit)));
+        sound
+            .extend(lanes.iter().flat_map(|l| &l.log.slots).filter(|s| s.sound).map(|s| (s.generation, s.last_commit)));
         sound.sort_unstable();
         let (newest, before) = (sound.last().copied()?, sound.iter().rev().nth(1).copied()?);
         let slot = Self::take_before(lanes, before.0, before.1);
@@ -195,13 +201,13 @@ impl Slots {
 
     /// Takes one that is older than a generation and holds no later commits.
     fn take_before(lanes: &mut [Lane], generation: u64, commit: u64) -> Option<SlotId> {
-        let total: usize = lanes.iter().map(|l| l.slots.len()).sum();
-        let free = |l: &&Lane| l.first_slot_commit() <= commit;
-        let front = |l: &Lane| l.slots.front().filter(|s| s.generation < generation).map(|s| s.generation);
+        let total: usize = lanes.iter().map(|l| l.log.slots.len()).sum();
+        let free = |l: &&Lane| l.log.first_slot_commit() <= commit;
+        let front = |l: &Lane| l.log.slots.front().filter(|s| s.generation < generation).map(|s| s.generation);
         let may = |l: &Lane| Some(l).filter(free).and_then(front);
         let passed = |l: &&Lane| l.floor.is_some_and(|f| f.ordinal >= l.slot_end(0).ordinal);
         let spent = lanes.iter().filter(|l| may(l).is_some()).filter(passed).min_by_key(|l| may(l)).map(|l| l.id);
-        let above = |l: &&Lane| l.slots.len() * 100 > usize::from(l.reserve) * total;
+        let above = |l: &&Lane| l.log.slots.len() * 100 > usize::from(l.reserve) * total;
         let all = || lanes.iter().filter(|l| may(l).is_some());
         let held = || all().filter(|l| !l.kept);
         let lowest = || held().filter(above).max_by_key(|l| (l.rank, l.id)).map(|l| l.id);
@@ -209,13 +215,13 @@ impl Slots {
         let kept = || all().max_by_key(|l| (l.rank, l.id)).map(|l| l.id);
         let lane = spent.or_else(lowest).or_else(any).or_else(kept)?;
         let lane = lanes.iter_mut().find(|l| l.id == lane)?;
-        let (from, to) = (lane.slots.front()?.first, lane.slot_end(0));
+        let (from, to) = (lane.log.slots.front()?.first, lane.slot_end(0));
         let unread = lane.floor.map_or(from.ordinal, |f| f.ordinal.clamp(from.ordinal, to.ordinal));
         lane.counters.evicted += to.ordinal - unread;
-        let gone = lane.slots.pop_front()?;
-        if lane.slots.is_empty() {
+        let gone = lane.log.slots.pop_front()?;
+        if lane.log.slots.is_empty() {
             // It was open for writing: the lane's next frame needs another.
-            lane.write_at = None;
+            lane.log.write_at = None;
         }
         lane.refresh_oldest();
         Some(gone.id)
@@ -251,7 +257,7 @@ impl Slots {
         self.quarantine.push(slot);
         if self.quarantine.len() > (self.cap / 4).max(1) {
             let back = self.quarantine.remove(0);
-            let in_use = lanes.iter().any(|l| l.slots.iter().any(|s| s.id == back));
+            let in_use = lanes.iter().any(|l| l.log.slots.iter().any(|s| s.id == back));
             if !in_use && !self.free.contains(&back) {
                 self.free.push(back);
             }

@@ -105,8 +105,8 @@ pub(super) fn look(disk: &mut dyn Disk) -> Result<(Ring, Report), DiskError> {
 pub fn stat(disk: &mut dyn Disk, pause: &mut dyn FnMut() -> bool) -> Result<Stat, DiskError> {
     let files = disk.list()?;
     let (ring, report) = super::live::look_again(disk, pause)?;
-    let newest = ring.lanes.iter().filter_map(|l| l.slots.back()).max_by_key(|s| s.generation);
-    let used = ring.lanes.iter().map(|l| l.slots.len() as u32).sum();
+    let newest = ring.lanes.iter().filter_map(|l| l.log.slots.back()).max_by_key(|s| s.generation);
+    let used = ring.lanes.iter().map(|l| l.log.slots.len() as u32).sum();
     let (all, free) = (files.len() as u32, ring.slots.free.len() as u32);
     let topics = ring.topic_ids().into_iter().filter_map(|id| ring.topic(id));
     let topic = |t: TopicInfo| TopicStat {
@@ -145,10 +145,10 @@ pub fn stat(disk: &mut dyn Disk, pause: &mut dyn FnMut() -> bool) -> Result<Stat
 
 /// The lanes that were ever used.
 fn lanes(ring: &Ring) -> Vec<LaneStat> {
-    let used = ring.lanes.iter().filter(|l| !l.slots.is_empty() || l.counters.admitted > 0);
+    let used = ring.lanes.iter().filter(|l| !l.log.slots.is_empty() || l.counters.admitted > 0);
     let lane = |l: &super::slots::Lane| LaneStat {
         lane: l.id.0,
-        slots: l.slots.len() as u32,
+        slots: l.log.slots.len() as u32,
         records: l.durable.ordinal - l.oldest.ordinal,
         admitted: l.counters.admitted,
         evicted: l.counters.evicted,

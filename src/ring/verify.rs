@@ -150,7 +150,7 @@ pub fn verify(
     check.root(disk);
     let all = files.len();
     let mut done = 0;
-    let lanes: Vec<Vec<SlotMeta>> = check.ring.lanes.iter().map(|l| l.slots.iter().cloned().collect()).collect();
+    let lanes: Vec<Vec<SlotMeta>> = check.ring.lanes.iter().map(|l| l.log.slots.iter().cloned().collect()).collect();
     let own: Vec<SlotId> = lanes.iter().flatten().map(|m| m.id).collect();
     for (lane, slots) in lanes.iter().enumerate() {
         let mut trail = Trail::default();
@@ -209,10 +209,10 @@ pub(super) struct Check {
 
 impl Check {
     fn new(disk: &mut dyn Disk, ring: Ring, report: Report, root: Option<RootPage>) -> Self {
-        let newest = ring.lanes.iter().filter_map(|l| l.slots.back()).max_by_key(|s| s.generation);
+        let newest = ring.lanes.iter().filter_map(|l| l.log.slots.back()).max_by_key(|s| s.generation);
         let id = newest.map(|s| s.ring);
         let root_commit = root.filter(|r| Some(r.ring) == id).map_or(0, |r| r.commit);
-        let mut slots: Vec<_> = ring.lanes.iter().flat_map(|l| &l.slots).collect();
+        let mut slots: Vec<_> = ring.lanes.iter().flat_map(|l| &l.log.slots).collect();
         slots.sort_unstable_by_key(|s| std::cmp::Reverse(s.generation));
         let snapshot = slots.iter().find_map(|s| {
             let (header, _) = Walker::new(disk, s.id).snapshot(s.ring, s.generation)?;

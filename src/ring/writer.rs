@@ -7,19 +7,16 @@
 
 use std::collections::VecDeque;
 
-use super::batch::{Sealed, Stamp, place};
-use super::core::{Closing, LIFE_KEY};
-use super::format::{FIRST_FRAME, FrameKind, PrevSlot, RootPage, SlotHeader, SlotKind, flags};
-use super::slots::{Lane, Picked, SlotMeta};
-use super::state::{append_entry, ring_owner};
+use super::batch::{Sealed, place};
+use super::core::Closing;
+use super::format::{FIRST_FRAME, RootPage, flags};
+use super::slots::Lane;
 use super::*;
-use crate::limits::{MAX_LANES, PAGE};
+use crate::limits::PAGE;
 use crate::time::{BootTime, Span};
 
 /// Bytes of one commit; the rest waits for the next.
 const MAX_COMMIT_BYTES: usize = 512 * 1024;
-/// State bytes in one frame of a snapshot.
-const SNAPSHOT_PART: usize = 56 * 1024;
 const FIRST_BACKOFF: Span = Span::from_millis(100);
 const MAX_BACKOFF: Span = Span::from_secs(30);
 /// How long the ring stays smaller after the file system had no room for a slot, before it asks again.
@@ -28,7 +25,7 @@ const ROOM_AGAIN: Span = Span::from_secs(15);
 const FAILED_AFTER: u32 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
+pub(super) enum Part {
     Create(SlotId),
     Header,
     Frame(usize),
@@ -38,7 +35,7 @@ enum Part {
 
 /// One commit under way.
 #[derive(Debug, Default)]
-struct Group {
+pub(super) struct Group {
     /// Token of the first command.
     base: u64,
     parts: Vec<Part>,
@@ -47,7 +44,7 @@ struct Group {
     bytes: usize,
     weight: usize,
     /// The lane for which a slot was opened.
-    opened: Option<usize>,
+    pub(super) opened: Option<usize>,
     error: Option<(Part, DiskError)>,
 }
 
@@ -57,7 +54,7 @@ pub struct Writer {
     pub now: BootTime,
     pub next_token: u64,
     outbox: VecDeque<Command>,
-    group: Group,
+    pub(super) group: Group,
     pub synced_through: u64,
     pub root_serial: u64,
     backoff_until: Option<BootTime>,
@@ -67,7 +64,7 @@ pub struct Writer {
     trouble: Option<String>,
     no_space: Option<String>,
     /// When to ask the file system again for room.
-    room_again: Option<BootTime>,
+    pub(super) room_again: Option<BootTime>,
     read_only: bool,
 }
 
@@ -80,7 +77,7 @@ impl Writer {
         self.group.outstanding > 0
     }
 
-    fn push(&mut self, part: Part, op: Op) {
+    pub(super) fn push(&mut self, part: Part, op: Op) {
         if self.group.parts.is_empty() {
             self.group.base = self.next_token;
         }
@@ -182,7 +179,7 @@ impl Ring {
     fn place_next(&mut self, now: BootTime) -> bool {
         let Some(front) = self.queue.front() else { return false };
         let (at, len) = (front.header.lane.index(), front.header.frame_len);
-        let fits = self.lanes[at].write_at.is_some_and(|w| w + len <= self.slots.slot_bytes);
+        let fits = self.lanes[at].log.write_at.is_some_and(|w| w + len <= self.slots.slot_bytes);
         let group = &self.writer.group;
         let later = !front.state.is_empty() || !fits || group.bytes + len as usize > MAX_COMMIT_BYTES;
         if !group.frames.is_empty() && later {
@@ -192,7 +189,7 @@ impl Ring {
             return false;
         }
         let Some(mut sealed) = self.queue.pop_front() else { return false };
-        let (Some(write_at), Some(slot)) = (self.lanes[at].write_at, self.lanes[at].slots.back()) else {
+        let (Some(write_at), Some(slot)) = (self.lanes[at].log.write_at, self.lanes[at].log.slots.back()) else {
             self.queue.push_front(sealed);
             return false;
         };
@@ -206,7 +203,7 @@ impl Ring {
         let mut data = std::mem::take(&mut sealed.buf);
         place(header, &mut data);
         let file = FileId::Slot(slot.id);
-        self.lanes[at].write_at = Some(write_at + len);
+        self.lanes[at].log.write_at = Some(write_at + len);
         self.queue_weight -= sealed.weight;
         let group = &mut self.writer.group;
         group.bytes += len as usize;
@@ -217,155 +214,6 @@ impl Ring {
         true
     }
 
-    /// Takes a slot for a lane and writes its header and snapshot; false when there is none to take.
-    fn open_slot(&mut self, now: BootTime, at: usize, len: u32) -> bool {
-        if self.writer.room_again.is_some_and(|at| at <= now) {
-            self.writer.room_again = None;
-            self.slots.room = usize::MAX;
-        }
-        self.mark_kept();
-        let picked = self.slots.pick(&mut self.lanes);
-        // Also where none was found: slots that may not be written to were given up on the way.
-        for lane in 0..self.lanes.len() {
-            self.refresh_earliest(LaneId(lane as u8));
-        }
-        let Some(Picked { slot, create }) = picked else {
-            self.fail("no slot to write to: too few of the ring's files can be used".into());
-            return false;
-        };
-        if create {
-            self.slots.created(slot);
-            let bytes = self.slots.slot_bytes.into();
-            self.writer.push(Part::Create(slot), Op::Create { slot, bytes });
-        }
-        let generation = self.slots.next_generation;
-        self.slots.next_generation += 1;
-        let lane = &mut self.lanes[at];
-        let prev = lane.slots.back().map_or(PrevSlot::default(), |last| PrevSlot {
-            slot: last.id.0,
-            generation: last.generation,
-            end: lane.write_at.unwrap_or(last.end),
-        });
-        if let Some(last) = lane.slots.back_mut() {
-            last.end = prev.end;
-        }
-        let mut starts: Vec<_> = self.topics.starts(lane.id, lane.durable.ordinal).collect();
-        let starts_complete = starts.len() <= super::format::MAX_STARTS;
-        starts.truncate(super::format::MAX_STARTS);
-        let meta = SlotMeta {
-            id: slot,
-            generation,
-            ring: self.id,
-            first: lane.durable,
-            opened: Some((self.boot, now)),
-            last_commit: self.writer.synced_through,
-            end: self.slots.slot_bytes,
-            starts: starts.into(),
-            starts_complete,
-            sound: true,
-        };
-        let data = self.slot_beginning(now, at, &meta, prev);
-        let end = data.len() as u32;
-        debug_assert!(end + len <= self.slots.slot_bytes);
-        self.lanes[at].slots.push_back(meta);
-        for lane in 0..self.lanes.len() {
-            self.lanes[lane].refresh_oldest();
-            self.refresh_earliest(LaneId(lane as u8));
-        }
-        self.lanes[at].write_at = Some(end);
-        self.reading.forget_slot(slot);
-        self.writer.group.opened = Some(at);
-        self.life.synced += data.len() as u64;
-        self.budget.spend(now, data.len() as u64);
-        self.writer.push(Part::Header, Op::Write { file: FileId::Slot(slot), at: 0, data, sync: false });
-        true
-    }
-
-    /// The header page and the snapshot of a new slot.
-    fn slot_beginning(&mut self, now: BootTime, at: usize, meta: &SlotMeta, prev: PrevSlot) -> Vec<u8> {
-        let mut lanes = self.counters();
-        let mut admitted = [0; MAX_LANES];
-        let mut oldest = [0; MAX_LANES];
-        for lane in &self.lanes {
-            lanes[lane.id.index()].admitted = lane.durable.ordinal;
-            admitted[lane.id.index()] = lane.durable.ordinal;
-            oldest[lane.id.index()] = lane.oldest.ordinal;
-        }
-        let header = SlotHeader {
-            kind: SlotKind::Lane,
-            lane: self.lanes[at].id,
-            compat: 0,
-            read_only: 0,
-            incompat: 0,
-            slot_bytes: self.slots.slot_bytes,
-            ring: self.id,
-            binding: self.options.binding,
-            slot: meta.id,
-            generation: meta.generation,
-            first_seq: meta.first.seq,
-            last_commit: meta.last_commit,
-            boot: self.boot,
-            session: self.session,
-            opened_at: now.0,
-            prev,
-            copied_through: 0,
-            lanes,
-            oldest,
-            starts: meta.starts.to_vec(),
-            starts_complete: meta.starts_complete,
-            former: self.former().pop(),
-        };
-        let mut data = vec![0; PAGE];
-        header.emit(&mut data);
-        let (section, cuts) = self.snapshot();
-        let mut from = 0;
-        for (part, to) in cuts.iter().enumerate() {
-            let commit = meta.last_commit;
-            let (boot, session, ring) = (self.boot, self.session, self.id);
-            let first_seq = meta.first.seq;
-            let stamp = Stamp { ring, boot, session, commit, prev_commit: commit, first_seq, now, flags: 0, admitted };
-            let mut header = stamp.header(FrameKind::Snapshot, self.lanes[at].id);
-            (header.part, header.parts) = (part as u8, cuts.len() as u8);
-            (header.slot, header.generation, header.at) = (meta.id, meta.generation, data.len() as u32);
-            header.synced_through = self.writer.synced_through;
-            header.lanes = lanes;
-            let mut buf = self.press.buf();
-            self.press.encode_section(&mut header, &section[from..*to], &mut buf);
-            place(&mut header, &mut buf);
-            data.extend_from_slice(&buf);
-            self.press.recycle_buf(buf);
-            from = *to;
-        }
-        data
-    }
-
-    /// All durable state entries, encoded, and where the parts end. Topics come with their durable next offsets, and the
-    /// bytes of the ring's life are those of now.
-    fn snapshot(&self) -> (Vec<u8>, Vec<usize>) {
-        let (mut out, mut cuts, mut value) = (Vec::new(), Vec::new(), Vec::new());
-        let own = ring_owner();
-        append_entry(&mut out, &own, LIFE_KEY, Some(&self.life.encode()));
-        let mut from = 0;
-        for (owner, key, bytes) in self.state.durable().filter(|(o, key, _)| **o != own || *key != LIFE_KEY) {
-            let topic = (*owner == own).then(|| super::topics::id_of_key(key)).flatten();
-            let start = out.len();
-            match topic.and_then(|id| self.topics.get(id)) {
-                Some(topic) => {
-                    value.clear();
-                    topic.encode_durable(&mut value);
-                    append_entry(&mut out, owner, key, Some(&value));
-                }
-                None => append_entry(&mut out, owner, key, Some(bytes)),
-            }
-            if out.len() - from > SNAPSHOT_PART && start > from {
-                cuts.push(start);
-                from = start;
-            }
-        }
-        cuts.push(out.len());
-        (out, cuts)
-    }
-
     // ---- the root page ----
 
     fn root_is_due(&self) -> bool {
@@ -374,7 +222,7 @@ impl Ring {
 
     /// The next root page and where it goes.
     pub(super) fn root_page(&mut self, clean: bool) -> (u64, Vec<u8>) {
-        let newest = self.lanes.iter().filter_map(|l| l.slots.back()).max_by_key(|s| s.generation);
+        let newest = self.lanes.iter().filter_map(|l| l.log.slots.back()).max_by_key(|s| s.generation);
         let (slot, generation) = newest.map_or((SlotId(0), 0), |s| (s.id, s.generation));
         self.writer.root_serial += 1;
         let page = RootPage {
@@ -407,7 +255,7 @@ impl Ring {
     }
 
     fn slots_in_use(&self) -> usize {
-        self.lanes.iter().map(|l| l.slots.len()).sum()
+        self.lanes.iter().map(|l| l.log.slots.len()).sum()
     }
 
     /// Unlinks one slot, because the cap was lowered.
@@ -472,8 +320,8 @@ impl Ring {
         for mut sealed in frames.drain(..) {
             self.writer.synced_through = self.writer.synced_through.max(sealed.header.commit);
             let lane = &mut self.lanes[sealed.header.lane.index()];
-            lane.newest_commit = sealed.header.commit;
-            lane.reach = (sealed.header.generation, sealed.header.at + sealed.header.frame_len);
+            lane.log.newest_commit = sealed.header.commit;
+            lane.log.reach = (sealed.header.generation, sealed.header.at + sealed.header.frame_len);
             for put in &sealed.state {
                 self.state.settle(put);
                 self.settle_topic(put);
@@ -533,8 +381,8 @@ impl Ring {
         }
         for sealed in &frames {
             let at = sealed.header.lane.index();
-            if self.writer.group.opened != Some(at) && self.lanes[at].write_at.take().is_some() {
-                if let Some(last) = self.lanes[at].slots.back_mut() {
+            if self.writer.group.opened != Some(at) && self.lanes[at].log.write_at.take().is_some() {
+                if let Some(last) = self.lanes[at].log.slots.back_mut() {
                     last.end = sealed.header.at;
                 }
                 self.slots.quarantine(sealed.header.slot, &self.lanes);
@@ -550,8 +398,8 @@ impl Ring {
         self.writer.group.frames = frames;
         let opened = self.writer.group.opened.take();
         if let Some(at) = opened {
-            self.lanes[at].write_at = None;
-            if let Some(meta) = self.lanes[at].slots.pop_back() {
+            self.lanes[at].log.write_at = None;
+            if let Some(meta) = self.lanes[at].log.slots.pop_back() {
                 match part {
                     Part::Create(slot) => self.slots.half_made(slot),
                     _ => self.slots.quarantine(meta.id, &self.lanes),
@@ -574,7 +422,7 @@ impl Ring {
         self.reading.be_impatient();
     }
 
-    fn fail(&mut self, what: String) {
+    pub(super) fn fail(&mut self, what: String) {
         let writer = &mut self.writer;
         writer.failures = writer.failures.saturating_add(1);
         writer.trouble = Some(what);

@@ -1,0 +1,165 @@
+//! A slot's beginning: which file it goes to, its header, and the snapshot of all durable state entries behind it.
+
+use super::batch::{Stamp, place};
+use super::core::{LIFE_KEY, Ring};
+use super::format::{FrameKind, PrevSlot, SlotHeader, SlotKind};
+use super::slots::{Picked, SlotMeta};
+use super::state::{append_entry, ring_owner};
+use super::writer::Part;
+use super::*;
+use crate::limits::{MAX_LANES, PAGE};
+use crate::time::BootTime;
+
+/// State bytes in one frame of a snapshot.
+const SNAPSHOT_PART: usize = 56 * 1024;
+
+impl Ring {
+    /// Takes a slot for a lane and writes its header and snapshot; false when there is none to take.
+    pub(super) fn open_slot(&mut self, now: BootTime, at: usize, len: u32) -> bool {
+        if self.writer.room_again.is_some_and(|at| at <= now) {
+            self.writer.room_again = None;
+            self.slots.room = usize::MAX;
+        }
+        self.mark_kept();
+        let picked = self.slots.pick(&mut self.lanes);
+        // Also where none was found: slots that may not be written to were given up on the way.
+        for lane in 0..self.lanes.len() {
+            self.refresh_earliest(LaneId(lane as u8));
+        }
+        let Some(Picked { slot, create }) = picked else {
+            self.fail("no slot to write to: too few of the ring's files can be used".into());
+            return false;
+        };
+        if create {
+            self.slots.created(slot);
+            let bytes = self.slots.slot_bytes.into();
+            self.writer.push(Part::Create(slot), Op::Create { slot, bytes });
+        }
+        let generation = self.slots.next_generation;
+        self.slots.next_generation += 1;
+        let lane = &mut self.lanes[at];
+        let prev = lane.log.slots.back().map_or(PrevSlot::default(), |last| PrevSlot {
+            slot: last.id.0,
+            generation: last.generation,
+            end: lane.log.write_at.unwrap_or(last.end),
+        });
+        if let Some(last) = lane.log.slots.back_mut() {
+            last.end = prev.end;
+        }
+        let mut starts: Vec<_> = self.topics.starts(lane.id, lane.durable.ordinal).collect();
+        let starts_complete = starts.len() <= super::format::MAX_STARTS;
+        starts.truncate(super::format::MAX_STARTS);
+        let meta = SlotMeta {
+            id: slot,
+            generation,
+            ring: self.id,
+            first: lane.durable,
+            opened: Some((self.boot, now)),
+            last_commit: self.writer.synced_through,
+            end: self.slots.slot_bytes,
+            starts: starts.into(),
+            starts_complete,
+            sound: true,
+        };
+        let data = self.slot_beginning(now, at, &meta, prev);
+        let end = data.len() as u32;
+        debug_assert!(end + len <= self.slots.slot_bytes);
+        self.lanes[at].log.slots.push_back(meta);
+        for lane in 0..self.lanes.len() {
+            self.lanes[lane].refresh_oldest();
+            self.refresh_earliest(LaneId(lane as u8));
+        }
+        self.lanes[at].log.write_at = Some(end);
+        self.reading.forget_slot(slot);
+        self.writer.group.opened = Some(at);
+        self.life.synced += data.len() as u64;
+        self.budget.spend(now, data.len() as u64);
+        self.writer.push(Part::Header, Op::Write { file: FileId::Slot(slot), at: 0, data, sync: false });
+        true
+    }
+
+    /// The header page and the snapshot of a new slot.
+    fn slot_beginning(&mut self, now: BootTime, at: usize, meta: &SlotMeta, prev: PrevSlot) -> Vec<u8> {
+        let mut lanes = self.counters();
+        let mut admitted = [0; MAX_LANES];
+        let mut oldest = [0; MAX_LANES];
+        for lane in &self.lanes {
+            lanes[lane.id.index()].admitted = lane.durable.ordinal;
+            admitted[lane.id.index()] = lane.durable.ordinal;
+            oldest[lane.id.index()] = lane.oldest.ordinal;
+        }
+        let header = SlotHeader {
+            kind: SlotKind::Lane,
+            lane: self.lanes[at].id,
+            compat: 0,
+            read_only: 0,
+            incompat: 0,
+            slot_bytes: self.slots.slot_bytes,
+            ring: self.id,
+            binding: self.options.binding,
+            slot: meta.id,
+            generation: meta.generation,
+            first_seq: meta.first.seq,
+            last_commit: meta.last_commit,
+            boot: self.boot,
+            session: self.session,
+            opened_at: now.0,
+            prev,
+            copied_through: 0,
+            lanes,
+            oldest,
+            starts: meta.starts.to_vec(),
+            starts_complete: meta.starts_complete,
+            former: self.former().pop(),
+        };
+        let mut data = vec![0; PAGE];
+        header.emit(&mut data);
+        let (section, cuts) = self.snapshot();
+        let mut from = 0;
+        for (part, to) in cuts.iter().enumerate() {
+            let commit = meta.last_commit;
+            let (boot, session, ring) = (self.boot, self.session, self.id);
+            let first_seq = meta.first.seq;
+            let stamp = Stamp { ring, boot, session, commit, prev_commit: commit, first_seq, now, flags: 0, admitted };
+            let mut header = stamp.header(FrameKind::Snapshot, self.lanes[at].id);
+            (header.part, header.parts) = (part as u8, cuts.len() as u8);
+            (header.slot, header.generation, header.at) = (meta.id, meta.generation, data.len() as u32);
+            header.synced_through = self.writer.synced_through;
+            header.lanes = lanes;
+            let mut buf = self.press.buf();
+            self.press.encode_section(&mut header, &section[from..*to], &mut buf);
+            place(&mut header, &mut buf);
+            data.extend_from_slice(&buf);
+            self.press.recycle_buf(buf);
+            from = *to;
+        }
+        data
+    }
+
+    /// All durable state entries, encoded, and where the parts end. Topics come with their durable next offsets, and the
+    /// bytes of the ring's life are those of now.
+    fn snapshot(&self) -> (Vec<u8>, Vec<usize>) {
+        let (mut out, mut cuts, mut value) = (Vec::new(), Vec::new(), Vec::new());
+        let own = ring_owner();
+        append_entry(&mut out, &own, LIFE_KEY, Some(&self.life.encode()));
+        let mut from = 0;
+        for (owner, key, bytes) in self.state.durable().filter(|(o, key, _)| **o != own || *key != LIFE_KEY) {
+            let topic = (*owner == own).then(|| super::topics::id_of_key(key)).flatten();
+            let start = out.len();
+            match topic.and_then(|id| self.topics.get(id)) {
+                Some(topic) => {
+                    value.clear();
+                    topic.encode_durable(&mut value);
+                    append_entry(&mut out, owner, key, Some(&value));
+                }
+                None => append_entry(&mut out, owner, key, Some(bytes)),
+            }
+            if out.len() - from > SNAPSHOT_PART && start > from {
+                cuts.push(start);
+                from = start;
+            }
+        }
+        cuts.push(out.len());
+        (out, cuts)
+    }
+}
