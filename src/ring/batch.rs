@@ -214,7 +214,7 @@ impl Stamp {
             commit: self.commit,
             prev_commit: self.prev_commit,
             synced_through: 0,
-            copied_through: 0,
+            copy_first: 0,
             first_seq: self.first_seq,
             records: 0,
             boot: self.boot,
@@ -231,6 +231,7 @@ impl Stamp {
             last_time: 0,
             nonce: [0; 24],
             lanes,
+            copy_span: 0,
         }
     }
 }
@@ -324,6 +325,11 @@ impl Press {
     /// A frame of state bytes that are already encoded (a part of a snapshot).
     pub fn encode_section(&mut self, header: &mut FrameHeader, section: &[u8], buf: &mut Vec<u8>) {
         self.pack(header, &[], &[], &[], section, buf);
+    }
+
+    /// The copy of records that stand in the journal; `header` says which.
+    pub fn encode_copy(&mut self, header: &mut FrameHeader, frame: &Frame, buf: &mut Vec<u8>) {
+        self.pack(header, &frame.runs, &[], &frame.raw, &[], buf);
     }
 
     /// Builds `buf`, all but the header; again if the writer lost it.

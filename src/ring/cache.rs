@@ -334,6 +334,7 @@ fn compact(mut frame: Arc<Frame>, press: &mut Press) -> Arc<Frame> {
         commit: f.commit,
         first: f.first,
         records: f.records,
+        end_seq: f.end_seq,
         base: f.base,
         runs: f.runs.as_slice().into(),
         raw: f.raw.as_slice().into(),

@@ -7,10 +7,10 @@ use std::collections::VecDeque;
 
 use super::batch::{Press, Sealed, Stamp};
 use super::budget::Budget;
-use super::format::{Counters, FrameHeader, MAX_RAW, MAX_STATE_RAW, PrevCount, flags};
+use super::format::{Counters, FrameHeader, FrameKind, MAX_RAW, MAX_STATE_RAW, PrevCount, flags};
 use super::reader::Reading;
 use super::sessions::Sessions;
-use super::slots::{Lane, Slots};
+use super::slots::{Lane, Log, Slots};
 use super::state::{self, Put, Store};
 use super::topics::{self, Topics};
 use super::wire::MAX_OVERHEAD;
@@ -36,6 +36,9 @@ pub struct Ring {
     pub(super) topics: Topics,
     pub(super) state: Store,
     pub(super) lanes: Vec<Lane>,
+    pub(super) journal: Log,
+    /// What is sealed goes to its lane, however small it is.
+    pub(super) to_lanes: bool,
     pub(super) slots: Slots,
     pub(super) press: Press,
     pub(super) writer: Writer,
@@ -81,6 +84,20 @@ impl Life {
         self.stored += u64::from(header.stored_len + header.state_stored);
         self.padded += u64::from(header.frame_len) - header.used() as u64;
         self.synced += u64::from(header.frame_len);
+    }
+
+    /// A copy is on the device: its records were counted when they were new.
+    pub fn add_copy(&mut self, header: &FrameHeader) {
+        let logical = self.logical;
+        self.add(header);
+        self.logical = logical;
+    }
+
+    pub fn add_all(&mut self, other: &Life) {
+        self.logical += other.logical;
+        self.stored += other.stored;
+        self.padded += other.padded;
+        self.synced += other.synced;
     }
 
     pub fn encode(&self) -> Vec<u8> {
@@ -406,11 +423,14 @@ impl Ring {
         let stamp = Stamp { ring: self.id, boot, session, commit, prev_commit, first_seq, now, flags, admitted };
         self.stamp += 1;
         let lane = &mut self.lanes[at];
-        let sealed = self.press.seal(&mut lane.batch, lane.id, &stamp, &self.prev_counts, self.stamp);
+        let mut sealed = self.press.seal(&mut lane.batch, lane.id, &stamp, &self.prev_counts, self.stamp);
         self.next_seq += records;
+        let id = lane.id;
+        if self.goes_to_journal(&sealed.header) {
+            sealed.header.kind = FrameKind::Journal;
+        }
         self.prev_counts.clear();
         if let Some(frame) = &sealed.frame {
-            let id = lane.id;
             let count = |r: &super::format::Run| PrevCount {
                 part: r.part,
                 lane: id,

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::core::Ring;
+use super::journal::JOURNAL;
 use super::sessions::{session_key, torn_key};
 use super::state::{Put, ring_owner};
-use super::*;
 use crate::topic::TopicId;
 
 /// The ring's entry that says that entries are lost.
@@ -64,11 +64,12 @@ impl Ring {
         self.forgotten().0
     }
 
-    /// A lane that must not go on in the slot where it stands: a frame for the next one, unless there is one already. It
-    /// is in the queue before all that is yet to be appended, so nothing of the lane is acknowledged without it.
-    pub(super) fn begin_slot(&mut self, lane: LaneId) {
-        if self.queue.iter().all(|sealed| sealed.header.lane != lane) {
-            self.beside = lane.index();
+    /// A log that must not go on in the slot where it stands: a frame for the next one, unless there is one already. It
+    /// is in the queue before all that is yet to be appended, so nothing of the log is acknowledged without it.
+    pub(super) fn begin_slot(&mut self, log: usize) {
+        if self.queue.iter().all(|sealed| super::journal::log_of(&sealed.header) != log) {
+            self.to_lanes = log != JOURNAL;
+            self.beside = if log == JOURNAL { self.beside } else { log };
             self.put_own(b"n", Some(&self.topics.next_id.to_le_bytes()));
             self.seal_all();
         }

@@ -12,7 +12,7 @@ use crate::time::BootTime;
 use crate::topic::TopicPart;
 
 /// A decompressed frame.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Frame {
     pub(super) ring: RingId,
     pub(super) lane: LaneId,
@@ -20,6 +20,8 @@ pub struct Frame {
     pub(super) commit: u64,
     pub(super) first: LanePos,
     pub(super) records: u32,
+    /// One past its last seq: between the records of a copy stand those of other lanes.
+    pub(super) end_seq: u64,
     pub(super) base: BootTime,
     pub(super) runs: Vec<Run>,
     pub(super) raw: Vec<u8>,
@@ -53,8 +55,7 @@ impl Frame {
     }
     /// One past the last record's place.
     pub fn end(&self) -> LanePos {
-        let n = u64::from(self.records);
-        LanePos { seq: self.first.seq + n, ordinal: self.first.ordinal + n }
+        LanePos { seq: self.end_seq, ordinal: self.first.ordinal + u64::from(self.records) }
     }
     /// Bytes that it keeps in memory.
     pub fn memory(&self) -> usize {
@@ -71,14 +72,17 @@ impl Frame {
     /// Records with `seq` or more, in order.
     pub fn entries_from(&self, seq: u64) -> impl Iterator<Item = Entry<'_>> {
         let from = self.runs.partition_point(|r| r.first_seq + u64::from(r.count) <= seq);
-        Entries { frame: self, runs: &self.runs[from..], rest: &[], index: 0, left: 0, run: None }
-            .skip_while(move |e| e.seq < seq)
+        self.entries(from, None).skip_while(move |e| e.seq < seq)
     }
     /// Records of one partition with `offset` or more, in order.
     pub fn entries_of(&self, part: TopicPart, offset: u64) -> impl Iterator<Item = Entry<'_>> {
-        let at = self.runs.iter().position(|r| r.part == part);
-        let runs = at.map_or(&[][..], |at| &self.runs[at..=at]);
-        Entries { frame: self, runs, rest: &[], index: 0, left: 0, run: None }.skip_while(move |e| e.offset < offset)
+        self.entries(0, Some(part)).skip_while(move |e| e.offset < offset)
+    }
+    /// Records from the run `from` on, of one partition or of all.
+    fn entries(&self, from: usize, only: Option<TopicPart>) -> Entries<'_> {
+        let before: u64 = self.runs[..from].iter().map(|r| u64::from(r.count)).sum();
+        let ordinal = self.first.ordinal + before;
+        Entries { frame: self, runs: &self.runs[from..], only, ordinal, rest: &[], index: 0, left: 0, run: None }
     }
     /// The run of a partition that holds `offset`, or the first one past it.
     pub(super) fn run_at(&self, part: TopicPart, offset: u64) -> Option<&Run> {
@@ -107,6 +111,7 @@ impl Frame {
         self.commit = header.commit;
         self.first = LanePos { seq: header.first_seq, ordinal: header.first_ordinal() };
         self.records = header.records;
+        self.end_seq = header.end_seq();
         self.base = BootTime(header.first_time);
     }
 
@@ -160,6 +165,9 @@ pub(super) fn inflate(
 struct Entries<'a> {
     frame: &'a Frame,
     runs: &'a [Run],
+    only: Option<TopicPart>,
+    /// Of the next record.
+    ordinal: u64,
     run: Option<&'a Run>,
     rest: &'a [u8],
     index: u32,
@@ -172,6 +180,10 @@ impl<'a> Iterator for Entries<'a> {
     fn next(&mut self) -> Option<Entry<'a>> {
         while self.left == 0 {
             let (run, after) = self.runs.split_first()?;
+            if self.only.is_some_and(|part| part != run.part) {
+                (self.runs, self.ordinal) = (after, self.ordinal + u64::from(run.count));
+                continue;
+            }
             self.rest = self.frame.raw.get(run.start as usize..run.end as usize)?;
             (self.run, self.runs, self.index, self.left) = (Some(run), after, 0, run.count);
         }
@@ -181,13 +193,8 @@ impl<'a> Iterator for Entries<'a> {
         self.rest = rest;
         self.index += 1;
         self.left -= 1;
-        let seq = run.first_seq + n;
-        Some(Entry {
-            seq,
-            ordinal: self.frame.first.ordinal + (seq - self.frame.first.seq),
-            part: run.part,
-            offset: run.first_offset + n,
-            record,
-        })
+        let ordinal = self.ordinal;
+        self.ordinal += 1;
+        Some(Entry { seq: run.first_seq + n, ordinal, part: run.part, offset: run.first_offset + n, record })
     }
 }

@@ -93,6 +93,7 @@ impl Ring {
         self.id = self.new_id(self.id.0 as u64 ^ self.next_seq);
         self.note_moves(moves, former);
         self.lanes.iter_mut().for_each(|l| l.log.write_at = None);
+        self.journal.write_at = None;
     }
 
     fn note_moves(&mut self, mut moves: Vec<(RingId, u64)>, mut former: Vec<RingId>) {

@@ -6,6 +6,7 @@
 
 use super::core::Ring;
 use super::format::SlotHeader;
+use super::journal::JournalTrail;
 use super::slots::SlotMeta;
 use super::stat::look;
 use super::verify::{Check, Trail};
@@ -87,7 +88,7 @@ impl Check {
 
     /// A slot of this ring that was opened after the ring was looked at.
     pub(super) fn is_newer(&self, header: &SlotHeader) -> bool {
-        let newest = self.ring.lanes.iter().filter_map(|lane| lane.log.slots.back()).max_by_key(|slot| slot.generation);
+        let newest = self.ring.own_slots().max_by_key(|slot| slot.generation);
         newest.is_some_and(|newest| newest.ring == header.ring && newest.generation < header.generation)
     }
 
@@ -110,6 +111,35 @@ impl Check {
                 self.out.rewritten += 1;
                 // What stood in it is gone, and no hole before the next.
                 *trail = Trail::default();
+                return self.settled_other(disk, pause, meta.id, bytes);
+            }
+            if !self.found_since(&mark) || tries.next().is_none() || !pause() {
+                return;
+            }
+            self.take_back(&mark);
+            *trail = before.clone();
+        }
+    }
+
+    /// The same for a slot of the journal.
+    #[allow(clippy::too_many_arguments)] // What `settled_slot` takes, and how far the lanes go.
+    pub(super) fn settled_journal(
+        &mut self,
+        disk: &mut dyn Disk,
+        pause: &mut dyn FnMut() -> bool,
+        trail: &mut JournalTrail,
+        meta: &SlotMeta,
+        next: Option<&SlotMeta>,
+        walked: &[u64],
+        bytes: u64,
+    ) {
+        let (mark, before, mut tries) = (self.mark(), trail.clone(), 1..TRIES);
+        loop {
+            self.journal_slot(disk, trail, meta, next, walked, bytes);
+            if generation(disk, meta.id).is_some_and(|now| now != meta.generation) {
+                self.take_back(&mark);
+                self.out.rewritten += 1;
+                *trail = before;
                 return self.settled_other(disk, pause, meta.id, bytes);
             }
             if !self.found_since(&mark) || tries.next().is_none() || !pause() {

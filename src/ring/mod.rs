@@ -7,8 +7,8 @@
 //!
 //! It does no I/O: `append` and [`Ring::put_state`] fill batches, [`Ring::poll`] says what the disk must do,
 //! [`Ring::complete`] takes what it did. Read `core` for the face, `batch` and `writer` for the way down,
-//! `recovery` and `walk` for the way back, `reader` and `cache` for reading, `slots` for reuse, `lanes` for their
-//! names, `format` for the bytes.
+//! `recovery` and `walk` for the way back, `reader` and `cache` for reading, `slots` for reuse, `journal` for small
+//! commits, `lanes` for their names, `format` for the bytes.
 //!
 //! # The files
 //!
@@ -16,7 +16,7 @@
 //! `max_bytes` without the root's 8,192 bytes, at least 256 KiB and at most 4 MiB, rounded down to a page of 4,096
 //! bytes. A slot is created when it is first needed, its blocks allocated, file and directory synced; then it is
 //! written over for ever, each time under a new **generation**: overwriting costs half the device writes of growing a
-//! file. No file is renamed, and one is unlinked only to lower the cap. A slot belongs to one lane:
+//! file. No file is renamed, and one is unlinked only to lower the cap. A slot belongs to one lane, or to the journal:
 //!
 //! ```text
 //! 0        4096                                                                            slot_bytes
@@ -36,7 +36,7 @@
 //! | 0..4 | | magic | `HWsl` |
 //! | 4..6 | u16 | version | 1 |
 //! | 6 | u8 | kind | 1 lane, 2 journal |
-//! | 7 | u8 | lane | 0 to 7 |
+//! | 7 | u8 | lane | 0 to 7; of the journal 0 |
 //! | 8..12 | u32 | compat flags | none yet |
 //! | 12..16 | u32 | read-only flags | none yet |
 //! | 16..20 | u32 | incompat flags | none yet |
@@ -47,20 +47,21 @@
 //! | 58..60 | u16 | starts | entries at 512, at most 296 |
 //! | 60 | u8 | starts complete | 1: a partition that is not listed did not exist |
 //! | 64..72 | u64 | generation | rises with each slot opened, in the whole ring |
-//! | 72..80 | u64 | first seq | where the lane stood |
+//! | 72..80 | u64 | first seq | where the lane stood; of the journal the highest of any lane |
 //! | 80..88 | u64 | last commit | the newest durable one; the snapshot contains all up to it |
 //! | 88..92 | u32 | boot | number of the kernel boot |
 //! | 92..96 | u32 | session | number of the process |
 //! | 96..104 | i64 | opened at | boot-clock microseconds |
-//! | 104..106 | u16 | previous slot of the lane | |
+//! | 104..106 | u16 | previous slot of the lane, or of the journal | |
 //! | 108..112 | u32 | its end | one past its last frame |
 //! | 112..120 | u64 | its generation | 0: there was none |
-//! | 120..128 | u64 | copied through | journal, below; 0 |
+//! | 120..128 | u64 | uncopied | records of the lane that stood in the journal alone: its first ordinal is that much below `admitted` |
 //! | 128..448 | 8 x 5 u64 | counters of each lane | admitted, evicted, expired, corrupt, lost unsynced |
 //! | 448..512 | 8 u64 | oldest ordinal of each lane | |
 //! | 512..4064 | 296 x 12 | starts | topic u16, partition u8, 0, next offset u64 |
 //! | 4064..4080 | u128 | former ring id | before the newest change of machine; 0: there was none |
 //! | 4080..4088 | u64 | its end | the first seq that was given after it |
+//! | 4088..4092 | u32 | oldest boot | of those records; 0: there were none |
 //! | 4092..4096 | u32 | CRC of 0..4092 | not seeded: it says itself whose it is |
 //!
 //! ## Frame, whole pages
@@ -72,8 +73,8 @@
 //! |---|---|---|---|
 //! | 0..4 | | magic | `HWfr` |
 //! | 4 | u8 | version | 1 |
-//! | 5 | u8 | kind | 1 lane (records), 2 meta (state entries alone), 3 snapshot, 4 journal |
-//! | 6..8 | u16 | flags | 1 clean end, 2 first frame of a process; both for the reader of a dump |
+//! | 5 | u8 | kind | 1 lane (records), 2 meta (state entries alone), 3 snapshot, 4 journal (either, in its slots), 5 copy |
+//! | 6..8 | u16 | flags | 1 clean end, 2 first frame of a process; 4 snapshot in a slot of the journal |
 //! | 8 | u8 | codec of the payload | 0 raw, 1 zstd |
 //! | 9 | u8 | cipher | 0 none; others are refused |
 //! | 10 | u8 | lane | |
@@ -87,10 +88,10 @@
 //! | 46, 47 | u8 | part, parts | of a snapshot |
 //! | 48..52 | u32 | at | the frame's own place in the slot |
 //! | 52..56 | u32 | frame length | whole pages |
-//! | 56..64 | u64 | commit | rises by one, node-wide; of a snapshot: the last commit in it |
+//! | 56..64 | u64 | commit | rises by one, node-wide; of a snapshot or a copy: the last one that was durable |
 //! | 64..72 | u64 | previous commit | the one that this follows |
 //! | 72..80 | u64 | synced through | commits up to here were durable when it was placed |
-//! | 80..88 | u64 | copied through | journal; 0 |
+//! | 80..88 | u64 | first ordinal | of a copy; else 0 |
 //! | 88..96 | u64 | first seq | |
 //! | 96..100 | u32 | records | |
 //! | 100..104 | u32 | boot | |
@@ -107,6 +108,7 @@
 //! | 152..160 | i64 | last time | |
 //! | 160..184 | | nonce | 0 |
 //! | 184..504 | 8 x 5 u64 | counters of each lane | this frame's records included in `admitted` |
+//! | 504..508 | u32 | span | of a copy: seqs from its first to one past its last; else 0 |
 //! | 508..512 | u32 | CRC of 0..508 | |
 //!
 //! The **seed** is the CRC of ring id, slot id and generation as they stand (26 bytes). The header's CRC goes on from
@@ -115,8 +117,8 @@
 //! an older generation's, never validates. Zeros have no magic.
 //!
 //! **Run** (a partition's records in a frame; consecutive in seq, offset and byte): topic u16, partition u8, 0, count
-//! u32, first seq u64, first offset u64, first byte u32, end byte u32. Runs follow each other without a gap. **Prev
-//! count** (what the previous commit held of a partition): topic u16, partition u8, lane u8, count u32, first offset
+//! u32, first seq u64, first offset u64, first byte u32, end byte u32. Runs follow each other without a gap; in a copy,
+//! which may have several of a partition, seqs of other lanes stand between them. **Prev count** (what the previous commit held of a partition): topic u16, partition u8, lane u8, count u32, first offset
 //! u64. It tells a lost commit's records to their topics.
 //!
 //! **Payload**: records back to back in [postcard](https://docs.rs/postcard) (integers as varints, signed ones
@@ -124,7 +126,7 @@
 //! `first time`; key, option of bytes; value, bytes; event time, option of i64 (microseconds since 1970); attributes,
 //! bytes; origin, option of producer id i64, epoch i16, first sequence i32. Attributes: name length u8, name, value
 //! length u16 little-endian, value; at most 16. A record's seq and offset follow from its run, its **ordinal** (its
-//! place in its lane, dense) from the header's counters.
+//! place in its lane, dense) from the header's counters, in a copy from its first ordinal.
 //!
 //! **State section**: entries in postcard: owner kind u8 (0 ring, 1 node, 2 source, 3 rule, 4 sink, 5 endpoint),
 //! owner name, key bytes, value option of bytes (none: a tombstone). The ring's own, under the name `ring`, numbers
@@ -143,10 +145,11 @@
 //! | `m` | former ring ids as records were given under them, each with the first seq after them (u128, u64) |
 //! | `l` | bytes over the ring's life: logical (payloads before compression), stored, padded, synced (u64); in every snapshot and at a clean shutdown; frames since are added |
 //! | `s` session u32 | last valid commit u64, synced through u64: where a process ended that did not say so |
+//! | `j` | what stood in the journal alone, in snapshots: stretches of lane u8, from ordinal u64, its seq u64, to ordinal u64 |
 //! | `u` | ranges of ordinals (lane u8, from u64, to u64; 512 at most) that a crash took before they were synced |
 //! | `x` commit u64 | generation u64 of the slot where it stands: torn by a crash and given up |
 //!
-//! **Snapshot**: all durable state entries, in frames of about 56 KiB raw, at the beginning of every lane slot;
+//! **Snapshot**: all durable state entries, in frames of about 56 KiB raw, at the beginning of every slot;
 //! topics with the next offsets of that moment. It is made when nothing is under way, so it never has a checkpoint
 //! that is newer than its records. The two newest slots are never reused, so that a bad snapshot sends recovery to
 //! the one before.
@@ -178,10 +181,6 @@
 //! With an unknown **read-only** flag it is read and, once a later generation, reused, but no frame is added to it.
 //! Unknown **compat** flags and frame flags are ignored. Reserved, so that what comes later finds its place:
 //!
-//! - *Journal* (slot kind 2, frame kind 4, `copied through`): slots for small durable commits, whose records are
-//!   later copied to dense frames; records up to `copied through` are then spent. Until then a small durable commit
-//!   is a lane frame of its own page: correct but wasteful (256 MiB hold 65,536 of them). A journal slot is set
-//!   aside.
 //! - *Cipher, key id, nonce*: the payload and the state section encrypted, header and directory in clear, CRCs over
 //!   the ciphertext, under an incompat flag.
 //! - *Offset floors*: reserved ahead where records are shown before they are durable. Always 0; after an unclean end
@@ -204,6 +203,27 @@
 //! record, since of two frames with entries each would have to come first. Seqs and commit numbers are given
 //! when a batch is sealed, and kept when it is written again. A batch is due after the linger, or sooner where somebody
 //! waits for it; where more was written than the day's budget allows, what nobody waits for is due later (see `budget`).
+//!
+//! # The journal
+//!
+//! A commit of at most 8 KiB takes a page or two and would, in its lane, take most of it for nothing: a frame's worth of
+//! such records takes a hundred times less. So it goes to the journal, three slots in a ring of fewer than 32 and else
+//! four, none in one of fewer than 12. There it is a commit like any other, in the same order of numbers; its records stay
+//! in memory besides, the lane's **tail**. When 64 KiB of a lane are together, when half the journal waits, or when a
+//! larger frame of the lane is to follow, a **copy** of them goes to the lane's own slot, and what is copied is spent.
+//!
+//! - A copy is made while the disk is idle, of durable records, and is no commit: none stands upon it, and it is never
+//!   lost or given up. Torn, it is not there, and the journal has what it repeats.
+//! - A copy of a lane is placed when the one before it is durable, a frame with new records when all of the tail is. So
+//!   whatever stands behind a copy in the lane's slots proves it, and a copy that does not hold there is damage; where
+//!   nothing does, the tail begins with it.
+//! - A slot of the journal is written over when every record in it is in a durable copy, and when its snapshot and its
+//!   state entries are in two later ones, as for all slots. Its slots go round in order.
+//! - Recovery plays the journal's commits among the others. A tail is what its snapshot says (`j`) and what was played
+//!   since, above what the lane's own slots have; what of it is not to be found was durable, and is corrupt. Where a
+//!   frame of the journal is damaged whose records were copied, nothing is lost. A copy that tells of more than all
+//!   commits that are left is believed, as a slot header is.
+//! - A frame stays in the journal, or in its lane, also where it is written again after a failed sync.
 //!
 //! # Each crash, argued
 //!
@@ -263,7 +283,7 @@
 //! # How recovery decides
 //!
 //! It reads all slot headers; syncs the newest slots; takes the newest whole snapshot; walks
-//! that slot, all later ones and the newest of each lane; plays the frames that follow each other in order of commit.
+//! that slot, all later ones, the newest of each lane and what of the journal is not spent; plays the frames that follow each other in order of commit.
 //! `synced through` of a process is the highest that any of its frames says. A hole that begins at or below it, and a
 //! bad frame at or below it, is **corrupt**; above it, **lost unsynced**, which never contains an acknowledged record
 //! as long as a later frame of that process survived to say so. What was lost unsynced is kept as ranges (`u`), so that
@@ -311,7 +331,7 @@
 //! quarter is kept back after
 //! failed writes. Memory: 1 MiB that waits for the disk, 512 KiB of decoded frames (256 at most), three windows of 64
 //! KiB or one largest frame, two reads under way, and the state: 64 KiB and 4,096 entries per owner, `slot_bytes` / 4
-//! together. A frame is sealed at 64 KiB raw, for a group at 96; a larger record is alone in its own. A record is at most the smaller of
+//! together; of each lane, 64 KiB of records and one commit that stand in the journal alone. A frame is sealed at 64 KiB raw, for a group at 96; a larger record is alone in its own. A record is at most the smaller of
 //! 512 KiB and `slot_bytes` / 4, key, value and attributes together. At most 8 lanes, 256 topics, 16 partitions each.
 
 mod batch;
@@ -322,8 +342,10 @@ mod disk;
 mod drive;
 mod facts;
 mod format;
+mod found;
 mod frame;
 mod identity;
+mod journal;
 mod keep;
 mod lanes;
 mod live;
@@ -332,6 +354,7 @@ mod opening;
 mod reader;
 mod recovery;
 mod replay;
+mod restore;
 mod sessions;
 mod slots;
 pub mod stat;

@@ -2,13 +2,15 @@
 
 use super::batch::{Stamp, place};
 use super::core::{LIFE_KEY, Ring};
-use super::format::{FrameKind, PrevSlot, SlotHeader, SlotKind};
+use super::format::{FrameKind, PrevSlot, SlotHeader, SlotKind, flags};
+use super::journal::{JOURNAL, TAILS_KEY};
 use super::slots::{Picked, SlotMeta};
 use super::state::{append_entry, ring_owner};
 use super::writer::Part;
 use super::*;
 use crate::limits::{MAX_LANES, PAGE};
 use crate::time::BootTime;
+use crate::topic::TopicPart;
 
 /// State bytes in one frame of a snapshot.
 const SNAPSHOT_PART: usize = 56 * 1024;
@@ -21,7 +23,10 @@ impl Ring {
             self.slots.room = usize::MAX;
         }
         self.mark_kept();
-        let picked = self.slots.pick(&mut self.lanes);
+        let picked = match at {
+            JOURNAL => self.pick_for_journal(),
+            _ => self.slots.pick(&mut self.lanes, &self.journal),
+        };
         // Also where none was found: slots that may not be written to were given up on the way.
         for lane in 0..self.lanes.len() {
             self.refresh_earliest(LaneId(lane as u8));
@@ -37,45 +42,58 @@ impl Ring {
         }
         let generation = self.slots.next_generation;
         self.slots.next_generation += 1;
-        let lane = &mut self.lanes[at];
-        let prev = lane.log.slots.back().map_or(PrevSlot::default(), |last| PrevSlot {
+        let log = self.log_mut(at);
+        let prev = log.slots.back().map_or(PrevSlot::default(), |last| PrevSlot {
             slot: last.id.0,
             generation: last.generation,
-            end: lane.log.write_at.unwrap_or(last.end),
+            end: log.write_at.unwrap_or(last.end),
         });
-        if let Some(last) = lane.log.slots.back_mut() {
+        if let Some(last) = log.slots.back_mut() {
             last.end = prev.end;
         }
-        let mut starts: Vec<_> = self.topics.starts(lane.id, lane.durable.ordinal).collect();
-        let starts_complete = starts.len() <= super::format::MAX_STARTS;
+        let (first, mut starts) = self.stands(at);
+        let starts_complete = starts.len() <= super::format::MAX_STARTS && at != JOURNAL;
         starts.truncate(super::format::MAX_STARTS);
         let meta = SlotMeta {
             id: slot,
             generation,
             ring: self.id,
-            first: lane.durable,
+            first,
             opened: Some((self.boot, now)),
             last_commit: self.writer.synced_through,
             end: self.slots.slot_bytes,
             starts: starts.into(),
             starts_complete,
             sound: true,
+            ends: Default::default(),
         };
         let data = self.slot_beginning(now, at, &meta, prev);
         let end = data.len() as u32;
         debug_assert!(end + len <= self.slots.slot_bytes);
-        self.lanes[at].log.slots.push_back(meta);
+        self.log_mut(at).slots.push_back(meta);
         for lane in 0..self.lanes.len() {
             self.lanes[lane].refresh_oldest();
             self.refresh_earliest(LaneId(lane as u8));
         }
-        self.lanes[at].log.write_at = Some(end);
+        self.log_mut(at).write_at = Some(end);
         self.reading.forget_slot(slot);
         self.writer.group.opened = Some(at);
         self.life.synced += data.len() as u64;
         self.budget.spend(now, data.len() as u64);
         self.writer.push(Part::Header, Op::Write { file: FileId::Slot(slot), at: 0, data, sync: false });
         true
+    }
+
+    /// Where a log's next slot begins, and the next offsets of its lane's partitions there. The journal's own begins behind
+    /// all that is durable.
+    fn stands(&self, at: usize) -> (LanePos, Vec<(TopicPart, u64)>) {
+        let Some(lane) = self.lanes.get(at) else {
+            let seq = self.lanes.iter().map(|l| l.durable.seq).max().unwrap_or(0);
+            return (LanePos { seq, ordinal: 0 }, Vec::new());
+        };
+        let starts = self.topics.starts(lane.id, lane.dense().ordinal);
+        // What stands in the journal comes into this slot, or one after it.
+        (lane.dense(), starts.map(|(part, next)| (part, lane.tail.first_of(part).unwrap_or(next))).collect())
     }
 
     /// The header page and the snapshot of a new slot.
@@ -88,9 +106,13 @@ impl Ring {
             admitted[lane.id.index()] = lane.durable.ordinal;
             oldest[lane.id.index()] = lane.oldest.ordinal;
         }
+        let (kind, lane, uncopied, flags) = match self.lanes.get(at) {
+            Some(lane) => (SlotKind::Lane, lane.id, lane.durable.ordinal - lane.dense().ordinal, 0),
+            None => (SlotKind::Journal, LaneId(0), 0, flags::IN_JOURNAL),
+        };
         let header = SlotHeader {
-            kind: SlotKind::Lane,
-            lane: self.lanes[at].id,
+            kind,
+            lane,
             compat: 0,
             read_only: 0,
             incompat: 0,
@@ -105,11 +127,12 @@ impl Ring {
             session: self.session,
             opened_at: now.0,
             prev,
-            copied_through: 0,
+            uncopied,
             lanes,
             oldest,
             starts: meta.starts.to_vec(),
             starts_complete: meta.starts_complete,
+            oldest_boot: self.lanes.get(at).map_or(0, |lane| lane.tail.oldest_boot()),
             former: self.former().pop(),
         };
         let mut data = vec![0; PAGE];
@@ -120,8 +143,8 @@ impl Ring {
             let commit = meta.last_commit;
             let (boot, session, ring) = (self.boot, self.session, self.id);
             let first_seq = meta.first.seq;
-            let stamp = Stamp { ring, boot, session, commit, prev_commit: commit, first_seq, now, flags: 0, admitted };
-            let mut header = stamp.header(FrameKind::Snapshot, self.lanes[at].id);
+            let stamp = Stamp { ring, boot, session, commit, prev_commit: commit, first_seq, now, flags, admitted };
+            let mut header = stamp.header(FrameKind::Snapshot, lane);
             (header.part, header.parts) = (part as u8, cuts.len() as u8);
             (header.slot, header.generation, header.at) = (meta.id, meta.generation, data.len() as u32);
             header.synced_through = self.writer.synced_through;
@@ -142,8 +165,15 @@ impl Ring {
         let (mut out, mut cuts, mut value) = (Vec::new(), Vec::new(), Vec::new());
         let own = ring_owner();
         append_entry(&mut out, &own, LIFE_KEY, Some(&self.life.encode()));
+        let tails = self.tails();
+        if !tails.is_empty() {
+            super::wire::append(&mut value, &tails);
+            append_entry(&mut out, &own, TAILS_KEY, Some(&value));
+        }
         let mut from = 0;
-        for (owner, key, bytes) in self.state.durable().filter(|(o, key, _)| **o != own || *key != LIFE_KEY) {
+        for (owner, key, bytes) in
+            self.state.durable().filter(|(o, key, _)| **o != own || *key != LIFE_KEY && *key != TAILS_KEY)
+        {
             let topic = (*owner == own).then(|| super::topics::id_of_key(key)).flatten();
             let start = out.len();
             match topic.and_then(|id| self.topics.get(id)) {

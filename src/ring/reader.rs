@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub use super::cache::Reading;
 
 use super::cache::Peek;
-use super::format::{FIRST_FRAME, FRAME_HEADER, FrameHeader, PrevCount, Run, parse_directory};
+use super::format::{FIRST_FRAME, FRAME_HEADER, FrameHeader, FrameKind, PrevCount, Run, parse_directory};
 use super::frame::Frame;
 use super::slots::Lane;
 use super::*;
@@ -132,7 +132,7 @@ impl Ring {
     pub(super) fn refresh_earliest(&mut self, lane: LaneId) {
         let mut stale = vec![lane];
         while let Some(lane) = stale.pop() {
-            let Some(Lane { log: super::slots::Log { slots, .. }, oldest, .. }) = self.lanes.get(lane.0 as usize)
+            let Some(Lane { log: super::slots::Log { slots, .. }, oldest, tail, .. }) = self.lanes.get(lane.index())
             else {
                 continue;
             };
@@ -148,8 +148,12 @@ impl Ring {
                 }
             }
             let Some(front) = front else {
-                let here = self.topics.iter_mut().filter(|t| t.first_lane() == lane && t.moves.is_empty());
-                here.flat_map(|t| &mut t.parts).for_each(|part| part.info.earliest = part.info.durable_end);
+                for topic in self.topics.iter_mut().filter(|t| t.first_lane() == lane && t.moves.is_empty()) {
+                    for (partition, part) in topic.parts.iter_mut().enumerate() {
+                        let id = TopicPart { topic: topic.id, partition: partition as u8 };
+                        part.info.earliest = tail.first_of(id).unwrap_or(part.info.durable_end);
+                    }
+                }
                 continue;
             };
             for (part, offset) in &front.starts {
@@ -177,6 +181,13 @@ impl Ring {
         if let Some(frame) = self.reading.of_lane(reader.lane, reader.pos.ordinal) {
             return ReadStep::Frame(frame.clone());
         }
+        if let Some(frame) = lane.tail.at(reader.pos.ordinal) {
+            return ReadStep::Frame(frame.clone());
+        }
+        if reader.pos.ordinal >= lane.dense().ordinal {
+            let to = lane.tail.next(reader.pos.ordinal).unwrap_or(lane.durable);
+            return self.hole(reader, to, Vec::new());
+        }
         let Some(index) = lane.slot_of(reader.pos.ordinal) else { return ReadStep::End };
         let start = Place::slot_start(lane, index);
         // A walk over a hole may stand far beyond it already; it must not begin again with every wait.
@@ -187,6 +198,7 @@ impl Ring {
 
     fn walk_lane(&mut self, reader: &mut LaneReader, mut place: Place) -> ReadStep {
         let at = reader.lane.index();
+        let mut torn: Option<(LanePos, Vec<GapPart>)> = None;
         loop {
             let header = match self.scan(at, &mut place) {
                 Scan::Frame(header) => header,
@@ -194,7 +206,11 @@ impl Ring {
                     (reader.place, reader.placed) = (Some(place), reader.pos.ordinal);
                     return ReadStep::Wait;
                 }
-                Scan::End => return self.hole(reader, self.lanes[at].durable, Vec::new()),
+                Scan::End => {
+                    let dense = self.lanes[at].dense();
+                    let (to, parts) = torn.filter(|t| t.0.ordinal <= dense.ordinal).unwrap_or((dense, Vec::new()));
+                    return self.hole(reader, to, parts);
+                }
             };
             let first = LanePos { seq: header.first_seq, ordinal: header.first_ordinal() };
             if header.records == 0 || header.end_ordinal() <= reader.pos.ordinal {
@@ -203,6 +219,9 @@ impl Ring {
             }
             (reader.place, reader.placed) = (Some(place), reader.pos.ordinal);
             if first.ordinal > reader.pos.ordinal {
+                if let Some((to, parts)) = torn.filter(|t| t.0.ordinal <= first.ordinal) {
+                    return self.hole(reader, to, parts);
+                }
                 let parts = self.lost_parts(&header, &place, first.ordinal - reader.pos.ordinal);
                 return self.hole(reader, first, parts);
             }
@@ -212,6 +231,12 @@ impl Ring {
                 Load::Bad(runs) => {
                     let to = LanePos { seq: header.end_seq(), ordinal: header.end_ordinal() };
                     let parts = gap_parts(&runs, reader.pos.ordinal - first.ordinal);
+                    if header.kind == FrameKind::Copy {
+                        // It was perhaps torn, and made again behind.
+                        torn = Some((to, parts));
+                        place.pass(&header);
+                        continue;
+                    }
                     // A frame that was never synced was given up by recovery, header and all.
                     return lane_gap(reader, to, GapReason::Corrupt, parts);
                 }
@@ -251,15 +276,21 @@ impl Ring {
             return ReadStep::Frame(frame.clone());
         }
         let lane = &self.lanes[lane.index()];
+        let tailed = lane.tail.of_part(reader.part, reader.offset);
+        if let Some((frame, _)) = tailed.filter(|(_, run)| run.first_offset <= reader.offset) {
+            return ReadStep::Frame(frame.clone());
+        }
         // A slot that was begun after the topic had left has nothing of it, whether it lists it or not.
         let before = |s: &super::slots::SlotMeta| {
             s.first.ordinal < until && s.start_of(reader.part).is_some_and(|o| o <= reader.offset)
         };
         let Some(index) = lane.log.slots.iter().rposition(before).or((!lane.log.slots.is_empty()).then_some(0)) else {
-            // Of a lane that the topic left: all that was there is evicted.
-            let (id, to) = (lane.id, moved.and_then(|m| m.offsets.get(reader.part.partition as usize)).copied());
-            let evicted = |to: u64| self.part_gap(reader, id, to.min(info.durable_end), GapReason::Evicted);
-            return to.map_or(ReadStep::End, evicted);
+            // Of a lane that the topic left: all that was there is evicted. Else it stood in the journal, and is lost.
+            let left = moved.and_then(|m| m.offsets.get(reader.part.partition as usize)).copied();
+            let next = tailed.map_or(info.durable_end, |(_, run)| run.first_offset);
+            let to = left.unwrap_or(info.durable_end).min(next).min(info.durable_end);
+            let reason = if left == Some(to) { GapReason::Evicted } else { GapReason::Corrupt };
+            return self.part_gap(reader, lane.id, to, reason);
         };
         let start = Place::slot_start(lane, index);
         let usable = |p: &Place| p.is_in(lane, start.generation) && reader.placed <= reader.offset;
@@ -273,6 +304,8 @@ impl Ring {
         };
         let (lane, moved) = topic.lane_of(reader.part.partition, reader.offset);
         let end = moved.and_then(|m| m.offsets.get(reader.part.partition as usize).copied()).unwrap_or(end).min(end);
+        let next = self.lanes[lane.index()].tail.of_part(reader.part, reader.offset).map(|(_, run)| run.first_offset);
+        let end = next.map_or(end, |next| next.min(end));
         let (mut runs, mut prev) = (Vec::new(), Vec::new());
         loop {
             let header = match self.scan(lane.index(), &mut place) {
@@ -306,6 +339,10 @@ impl Ring {
             return match self.fetch(&header, &place) {
                 Load::Wait => ReadStep::Wait,
                 Load::Frame(frame) => ReadStep::Frame(frame),
+                Load::Bad(_) if header.kind == FrameKind::Copy => {
+                    place.pass(&header);
+                    continue;
+                }
                 Load::Bad(_) => self.part_gap(reader, lane, run.end_offset(), GapReason::Corrupt),
             };
         }
@@ -340,8 +377,7 @@ impl Ring {
             };
             let good = header.filter(|h| {
                 let own = h.generation == place.generation && h.ring == ring && h.commit >= place.commit;
-                let lost = || self.sessions.lost_of(h.lane, h.first_ordinal(), h.end_ordinal()) > 0;
-                own && !self.sessions.dead(h.session, h.commit) && !lost()
+                own && !self.sessions.dead_frame(h)
             });
             let Some(header) = good else {
                 place.at += PAGE as u32;
@@ -383,9 +419,13 @@ impl Ring {
             Peek::At(w, from) => (w, from),
         };
         let mut arc = self.press.frame();
+        let former = if header.kind == FrameKind::Copy { self.former() } else { Vec::new() };
         if let Some(frame) = Arc::get_mut(&mut arc)
             && self.reading.decode(header, w, from, frame)
         {
+            if header.kind == FrameKind::Copy {
+                frame.ring = former_of(&former, header);
+            }
             self.reading.keep(arc.clone(), &mut self.press);
             return Load::Frame(arc);
         }
@@ -418,6 +458,11 @@ impl Ring {
         reader.offset = to;
         ReadStep::Gap(Gap { lane, from: pos, to: pos, reason, parts: vec![part] })
     }
+}
+
+/// The ring id under which the records of a copy were given: those of a former one may be copied under a new one.
+fn former_of(former: &[(RingId, u64)], header: &FrameHeader) -> RingId {
+    former.iter().find(|(_, end)| header.first_seq < *end).map_or(header.ring, |(id, _)| *id)
 }
 
 /// The records of a frame without its first ones, by partition.

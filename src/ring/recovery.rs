@@ -6,12 +6,13 @@
 
 use super::batch::Press;
 use super::core::{Closing, Life, Ring, slot_cap};
-use super::format::{Bad, FrameKind, RootPage, SlotHeader, SlotKind, flags};
+use super::format::{Bad, FrameHeader, FrameKind, RootPage, SlotHeader, SlotKind, flags};
 use super::identity::{family, former_in};
+use super::journal::{JOURNAL, LOGS};
 use super::reader::Reading;
 use super::replay::Replay;
 use super::sessions::Sessions;
-use super::slots::{Lane, SlotMeta, Slots};
+use super::slots::{Lane, Log, SlotMeta, Slots};
 use super::state::Store;
 use super::topics::Topics;
 use super::walk::Walker;
@@ -29,7 +30,8 @@ const SETTLE_TRIES: u32 = 4;
 #[derive(Debug)]
 pub(super) struct Found {
     pub meta: SlotMeta,
-    pub lane: LaneId,
+    /// The log that it is of: its lane's number, or [`JOURNAL`].
+    pub log: usize,
     /// None: it is damaged, and the slot is read by its frames.
     pub header: Option<SlotHeader>,
 }
@@ -48,19 +50,19 @@ pub(super) struct Survey {
     pub newest_generation: u64,
     /// There are slots of which nobody knows now what they hold.
     pub hidden: bool,
-    /// Lanes of which a slot was given up for what could be read of it now, and by no other slot's name.
-    pub dead_ends: [bool; MAX_LANES],
+    /// Logs of which a slot was given up for what could be read of it now, and by no other slot's name.
+    pub dead_ends: [bool; LOGS],
     pub notes: Vec<String>,
 }
 
 impl Survey {
-    /// Each slot names the one that its lane was in before. What stands between them was opened in vain, and given up
+    /// Each slot names the one that its log was in before. What stands between them was opened in vain, and given up
     /// by the process that opened it or by a recovery.
     fn drop_unchained(&mut self) {
-        let mut before = [u64::MAX; MAX_LANES];
+        let mut before = [u64::MAX; LOGS];
         let mut chained = Vec::new();
         for f in std::mem::take(&mut self.found).into_iter().rev() {
-            let before = &mut before[f.lane.index()];
+            let before = &mut before[f.log];
             if f.meta.generation > *before {
                 self.free.push(f.meta.id);
                 continue;
@@ -78,16 +80,16 @@ impl Survey {
         let mut kept: Vec<Found> = Vec::new();
         let mut rest = std::mem::take(&mut self.found).into_iter();
         while let Some(f) = rest.next() {
-            let next = rest.as_slice().iter().find(|n| n.lane == f.lane);
+            let next = rest.as_slice().iter().find(|n| n.log == f.log);
             let doubtful = f.header.is_none() || next.is_some_and(|n| n.header.is_none());
-            let before = kept.iter().rfind(|k| k.lane == f.lane).filter(|_| doubtful);
+            let before = kept.iter().rfind(|k| k.log == f.log).filter(|_| doubtful);
             let went_on = before.is_some_and(|before| {
                 let newest = newest_commit(disk, &before.meta, self.slot_bytes);
                 newest > newest_commit(disk, &f.meta, self.slot_bytes).max(Some(f.meta.last_commit))
             });
             if went_on {
                 self.free.push(f.meta.id);
-                self.dead_ends[f.lane.index()] = true;
+                self.dead_ends[f.log] = true;
             } else {
                 kept.push(f);
             }
@@ -146,9 +148,9 @@ impl Ring {
         ring.id = newest.meta.ring;
         let mut replay = Replay::new(&mut ring, &mut report);
         replay.read(disk, &survey);
-        let ends = replay.run();
+        let ends = replay.run(disk);
         let went_back = replay.went_back();
-        replay.finish(&survey, &ends, clean);
+        replay.finish(disk, &survey, &ends, clean);
         report.cloned = binding.is_some_and(|b| b != ring.options.binding);
         if write {
             let ids = survey.found.iter().map(|f| f.meta.ring).collect();
@@ -157,8 +159,10 @@ impl Ring {
             ring.adopt(survey.root, ids, moved, headers().map(|h| h.session), &mut report);
             ring.name_lanes(true, &mut report);
             // What was found is the first frame of this process: nothing of it stands without that.
+            ring.to_lanes = went_back.iter().any(|log| *log != JOURNAL);
             ring.seal_all();
-            went_back.into_iter().for_each(|lane| ring.begin_slot(lane));
+            went_back.into_iter().for_each(|log| ring.begin_slot(log));
+            ring.to_lanes = false;
         } else {
             ring.visit();
             ring.name_lanes(false, &mut report);
@@ -194,6 +198,8 @@ impl Ring {
             state: Store::new(slot_bytes as usize / 4),
             stamp: lanes.len() as u64 + 1,
             lanes,
+            journal: Log::default(),
+            to_lanes: false,
             slots,
             press: Press::new().map_err(zstd)?,
             writer: Writer::default(),
@@ -269,9 +275,9 @@ fn survey(disk: &mut dyn Disk, options: &Options) -> Result<Survey, DiskError> {
     for header in good {
         survey.newest_generation = survey.newest_generation.max(header.generation);
         let own = family.contains(&header.ring) || header.binding == options.binding;
-        let kind = header.kind == SlotKind::Lane;
-        if own && kind && header.slot_bytes == survey.slot_bytes {
-            survey.found.push(Found { meta: meta_of(&header), lane: header.lane, header: Some(header) });
+        if own && header.slot_bytes == survey.slot_bytes {
+            let log = if header.kind == SlotKind::Journal { JOURNAL } else { header.lane.index() };
+            survey.found.push(Found { meta: meta_of(&header), log, header: Some(header) });
         } else {
             survey.hidden = true;
             survey.notes.push(format!("{}: belongs to another ring; set aside", FileId::Slot(header.slot)));
@@ -316,17 +322,22 @@ fn slot_bytes_without_header(root: Option<&RootPage>, files: &[(SlotId, u64)], o
 }
 
 fn meta_of(header: &SlotHeader) -> SlotMeta {
+    let ordinal = match header.kind {
+        SlotKind::Lane => header.lanes[header.lane.index()].admitted - header.uncopied,
+        SlotKind::Journal => 0,
+    };
     SlotMeta {
         id: header.slot,
         generation: header.generation,
         ring: header.ring,
-        first: LanePos { seq: header.first_seq, ordinal: header.lanes[header.lane.index()].admitted },
+        first: LanePos { seq: header.first_seq, ordinal },
         opened: Some((header.boot, BootTime(header.opened_at))),
         last_commit: header.last_commit,
         end: header.slot_bytes,
         starts: header.starts.clone().into(),
         starts_complete: header.starts_complete,
         sound: true,
+        ends: Default::default(),
     }
 }
 
@@ -348,11 +359,15 @@ fn headerless(disk: &mut dyn Disk, slot: SlotId, len: u64, survey: &mut Survey) 
     };
     survey.newest_generation = survey.newest_generation.max(generation);
     let content = walker.frames(ring, generation, len);
-    let first = content.frames.iter().find(|s| s.header.kind == FrameKind::Snapshot || s.header.records > 0);
+    // What stands in a lane's snapshot may come behind it as a copy.
+    let told = content.frames.iter().filter(|s| s.header.kind == FrameKind::Snapshot || s.header.records > 0);
+    let first = told.min_by_key(|s| s.header.first_ordinal());
     let Some(header) = first.map(|s| &s.header) else {
         survey.free.push(slot);
         return true;
     };
+    let journal = |h: &FrameHeader| h.kind == FrameKind::Journal || h.flags & flags::IN_JOURNAL != 0;
+    let log = if content.frames.iter().any(|s| journal(&s.header)) { JOURNAL } else { header.lane.index() };
     let here = |id: &RingId| survey.found.iter().any(|f| f.meta.ring == *id);
     // The only slot under a new id: its own snapshot names the ones before.
     let mut follows = || walker.snapshot(ring, generation).is_some_and(|(_, puts)| former_in(puts).iter().any(here));
@@ -366,15 +381,16 @@ fn headerless(disk: &mut dyn Disk, slot: SlotId, len: u64, survey: &mut Survey) 
         id: slot,
         generation,
         ring,
-        first: LanePos { seq: header.first_seq, ordinal: header.first_ordinal() },
+        first: LanePos { seq: header.first_seq, ordinal: if log == JOURNAL { 0 } else { header.first_ordinal() } },
         opened: None,
         last_commit: if header.kind == FrameKind::Snapshot { header.commit } else { header.prev_commit },
         end: len,
         starts: Box::default(),
         starts_complete: false,
         sound: false,
+        ends: Default::default(),
     };
-    survey.found.push(Found { meta, lane: header.lane, header: None });
+    survey.found.push(Found { meta, log, header: None });
     true
 }
 
@@ -387,9 +403,9 @@ fn newest_commit(disk: &mut dyn Disk, slot: &SlotMeta, slot_bytes: u32) -> Optio
 /// what it seemed to be.
 fn settle_files(disk: &mut dyn Disk, found: &[Found], report: &mut Report) -> bool {
     let mut same = true;
-    for at in 0..MAX_LANES {
+    for at in 0..LOGS {
         let mut newest: Option<u64> = None;
-        for f in found.iter().rev().filter(|f| f.lane.index() == at) {
+        for f in found.iter().rev().filter(|f| f.log == at) {
             let file = FileId::Slot(f.meta.id);
             // After a failed sync the cache shows what the device never got: then above all it must not be believed.
             for done in [disk.sync(file), disk.drop_cache(file)] {

@@ -6,18 +6,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::core::{LIFE_KEY, Ring, SKIP_COMMITS, SKIP_SEQS};
-use super::format::{Counters, flags};
-use super::lanes::id_of_moves_key;
+use super::core::{Life, Ring, SKIP_COMMITS, SKIP_SEQS};
+use super::format::{Counters, FrameKind, SlotKind, flags};
+use super::journal::{JOURNAL, LOGS, Rejoin, log_of};
 use super::recovery::{RESUME_AT, Survey};
 use super::sessions::Held;
 use super::slots::SlotMeta;
-use super::state::{Put, ring_owner};
-use super::topics::{Topic, id_of_key};
+use super::state::Put;
 use super::walk::{Seen, SlotContent, Unpack, Walker};
 use super::*;
 use crate::limits::MAX_LANES;
-use crate::topic::{TopicId, TopicPart};
+use crate::topic::TopicId;
 
 /// Where each lane's newest slot ends, by slot.
 pub(super) type Ends = BTreeMap<SlotId, SlotContent>;
@@ -47,8 +46,11 @@ pub(super) struct Replay<'a> {
     abandoned: Vec<SlotId>,
     /// What an earlier recovery found was lost since, and found again.
     again: bool,
-    /// Lanes that go on from an older slot than their newest.
-    went_back: [bool; MAX_LANES],
+    /// Logs that go on from an older slot than their newest.
+    went_back: [bool; LOGS],
+    rejoin: Rejoin,
+    /// Copies that were made since the snapshot.
+    copies: Life,
     /// Topics that are in another lane than their entries say.
     moved: BTreeSet<TopicId>,
     /// Their snapshots are damaged.
@@ -72,7 +74,9 @@ impl<'a> Replay<'a> {
             forgotten: Vec::new(),
             abandoned: Vec::new(),
             again: false,
-            went_back: [false; MAX_LANES],
+            went_back: [false; LOGS],
+            rejoin: Rejoin::default(),
+            copies: Life::default(),
             moved: BTreeSet::new(),
             unsound: Vec::new(),
             boots: BTreeMap::new(),
@@ -90,6 +94,7 @@ impl<'a> Replay<'a> {
             if let Some((header, puts)) = snapshot {
                 (from, self.base, self.base_commit, self.base_lanes) = (i, puts, header.commit, header.lanes);
                 self.base_session = header.session;
+                self.rejoin = Rejoin::new(&mut self.base, &self.base_lanes);
                 break;
             }
             let file = FileId::Slot(f.meta.id);
@@ -98,12 +103,14 @@ impl<'a> Replay<'a> {
         }
         let mut read: Vec<Scanned> = Vec::new();
         // Lanes of which all that is older is in the snapshot.
-        let mut bounded = [false; MAX_LANES];
+        let mut bounded = [false; LOGS];
         for (i, f) in survey.found.iter().enumerate().rev() {
             // Another lane's slot may be older than the snapshot and still hold later commits: its newest, and those
             // that were followed by another one since. One that was opened in vain bounds nothing.
-            let bounded = &mut bounded[f.lane.index()];
-            if i < from && *bounded {
+            let bounded = &mut bounded[f.log];
+            let next = survey.found[i + 1..].iter().find(|n| n.log == f.log);
+            let wanted = f.log == JOURNAL && self.rejoin.wants(next.and_then(|n| n.header.as_ref()));
+            if i < from && *bounded && !wanted {
                 continue;
             }
             let mut content = Walker::new(disk, f.meta.id).frames(f.meta.ring, f.meta.generation, bytes);
@@ -116,11 +123,17 @@ impl<'a> Replay<'a> {
             }
             // The frames that the snapshot contains are not played again, but the numbers that they took are taken.
             let contained = content.frames.iter().filter(|s| s.is_commit() && s.header.commit <= self.base_commit);
-            let contained = contained.map(|s| (s.header.end_seq(), s.header.commit));
-            if let (Some((end, commit)), Some(lane)) = (contained.max(), self.ring.lanes.get_mut(f.lane.index())) {
-                lane.end.seq = lane.end.seq.max(end);
-                lane.log.newest_commit = lane.log.newest_commit.max(commit);
+            for h in contained.map(|s| &s.header) {
+                if let Some(lane) = self.ring.lanes.get_mut(h.lane.index()) {
+                    lane.end.seq = lane.end.seq.max(h.end_seq());
+                }
+                let log = self.ring.log_mut(f.log);
+                log.newest_commit = log.newest_commit.max(h.commit);
             }
+            self.rejoin.note(f.log, &content.frames);
+            let copies = content.frames.iter().filter(|s| s.header.kind == FrameKind::Copy);
+            let since = copies.filter(|s| s.header.commit > self.base_commit);
+            since.for_each(|s| self.copies.add_copy(&s.header));
             let newest = content.newest_commit();
             *bounded |= newest.is_some() && f.meta.last_commit <= self.base_commit;
             let later = content.frames.drain(..).filter(|s| s.is_commit() && s.header.commit > self.base_commit);
@@ -129,6 +142,7 @@ impl<'a> Replay<'a> {
         }
         read.reverse();
         self.choose(survey, &mut read);
+        self.rejoin.settle(survey, &self.abandoned);
         self.frames = read.into_iter().flat_map(|s| s.frames).collect();
         self.frames.sort_by_key(|s| (s.header.commit, std::cmp::Reverse(s.header.generation)));
         self.frames.dedup_by_key(|s| s.header.commit);
@@ -137,15 +151,15 @@ impl<'a> Replay<'a> {
     /// After a failed write a lane's frames are written again, in a slot of their own. The later slot is the one that
     /// counts, as it does for a reader, unless it has nothing: then it might as well not have been opened.
     fn choose(&mut self, survey: &Survey, read: &mut [Scanned]) {
-        for lane in 0..MAX_LANES {
-            let of_lane = |s: &Scanned| survey.found[s.found].lane.index() == lane;
-            let mut slots: Vec<&mut Scanned> = read.iter_mut().filter(|s| of_lane(s)).collect();
+        for log in 0..LOGS {
+            let of_log = |s: &Scanned| survey.found[s.found].log == log;
+            let mut slots: Vec<&mut Scanned> = read.iter_mut().filter(|s| of_log(s)).collect();
             while let Some(last) = slots.pop() {
                 let meta = &survey.found[last.found].meta;
                 let given_up = |s: &Seen| s.header.commit > meta.last_commit;
                 if last.newest.is_none() && slots.iter().any(|s| s.newest > Some(meta.last_commit)) {
                     self.abandoned.push(meta.id);
-                    self.went_back[lane] = true;
+                    self.went_back[log] = true;
                     self.ends.remove(&meta.id);
                     continue;
                 }
@@ -169,12 +183,13 @@ impl<'a> Replay<'a> {
     }
 
     /// Plays the frames over the snapshot. Gives back where the slots end.
-    pub fn run(&mut self) -> Ends {
+    pub fn run(&mut self, disk: &mut dyn Disk) -> Ends {
         self.drop_dead();
         for put in std::mem::take(&mut self.base) {
             self.ring.apply(put);
         }
         self.ring.restore_own();
+        self.ring.life.add_all(&self.copies);
         let frames = std::mem::take(&mut self.frames);
         let mut synced: BTreeMap<u32, u64> = BTreeMap::new();
         for seen in &frames {
@@ -184,6 +199,7 @@ impl<'a> Replay<'a> {
             let sessions = &mut self.ring.sessions;
             seen.state.iter().for_each(|state| _ = self.unpack.puts(state, |put| sessions.restore(&put)));
         }
+        self.rejoin.judge(&self.ring.sessions, &frames);
         let newest = self.newest_session(&frames, &synced);
         let untold = self.untold(&frames);
         self.again = !untold.is_empty();
@@ -208,6 +224,16 @@ impl<'a> Replay<'a> {
             last = (h.commit, h.session, h.lanes);
             self.take(seen, torn);
         }
+        for (session, commit) in untold.iter().map(|(s, u)| (*s, u.0)).chain([(last.1, last.0)]) {
+            let through = synced.get(&session).copied().unwrap_or(commit);
+            let ended = &mut self.ring.sessions.ended;
+            ended.retain(|e| e.0 != session);
+            ended.push((session, commit, through));
+        }
+        self.ring.sessions.ended.sort_unstable();
+        for (lane, from, to) in self.rejoin.rebuild(disk, self.ring) {
+            self.lose(lane, from, to - from, true);
+        }
         let ring = &mut self.ring;
         ring.last_commit = last.0;
         ring.writer.synced_through = last.0;
@@ -224,12 +250,6 @@ impl<'a> Replay<'a> {
             };
         }
         ring.session = last.1.max(1);
-        for (session, commit) in untold.iter().map(|(s, u)| (*s, u.0)).chain([(last.1, last.0)]) {
-            let through = synced.get(&session).copied().unwrap_or(commit);
-            ring.sessions.ended.retain(|e| e.0 != session);
-            ring.sessions.ended.push((session, commit, through));
-        }
-        ring.sessions.ended.sort_unstable();
         std::mem::take(&mut self.ends)
     }
 
@@ -287,7 +307,14 @@ impl<'a> Replay<'a> {
 
     /// Counts records that are missing from the ordinal `from` on.
     fn lose(&mut self, lane: LaneId, from: u64, lost: u64, synced: bool) {
-        let to = from + lost;
+        // What a copy has is not lost.
+        for (from, to) in self.rejoin.uncopied(lane, from, from + lost) {
+            self.lose_all(lane, from, to, synced);
+        }
+    }
+
+    fn lose_all(&mut self, lane: LaneId, from: u64, to: u64, synced: bool) {
+        let lost = to - from;
         let known = self.ring.sessions.lost_of(lane, from, to);
         let (corrupt, unsynced) = if synced { (lost - known, known) } else { (0, lost) };
         let counters = &mut self.ring.lanes[lane.index()].counters;
@@ -302,31 +329,59 @@ impl<'a> Replay<'a> {
     }
 
     /// A slot that was opened when more was durable than the frames tell: what is missing was there.
-    fn believe_headers(&mut self, survey: &Survey) {
+    /// And so does a copy, of what the journal has no more.
+    fn believe_headers(&mut self, disk: &mut dyn Disk, survey: &Survey) {
         for header in survey.found.iter().filter_map(|f| f.header.as_ref()) {
-            if header.last_commit > self.ring.last_commit {
-                self.forgotten.push((self.ring.last_commit + 1, header.last_commit));
-                self.ring.last_commit = header.last_commit;
-            }
+            self.believe_commit(header.last_commit);
             header.starts.iter().for_each(|(part, _)| self.ring.topics.taken(part.topic));
             for at in 0..self.ring.lanes.len() {
                 let lane = LaneId(at as u8);
-                let counters = &mut self.ring.lanes[at].counters;
-                counters.evicted = counters.evicted.max(header.lanes[at].evicted);
-                let have = counters.admitted;
-                let missing = header.lanes[at].admitted.saturating_sub(have);
+                let missing = self.believe_counters(lane, &header.lanes[at]);
                 if missing == 0 {
                     continue;
                 }
-                self.lose(lane, have, missing, true);
-                self.ring.lanes[at].counters.admitted += missing;
-                let starts = header.starts.iter().filter(|_| header.lane == lane);
+                let own = header.lane == lane && header.kind == SlotKind::Lane;
+                let starts = header.starts.iter().filter(|_| own);
                 starts.for_each(|(part, next)| self.ring.topics.durable(*part, *next));
-                if header.lane != lane || !header.starts_complete {
+                if !own || !header.starts_complete || header.uncopied > 0 {
                     self.ring.skip_offsets(lane, missing);
                 }
             }
         }
+        for (copy, runs) in self.rejoin.newest(disk) {
+            self.believe_commit(copy.commit);
+            runs.iter().for_each(|run| self.ring.topics.taken(run.part.topic));
+            for at in 0..self.ring.lanes.len() {
+                let missing = self.believe_counters(LaneId(at as u8), &copy.lanes[at]);
+                if missing > 0 {
+                    self.ring.skip_offsets(LaneId(at as u8), missing);
+                }
+            }
+            if let Some(lane) = self.ring.lanes.get_mut(copy.lane.index()) {
+                lane.end.seq = lane.end.seq.max(copy.end_seq());
+                runs.iter().for_each(|run| self.ring.topics.durable(run.part, run.end_offset()));
+            }
+        }
+    }
+
+    fn believe_commit(&mut self, commit: u64) {
+        if commit > self.ring.last_commit {
+            self.forgotten.push((self.ring.last_commit + 1, commit));
+            self.ring.last_commit = commit;
+        }
+    }
+
+    /// Gives back how many records were durable of which no frame tells.
+    fn believe_counters(&mut self, lane: LaneId, told: &Counters) -> u64 {
+        let counters = &mut self.ring.lanes[lane.index()].counters;
+        counters.evicted = counters.evicted.max(told.evicted);
+        let have = counters.admitted;
+        let missing = told.admitted.saturating_sub(have);
+        if missing > 0 {
+            self.lose(lane, have, missing, true);
+            self.ring.lanes[lane.index()].counters.admitted += missing;
+        }
+        missing
     }
 
     /// One frame that stands where it should.
@@ -334,22 +389,30 @@ impl<'a> Replay<'a> {
         let h = &seen.header;
         let records = u64::from(h.records);
         let lane = h.lane.index();
+        // What a copy has is not lost with the journal's frame.
+        let (mut first, end) = (h.first_ordinal(), h.end_ordinal());
+        if h.kind == FrameKind::Journal && self.rejoin.uncopied(h.lane, first, end).is_empty() {
+            first = end;
+        }
         if let Some(lane) = self.ring.lanes.get_mut(lane) {
             lane.end = LanePos { seq: h.end_seq().max(lane.end.seq), ordinal: h.end_ordinal() };
-            lane.log.newest_commit = h.commit;
             if torn {
-                lane.counters.lost_unsynced += records;
-                self.report.lost_unsynced += records;
+                lane.counters.lost_unsynced += end - first;
+                self.report.lost_unsynced += end - first;
                 self.report.tail_unknown = true;
-                self.ring.sessions.note_lost(h.lane, h.first_ordinal(), h.end_ordinal());
+                self.ring.sessions.note_lost(h.lane, first, end);
             } else if !seen.payload_ok {
                 // One that a recovery found missing, and of which a sector shows itself now, stays what it was called.
-                let known = self.ring.sessions.lost_of(h.lane, h.first_ordinal(), h.end_ordinal());
+                let known = self.ring.sessions.lost_of(h.lane, first, end);
                 lane.counters.lost_unsynced += known;
-                lane.counters.corrupt += records - known;
+                lane.counters.corrupt += end - first - known;
                 self.report.lost_unsynced += known;
-                self.report.corrupt_records += records - known;
+                self.report.corrupt_records += end - first - known;
             }
+        }
+        self.ring.log_mut(log_of(h)).newest_commit = h.commit;
+        if !torn {
+            self.rejoin.passed(h);
         }
         self.ring.boot = self.ring.boot.max(h.boot);
         self.ring.next_seq = self.ring.next_seq.max(h.end_seq());
@@ -388,31 +451,34 @@ impl<'a> Replay<'a> {
                 held.unknown = true;
                 continue;
             };
-            let later = survey.found[i + 1..].iter().filter(|n| n.lane == f.lane);
+            let later = survey.found[i + 1..].iter().filter(|n| n.log == f.log);
             let next = later.filter(|n| !self.abandoned.contains(&n.meta.id)).find_map(|n| n.header.as_ref());
             held.sessions.push((header.session, next.map_or(u32::MAX, |n| n.session)));
             match self.boots.get(&f.meta.id) {
                 Some(boots) => held.boots.extend(boots.iter().map(|b| (*b, *b))),
-                None => held.boots.push((header.boot, next.map_or(u32::MAX, |n| n.boot))),
+                None => {
+                    let oldest = if header.oldest_boot == 0 { header.boot } else { header.oldest_boot };
+                    held.boots.push((oldest.min(header.boot), next.map_or(u32::MAX, |n| n.boot)));
+                }
             }
         }
         held
     }
 
-    /// Lanes whose newest slot was given up for what could be read of it now. A later recovery may see more of it: it must
+    /// Logs whose newest slot was given up for what could be read of it now. A later recovery may see more of it: it must
     /// find a slot that names the one before, and that before anything stands upon this.
-    pub fn went_back(&self) -> Vec<LaneId> {
-        self.ring.lanes.iter().map(|l| l.id).filter(|id| self.went_back[id.index()]).collect()
+    pub fn went_back(&self) -> Vec<usize> {
+        (0..LOGS).filter(|log| self.went_back[*log]).collect()
     }
 
     /// The slot table, the numbers to go on with, the place to go on at.
-    pub fn finish(&mut self, survey: &Survey, ends: &Ends, hint: bool) {
-        self.believe_headers(survey);
+    pub fn finish(&mut self, disk: &mut dyn Disk, survey: &Survey, ends: &Ends, hint: bool) {
+        self.believe_headers(disk, survey);
         let clean = hint && survey.root.is_some_and(|r| r.commit == self.ring.last_commit);
         self.report.clean_shutdown = clean;
         let (held, went_back) = (self.held(survey), self.went_back());
         let ring = &mut *self.ring;
-        ring.beside = went_back.first().map_or(ring.beside, |lane| lane.index());
+        ring.beside = went_back.first().copied().filter(|log| *log != JOURNAL).unwrap_or(ring.beside);
         ring.restore_own();
         ring.keep_ids();
         ring.forget(&held);
@@ -423,30 +489,22 @@ impl<'a> Replay<'a> {
             ring.next_seq = ring.next_seq.max(f.meta.first.seq);
             if self.abandoned.contains(&f.meta.id) {
                 ring.slots.free.push(f.meta.id);
-            } else if let Some(lane) = ring.lanes.get_mut(f.lane.index()) {
+            } else {
                 let sound = f.meta.sound && !self.unsound.contains(&f.meta.id);
-                lane.log.slots.push_back(SlotMeta { sound, ..f.meta.clone() });
+                let ends = self.rejoin.ends_of(f.meta.id);
+                ring.log_mut(f.log).slots.push_back(SlotMeta { sound, ends, ..f.meta.clone() });
             }
         }
         ring.next_seq = ring.lanes.iter().map(|l| l.end.seq).fold(ring.next_seq, u64::max);
+        self.go_on(survey, ends, clean);
+        let ring = &mut *self.ring;
         for lane in &mut ring.lanes {
-            if lane.log.slots.is_empty() && lane.counters.admitted > 0 {
+            if lane.log.slots.is_empty() && lane.tail.is_empty() && lane.counters.admitted > 0 {
                 // All of it is evicted, and nothing is left to say up to where: its next record has a higher seq.
                 lane.end.seq = ring.next_seq;
             }
             if let Some(last) = lane.log.slots.back() {
                 lane.end.seq = lane.end.seq.max(last.first.seq);
-                let content = ends.get(&last.id);
-                let end = content.map_or(last.end, |c| c.end);
-                lane.log.reach = (last.generation, end);
-                let at = if clean { end } else { end.next_multiple_of(RESUME_AT) };
-                let header = survey.found.iter().find(|f| f.meta.id == last.id).and_then(|f| f.header.as_ref());
-                // Nothing more goes into a slot that recovery might not find again, that stands under a former id, or of a
-                // newer program that this one may read and not add to.
-                let ours = header.is_some_and(|h| h.read_only == 0 && h.ring == ring.id);
-                let ours = ours && !ring.slots.short.contains(&last.id) && !went_back.contains(&lane.id);
-                lane.log.write_at = (ours && at < ring.slots.slot_bytes).then_some(at);
-                self.report.tail_unknown |= content.is_some_and(|c| c.damaged_headers > 0) && !clean;
             }
             lane.end.ordinal = lane.counters.admitted;
             ring.next_seq = ring.next_seq.max(lane.end.seq);
@@ -462,6 +520,11 @@ impl<'a> Replay<'a> {
             while lane.log.slots.len() > 1 && lane.slot_end(0).ordinal <= oldest {
                 ring.slots.free.extend(lane.log.slots.pop_front().map(|gone| gone.id));
             }
+            let dense = lane.dense();
+            if let Some(last) = lane.log.slots.back_mut().filter(|last| last.first.ordinal > dense.ordinal) {
+                // Its header is lost: what stood in the journal alone when it was opened comes into it.
+                last.first = dense;
+            }
             lane.refresh_oldest();
         }
         ring.slots.free.extend(given_up);
@@ -476,64 +539,27 @@ impl<'a> Replay<'a> {
         }
         ring.put_moved(std::mem::take(&mut self.moved));
     }
-}
 
-impl Ring {
-    fn apply(&mut self, put: Put) {
-        if put.owner == ring_owner() && *put.key == *LIFE_KEY {
-            self.life = put.value.as_deref().and_then(|v| postcard::from_bytes(v).ok()).unwrap_or(self.life);
-        }
-        if put.owner == ring_owner()
-            && let Some(id) = id_of_key(&put.key)
-        {
-            match put.value.as_deref() {
-                Some(bytes) => {
-                    if let Some(mut topic) = Topic::decode(id, bytes) {
-                        for (i, part) in topic.parts.iter_mut().enumerate() {
-                            let id = TopicPart { topic: id, partition: i as u8 };
-                            let known = self.topics.part(id).map_or(0, |p| p.info.next);
-                            part.info.next = part.info.next.max(known);
-                            part.info.durable_end = part.info.next;
-                        }
-                        if let Some(known) = self.topics.get_mut(id) {
-                            topic.moves = std::mem::take(&mut known.moves);
-                        }
-                        self.topics.insert(topic);
-                    }
-                }
-                None => _ = self.topics.remove(id),
-            }
-        }
-        if put.owner == ring_owner()
-            && let Some(id) = id_of_moves_key(&put.key)
-        {
-            self.restore_moves(id, put.value.as_deref());
-        }
-        self.state.restore(put);
-    }
-
-    /// What the ring keeps as entries of its own, apart from topics.
-    fn restore_own(&mut self) {
-        let own = ring_owner();
-        if let Some(next) = self.state.newest(&own, b"n").and_then(|v| v.try_into().ok()) {
-            self.topics.next_id = self.topics.next_id.max(u16::from_le_bytes(next));
-        }
-        let mut moves = Vec::new();
-        for (key, value) in self.state.all(&own) {
-            self.sessions.restore_entry(key, value);
-            moves.extend(id_of_moves_key(key).map(|id| (id, value.to_vec())));
-        }
-        moves.into_iter().for_each(|(id, value)| self.restore_moves(id, Some(&value)));
-        self.sessions.ended.sort_unstable();
-    }
-
-    /// Records of a lane are lost and nobody knows of which topics: their offsets are not used twice.
-    fn skip_offsets(&mut self, lane: LaneId, records: u64) {
-        for topic in self.topics.iter_mut().filter(|t| t.lane == lane) {
-            for part in &mut topic.parts {
-                part.info.next += records;
-                part.info.durable_end = part.info.next;
-            }
+    /// Where each log's next frame goes.
+    fn go_on(&mut self, survey: &Survey, ends: &Ends, clean: bool) {
+        let ring = &mut *self.ring;
+        for at in 0..LOGS {
+            let Some((id, generation, end)) =
+                ring.log(at).slots.back().map(|last| (last.id, last.generation, last.end))
+            else {
+                continue;
+            };
+            let content = ends.get(&id);
+            let end = content.map_or(end, |c| c.end);
+            let next = if clean { end } else { end.next_multiple_of(RESUME_AT) };
+            let header = survey.found.iter().find(|f| f.meta.id == id).and_then(|f| f.header.as_ref());
+            // Nothing more goes into a slot that recovery might not find again, that stands under a former id, or of a
+            // newer program that this one may read and not add to.
+            let ours = header.is_some_and(|h| h.read_only == 0 && h.ring == ring.id);
+            let ours = ours && !ring.slots.short.contains(&id) && !self.went_back[at] && next < ring.slots.slot_bytes;
+            let log = ring.log_mut(at);
+            (log.reach, log.write_at) = ((generation, end), ours.then_some(next));
+            self.report.tail_unknown |= content.is_some_and(|c| c.damaged_headers > 0) && !clean;
         }
     }
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::GapReason;
 use super::core::{Ring, clock_key};
+use super::format::{FrameHeader, FrameKind};
 use super::state::{Put, ring_owner};
 use super::wire;
 use crate::lane::LaneId;
@@ -39,6 +40,13 @@ impl Sessions {
     pub fn dead(&self, session: u32, commit: u64) -> bool {
         let at = self.ended.binary_search_by_key(&session, |e| e.0);
         at.is_ok_and(|at| commit > self.ended[at].1) || self.torn.contains_key(&commit)
+    }
+
+    /// The same of a frame, and what a recovery called lost before it showed itself. A copy is of no process: what it
+    /// holds was durable.
+    pub fn dead_frame(&self, h: &FrameHeader) -> bool {
+        let dead = h.kind != FrameKind::Copy && self.dead(h.session, h.commit);
+        dead || h.records > 0 && self.lost_of(h.lane, h.first_ordinal(), h.end_ordinal()) > 0
     }
 
     fn of(&self, lane: LaneId) -> impl Iterator<Item = (u64, u64)> {

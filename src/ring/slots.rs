@@ -6,8 +6,10 @@
 use std::collections::VecDeque;
 
 use super::format::Counters;
+use super::journal::Tail;
 use super::{LanePos, RingId, SlotId, batch::Batch};
 use crate::lane::LaneId;
+use crate::limits::MAX_LANES;
 use crate::name::Name;
 use crate::time::BootTime;
 use crate::topic::TopicPart;
@@ -32,7 +34,12 @@ pub struct SlotMeta {
     pub starts_complete: bool,
     /// False when recovery found its snapshot damaged.
     pub sound: bool,
+    /// Of a slot of the journal: one past the last ordinal of each lane that stands in it.
+    pub ends: Ends,
 }
+
+/// For each lane, one past the last ordinal in a slot of the journal; 0: it has none there.
+pub type Ends = [u64; MAX_LANES];
 
 impl SlotMeta {
     /// The next offset of a partition when it was opened; None: not known.
@@ -63,6 +70,8 @@ pub struct Lane {
     /// Its oldest slot holds unread records that are not to be pushed out while there is another.
     pub kept: bool,
     pub log: Log,
+    /// Its newest durable records as far as they stand in the journal alone.
+    pub tail: Tail,
 }
 
 /// A sequence of slots to which frames are added at the end.
@@ -106,6 +115,7 @@ impl Lane {
             floor: None,
             kept: false,
             log: Log::default(),
+            tail: Tail::default(),
         }
     }
 
@@ -114,13 +124,18 @@ impl Lane {
         self.log.slots.partition_point(|s| s.first.ordinal <= ordinal).checked_sub(1)
     }
 
+    /// One past what stands in its own slots: what is durable above it stands in the journal.
+    pub fn dense(&self) -> LanePos {
+        self.tail.first().unwrap_or(self.durable)
+    }
+
     /// Where the slot at `index` ends in the lane: where the next one begins.
     pub fn slot_end(&self, index: usize) -> LanePos {
-        self.log.slots.get(index + 1).map_or(self.durable, |next| next.first)
+        self.log.slots.get(index + 1).map_or_else(|| self.dense(), |next| next.first)
     }
 
     pub fn refresh_oldest(&mut self) {
-        let oldest = self.log.slots.front().map_or(self.durable, |s| s.first);
+        let oldest = self.log.slots.front().map_or_else(|| self.dense(), |s| s.first);
         self.oldest = self.oldest.max(oldest);
     }
 }
@@ -164,7 +179,7 @@ impl Slots {
     /// A slot to write over: a free one, a new one, one that every sink has passed, or else the oldest of the lowest
     /// lane above its reserve, whose records are then counted as evicted; those of a lane that keeps its own last. Where all that is left failed a write, the one
     /// that did so first.
-    pub fn pick(&mut self, lanes: &mut [Lane]) -> Option<Picked> {
+    pub fn pick(&mut self, lanes: &mut [Lane], journal: &Log) -> Option<Picked> {
         // A file whose creation failed is tried again as long as there is to be one more.
         let fits = self.existing.len() <= self.cap.min(self.room);
         if let Some(at) = self.free.iter().rposition(|s| fits || !self.short.contains(s)) {
@@ -174,13 +189,13 @@ impl Slots {
         if let Some(slot) = self.new_slot() {
             return Some(Picked { slot, create: true });
         }
-        while let Some(slot) = self.take_oldest(lanes) {
+        while let Some(slot) = self.take_oldest(lanes, journal) {
             if !self.quarantine.contains(&slot) {
                 return Some(Picked { slot, create: self.short.contains(&slot) });
             }
         }
         // Better one that failed a while ago than none.
-        let unused = |slot: &SlotId| lanes.iter().all(|l| l.log.slots.iter().all(|s| s.id != *slot));
+        let unused = |slot: &SlotId| !is_used(*slot, lanes, journal);
         let slot = self.quarantine.remove(self.quarantine.iter().position(unused)?);
         Some(Picked { slot, create: self.short.contains(&slot) })
     }
@@ -189,14 +204,16 @@ impl Slots {
     ///
     /// The two newest snapshots stay: a bad one sends recovery to the other. And so does what came after them, since
     /// state entries may stand nowhere else until the next snapshot is durable.
-    pub fn take_oldest(&mut self, lanes: &mut [Lane]) -> Option<SlotId> {
-        let mut sound: Vec<(u64, u64)> = Vec::new();
-        sound
-            .extend(lanes.iter().flat_map(|l| &l.log.slots).filter(|s| s.sound).map(|s| (s.generation, s.last_commit)));
-        sound.sort_unstable();
-        let (newest, before) = (sound.last().copied()?, sound.iter().rev().nth(1).copied()?);
+    pub fn take_oldest(&mut self, lanes: &mut [Lane], journal: &Log) -> Option<SlotId> {
+        let (newest, before) = newest_snapshots(lanes, journal)?;
         let slot = Self::take_before(lanes, before.0, before.1);
         slot.or_else(|| Self::take_before(lanes, before.0, newest.1))
+    }
+
+    /// Whether the oldest slot of the journal is needed neither for its snapshot nor for what came after the one before.
+    pub fn may_reuse(&self, lanes: &[Lane], journal: &Log) -> bool {
+        let Some((newest, before)) = newest_snapshots(lanes, journal) else { return false };
+        journal.slots.front().is_some_and(|s| s.generation < before.0) && journal.first_slot_commit() <= newest.1
     }
 
     /// Takes one that is older than a generation and holds no later commits.
@@ -252,17 +269,28 @@ impl Slots {
     }
 
     /// A write to this slot failed: it is not written again soon. Not more than a quarter is kept back.
-    pub fn quarantine(&mut self, slot: SlotId, lanes: &[Lane]) {
+    pub fn quarantine(&mut self, slot: SlotId, lanes: &[Lane], journal: &Log) {
         self.quarantine.retain(|s| *s != slot);
         self.quarantine.push(slot);
         if self.quarantine.len() > (self.cap / 4).max(1) {
             let back = self.quarantine.remove(0);
-            let in_use = lanes.iter().any(|l| l.log.slots.iter().any(|s| s.id == back));
-            if !in_use && !self.free.contains(&back) {
+            if !is_used(back, lanes, journal) && !self.free.contains(&back) {
                 self.free.push(back);
             }
         }
     }
+}
+
+/// Generation and last commit of the two newest snapshots, the newest first.
+fn newest_snapshots(lanes: &[Lane], journal: &Log) -> Option<((u64, u64), (u64, u64))> {
+    let slots = lanes.iter().flat_map(|l| &l.log.slots).chain(&journal.slots);
+    let mut sound: Vec<(u64, u64)> = slots.filter(|s| s.sound).map(|s| (s.generation, s.last_commit)).collect();
+    sound.sort_unstable();
+    Some((sound.last().copied()?, sound.iter().rev().nth(1).copied()?))
+}
+
+fn is_used(slot: SlotId, lanes: &[Lane], journal: &Log) -> bool {
+    lanes.iter().flat_map(|l| &l.log.slots).chain(&journal.slots).any(|s| s.id == slot)
 }
 
 #[cfg(test)]
@@ -277,11 +305,11 @@ mod tests {
             slots.created(id);
         }
         for id in [SlotId(1), SlotId(0), SlotId(2)] {
-            slots.quarantine(id, &lanes);
+            slots.quarantine(id, &lanes, &Log::default());
         }
         slots.removed(SlotId(1));
         slots.created(SlotId(1));
-        let picked = [(); 3].map(|()| slots.pick(&mut lanes));
+        let picked = [(); 3].map(|()| slots.pick(&mut lanes, &Log::default()));
         let again = |id| Some(Picked { slot: SlotId(id), create: false });
         assert_eq!(picked, [again(0), again(2), None]);
     }

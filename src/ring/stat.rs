@@ -31,8 +31,10 @@ pub struct Stat {
 pub struct SlotsStat {
     pub slot_bytes: u64,
     pub files: u32,
-    /// Files that hold frames of a lane.
+    /// Files that hold frames, those of the journal among them.
     pub used: u32,
+    /// Files of the journal.
+    pub journal: u32,
     /// Files that are written over first.
     pub free: u32,
     /// Files that are neither: another ring's, a later format's.
@@ -105,8 +107,8 @@ pub(super) fn look(disk: &mut dyn Disk) -> Result<(Ring, Report), DiskError> {
 pub fn stat(disk: &mut dyn Disk, pause: &mut dyn FnMut() -> bool) -> Result<Stat, DiskError> {
     let files = disk.list()?;
     let (ring, report) = super::live::look_again(disk, pause)?;
-    let newest = ring.lanes.iter().filter_map(|l| l.log.slots.back()).max_by_key(|s| s.generation);
-    let used = ring.lanes.iter().map(|l| l.log.slots.len() as u32).sum();
+    let newest = ring.own_slots().max_by_key(|s| s.generation);
+    let used = ring.own_slots().count() as u32;
     let (all, free) = (files.len() as u32, ring.slots.free.len() as u32);
     let topics = ring.topic_ids().into_iter().filter_map(|id| ring.topic(id));
     let topic = |t: TopicInfo| TopicStat {
@@ -125,6 +127,7 @@ pub fn stat(disk: &mut dyn Disk, pause: &mut dyn FnMut() -> bool) -> Result<Stat
             slot_bytes: newest.map_or(0, |_| ring.slots.slot_bytes.into()),
             files: all,
             used,
+            journal: ring.journal.slots.len() as u32,
             free,
             set_aside: all.saturating_sub(used + free),
             bytes: files.iter().map(|f| f.1).sum(),

@@ -10,10 +10,10 @@
 
 use std::collections::BTreeSet;
 
-use serde::Serialize;
-
 use super::core::Ring;
 use super::format::{Bad, FIRST_FRAME, FRAME_HEADER, FrameHeader, FrameKind, RootPage, Run, SlotHeader, SlotKind};
+pub use super::found::{Counts, Finding, HeaderState, Severity, SlotCheck, Verification};
+use super::journal::JournalTrail;
 use super::live;
 use super::recovery::{read_root, root_pages};
 use super::slots::SlotMeta;
@@ -24,114 +24,8 @@ use crate::topic::TopicPart;
 /// Findings that are listed; those beyond are counted.
 const MAX_FINDINGS: usize = 1000;
 
-/// What was found in a whole ring.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Verification {
-    /// In hexadecimal; empty: no slot of a ring was found.
-    pub ring: String,
-    pub slots: Vec<SlotCheck>,
-    pub totals: Counts,
-    pub findings: Vec<Finding>,
-    pub findings_left_out: u64,
-    /// What the node would say at its start.
-    pub recovery: Vec<String>,
-    pub(super) damaged: bool,
-    /// Slots that a node wrote over while they were looked at.
-    pub rewritten: u32,
-}
-
-impl Verification {
-    /// No damage; there may be notes.
-    pub fn is_good(&self) -> bool {
-        !self.damaged
-    }
-}
-
-/// What was found in one slot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct SlotCheck {
-    pub file: String,
-    pub bytes: u64,
-    pub header: HeaderState,
-    /// `lane` or `journal`.
-    pub kind: Option<&'static str>,
-    pub lane: Option<u8>,
-    pub generation: Option<u64>,
-    pub first_seq: Option<u64>,
-    #[serde(flatten)]
-    pub counts: Counts,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HeaderState {
-    Ok,
-    /// Never written.
-    Blank,
-    Damaged,
-    /// Of another ring, or of a format that this program does not read.
-    Foreign,
-}
-
-/// Sums of a slot, or of all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
-    /// Frames of which everything holds.
-    pub frames_good: u64,
-    /// Frames whose records are damaged.
-    pub bad_payloads: u64,
-    /// Places where a frame began and its header is damaged.
-    pub damaged_headers: u64,
-    /// Frames whose state entries are damaged.
-    pub damaged_states: u64,
-    /// Frames that recovery gave up: torn by a crash, or written again elsewhere.
-    pub given_up: u64,
-    pub unreadable_bytes: u64,
-    /// Records that can be read.
-    pub records: u64,
-    /// Records that were durable and cannot be read.
-    pub records_lost: u64,
-}
-
-impl Counts {
-    fn add(&mut self, other: &Counts) {
-        self.frames_good += other.frames_good;
-        self.bad_payloads += other.bad_payloads;
-        self.damaged_headers += other.damaged_headers;
-        self.damaged_states += other.damaged_states;
-        self.given_up += other.given_up;
-        self.unreadable_bytes += other.unreadable_bytes;
-        self.records += other.records;
-        self.records_lost += other.records_lost;
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Severity {
-    Note,
-    Damage,
-}
-
-/// One thing found: where, what, what it means, what to do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    pub severity: Severity,
-    pub file: String,
-    /// The byte of the file where it begins.
-    pub at: u64,
-    pub what: String,
-    pub meaning: String,
-    pub advice: String,
-}
-
-impl std::fmt::Display for Finding {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} at byte {}: {}; {}; {}", self.file, self.at, self.what, self.meaning, self.advice)
-    }
-}
-
-const STEPPED_OVER: &str = "the node steps over it: nothing to do, but a card that shows more of these wants replacing";
+pub(super) const STEPPED_OVER: &str =
+    "the node steps over it: nothing to do, but a card that shows more of these wants replacing";
 const NOTHING: &str = "nothing to do";
 
 /// Reads everything and says what holds. `progress` gets the slots done and all slots; `pause` is asked whether a node
@@ -151,7 +45,9 @@ pub fn verify(
     let all = files.len();
     let mut done = 0;
     let lanes: Vec<Vec<SlotMeta>> = check.ring.lanes.iter().map(|l| l.log.slots.iter().cloned().collect()).collect();
-    let own: Vec<SlotId> = lanes.iter().flatten().map(|m| m.id).collect();
+    let journal: Vec<SlotMeta> = check.ring.journal.slots.iter().cloned().collect();
+    let own: Vec<SlotId> = lanes.iter().flatten().chain(&journal).map(|m| m.id).collect();
+    let mut walked = Vec::new();
     for (lane, slots) in lanes.iter().enumerate() {
         let mut trail = Trail::default();
         for (i, meta) in slots.iter().enumerate() {
@@ -160,8 +56,17 @@ pub fn verify(
             done += 1;
             progress(done, all);
         }
+        walked.push(trail.ordinal.unwrap_or_else(|| check.ring.lanes[lane].dense().ordinal));
         check.tail(trail);
     }
+    let mut trail = JournalTrail::default();
+    for (i, meta) in journal.iter().enumerate() {
+        let bytes = files.iter().find(|f| f.0 == meta.id).map_or(0, |f| f.1);
+        check.settled_journal(disk, pause, &mut trail, meta, journal.get(i + 1), &walked, bytes);
+        done += 1;
+        progress(done, all);
+    }
+    check.journal_end(trail, &walked);
     for (slot, bytes) in files.into_iter().filter(|f| !own.contains(&f.0)) {
         check.settled_other(disk, pause, slot, bytes);
         done += 1;
@@ -180,6 +85,12 @@ pub(super) struct Lost {
     commit: u64,
     synced: bool,
     slot: usize,
+}
+
+impl Lost {
+    pub fn new((file, at): (FileId, u64), what: &str, records: u64, synced: bool, slot: usize) -> Self {
+        Self { file, at, what: what.into(), records, commit: 0, synced, slot }
+    }
 }
 
 /// How far a lane was followed.
@@ -202,17 +113,17 @@ pub(super) struct Check {
     pub(super) out: Verification,
     /// The last commit that the root page knows as durable.
     root_commit: u64,
-    newest_commit: u64,
+    pub(super) newest_commit: u64,
     /// The last commit that a good snapshot contains, and where.
     snapshot: Option<(u64, SlotId)>,
 }
 
 impl Check {
     fn new(disk: &mut dyn Disk, ring: Ring, report: Report, root: Option<RootPage>) -> Self {
-        let newest = ring.lanes.iter().filter_map(|l| l.log.slots.back()).max_by_key(|s| s.generation);
+        let newest = ring.own_slots().max_by_key(|s| s.generation);
         let id = newest.map(|s| s.ring);
         let root_commit = root.filter(|r| Some(r.ring) == id).map_or(0, |r| r.commit);
-        let mut slots: Vec<_> = ring.lanes.iter().flat_map(|l| &l.log.slots).collect();
+        let mut slots: Vec<_> = ring.own_slots().collect();
         slots.sort_unstable_by_key(|s| std::cmp::Reverse(s.generation));
         let snapshot = slots.iter().find_map(|s| {
             let (header, _) = Walker::new(disk, s.id).snapshot(s.ring, s.generation)?;
@@ -233,7 +144,7 @@ impl Check {
         self.out.findings.push(Finding { severity, file, at, what, meaning, advice: advice.into() });
     }
 
-    fn damage(&mut self, place: (FileId, u64), what: &str, meaning: String, advice: &str) {
+    pub(super) fn damage(&mut self, place: (FileId, u64), what: &str, meaning: String, advice: &str) {
         self.finding(Severity::Damage, place, what.into(), meaning, advice);
     }
 
@@ -242,7 +153,7 @@ impl Check {
     }
 
     /// The counts of the slot being checked.
-    fn counts(&mut self) -> &mut Counts {
+    pub(super) fn counts(&mut self) -> &mut Counts {
         let at = self.out.slots.len() - 1;
         &mut self.out.slots[at].counts
     }
@@ -266,7 +177,7 @@ impl Check {
         &mut self,
         slot: SlotId,
         bytes: u64,
-        own: Option<(LaneId, &SlotMeta)>,
+        own: Option<(Option<LaneId>, &SlotMeta)>,
         header: Result<SlotHeader, Bad>,
     ) -> HeaderState {
         let state = match &header {
@@ -275,6 +186,8 @@ impl Check {
             Err(_) => HeaderState::Damaged,
         };
         let header = header.ok();
+        let told = header.as_ref().filter(|h| h.kind == SlotKind::Lane).map(|h| h.lane);
+        let lane = own.map_or(told, |(lane, _)| lane);
         let kind = header.as_ref().map(|h| match h.kind {
             SlotKind::Lane => "lane",
             SlotKind::Journal => "journal",
@@ -283,13 +196,27 @@ impl Check {
             file: FileId::Slot(slot).to_string(),
             bytes,
             header: state,
-            kind: kind.or(own.map(|_| "lane")),
-            lane: own.map(|(lane, _)| lane.0).or(header.as_ref().map(|h| h.lane.0)),
+            kind: kind.or(own.map(|(lane, _)| if lane.is_some() { "lane" } else { "journal" })),
+            lane: lane.map(|lane| lane.0),
             generation: own.map(|(_, m)| m.generation).or(header.as_ref().map(|h| h.generation)),
             first_seq: own.map(|(_, m)| m.first.seq).or(header.as_ref().map(|h| h.first_seq)),
             counts: Counts::default(),
         });
         state
+    }
+
+    /// Puts one of the ring's own slots on the list: a lane's, or without a lane the journal's.
+    pub(super) fn listed_own(
+        &mut self,
+        meta: &SlotMeta,
+        lane: Option<LaneId>,
+        bytes: u64,
+        header: Result<SlotHeader, Bad>,
+    ) {
+        if self.listed(meta.id, bytes, Some((lane, meta)), header) == HeaderState::Damaged {
+            let meaning = "the slot is read by what its frames say of themselves; no record is lost by this".into();
+            self.damage((FileId::Slot(meta.id), 0), "the slot's header is damaged", meaning, STEPPED_OVER);
+        }
     }
 
     pub(super) fn own_slot(
@@ -303,14 +230,10 @@ impl Check {
         let meta = own.1;
         let file = FileId::Slot(meta.id);
         let mut walker = Walker::new(disk, meta.id);
-        let header = walker.slot_header();
-        if self.listed(meta.id, bytes, Some(own), header) == HeaderState::Damaged {
-            let meaning = "the slot is read by what its frames say of themselves; no record is lost by this".into();
-            self.damage((file, 0), "the slot's header is damaged", meaning, STEPPED_OVER);
-        }
+        self.listed_own(meta, Some(own.0), bytes, walker.slot_header());
         trail.ordinal.get_or_insert(meta.first.ordinal);
         let mut cursor = Cursor::new(meta.ring, meta.generation, self.ring.slots.slot_bytes);
-        let mut snapshot = Snapshot::default();
+        let mut snapshot = SnapshotCheck::default();
         while let Some(met) = walker.next(&mut cursor) {
             match met {
                 Met::Damaged(at) if !snapshot.done => {
@@ -331,13 +254,17 @@ impl Check {
                 }
             }
         }
-        if !snapshot.whole() {
-            self.snapshot_damage((file, FIRST_FRAME.into()), &mut snapshot);
-        }
+        self.snapshot_end(file, &mut snapshot);
         self.unreadable(file, walker.unreadable());
     }
 
-    fn unreadable(&mut self, file: FileId, pages: &BTreeSet<u64>) {
+    pub(super) fn snapshot_end(&mut self, file: FileId, snapshot: &mut SnapshotCheck) {
+        if !snapshot.whole() {
+            self.snapshot_damage((file, FIRST_FRAME.into()), snapshot);
+        }
+    }
+
+    pub(super) fn unreadable(&mut self, file: FileId, pages: &BTreeSet<u64>) {
         let Some(first) = pages.first() else { return };
         let bytes = pages.len() as u64 * crate::limits::PAGE as u64;
         self.counts().unreadable_bytes = bytes;
@@ -392,7 +319,7 @@ impl Check {
 
     // ---- one frame ----
 
-    fn snapshot_part(&mut self, file: FileId, seen: &Seen, snapshot: &mut Snapshot) {
+    pub(super) fn snapshot_part(&mut self, file: FileId, seen: &Seen, snapshot: &mut SnapshotCheck) {
         snapshot.parts = seen.header.parts;
         snapshot.good += u8::from(seen.state.is_some());
         snapshot.done |= seen.header.part + 1 >= seen.header.parts;
@@ -404,7 +331,7 @@ impl Check {
         }
     }
 
-    fn snapshot_damage(&mut self, place: (FileId, u64), snapshot: &mut Snapshot) {
+    pub(super) fn snapshot_damage(&mut self, place: (FileId, u64), snapshot: &mut SnapshotCheck) {
         if std::mem::replace(&mut snapshot.told, true) {
             return;
         }
@@ -426,24 +353,20 @@ impl Check {
             self.counts().given_up += 1;
             return;
         }
+        let good = seen.payload_ok && decodes;
+        if !good && self.is_torn_copy(file, h) {
+            return;
+        }
         self.newest_commit = self.newest_commit.max(h.commit);
         if let Some(lost) = trail.untold.take() {
             self.lost(lost, Some(seen));
         }
         self.hole(trail, file, seen);
         let here = |at: usize| (file, u64::from(h.at) + at as u64);
-        if seen.state.is_none() {
-            self.counts().damaged_states += 1;
-            let meaning = match self.snapshot {
-                Some((commit, slot)) if commit >= h.commit => {
-                    format!("the snapshot of {} has them: nothing is lost", FileId::Slot(slot))
-                }
-                _ => "recovery goes on with the older values: a source or sink repeats what came after".into(),
-            };
-            self.damage((file, place_of_state(h)), "a frame's state entries are damaged", meaning, STEPPED_OVER);
-        }
-        let records = u64::from(h.records);
-        if seen.payload_ok && decodes {
+        self.state_of(file, seen);
+        // What a copy has that one before it had is there once.
+        let records = h.end_ordinal() - h.first_ordinal().max(trail.ordinal.unwrap_or(0)).min(h.end_ordinal());
+        if good {
             self.counts().records += records;
             self.counts().frames_good += u64::from(seen.state.is_some());
         } else {
@@ -463,10 +386,24 @@ impl Check {
                 false => self.tell(lost, &parts),
             }
         }
-        trail.ordinal = Some(h.end_ordinal());
+        trail.ordinal = trail.ordinal.max(Some(h.end_ordinal()));
         (trail.commit, trail.session) = (h.commit, h.session);
         trail.end = Some(here(h.frame_len as usize));
         trail.suspects.clear();
+    }
+
+    pub(super) fn state_of(&mut self, file: FileId, seen: &Seen) {
+        let h = &seen.header;
+        if seen.state.is_none() {
+            self.counts().damaged_states += 1;
+            let meaning = match self.snapshot {
+                Some((commit, slot)) if commit >= h.commit => {
+                    format!("the snapshot of {} has them: nothing is lost", FileId::Slot(slot))
+                }
+                _ => "recovery goes on with the older values: a source or sink repeats what came after".into(),
+            };
+            self.damage((file, place_of_state(h)), "a frame's state entries are damaged", meaning, STEPPED_OVER);
+        }
     }
 
     /// What should stand between the frame before and this one, and does not.
@@ -503,7 +440,7 @@ impl Check {
         self.tell(lost, &parts);
     }
 
-    fn tell(&mut self, lost: Lost, parts: &[(TopicPart, u64, u64)]) {
+    pub(super) fn tell(&mut self, lost: Lost, parts: &[(TopicPart, u64, u64)]) {
         let place = (lost.file, lost.at);
         let what = match parts {
             [] => format!("{} records, of topics that cannot be told, are lost", lost.records),
@@ -539,20 +476,31 @@ impl Check {
             self.lost(lost, None);
         }
         let newest = self.root_commit > trail.commit;
+        let later = self.ring.sessions.ended.last().is_some_and(|e| e.0 > trail.session);
         for place in trail.suspects {
-            if newest {
-                let meaning = "it may be the newest durable commit; what it held is lost".into();
-                self.damage(place, "the header of a lane's last frame is damaged", meaning, STEPPED_OVER);
-            } else {
-                let meaning =
-                    "a commit that a power cut tore, or damage to the newest one: the two cannot be told apart";
-                self.note(place, "the tail of a lane is unknown", meaning);
+            match later && !newest {
+                true => self.note(place, "a frame was torn when the power was cut", "it was never acknowledged"),
+                false => self.unknown_tail(place, newest),
             }
         }
     }
 
+    pub(super) fn root_is_newer(&self) -> bool {
+        self.root_commit > self.newest_commit
+    }
+
+    pub(super) fn unknown_tail(&mut self, place: (FileId, u64), newest: bool) {
+        if newest {
+            let meaning = "it may be the newest durable commit; what it held is lost".into();
+            self.damage(place, "the header of a log's last frame is damaged", meaning, STEPPED_OVER);
+        } else {
+            let meaning = "a commit that a power cut tore, or damage to the newest one: the two cannot be told apart";
+            self.note(place, "the tail of a log is unknown", meaning);
+        }
+    }
+
     fn finish(mut self) -> Verification {
-        if self.root_commit > self.newest_commit && self.out.rewritten == 0 {
+        if self.root_is_newer() && self.out.rewritten == 0 {
             let meaning = format!(
                 "the newest found is {}: what came after it is lost; its count is not known",
                 self.newest_commit
@@ -570,16 +518,16 @@ impl Check {
 
 /// The parts of a slot's snapshot that were met.
 #[derive(Default)]
-struct Snapshot {
+pub(super) struct SnapshotCheck {
     parts: u8,
     good: u8,
     /// What comes now is no part of it.
-    done: bool,
+    pub done: bool,
     /// Its damage is on the list.
     told: bool,
 }
 
-impl Snapshot {
+impl SnapshotCheck {
     fn whole(&self) -> bool {
         self.parts > 0 && self.good == self.parts
     }

@@ -68,7 +68,7 @@ impl Seen {
         self.payload_ok && self.state.is_some()
     }
     pub fn is_commit(&self) -> bool {
-        self.header.kind != FrameKind::Snapshot
+        self.header.is_commit()
     }
 }
 
@@ -85,8 +85,9 @@ pub struct SlotContent {
 }
 
 impl SlotContent {
+    /// A copy repeats the number of the newest one that was durable when it was made.
     pub fn newest_commit(&self) -> Option<u64> {
-        self.frames.iter().filter(|s| s.is_commit()).map(|s| s.header.commit).max()
+        self.frames.iter().filter(|s| s.header.kind != FrameKind::Snapshot).map(|s| s.header.commit).max()
     }
 }
 
@@ -287,11 +288,24 @@ impl<'a> Walker<'a> {
         Some(section)
     }
 
-    /// Whether the payload of a frame decompresses to the records that its directory says.
-    pub fn decodes(&mut self, header: &FrameHeader) -> bool {
+    /// The frame at this byte, with its records; None where it does not hold.
+    pub fn frame_at(&mut self, at: u32) -> Option<(FrameHeader, super::frame::Frame)> {
+        let slot = self.slot;
+        let header = FrameHeader::parse(self.bytes(at, FRAME_HEADER), slot, at).ok()?;
+        let frame = self.records(&header)?;
+        Some((header, frame))
+    }
+
+    /// The records of a frame; None where they do not hold.
+    pub fn records(&mut self, header: &FrameHeader) -> Option<super::frame::Frame> {
         self.bytes(header.at, header.frame_len as usize);
         let from = (u64::from(header.at) - self.at) as usize;
-        let (Some(bytes), Some(zstd)) = (self.buf.get(from..), self.unpack.zstd()) else { return false };
-        super::frame::Frame::default().decode(header, bytes, zstd).is_ok()
+        let (bytes, mut frame) = (self.buf.get(from..)?, super::frame::Frame::default());
+        frame.decode(header, bytes, self.unpack.zstd()?).ok().map(|()| frame)
+    }
+
+    /// Whether the payload of a frame decompresses to the records that its directory says.
+    pub fn decodes(&mut self, header: &FrameHeader) -> bool {
+        self.records(header).is_some()
     }
 }

@@ -9,7 +9,8 @@ use std::collections::VecDeque;
 
 use super::batch::{Sealed, place};
 use super::core::Closing;
-use super::format::{FIRST_FRAME, RootPage, flags};
+use super::format::{FIRST_FRAME, FrameHeader, FrameKind, RootPage, flags};
+use super::journal::log_of;
 use super::slots::Lane;
 use super::*;
 use crate::limits::PAGE;
@@ -29,6 +30,7 @@ pub(super) enum Part {
     Create(SlotId),
     Header,
     Frame(usize),
+    Copy,
     Root,
     Remove(SlotId),
 }
@@ -41,9 +43,10 @@ pub(super) struct Group {
     parts: Vec<Part>,
     outstanding: usize,
     frames: Vec<Sealed>,
-    bytes: usize,
+    pub(super) copies: Vec<FrameHeader>,
+    pub(super) bytes: usize,
     weight: usize,
-    /// The lane for which a slot was opened.
+    /// The log for which a slot was opened.
     pub(super) opened: Option<usize>,
     error: Option<(Part, DiskError)>,
 }
@@ -132,7 +135,7 @@ impl Ring {
         if self.writer.active() || self.writer.read_only {
             return reads;
         }
-        let waiting = !self.queue.is_empty() || self.root_is_due() || self.is_over_cap();
+        let waiting = !self.queue.is_empty() || self.copies_due() || self.root_is_due() || self.is_over_cap();
         let now = waiting.then_some(self.writer.now);
         let due = self.lanes.iter().filter_map(|l| self.due(l)).chain(now).min();
         let writes = due.map(|due| self.writer.backoff_until.map_or(due, |until| until.max(due)));
@@ -160,7 +163,7 @@ impl Ring {
         let group = &mut self.writer.group;
         group.parts.clear();
         (group.bytes, group.opened, group.error) = (0, None, None);
-        if self.queue.is_empty() {
+        if self.queue.is_empty() && !self.copies_due() {
             if self.root_is_due() {
                 self.write_root(true);
             } else if self.is_over_cap() {
@@ -168,8 +171,9 @@ impl Ring {
             }
             return;
         }
+        self.place_copies(now);
         while self.place_next(now) {}
-        if self.writer.group.opened.is_some() && !self.writer.group.frames.is_empty() {
+        if self.writer.group.opened.is_some() && self.writer.group.bytes > 0 {
             self.write_root(false);
         }
         self.writer.mark_syncs();
@@ -178,32 +182,27 @@ impl Ring {
     /// Puts the next sealed frame into the commit; false when it must wait for another one.
     fn place_next(&mut self, now: BootTime) -> bool {
         let Some(front) = self.queue.front() else { return false };
-        let (at, len) = (front.header.lane.index(), front.header.frame_len);
-        let fits = self.lanes[at].log.write_at.is_some_and(|w| w + len <= self.slots.slot_bytes);
-        let group = &self.writer.group;
-        let later = !front.state.is_empty() || !fits || group.bytes + len as usize > MAX_COMMIT_BYTES;
-        if !group.frames.is_empty() && later {
+        let (at, len) = (log_of(&front.header), front.header.frame_len);
+        // What is new in a lane's own slots stands behind all that was there before, its tail included.
+        let alone = front.header.kind != FrameKind::Lane;
+        let follows = alone || self.lanes[at].tail.is_empty() && !self.writer.group.journals(front.header.lane);
+        let late = !front.state.is_empty() && !self.writer.group.frames.is_empty();
+        if !follows || late || !self.make_room(now, at, len) {
             return false;
         }
-        if !fits && !self.open_slot(now, at, len) {
-            return false;
-        }
+        let Some(((id, generation), write_at)) = self.next_place(at) else { return false };
         let Some(mut sealed) = self.queue.pop_front() else { return false };
-        let (Some(write_at), Some(slot)) = (self.lanes[at].log.write_at, self.lanes[at].log.slots.back()) else {
-            self.queue.push_front(sealed);
-            return false;
-        };
         let counters = self.counters();
         let header = &mut sealed.header;
-        (header.slot, header.generation, header.at) = (slot.id, slot.generation, write_at);
+        (header.slot, header.generation, header.at) = (id, generation, write_at);
         header.synced_through = self.writer.synced_through;
         for (mine, now) in header.lanes.iter_mut().zip(counters) {
             *mine = super::format::Counters { admitted: mine.admitted, ..now };
         }
         let mut data = std::mem::take(&mut sealed.buf);
         place(header, &mut data);
-        let file = FileId::Slot(slot.id);
-        self.lanes[at].log.write_at = Some(write_at + len);
+        let file = FileId::Slot(id);
+        self.log_mut(at).write_at = Some(write_at + len);
         self.queue_weight -= sealed.weight;
         let group = &mut self.writer.group;
         group.bytes += len as usize;
@@ -214,6 +213,22 @@ impl Ring {
         true
     }
 
+    /// Whether a frame goes into this commit; for one that fits no more in its log's slot, another is opened.
+    pub(super) fn make_room(&mut self, now: BootTime, at: usize, len: u32) -> bool {
+        let fits = self.log(at).write_at.is_some_and(|w| w + len <= self.slots.slot_bytes);
+        let group = &self.writer.group;
+        if group.bytes > 0 && (!fits || group.bytes + len as usize > MAX_COMMIT_BYTES) {
+            return false;
+        }
+        fits || self.open_slot(now, at, len)
+    }
+
+    /// The slot and its generation, and the byte where a log's next frame goes.
+    pub(super) fn next_place(&self, at: usize) -> Option<((SlotId, u64), u32)> {
+        let log = self.log(at);
+        log.slots.back().map(|slot| (slot.id, slot.generation)).zip(log.write_at)
+    }
+
     // ---- the root page ----
 
     fn root_is_due(&self) -> bool {
@@ -222,7 +237,7 @@ impl Ring {
 
     /// The next root page and where it goes.
     pub(super) fn root_page(&mut self, clean: bool) -> (u64, Vec<u8>) {
-        let newest = self.lanes.iter().filter_map(|l| l.log.slots.back()).max_by_key(|s| s.generation);
+        let newest = self.own_slots().max_by_key(|s| s.generation);
         let (slot, generation) = newest.map_or((SlotId(0), 0), |s| (s.id, s.generation));
         self.writer.root_serial += 1;
         let page = RootPage {
@@ -261,7 +276,7 @@ impl Ring {
     /// Unlinks one slot, because the cap was lowered.
     fn drop_slot(&mut self) {
         self.mark_kept();
-        let slot = self.slots.free.pop().or_else(|| self.slots.take_oldest(&mut self.lanes));
+        let slot = self.slots.free.pop().or_else(|| self.slots.take_oldest(&mut self.lanes, &self.journal));
         if let Some(slot) = slot {
             for lane in 0..self.lanes.len() {
                 self.refresh_earliest(LaneId(lane as u8));
@@ -317,11 +332,14 @@ impl Ring {
                 _ => {}
             }
         }
+        let mut copies = std::mem::take(&mut self.writer.group.copies);
+        self.copied(&mut copies);
+        self.writer.group.copies = copies;
         for mut sealed in frames.drain(..) {
             self.writer.synced_through = self.writer.synced_through.max(sealed.header.commit);
-            let lane = &mut self.lanes[sealed.header.lane.index()];
-            lane.log.newest_commit = sealed.header.commit;
-            lane.log.reach = (sealed.header.generation, sealed.header.at + sealed.header.frame_len);
+            let log = self.log_mut(log_of(&sealed.header));
+            log.newest_commit = sealed.header.commit;
+            log.reach = (sealed.header.generation, sealed.header.at + sealed.header.frame_len);
             for put in &sealed.state {
                 self.state.settle(put);
                 self.settle_topic(put);
@@ -340,18 +358,23 @@ impl Ring {
                 for run in &frame.runs {
                     self.topics.durable(run.part, run.end_offset());
                 }
+                if sealed.header.kind == FrameKind::Journal {
+                    lane.tail.push(&frame, BootTime(sealed.header.last_time));
+                    self.note_journaled(&sealed.header);
+                }
                 self.reading.keep(frame, &mut self.press);
             }
             self.press.recycle(sealed);
         }
+        self.trim_journal();
         let group = &mut self.writer.group;
-        if group.weight > 0 {
+        if group.bytes > 0 {
             self.writer.syncs += 1;
             self.writer.failures = 0;
             self.writer.trouble = None;
         }
         group.frames = frames;
-        group.weight = 0;
+        (group.weight, group.bytes) = (0, 0);
         self.settle();
     }
 
@@ -371,21 +394,23 @@ impl Ring {
     /// pages again: after a failed sync the kernel calls them clean, and a second sync would lie.
     fn broke(&mut self, part: Part, error: DiskError) {
         let mut frames = std::mem::take(&mut self.writer.group.frames);
-        self.writer.group.weight = 0;
+        (self.writer.group.weight, self.writer.group.bytes) = (0, 0);
         self.writer.group.parts.clear();
+        let copies = std::mem::take(&mut self.writer.group.copies);
         self.writer.failed_syncs += 1;
         if let Part::Remove(_) = part {
             // The slot stays where it is, unused; the cap is tried again when something else changes.
             self.slots.room = self.slots.existing.len();
             return self.fail(error.to_string());
         }
-        for sealed in &frames {
-            let at = sealed.header.lane.index();
-            if self.writer.group.opened != Some(at) && self.lanes[at].log.write_at.take().is_some() {
-                if let Some(last) = self.lanes[at].log.slots.back_mut() {
-                    last.end = sealed.header.at;
+        // The first of each log's: whatever stands before it is durable.
+        for header in copies.iter().chain(frames.iter().map(|f| &f.header)) {
+            let at = log_of(header);
+            if self.writer.group.opened != Some(at) && self.log_mut(at).write_at.take().is_some() {
+                if let Some(last) = self.log_mut(at).slots.back_mut() {
+                    last.end = header.at;
                 }
-                self.slots.quarantine(sealed.header.slot, &self.lanes);
+                self.slots.quarantine(header.slot, &self.lanes, &self.journal);
             }
         }
         for mut sealed in frames.drain(..).rev() {
@@ -398,11 +423,12 @@ impl Ring {
         self.writer.group.frames = frames;
         let opened = self.writer.group.opened.take();
         if let Some(at) = opened {
-            self.lanes[at].log.write_at = None;
-            if let Some(meta) = self.lanes[at].log.slots.pop_back() {
+            let log = self.log_mut(at);
+            log.write_at = None;
+            if let Some(meta) = log.slots.pop_back() {
                 match part {
                     Part::Create(slot) => self.slots.half_made(slot),
-                    _ => self.slots.quarantine(meta.id, &self.lanes),
+                    _ => self.slots.quarantine(meta.id, &self.lanes, &self.journal),
                 }
             }
         }
@@ -428,6 +454,13 @@ impl Ring {
         writer.trouble = Some(what);
         let wait = FIRST_BACKOFF.0.saturating_mul(1 << writer.failures.saturating_sub(1).min(12));
         writer.backoff_until = Some(writer.now + Span(wait.min(MAX_BACKOFF.0)));
+    }
+}
+
+impl Group {
+    /// It holds new records of a lane that go to the journal.
+    fn journals(&self, lane: LaneId) -> bool {
+        self.frames.iter().any(|s| s.header.lane == lane && s.header.kind == FrameKind::Journal)
     }
 }
 

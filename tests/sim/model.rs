@@ -19,6 +19,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use crate::threads::Copied;
 use headwater::record::RecordRef;
 use headwater::ring::{Entry, FileId, Gap, GapReason, LanePos, RingId};
 use headwater::topic::{TopicId, TopicPart};
@@ -300,6 +301,19 @@ impl Model {
         let newest = self.given.last().map_or(0, |g| g.0);
         let landed = |extent| Landed { newest, extent, overwritten: false };
         self.landed.extend(extents.into_iter().map(landed));
+    }
+
+    /// Records that stood in the journal stand here now: whatever becomes of the journal, they are to be had.
+    pub fn copied(&mut self, copies: Vec<Copied>) {
+        for Copied { extent, parts } in copies {
+            self.groups.push(Group { extents: vec![extent], tainted: extent.tainted, overwritten: false });
+            let group = self.groups.len() - 1;
+            for (part, offset) in parts.iter().flat_map(|(part, from, to)| (*from..*to).map(|o| (*part, o))) {
+                if let Some(rec) = self.rec_mut(part, offset) {
+                    rec.group = Some(group);
+                }
+            }
+        }
     }
 
     /// The ring says that everything up to `ticket` is durable. Where in particular nobody tells: each of it was

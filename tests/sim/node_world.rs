@@ -661,6 +661,7 @@ impl Turns for World {
         self.ground().taint_failed_reads();
         let landed = self.threads.take_landed();
         self.model.landed(landed);
+        self.model.copied(self.threads.take_copied());
         self.settle()
     }
 

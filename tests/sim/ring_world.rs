@@ -798,6 +798,7 @@ impl Turns for World {
             self.ring().complete(now, done);
             self.ground().0.taint_failed_reads();
             self.model.landed(self.threads.take_landed());
+            self.model.copied(self.threads.take_copied());
             return self.settle();
         }
         Ok(())

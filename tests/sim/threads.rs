@@ -5,10 +5,30 @@ use std::collections::VecDeque;
 
 use headwater::backoff::Rng;
 use headwater::ring::{Command, Completion, FileId, Op, execute};
+use headwater::topic::{TopicId, TopicPart};
 
 use crate::disk::{Crash, SimDisk};
 use crate::model::Extent;
 use crate::planted::Plant;
+
+/// Records that stood in the journal, written once more to their lane.
+pub struct Copied {
+    pub extent: Extent,
+    /// Of each partition, offsets from and to.
+    pub parts: Vec<(TopicPart, u64, u64)>,
+}
+
+/// What a copy holds, by its directory; None: the bytes are no copy.
+fn runs_of_copy(frame: &[u8]) -> Option<Vec<(TopicPart, u64, u64)>> {
+    let number = |at: usize, n: usize| frame[at..at + n].iter().rev().fold(0u64, |sum, b| sum << 8 | u64::from(*b));
+    let is_copy = frame.starts_with(b"HWfr\x01\x05");
+    let run = |at: usize| {
+        let part = TopicPart { topic: TopicId(number(at, 2) as u16), partition: frame[at + 2] };
+        let first = number(at + 16, 8);
+        (part, first, first + number(at + 4, 4))
+    };
+    is_copy.then(|| (0..number(42, 2) as usize).map(|i| run(512 + 32 * i)).collect())
+}
 
 pub struct Threads {
     pub disk: SimDisk,
@@ -20,6 +40,9 @@ pub struct Threads {
     /// Writes whose completion the ring has not seen, and those that it has seen since `take_landed`.
     under_way: VecDeque<(u64, Extent)>,
     landed: Vec<Extent>,
+    /// Copies on their way, with what they hold, and those that landed since `take_copied`.
+    copies: Vec<(u64, Copied)>,
+    copied: Vec<Copied>,
     /// Turns for which the writer does nothing.
     pub stalled: u32,
     /// Something other than a plain read error happened: the ring may have had to make do with less.
@@ -41,6 +64,8 @@ impl Threads {
             read: VecDeque::new(),
             under_way: VecDeque::new(),
             landed: Vec::new(),
+            copies: Vec::new(),
+            copied: Vec::new(),
             stalled: 0,
             squeezed: false,
             slots_begun: 0,
@@ -54,6 +79,7 @@ impl Threads {
             Op::Write { file, at, data, .. } => {
                 let extent = Extent { file: *file, from: *at, to: at + data.len() as u64, tainted: false };
                 self.under_way.push_back((command.token, extent));
+                self.copies.extend(runs_of_copy(data).map(|parts| (command.token, Copied { extent, parts })));
                 if *at == 0 && *file != FileId::Root {
                     self.begun.push(*file);
                 }
@@ -131,6 +157,10 @@ impl Threads {
             let (_, extent) = self.under_way.remove(i)?;
             self.landed.push(extent);
         }
+        if let Some(i) = self.copies.iter().position(|(token, _)| *token == done.token) {
+            let (_, copied) = self.copies.remove(i);
+            self.copied.extend(done.result.is_ok().then_some(copied));
+        }
         Some(done)
     }
 
@@ -151,9 +181,16 @@ impl Threads {
         std::mem::take(&mut self.landed)
     }
 
+    /// The copies that the ring has learned of since the last call.
+    pub fn take_copied(&mut self) -> Vec<Copied> {
+        std::mem::take(&mut self.copied)
+    }
+
     /// Bytes of the device were destroyed: of writes that the ring has not learned of as well.
     pub fn taint(&mut self, file: FileId, from: u64, to: u64) {
         let unknown = self.under_way.iter_mut().map(|(_, extent)| extent).chain(&mut self.landed);
+        let copies = self.copies.iter_mut().map(|(_, copied)| copied).chain(&mut self.copied);
+        let unknown = unknown.chain(copies.map(|copied| &mut copied.extent));
         unknown.for_each(|extent| extent.taint(file, from, to));
     }
 
@@ -169,6 +206,8 @@ impl Threads {
         self.reader.clear();
         self.written.clear();
         self.read.clear();
+        self.copies.clear();
+        self.copied.clear();
         self.stalled = 0;
         let mut extents = self.take_landed();
         extents.extend(self.under_way.drain(..).map(|(_, extent)| extent));

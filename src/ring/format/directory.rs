@@ -3,7 +3,8 @@
 use super::*;
 use crate::lane::LaneId;
 
-/// Consecutive records of one partition in a frame; a frame has one run per partition.
+/// Consecutive records of one partition in a frame; a frame has one run per partition, a copy one for each
+/// stretch of consecutive seqs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
     pub part: TopicPart,
@@ -87,15 +88,18 @@ fn parse(header: &FrameHeader, frame: &[u8], runs: &mut Vec<Run>, prev: &mut Vec
     let (run_bytes, prev_bytes) = directory.split_at(header.runs as usize * RUN);
     runs.extend(run_bytes.chunks_exact(RUN).map(Run::parse));
     prev.extend(prev_bytes.chunks_exact(PREV_COUNT).map(PrevCount::parse));
-    let (mut seq, mut byte) = (header.first_seq, 0u32);
+    let (mut seq, mut byte, mut records) = (header.first_seq, 0u32, 0u32);
     for run in runs.iter() {
-        let fits = run.first_seq == seq && run.start == byte && run.end >= run.start && run.count > 0;
+        // Between the records of a copy stand those of other lanes.
+        let next = run.first_seq == seq || header.kind == FrameKind::Copy && run.first_seq > seq && byte > 0;
+        let fits = next && run.start == byte && run.end >= run.start && run.count > 0;
         if !fits || run.first_offset > MAX_NUMBER {
             return None;
         }
-        seq = seq.checked_add(run.count.into())?;
+        seq = run.first_seq.checked_add(run.count.into())?;
+        records = records.checked_add(run.count)?;
         byte = run.end;
     }
     let known = prev.iter().all(|p| p.first_offset <= MAX_NUMBER);
-    (known && seq == header.end_seq() && byte == header.raw_len).then_some(())
+    (known && seq == header.end_seq() && records == header.records && byte == header.raw_len).then_some(())
 }

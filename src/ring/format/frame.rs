@@ -16,8 +16,10 @@ pub enum FrameKind {
     Meta = 2,
     /// A part of the snapshot that begins a lane slot; repeats the number of the last commit it contains.
     Snapshot = 3,
-    /// A small commit in a journal slot.
+    /// A small commit, with or without records, in a journal slot.
     Journal = 4,
+    /// Records of one lane that are durable in the journal: no commit of its own. Repeats the number of the last one.
+    Copy = 5,
 }
 
 /// How the bytes of a section are packed.
@@ -35,6 +37,8 @@ pub mod flags {
     pub const CLEAN: u16 = 1;
     /// The first frame that a process wrote.
     pub const SESSION_START: u16 = 1 << 1;
+    /// A part of a snapshot in a journal slot: what the slot is where its header is lost.
+    pub const IN_JOURNAL: u16 = 1 << 2;
 }
 
 mod frame_field {
@@ -60,7 +64,7 @@ mod frame_field {
     pub const COMMIT: Range<usize> = 56..64;
     pub const PREV_COMMIT: Range<usize> = 64..72;
     pub const SYNCED_THROUGH: Range<usize> = 72..80;
-    pub const COPIED_THROUGH: Range<usize> = 80..88;
+    pub const COPY_FIRST: Range<usize> = 80..88;
     pub const FIRST_SEQ: Range<usize> = 88..96;
     pub const RECORDS: Range<usize> = 96..100;
     pub const BOOT: Range<usize> = 100..104;
@@ -77,7 +81,7 @@ mod frame_field {
     pub const LAST_TIME: Range<usize> = 152..160;
     pub const NONCE: Range<usize> = 160..184;
     pub const LANES: Range<usize> = 184..504;
-    // 504..508: zeros.
+    pub const COPY_SPAN: Range<usize> = 504..508;
     pub const CRC: Range<usize> = 508..512;
 }
 
@@ -105,7 +109,8 @@ pub struct FrameHeader {
     pub commit: u64,
     pub prev_commit: u64,
     pub synced_through: u64,
-    pub copied_through: u64,
+    /// Of a copy: the ordinal of its first record; else 0.
+    pub copy_first: u64,
     pub first_seq: u64,
     pub records: u32,
     pub boot: u32,
@@ -122,6 +127,8 @@ pub struct FrameHeader {
     pub last_time: i64,
     pub nonce: [u8; 24],
     pub lanes: [Counters; MAX_LANES],
+    /// Of a copy: seqs from its first record to one past its last, those of other lanes among them; else 0.
+    pub copy_span: u32,
 }
 
 impl FrameHeader {
@@ -137,14 +144,22 @@ impl FrameHeader {
     }
     /// One past the last record's seq.
     pub fn end_seq(&self) -> u64 {
-        self.first_seq + u64::from(self.records)
+        let span = if self.kind == FrameKind::Copy { self.copy_span } else { self.records };
+        self.first_seq + u64::from(span)
     }
     /// One past the last record's ordinal.
     pub fn end_ordinal(&self) -> u64 {
-        self.lanes[self.lane.index()].admitted
+        match self.kind {
+            FrameKind::Copy => self.copy_first + u64::from(self.records),
+            _ => self.lanes[self.lane.index()].admitted,
+        }
     }
     pub fn first_ordinal(&self) -> u64 {
         self.end_ordinal() - u64::from(self.records)
+    }
+    /// Whether it is a commit, and not a repetition of what others brought.
+    pub fn is_commit(&self) -> bool {
+        !matches!(self.kind, FrameKind::Snapshot | FrameKind::Copy)
     }
     pub fn crc_seed(&self) -> u32 {
         crc32c::crc32c_append(seed(self.ring, self.slot, self.generation), &self.commit.to_le_bytes())
@@ -176,7 +191,7 @@ impl FrameHeader {
         set(out, COMMIT, self.commit.to_le_bytes());
         set(out, PREV_COMMIT, self.prev_commit.to_le_bytes());
         set(out, SYNCED_THROUGH, self.synced_through.to_le_bytes());
-        set(out, COPIED_THROUGH, self.copied_through.to_le_bytes());
+        set(out, COPY_FIRST, self.copy_first.to_le_bytes());
         set(out, FIRST_SEQ, self.first_seq.to_le_bytes());
         set(out, RECORDS, self.records.to_le_bytes());
         set(out, BOOT, self.boot.to_le_bytes());
@@ -193,6 +208,7 @@ impl FrameHeader {
         set(out, LAST_TIME, self.last_time.to_le_bytes());
         set(out, NONCE, self.nonce);
         emit_counters(&mut out[LANES], &self.lanes);
+        set(out, COPY_SPAN, self.copy_span.to_le_bytes());
         let crc = crc32c::crc32c_append(seed(self.ring, self.slot, self.generation), &out[..CRC.start]);
         set(out, CRC, crc.to_le_bytes());
     }
@@ -241,7 +257,7 @@ impl FrameHeader {
             commit: u64_at(b, COMMIT),
             prev_commit: u64_at(b, PREV_COMMIT),
             synced_through: u64_at(b, SYNCED_THROUGH),
-            copied_through: u64_at(b, COPIED_THROUGH),
+            copy_first: u64_at(b, COPY_FIRST),
             first_seq: u64_at(b, FIRST_SEQ),
             records: u32_at(b, RECORDS),
             boot: u32_at(b, BOOT),
@@ -258,6 +274,7 @@ impl FrameHeader {
             last_time: i64_at(b, LAST_TIME),
             nonce: array(b, NONCE),
             lanes: parse_counters(&b[LANES]),
+            copy_span: u32_at(b, COPY_SPAN),
         })
     }
 
@@ -271,8 +288,10 @@ impl FrameHeader {
             && self.state_raw as usize <= MAX_STATE_RAW
             && self.frame_len as usize == pages(self.used())
             && u64::from(self.at) + u64::from(self.frame_len) <= MAX_SLOT
-            && u64::from(self.records) <= self.end_ordinal()
             && self.has_numbers()
+            && u64::from(self.records) <= self.end_ordinal()
+            && self.end_ordinal() <= self.lanes[self.lane.index()].admitted
+            && (self.kind != FrameKind::Copy || self.records > 0 && self.records <= self.copy_span)
             && (self.records == 0) == (self.runs == 0)
             && self.prev_commit <= self.commit
             && self.cipher == 0
@@ -281,7 +300,7 @@ impl FrameHeader {
 
 impl FrameHeader {
     fn has_numbers(&self) -> bool {
-        let own = [self.generation, self.commit, self.synced_through, self.copied_through, self.first_seq];
+        let own = [self.generation, self.commit, self.synced_through, self.copy_first, self.first_seq];
         own.iter().all(|n| *n <= MAX_NUMBER) && are_numbers(&self.lanes) && self.boot.max(self.session) <= MAX_SESSION
     }
 }
@@ -292,6 +311,7 @@ fn frame_kind(b: u8) -> Result<FrameKind, Bad> {
         2 => FrameKind::Meta,
         3 => FrameKind::Snapshot,
         4 => FrameKind::Journal,
+        5 => FrameKind::Copy,
         _ => return Err(Bad::Field),
     })
 }

@@ -30,12 +30,13 @@ mod slot_field {
     pub const PREV_SLOT: Range<usize> = 104..106;
     pub const PREV_END: Range<usize> = 108..112;
     pub const PREV_GENERATION: Range<usize> = 112..120;
-    pub const COPIED_THROUGH: Range<usize> = 120..128;
+    pub const UNCOPIED: Range<usize> = 120..128;
     pub const LANES: Range<usize> = 128..448;
     pub const OLDEST: Range<usize> = 448..512;
     pub const STARTS: Range<usize> = 512..4064;
     pub const FORMER: Range<usize> = 4064..4080;
     pub const FORMER_END: Range<usize> = 4080..4088;
+    pub const OLDEST_BOOT: Range<usize> = 4088..4092;
     pub const CRC: Range<usize> = 4092..4096;
 }
 
@@ -78,7 +79,9 @@ pub struct SlotHeader {
     pub session: u32,
     pub opened_at: i64,
     pub prev: PrevSlot,
-    pub copied_through: u64,
+    /// Records of the lane that stood in the journal alone when it was opened: its first record's ordinal is that much
+    /// below the lane's `admitted`.
+    pub uncopied: u64,
     /// As they were when it was opened: `admitted` is the first ordinal of each lane.
     pub lanes: [Counters; MAX_LANES],
     /// The ordinal of the oldest record that each lane still had.
@@ -87,6 +90,8 @@ pub struct SlotHeader {
     pub starts: Vec<(TopicPart, u64)>,
     /// False: more partitions than fit; the snapshot has them all.
     pub starts_complete: bool,
+    /// The oldest boot of what stood in the journal alone when it was opened, and may come into it; 0: nothing did.
+    pub oldest_boot: u32,
     /// The ring's id before its newest change of machine, and the first seq that was given after it.
     pub former: Option<(RingId, u64)>,
 }
@@ -119,7 +124,7 @@ impl SlotHeader {
         set(out, PREV_SLOT, self.prev.slot.to_le_bytes());
         set(out, PREV_END, self.prev.end.to_le_bytes());
         set(out, PREV_GENERATION, self.prev.generation.to_le_bytes());
-        set(out, COPIED_THROUGH, self.copied_through.to_le_bytes());
+        set(out, UNCOPIED, self.uncopied.to_le_bytes());
         emit_counters(&mut out[LANES], &self.lanes);
         for (chunk, oldest) in out[OLDEST].chunks_exact_mut(8).zip(self.oldest) {
             set(chunk, 0..8, oldest.to_le_bytes());
@@ -132,6 +137,7 @@ impl SlotHeader {
             set(out, FORMER, ring.0.to_le_bytes());
             set(out, FORMER_END, end.to_le_bytes());
         }
+        set(out, OLDEST_BOOT, self.oldest_boot.to_le_bytes());
         let crc = crc32c::crc32c(&out[..CRC.start]);
         set(out, CRC, crc.to_le_bytes());
     }
@@ -159,17 +165,17 @@ impl SlotHeader {
         let in_range = (MIN_SLOT..=MAX_SLOT).contains(&bytes)
             && bytes.is_multiple_of(PAGE as u64)
             && (header.lane.0 as usize) < MAX_LANES
+            && header.uncopied <= header.lanes[header.lane.index()].admitted
             && header.has_numbers();
         if in_range { Ok(header) } else { Err(Bad::Field) }
     }
 
     fn has_numbers(&self) -> bool {
         let former = self.former.map_or(0, |f| f.1);
-        let own =
-            [self.generation, self.first_seq, self.last_commit, self.prev.generation, self.copied_through, former];
+        let own = [self.generation, self.first_seq, self.last_commit, self.prev.generation, self.uncopied, former];
         own.iter().chain(&self.oldest).chain(self.starts.iter().map(|s| &s.1)).all(|n| *n <= MAX_NUMBER)
             && are_numbers(&self.lanes)
-            && self.boot.max(self.session) <= MAX_SESSION
+            && self.boot.max(self.session).max(self.oldest_boot) <= MAX_SESSION
     }
 
     fn fields(b: &[u8], slot: SlotId, incompat: u32) -> Result<SlotHeader, Bad> {
@@ -208,11 +214,12 @@ impl SlotHeader {
                 generation: u64_at(b, PREV_GENERATION),
                 end: u32_at(b, PREV_END),
             },
-            copied_through: u64_at(b, COPIED_THROUGH),
+            uncopied: u64_at(b, UNCOPIED),
             lanes: parse_counters(&b[LANES]),
             oldest,
             starts: starts.map(|c| (parse_part(c), u64_at(c, 4..12))).collect(),
             starts_complete: b[STARTS_COMPLETE] == 1,
+            oldest_boot: u32_at(b, OLDEST_BOOT),
             former: Some((RingId(u128_at(b, FORMER)), u64_at(b, FORMER_END))).filter(|f| f.0 != RingId::default()),
         })
     }

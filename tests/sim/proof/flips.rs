@@ -14,7 +14,7 @@ use headwater::backoff::Rng;
 use headwater::lane::LaneId;
 use headwater::limits::{MIN_SLOT, PAGE};
 use headwater::record::{AttrBuf, Record};
-use headwater::ring::{FileId, GapReason, LaneOptions, LanePos, Options, ROOT_BYTES, ReadStep, Ring, drive};
+use headwater::ring::{Disk, FileId, GapReason, LaneOptions, LanePos, Options, ROOT_BYTES, ReadStep, Ring, drive};
 use headwater::time::{BootTime, Span};
 use headwater::topic::{TopicName, TopicPart};
 
@@ -35,8 +35,18 @@ struct Base {
     given: HashMap<(TopicPart, u64), Record>,
     /// Per lane and ordinal.
     entries: Vec<Vec<(LanePos, TopicPart, u64)>>,
-    frames: Vec<Vec<Range<u64>>>,
+    frames: Frames,
     states: BTreeMap<StateKey, Vec<Vec<u8>>>,
+}
+
+/// What stands on the disk, by the frames' headers.
+#[derive(Default)]
+struct Frames {
+    /// Per lane, the ordinals of each commit with records, and of each copy.
+    commits: [Vec<Range<u64>>; 2],
+    copies: [Vec<Range<u64>>; 2],
+    /// Of each process, the place of its first frame, and per lane the first ordinal after it.
+    begins: Vec<(FileId, u64, [u64; 2])>,
 }
 
 /// What an image of it holds.
@@ -153,12 +163,38 @@ fn bases(seed: u64) -> Check<(FileId, Base, Base)> {
     Err(Violation("no slot is ever full".into()))
 }
 
+/// The frames on a disk whose slots were each written once.
+fn frames_of(disk: &mut CowDisk) -> Frames {
+    const SESSION_START: u8 = 2;
+    let mut frames = Frames::default();
+    for (slot, bytes) in disk.list().expect("a disk that works") {
+        let (file, mut all) = (FileId::Slot(slot), vec![0; bytes as usize]);
+        disk.read(file, 0, &mut all).expect("a disk that works");
+        for (at, page) in all.chunks(PAGE).enumerate().filter(|(_, page)| page.starts_with(b"HWfr")) {
+            let number = |at: usize, n: usize| page[at..at + n].iter().rev().fold(0u64, |n, b| n << 8 | u64::from(*b));
+            let (lane, records) = (usize::from(page[10]), number(96, 4));
+            let ends = [184, 184 + 40].map(|admitted| number(admitted, 8));
+            if page[5] != 5 && page[6] & SESSION_START != 0 {
+                let own = |l: usize| if l == lane { records } else { 0 };
+                frames.begins.push((file, at as u64, [ends[0] - own(0), ends[1] - own(1)]));
+            }
+            match page[5] {
+                1 | 4 if records > 0 => frames.commits[lane].push(ends[lane] - records..ends[lane]),
+                5 => frames.copies[lane].push(number(80, 8)..number(80, 8) + records),
+                _ => {}
+            }
+        }
+    }
+    frames
+}
+
 impl Base {
     fn new(mut disk: CowDisk, builder: &Builder) -> Check<Self> {
         // The root page of a new slot is not synced.
         disk.power_cut(Luck::Everything, &mut Rng::new(0));
         let (options, given, states) = (builder.options.clone(), builder.given.clone(), builder.states.clone());
-        let mut base = Self { disk, options, given, entries: Vec::new(), frames: Vec::new(), states };
+        let frames = frames_of(&mut disk);
+        let mut base = Self { disk, options, given, entries: Vec::new(), frames, states };
         let mut disk = Recorder::new(base.disk.clone(), 0, false);
         let (mut ring, _) = recover(&mut disk, &base.options)?;
         for (key, versions) in &mut base.states {
@@ -166,7 +202,7 @@ impl Base {
             versions.truncate(versions.iter().position(|v| Some(v.as_slice()) == value).map_or(0, |at| at + 1));
         }
         for lane in 0..2 {
-            let (mut entries, mut frames) = (Vec::new(), Vec::new());
+            let mut entries = Vec::new();
             let mut shelf = Shelf { ring: &mut ring, disk: &mut disk, now: BootTime(0), writes: Vec::new() };
             let mut reader = shelf.ring.lane_reader(LaneId(lane), LanePos::default());
             while let ReadStep::Frame(frame) = shelf.step(&mut reader)? {
@@ -176,11 +212,9 @@ impl Base {
                     let same = base.given.get(&(e.part, e.offset)).is_some_and(|g| g.as_ref() == e.record);
                     ensure!(same, "#{} is not what was given", e.ordinal);
                 }
-                frames.push(frame.first().ordinal..frame.end().ordinal);
                 reader.pos = frame.end();
             }
             base.entries.push(entries);
-            base.frames.push(frames);
         }
         Ok(base)
     }
@@ -198,12 +232,13 @@ impl Base {
         let (mut corrupt, mut unsynced) = (0, 0);
         for (at, lane) in stats.lanes.iter().enumerate() {
             let all = self.entries[at].len() as u64;
-            let last = self.frames[at].last().map_or(0, |f| f.start);
-            let fine = lane.admitted == all || (report.tail_unknown || silent) && lane.admitted == last;
+            // As if the last commits had never been: how many of them, the bytes that are gone must tell.
+            let last = self.frames.commits[at].iter().any(|f| f.start == lane.admitted);
+            let fine = lane.admitted == all || (report.tail_unknown || silent) && last;
             ensure!(fine, "lane {at}: {} admitted of {all}: {report:?}", lane.admitted);
             ensure!(lane.evicted == 0, "lane {at}: {} evicted", lane.evicted);
             if lane.admitted < all {
-                seen.lost.push((at, last..all));
+                seen.lost.push((at, lane.admitted..all));
             }
             corrupt += lane.corrupt;
             unsynced += lane.lost_unsynced;
@@ -286,13 +321,12 @@ impl Base {
 
     /// What is gone is one frame of one lane, whole.
     fn one_frame(&self, lost: &Lost) -> Check {
-        let mut frames = Vec::new();
-        for (at, range) in lost {
-            let from = self.frames[*at].partition_point(|f| f.end <= range.start);
-            frames.extend(self.frames[*at][from..].iter().take_while(|f| f.start < range.end).map(|f| (*at, f.start)));
-        }
-        frames.dedup();
-        ensure!(frames.len() <= 1, "{} frames are gone: {lost:?}", frames.len());
+        let Some((at, _)) = lost.first() else { return Ok(()) };
+        let all = |f: &Range<u64>| lost.iter().all(|(lane, r)| lane == at && f.start <= r.start && r.end <= f.end);
+        ensure!(
+            self.frames.commits[*at].iter().chain(&self.frames.copies[*at]).any(all),
+            "more than one frame is gone: {lost:?}"
+        );
         Ok(())
     }
 
@@ -425,7 +459,12 @@ fn garbage_takes_no_more_than_what_it_covers() {
                 image
                     .change(file, begin, |bytes| garbage(&mut bytes[span.start as usize..span.end as usize], &mut rng));
             }
-            let most: Vec<&Lost> = touched.map(|page| &pages[page as usize]).collect();
+            let mut most: Vec<&Lost> = touched.clone().map(|page| &pages[page as usize]).collect();
+            // Of a process whose first frame is gone nothing stands that no later one saw.
+            let begun = base.frames.begins.iter().filter(|(f, page, _)| *f == file && touched.contains(page));
+            let since: Vec<Lost> =
+                begun.map(|(_, _, from)| vec![(0, from[0]..u64::MAX), (1, from[1]..u64::MAX)]).collect();
+            most.extend(&since);
             let place = |Violation(e)| Violation(format!("{what}, seed {seed}, {sectors} sectors at {from}: {e}"));
             let seen = base.look(image, None, true).map_err(place)?;
             let fine = within(&seen.lost, &most);
