@@ -9,14 +9,15 @@ mod drain;
 mod file;
 mod mqtt;
 mod support;
+mod wear;
 
 type Bench = fn() -> support::Outcome;
 
 fn main() {
     let names: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let wanted = |name: &str| names.is_empty() || names.iter().any(|n| n == name);
-    let benches: [(&str, Bench); 4] =
-        [("append", append::run), ("file", file::run), ("mqtt", mqtt::run), ("drain", drain::run)];
+    let benches: [(&str, Bench); 5] =
+        [("append", append::run), ("file", file::run), ("mqtt", mqtt::run), ("drain", drain::run), ("wear", wear::run)];
     let mut failed = false;
     for (name, run) in benches {
         if wanted(name) {
