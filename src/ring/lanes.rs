@@ -14,7 +14,8 @@ use super::state::{Put, ring_owner};
 use super::*;
 use crate::limits::MAX_LANES;
 use crate::name::Name;
-use crate::topic::TopicId;
+use crate::time::BootTime;
+use crate::topic::{TopicId, TopicPart};
 
 /// The ring's entry with the numbers and names of its lanes.
 const LANES: &[u8] = b"a";
@@ -224,6 +225,28 @@ impl Ring {
         let sane = |m: &Move| m.from.index() < MAX_LANES && m.to.index() < MAX_LANES;
         if let Some(topic) = self.topics.get_mut(id) {
             topic.moves = moves.into_iter().filter(sane).collect();
+        }
+    }
+
+    /// Lanes that a topic was in before and that may still hold records of it, the oldest first.
+    pub fn moves(&self, id: TopicId) -> &[Move] {
+        self.topics.get(id).map_or(&[], |t| &t.moves)
+    }
+
+    /// The next durable offsets of a lane's partitions, also of those that left it and of which it holds records.
+    pub fn lane_ends(&self, lane: LaneId) -> Vec<(TopicPart, u64)> {
+        self.lanes.get(lane.index()).map_or_else(Vec::new, |l| self.topics.starts(lane, l.durable.ordinal).collect())
+    }
+
+    /// The same as they were when the lane's oldest slot was opened, and in which boot and when that was; None: they are
+    /// not all known, or that slot does not begin at `ordinal`.
+    #[allow(clippy::type_complexity)] // Named, it would be one word more and say less.
+    pub fn lane_starts(&self, lane: LaneId, ordinal: u64) -> Option<(Vec<(TopicPart, u64)>, Option<(u32, BootTime)>)> {
+        let slots = &self.lanes.get(lane.index())?.log.slots;
+        match slots.front() {
+            Some(oldest) => (oldest.starts_complete && oldest.first.ordinal == ordinal)
+                .then(|| (oldest.starts.to_vec(), oldest.opened)),
+            None => (self.lane_durable(lane).ordinal == ordinal).then(|| (self.lane_ends(lane), None)),
         }
     }
 
