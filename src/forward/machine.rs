@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use super::state::{self, LaneState, TopicState};
 use super::target::{Filling, Phase, Target};
 use super::{
-    Input, Note, Offer, Options, Out, Output, Place, Placing, Pos, Query, Tally, TargetIx, TopicIx, Unsent, placing,
+    Input, Note, Offer, Options, Out, Output, Place, Placing, Pos, Query, Tally, TargetIx, Took, TopicIx, Unsent,
+    placing,
 };
 use crate::backoff::Backoff;
 use crate::limits::{MAX_UPSTREAM_PARTITIONS, MAX_UPSTREAM_TOPICS};
@@ -279,13 +280,13 @@ impl Forward {
     /// Offers the record at `at` with all its outputs. `put` is called for each output that must be kept, in order.
     pub fn offer(&mut self, at: Pos, ring: u128, outs: &[Out], put: &mut dyn FnMut(usize, Place)) -> Offer {
         if at.seq < self.read.seq {
-            return Offer::Taken;
+            return Offer::Taken(Took { unsent: None, begins: false });
         }
         if self.work.iter().any(|output| matches!(output, Output::Discard { .. })) {
             // The driver would forget what is put now along with what it was told to forget.
             return Offer::Full;
         }
-        self.revisit(at);
+        let mut begins = self.revisit(at);
         let (mut bytes, mut takes, mut refused) = (0, false, false);
         for i in 0..outs.len() {
             match self.verdict(at, ring, outs, i) {
@@ -299,53 +300,62 @@ impl Forward {
             return self.full();
         }
         if takes {
+            let mut put = |n: usize, place: Place| {
+                begins |= place.index == 0;
+                put(n, place);
+            };
             for i in 0..outs.len() {
                 if self.verdict(at, ring, outs, i) == Verdict::Take {
-                    self.put_group(at, ring, outs, i, put);
+                    self.put_group(at, ring, outs, i, &mut put);
                 }
             }
             self.push = false;
         }
-        self.count(at, |tally| match (refused, outs.is_empty()) {
-            (true, _) => tally.refused += 1,
-            (false, true) => tally.filtered += 1,
-            (false, false) => tally.delivered += 1,
-        });
-        Offer::Taken
+        let unsent = match (refused, outs.is_empty()) {
+            (true, _) => Some(Unsent::Refused),
+            (false, true) => Some(Unsent::Filtered),
+            (false, false) => None,
+        };
+        self.count(at, unsent);
+        Offer::Taken(Took { unsent, begins })
     }
 
-    /// Steps over a record that is not sent.
-    pub fn pass(&mut self, at: Pos, why: Unsent) {
+    /// Steps over a record that is not sent. True: a batch began with it when it was read before.
+    pub fn pass(&mut self, at: Pos, why: Unsent) -> bool {
         if at.seq < self.read.seq {
-            return;
+            return false;
         }
-        self.revisit(at);
-        self.count(at, |tally| match why {
-            Unsent::Filtered => tally.filtered += 1,
-            Unsent::Refused => tally.refused += 1,
-            Unsent::Expired => tally.expired += 1,
-            Unsent::Released => tally.released += 1,
-        });
+        let begins = self.revisit(at);
+        self.count(at, Some(why));
+        begins
     }
 
-    fn count(&mut self, at: Pos, count: impl FnOnce(&mut Tally)) {
+    fn count(&mut self, at: Pos, unsent: Option<Unsent>) {
         if at.seq >= self.cursor.seq {
-            count(&mut self.cum);
+            let tally = &mut self.cum;
+            match unsent {
+                None => tally.delivered += 1,
+                Some(Unsent::Filtered) => tally.filtered += 1,
+                Some(Unsent::Refused) => tally.refused += 1,
+                Some(Unsent::Expired) => tally.expired += 1,
+                Some(Unsent::Released) => tally.released += 1,
+            }
         }
         self.read = Pos { seq: at.seq + 1, ordinal: at.ordinal + 1 };
         self.dirty_cursor |= self.held == 0;
     }
 
     /// A record that is read again may have become something else (poison, superseded): the batch that begins with
-    /// it takes the tally of this reading.
-    fn revisit(&mut self, at: Pos) {
+    /// it takes the tally of this reading. True: there is one.
+    fn revisit(&mut self, at: Pos) -> bool {
         if at.seq >= self.reread_below {
-            return;
+            return false;
         }
-        let cum = self.cum;
+        let (cum, mut any) = (self.cum, false);
         for batch in self.targets.iter_mut().flat_map(Target::batches_mut).filter(|b| b.first.seq == at.seq) {
-            batch.before = cum;
+            (batch.before, any) = (cum, true);
         }
+        any
     }
 
     fn full(&mut self) -> Offer {

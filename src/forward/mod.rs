@@ -174,9 +174,18 @@ pub struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offer {
     /// Done with this record; read on.
-    Taken,
+    Taken(Took),
     /// Not now: offer it again (from [`Forward::read_pos`]) after the next input or timeout.
     Full,
+}
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Took {
+    /// Why it is not sent, if it is not.
+    pub unsent: Option<Unsent>,
+    /// A batch begins with it: the cursor may come to rest here.
+    pub begins: bool,
 }
 
 /// Where a record of an upstream topic belongs.

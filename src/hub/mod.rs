@@ -27,7 +27,7 @@ pub use intake::{Group, Intake};
 pub use outlet::{Outlet, SinkOrder, Step};
 pub use store::{PartStep, Store};
 
-pub use crate::pipeline::{Admitted, OfferError, Tally};
+pub use crate::pipeline::{Admitted, Fate, OfferError, Tally};
 
 use crate::pipeline::{Pipeline, Plan, SinkPlan, SourcePlan};
 use crate::ring::{Command, Completion, Ticket};

@@ -7,7 +7,7 @@ use super::core::{Core, Lever};
 use super::{Part, PartKind, PartState, Tally};
 use crate::lane::LaneId;
 use crate::name::Name;
-use crate::pipeline::{Account, SinkId, SinkPlan};
+use crate::pipeline::{Account, Fate, Note, SinkId, SinkPlan, When};
 use crate::ring::{Entry, Frame, Gap, LanePos, ReadStep, RingId};
 use crate::time::{ClockSync, Now};
 use crate::topic::{TopicId, TopicName};
@@ -163,6 +163,14 @@ impl Outlet {
             places.iter().any(|(lane, pos)| more(*lane, *pos) && !pipeline.is_held_back(self.id, *lane, *pos))
         })
         .await;
+    }
+
+    /// What becomes of a record that was read and written in `boot`, as `advance` will count it once the cursor passes it;
+    /// `stop`: the cursor may come to rest before it. A record that is read again is noted again, and all after it.
+    pub fn note(&self, lane: LaneId, entry: &Entry<'_>, boot: u32, fate: Fate, stop: bool) {
+        let when = When { boot, at: entry.record.admitted };
+        let note = Note { ordinal: entry.ordinal, part: entry.part, offset: entry.offset, when, fate, stop };
+        self.core.pipeline.borrow_mut().note(self.id, lane, &note);
     }
 
     /// Moves the cursor to `to`: `tally` says what became of the records passed (gaps met by `read` below `to` are

@@ -1,13 +1,24 @@
 //! The account of one sink in one lane: promise 2, kept in one state entry, atomic with the cursor.
+//!
+//! Beside it go the shares of the topics ([`super::shares`]) and the records of `headwater-gaps` that tell of the losses
+//! ([`super::losses`]): all of it moves when the cursor does, from what the sink has noted of the records before it
+//! ([`super::ahead`]) and the gaps that it has met.
 
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ring::{Gap, GapReason, LanePos, LaneStats, Ticket};
+use super::Counts;
+use super::ahead::{Ahead, Cell, When};
+use super::losses::{Loss, Losses};
+use super::shares::{Piece, Shares};
+use crate::ring::{Gap, GapPart, GapReason, LanePos, LaneStats, Ticket};
+use crate::topic::{TopicId, TopicPart};
 
 /// Gaps that a sink has met and not yet passed: as many holes as a reader can meet while one batch is on its way.
 const MAX_OPEN_GAPS: usize = 1024;
+/// Offsets that are kept of the ends of gaps; what is more has no topics.
+const MAX_ENDS: usize = 4096;
 /// Stored cursors that are not durable yet; a newer one then replaces the last.
 const MAX_UNSETTLED: usize = 8;
 
@@ -42,6 +53,25 @@ impl Tally {
     pub fn total(self) -> u64 {
         self.delivered + self.filtered + self.refused + self.expired + self.released
     }
+
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            delivered: self.delivered + other.delivered,
+            filtered: self.filtered + other.filtered,
+            refused: self.refused + other.refused,
+            expired: self.expired + other.expired,
+            released: self.released + other.released,
+        }
+    }
+
+    /// Whether none of the counts is higher than the other's.
+    fn fits(self, other: Self) -> bool {
+        self.delivered <= other.delivered
+            && self.filtered <= other.filtered
+            && self.refused <= other.refused
+            && self.expired <= other.expired
+            && self.released <= other.released
+    }
 }
 
 impl Account {
@@ -49,16 +79,22 @@ impl Account {
         Self { start, cursor: start, ..Self::default() }
     }
 
+    pub fn counts(&self) -> Counts {
+        Counts {
+            delivered: self.delivered,
+            filtered: self.filtered,
+            refused: self.refused,
+            evicted: self.evicted,
+            expired: self.expired,
+            corrupt: self.corrupt,
+            lost_unsynced: self.lost_unsynced,
+            released: self.released,
+        }
+    }
+
     /// Everything that has been accounted for, by the identity of promise 2.
     pub fn settled(&self) -> u64 {
-        self.delivered
-            + self.filtered
-            + self.refused
-            + self.evicted
-            + self.expired
-            + self.corrupt
-            + self.lost_unsynced
-            + self.released
+        self.counts().total()
     }
 
     /// What holds at every moment: the records between start and cursor are all accounted for.
@@ -67,18 +103,35 @@ impl Account {
     }
 }
 
+/// What is known of the records of a gap.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Within {
+    #[default]
+    Unknown,
+    Parts(Vec<GapPart>),
+    /// The next offsets of all partitions behind it, and when that was.
+    Ends(Vec<(TopicPart, u64)>, Option<When>),
+}
+
 /// A gap ahead of the cursor, in ordinals.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Hole {
     from: u64,
     to: u64,
     reason: GapReason,
+    within: Within,
 }
 
-/// The live account: the stored one and the gaps ahead of the cursor.
+/// The live account: the stored one, and what is known of the records ahead of the cursor.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Book {
     pub account: Account,
+    pub shares: Shares,
+    pub ahead: Ahead,
+    /// Counted and not told yet.
+    pub losses: Losses,
+    /// When the last record before the cursor was admitted, as far as this process knows.
+    seen: Option<When>,
     /// In order, without overlaps.
     gaps: VecDeque<Hole>,
     /// Changed since it was last given to the ring.
@@ -92,7 +145,7 @@ pub(super) struct Book {
 impl Book {
     pub fn new(account: Account) -> Self {
         let floor = account.cursor;
-        Self { account, gaps: VecDeque::new(), dirty: true, floor, unsettled: VecDeque::new() }
+        Self { account, floor, dirty: true, ..Self::default() }
     }
 
     /// The account was given to the ring under this ticket.
@@ -114,15 +167,20 @@ impl Book {
     }
 
     /// The reader met a gap. A sink that goes back to its cursor meets it again: it is noted once, as it was met last.
-    pub fn met(&mut self, gap: &Gap) {
+    pub fn met(&mut self, gap: &Gap, within: Within) {
         let (from, to) = (gap.from.ordinal, gap.to.ordinal);
         self.forget(from, to);
         if from >= to || self.gaps.len() >= MAX_OPEN_GAPS {
             return;
         }
+        if to > self.account.cursor.ordinal {
+            self.ahead.cut(from.max(self.account.cursor.ordinal));
+        }
+        let ends = self.gaps.iter().map(|hole| hole.within.ends().len()).sum::<usize>() + within.ends().len();
+        let within = if ends > MAX_ENDS { Within::Unknown } else { within };
         self.dirty = true;
         let at = self.gaps.partition_point(|known| known.to <= from);
-        self.gaps.insert(at, Hole { from, to, reason: gap.reason });
+        self.gaps.insert(at, Hole { from, to, reason: gap.reason, within });
     }
 
     /// Whether the record is in a gap that this sink has met. It stays there even if it could be read again: later
@@ -141,7 +199,7 @@ impl Book {
     pub fn restore_gaps(&mut self, stored: &[u8]) {
         let gaps: Vec<(u64, u64, GapReason)> = postcard::from_bytes(stored).unwrap_or_default();
         let ahead = gaps.into_iter().filter(|(_, to, _)| *to > self.account.cursor.ordinal);
-        self.gaps = ahead.map(|(from, to, reason)| Hole { from, to, reason }).collect();
+        self.gaps = ahead.map(|(from, to, reason)| Hole { from, to, reason, within: Within::Unknown }).collect();
     }
 
     /// Gaps ahead of the cursor: ordinals and reason.
@@ -151,34 +209,45 @@ impl Book {
 
     /// Cuts `[from, to)` out of the gaps.
     fn forget(&mut self, from: u64, to: u64) {
-        let around = |hole: &Hole| {
-            let before = Hole { to: hole.to.min(from), ..*hole };
-            let after = Hole { from: hole.from.max(to), ..*hole };
+        let around = |hole: Hole| {
+            // What is cut does not say any more what its pieces are.
+            let whole = hole.to <= from || to <= hole.from;
+            let within = if whole { hole.within } else { Within::Unknown };
+            let before = Hole { to: hole.to.min(from), within: within.clone(), ..hole };
+            let after = Hole { from: hole.from.max(to), within, ..hole };
             [before, after].into_iter().filter(|hole| hole.from < hole.to)
         };
-        self.gaps = self.gaps.iter().flat_map(around).collect();
+        self.gaps = std::mem::take(&mut self.gaps).into_iter().flat_map(around).collect();
     }
 
     /// Moves the cursor to `to`. Records passed that neither `tally` nor a gap explains would break the identity: they
-    /// are a bug of the caller, found in tests by the assertion and in the field counted as released.
-    pub fn advance(&mut self, to: LanePos, tally: Tally) {
-        let account = &mut self.account;
-        if to.ordinal < account.cursor.ordinal {
+    /// are a bug of the caller, found in tests by the assertion and in the field counted as released. `room`: losses
+    /// that may wait here.
+    pub fn advance(&mut self, to: LanePos, tally: Tally, room: usize) {
+        let from = self.account.cursor.ordinal;
+        if to.ordinal < from {
             return;
         }
-        let passed = to.ordinal - account.cursor.ordinal;
+        let passed = to.ordinal - from;
         let mut explained = tally.total();
-        while let Some(gap) = self.gaps.front().filter(|gap| gap.from < to.ordinal) {
-            let from = gap.from.max(account.cursor.ordinal);
-            let count = gap.to.min(to.ordinal).saturating_sub(from);
-            *slot(account, gap.reason) += count;
-            explained += count;
-            if gap.to > to.ordinal {
+        let mut cells = Vec::new();
+        loop {
+            let hole = self.gaps.front().map_or(u64::MAX, |hole| hole.from);
+            // In their order: how a gap divides follows from where it begins.
+            self.pass_read(hole.min(to.ordinal), &mut cells);
+            if hole >= to.ordinal {
                 break;
             }
-            self.gaps.pop_front();
+            let (count, whole) = self.pass_hole(from, to.ordinal, room);
+            explained += count;
+            if !whole {
+                break;
+            }
         }
+        self.ahead.drop_below(to.ordinal);
+        self.share(&cells, tally, room);
         debug_assert_eq!(passed, explained, "cursor moved over {passed} records, {explained} explained: {tally:?}");
+        let account = &mut self.account;
         account.delivered += tally.delivered;
         account.filtered += tally.filtered;
         account.refused += tally.refused;
@@ -186,6 +255,84 @@ impl Book {
         account.released += tally.released + passed.saturating_sub(explained);
         account.cursor = to;
         self.dirty = true;
+    }
+
+    /// Passes what was read, up to `to`.
+    fn pass_read(&mut self, to: u64, cells: &mut Vec<Cell>) {
+        while let Some(segment) = self.ahead.pass(to) {
+            segment.cells.iter().for_each(|cell| self.shares.passed(cell.part, cell.next));
+            cells.extend(segment.cells);
+            self.seen = Some(segment.seen);
+        }
+    }
+
+    /// Counts the first gap, as far as the cursor passes it on its way from `from` to `to`: the number of its records, and
+    /// whether that is all of it.
+    fn pass_hole(&mut self, from: u64, to: u64, room: usize) -> (u64, bool) {
+        let Some(hole) = self.gaps.front_mut() else { return (0, false) };
+        let (reason, whole) = (hole.reason, hole.to <= to);
+        let count = hole.to.min(to).saturating_sub(hole.from.max(from));
+        *slot(&mut self.account, reason) += count;
+        let within = if whole { std::mem::take(&mut hole.within) } else { Within::Unknown };
+        if whole {
+            self.gaps.pop_front();
+        }
+        let (pieces, last) = match &within {
+            Within::Unknown => (None, None),
+            Within::Parts(parts) => (pieces(parts, count), None),
+            Within::Ends(ends, at) => (self.shares.divide(ends, count), *at),
+        };
+        let loss = Loss { topic: None, range: None, count, reason, first: self.seen, last };
+        match pieces {
+            Some(pieces) => pieces.into_iter().for_each(|piece| self.lose_piece(piece, loss, room)),
+            None if count > 0 => _ = self.losses.add(loss, room),
+            None => {}
+        }
+        match within {
+            Within::Unknown => {}
+            Within::Parts(parts) => parts.iter().for_each(|p| self.shares.passed(p.part, p.to_offset)),
+            Within::Ends(ends, _) => ends.into_iter().for_each(|(part, end)| self.shares.passed(part, end)),
+        }
+        (count, whole)
+    }
+
+    fn lose_piece(&mut self, Piece { part, from, to }: Piece, loss: Loss, room: usize) {
+        let count = to - from;
+        let loss = Loss { topic: Some(part.topic), range: Some((part.partition, from, to)), count, ..loss };
+        self.lose(part.topic, loss, room);
+    }
+
+    fn lose(&mut self, topic: TopicId, loss: Loss, room: usize) {
+        if self.losses.add(loss, room) {
+            let mut counts = Counts::default();
+            *counts.of_gap(loss.reason) = loss.count;
+            self.shares.count(topic, counts);
+        }
+    }
+
+    /// Divides what the sink says of the records that it read among their topics, as far as it agrees with what was noted.
+    fn share(&mut self, cells: &[Cell], tally: Tally, room: usize) {
+        let sum = cells.iter().fold(Tally::default(), |sum, cell| sum.plus(cell.tally));
+        let cells = if sum.fits(tally) { cells } else { &[] };
+        let reason = GapReason::Expired;
+        let mut of_no_topic = tally.expired;
+        for cell in cells {
+            let mut counts = cell.counts();
+            let count = std::mem::take(&mut counts.expired);
+            if counts != Counts::default() {
+                self.shares.count(cell.part.topic, counts);
+            }
+            if let Some(e) = cell.expired {
+                of_no_topic -= count;
+                let (topic, range) = (Some(cell.part.topic), Some((cell.part.partition, e.from, e.to)));
+                let loss = Loss { topic, range, count, reason, first: Some(e.first), last: Some(e.last) };
+                self.lose(cell.part.topic, loss, room);
+            }
+        }
+        if of_no_topic > 0 {
+            let loss = Loss { topic: None, range: None, count: of_no_topic, reason, first: None, last: self.seen };
+            self.losses.add(loss, room);
+        }
     }
 
     /// The account as a person may see it now: what was evicted before the sink came to it is shown at once.
@@ -196,6 +343,22 @@ impl Book {
         account.cursor.ordinal += gone;
         (account, lane.durable.ordinal.saturating_sub(account.cursor.ordinal))
     }
+}
+
+impl Within {
+    fn ends(&self) -> &[(TopicPart, u64)] {
+        match self {
+            Self::Ends(ends, _) => ends,
+            Self::Unknown | Self::Parts(_) => &[],
+        }
+    }
+}
+
+/// What a gap says itself of its records, where that is all of them.
+fn pieces(parts: &[GapPart], count: u64) -> Option<Vec<Piece>> {
+    let sum: u64 = parts.iter().map(|p| p.to_offset - p.from_offset).sum();
+    let piece = |p: &GapPart| Piece { part: p.part, from: p.from_offset, to: p.to_offset };
+    (sum == count).then(|| parts.iter().map(piece).collect())
 }
 
 fn slot(account: &mut Account, reason: GapReason) -> &mut u64 {
@@ -224,9 +387,9 @@ mod tests {
     fn a_gap_is_counted_once_however_often_it_is_met() {
         let mut book = Book::new(Account::new(pos(10)));
         for _ in 0..3 {
-            book.met(&gap(12, 20, GapReason::Evicted));
+            book.met(&gap(12, 20, GapReason::Evicted), Within::Unknown);
         }
-        book.advance(pos(25), Tally { delivered: 4, filtered: 3, ..Tally::default() });
+        book.advance(pos(25), Tally { delivered: 4, filtered: 3, ..Tally::default() }, 8);
         assert_eq!((book.account.evicted, book.account.delivered), (8, 4));
         assert!(book.account.balances());
     }
@@ -234,10 +397,10 @@ mod tests {
     #[test]
     fn a_cursor_inside_a_gap_counts_the_part_it_passed() {
         let mut book = Book::new(Account::new(pos(0)));
-        book.met(&gap(0, 10, GapReason::Corrupt));
-        book.advance(pos(4), Tally::default());
+        book.met(&gap(0, 10, GapReason::Corrupt), Within::Unknown);
+        book.advance(pos(4), Tally::default(), 8);
         assert_eq!(book.account.corrupt, 4);
-        book.advance(pos(12), Tally { delivered: 2, ..Tally::default() });
+        book.advance(pos(12), Tally { delivered: 2, ..Tally::default() }, 8);
         assert_eq!(book.account.corrupt, 10);
         assert!(book.account.balances());
     }
@@ -245,13 +408,13 @@ mod tests {
     #[test]
     fn a_gap_that_was_met_stays_one_also_after_a_restart() {
         let mut book = Book::new(Account::new(pos(0)));
-        book.met(&gap(10, 20, GapReason::Corrupt));
-        book.met(&gap(18, 30, GapReason::Evicted));
+        book.met(&gap(10, 20, GapReason::Corrupt), Within::Unknown);
+        book.met(&gap(18, 30, GapReason::Evicted), Within::Unknown);
         let stored = book.encode_gaps().unwrap();
         let mut book = Book::new(Account::new(pos(0)));
         book.restore_gaps(&stored);
         assert!(book.missed(10) && book.missed(29) && !book.missed(9) && !book.missed(30));
-        book.advance(pos(40), Tally { delivered: 20, ..Tally::default() });
+        book.advance(pos(40), Tally { delivered: 20, ..Tally::default() }, 8);
         assert_eq!((book.account.corrupt, book.account.evicted), (8, 12));
         assert!(book.account.balances() && book.encode_gaps().is_none());
     }
@@ -268,7 +431,7 @@ mod tests {
     #[test]
     fn the_floor_follows_the_durable_cursor_and_never_the_live_one() {
         let mut book = Book::new(Account::new(pos(5)));
-        book.advance(pos(9), Tally { delivered: 4, ..Tally::default() });
+        book.advance(pos(9), Tally { delivered: 4, ..Tally::default() }, 8);
         assert_eq!(book.floor(Ticket(100)), pos(5), "not stored yet");
         book.stored(Ticket(101));
         assert_eq!(book.floor(Ticket(100)), pos(5), "not durable yet");

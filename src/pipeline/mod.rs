@@ -9,18 +9,24 @@
 //! Nothing here waits, reads a clock or touches a disk: the node (or the simulation) takes the disk's commands from
 //! [`Pipeline::poll`] and brings completions back by [`Pipeline::complete`].
 
+mod ahead;
 mod book;
+mod losses;
 mod route;
+mod shares;
 mod sinks;
 mod snapshot;
 
 use std::collections::BTreeMap;
 
-use book::Book;
+pub use ahead::{Fate, Note, When};
 pub use book::{Account, Tally};
+use book::{Book, Within};
+pub use losses::GAPS_TOPIC;
 use route::{Outcome, Route, Stage, Way};
+pub use shares::Counts;
 pub use sinks::note_sink;
-pub use snapshot::{SinkBook, Snapshot};
+pub use snapshot::{SinkBook, Snapshot, TopicBook};
 
 use crate::envelope::{self, ValueMode};
 use crate::lane::LaneId;
@@ -43,6 +49,8 @@ const CURSOR_BYTES: u64 = 8 * 1024 * 1024;
 const CURSOR_RIDE: Span = Span::from_secs(1);
 /// The longest encoding of an [`Account`]: twelve numbers.
 const ACCOUNT_BYTES: usize = 160;
+/// What it is filled up to with zeros, which its reader ignores.
+const ACCOUNT_LEAST: usize = 96;
 /// The wall clock is noted again when it moved against the boot clock by more than this.
 const CLOCK_STEP: i64 = 50_000;
 
@@ -152,6 +160,8 @@ pub struct Pipeline {
     in_group: bool,
     cursors_put: BootTime,
     cursor_bytes: u64,
+    /// See [`Pipeline::gap_records`].
+    gap_records: Vec<Appended>,
     key: Vec<u8>,
     value: Vec<u8>,
 }
@@ -172,6 +182,7 @@ impl Pipeline {
             in_group: false,
             cursors_put: BootTime::default(),
             cursor_bytes: 0,
+            gap_records: Vec::new(),
             key: Vec::new(),
             value: Vec::new(),
         };
@@ -202,6 +213,7 @@ impl Pipeline {
             self.place_topic(id);
             self.compile_route(id);
         }
+        self.note_moves();
     }
 
     /// The lane that the plan has for a topic.
@@ -267,6 +279,7 @@ impl Pipeline {
 
     pub fn remove_topic(&mut self, id: TopicId) {
         self.ring.remove_topic(id);
+        self.forget_shares(id);
         if let Some(route) = self.routes.get_mut(id.0 as usize) {
             *route = None;
         }

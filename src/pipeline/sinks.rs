@@ -1,6 +1,15 @@
 //! The sinks' side of the pipeline: where each stands in each lane, what it wants, and its cursor on the way to the ring.
 
+use super::losses::{Loss, MAX_LOSSES};
+use super::shares;
 use super::*;
+use crate::limits::{FRAME_RAW_TARGET, MAX_LANES};
+use crate::ring::Gap;
+
+/// State bytes of sinks that share a group: with what a frame may have already they stay below what one can hold.
+const GROUP_STATE: usize = 96 * 1024;
+/// What a state entry takes beside its bytes, and what a record takes beside its value.
+const OVERHEAD: usize = 80;
 
 impl Pipeline {
     /// A sink begins where its cursor is, or at the end of every lane when it is new.
@@ -29,7 +38,7 @@ impl Pipeline {
         for (lane, (book, _)) in sink.lanes.iter_mut().enumerate() {
             let lane = LaneId(lane as u8);
             if self.ring.state(&sink.owner, &cursor_key(lane)).is_none() {
-                noted |= put_account(&mut self.ring, self.cursors_put, &sink.owner, lane, book);
+                noted |= put_book(&mut self.ring, self.cursors_put, &sink.owner, lane, book);
             }
         }
         if noted {
@@ -40,16 +49,32 @@ impl Pipeline {
     pub(super) fn load_lanes(&self, owner: &Owner) -> Vec<(Book, LaneReader)> {
         let lanes = 0..self.lanes() as u8;
         let load = |lane| {
-            let lane = LaneId(lane);
-            let stored = self.ring.state(owner, &cursor_key(lane)).and_then(|bytes| postcard::from_bytes(bytes).ok());
-            let mut book = Book::new(stored.unwrap_or_else(|| Account::new(self.ring.lane_end(lane))));
-            if let Some(gaps) = self.ring.state(owner, &gaps_key(lane)) {
-                book.restore_gaps(gaps);
-            }
-            let reader = self.ring.lane_reader(lane, book.account.cursor);
+            let book = load_book(&self.ring, owner, LaneId(lane));
+            let reader = self.ring.lane_reader(LaneId(lane), book.account.cursor);
             (book, reader)
         };
         lanes.map(load).collect()
+    }
+
+    /// Topics were moved to other lanes: where that is ahead of a cursor it must know.
+    pub(super) fn note_moves(&mut self) {
+        let Self { ring, sinks, .. } = self;
+        for (lane, (book, _)) in sinks.iter_mut().flat_map(|sink| sink.lanes.iter_mut().enumerate()) {
+            note_moves(ring, LaneId(lane as u8), book);
+        }
+    }
+
+    /// What a topic had is of no topic now.
+    pub(super) fn forget_shares(&mut self, topic: TopicId) {
+        for sink in &mut self.sinks {
+            for (lane, (book, _)) in sink.lanes.iter_mut().enumerate() {
+                if book.shares.forget(topic) {
+                    // Removing takes no room.
+                    let key = shares::key(LaneId(lane as u8), topic);
+                    let _ = self.ring.put_state(self.cursors_put, &sink.owner, &key, None);
+                }
+            }
+        }
     }
 
     /// The sink left the config: its cursor stays, but holds nothing back any more.
@@ -92,6 +117,11 @@ impl Pipeline {
 
     pub fn account(&self, id: SinkId, lane: LaneId) -> Account {
         self.sinks[id.0].lanes[lane.index()].0.account
+    }
+
+    /// How the account in one lane divides among topics, at the cursor.
+    pub fn shares(&self, id: SinkId, lane: LaneId) -> impl Iterator<Item = (TopicId, Counts)> {
+        self.sinks[id.0].lanes[lane.index()].0.shares.topics().map(|(topic, share)| (topic, share.counts))
     }
 
     pub fn wants(&self, id: SinkId, topic: TopicId) -> bool {
@@ -146,10 +176,19 @@ impl Pipeline {
         }
         let step = self.ring.read_lane(reader);
         if let ReadStep::Gap(gap) = &step {
-            book.met(gap);
+            book.met(gap, within(&self.ring, gap));
             self.keep_gaps(id, lane);
         }
         step
+    }
+
+    /// What becomes of a record that was read, before the cursor passes it: so its topic's share is counted. What is noted
+    /// again replaces what was noted from there on.
+    pub fn note(&mut self, id: SinkId, lane: LaneId, note: &Note) {
+        let book = &mut self.sinks[id.0].lanes[lane.index()].0;
+        if note.ordinal >= book.account.cursor.ordinal {
+            book.ahead.note(note);
+        }
     }
 
     /// Whether the sink must first finish what a topic left in the lane that it came from.
@@ -193,15 +232,17 @@ impl Pipeline {
         state: &[(&[u8], Option<&[u8]>)],
     ) {
         let sink = &mut self.sinks[id.0];
+        let waiting: usize = sink.lanes.iter().map(|(book, _)| book.losses.len()).sum();
         let book = &mut sink.lanes[lane.index()].0;
-        book.advance(to, tally);
+        book.advance(to, tally, MAX_LOSSES.saturating_sub(waiting - book.losses.len()));
+        let full = book.losses.len() >= MAX_LOSSES / 2;
         self.keep_gaps(id, lane);
         let sink = &mut self.sinks[id.0];
         for (key, value) in state {
             sink.state.insert(key.to_vec(), value.map(<[u8]>::to_vec));
         }
         self.cursor_bytes += bytes;
-        if self.cursor_bytes >= CURSOR_BYTES {
+        if self.cursor_bytes >= CURSOR_BYTES || full {
             self.put_cursors(now);
         } else if now - self.cursors_put >= CURSOR_RIDE && self.ring.is_full() {
             // Sources wait for the room that it makes, and bring nothing that it could ride on.
@@ -221,27 +262,68 @@ impl Pipeline {
         }
     }
 
-    /// Cursors, accounts and what belongs to them, in one frame.
+    /// Cursors, accounts and what belongs to them, the records that tell of losses among it: of each sink in one frame, and
+    /// of all of them as far as that holds them.
     pub(super) fn put_cursors(&mut self, now: BootTime) {
         self.cursors_put = now;
         self.cursor_bytes = 0;
-        let dirty = |sink: &Sink| sink.lanes.iter().any(|(book, _)| book.dirty);
-        if !self.sinks.iter().any(dirty) {
-            return;
+        self.gap_records.clear();
+        let told = self.sinks.iter().any(Sink::has_losses).then(|| self.open_gaps()).flatten();
+        let mut from = 0;
+        while from < self.sinks.len() {
+            let (mut to, mut records, mut bytes, mut state) = (from, Vec::new(), 0, 0);
+            for (at, sink) in self.sinks.iter().enumerate().skip(from).filter(|(_, sink)| sink.is_dirty()) {
+                let own = told.map_or_else(Vec::new, |_| tell(&self.ring, sink));
+                let more = own.iter().map(|record| record.len() + OVERHEAD).sum::<usize>();
+                let stored = sink.stored_bytes();
+                if state > 0 && (bytes + more > FRAME_RAW_TARGET || state + stored > GROUP_STATE) {
+                    break;
+                }
+                (to, bytes, state) = (at + 1, bytes + more, state + stored);
+                records.extend(own);
+            }
+            if state == 0 || self.ring.begin_group(now, bytes).is_err() {
+                return;
+            }
+            self.put_group(now, from..to, told, &records);
+            self.ring.end_group(now);
+            from = to;
         }
-        if self.ring.begin_group(now, 0).is_err() {
-            return;
+    }
+
+    /// The records first: the state entries go beside them then.
+    fn put_group(&mut self, now: BootTime, sinks: std::ops::Range<usize>, told: Option<TopicId>, records: &[Vec<u8>]) {
+        let trusted = self.clock.is_some_and(|clock| clock.trusted);
+        let flags = if trusted { Flags::default() } else { Flags::CLOCK_UNTRUSTED };
+        for value in records {
+            let record = RecordRef { admitted: now, flags, ..RecordRef::of(value) };
+            let part = told.map(|topic| TopicPart { topic, partition: 0 });
+            // In a group the ring is never busy, and the record is small.
+            self.gap_records.extend(part.and_then(|part| self.ring.append(now, part, &record).ok()));
         }
-        for sink in &mut self.sinks {
+        for sink in &mut self.sinks[sinks] {
             for (key, value) in std::mem::take(&mut sink.state) {
                 // A full owner keeps its older positions: a resume then searches longer, and loses nothing.
                 let _ = self.ring.put_state(now, &sink.owner, &key, value.as_deref());
             }
             for (lane, (book, _)) in sink.lanes.iter_mut().enumerate().filter(|(_, (book, _))| book.dirty) {
-                put_account(&mut self.ring, now, &sink.owner, LaneId(lane as u8), book);
+                if told.is_some() {
+                    book.losses.clear();
+                }
+                put_book(&mut self.ring, now, &sink.owner, LaneId(lane as u8), book);
             }
         }
-        self.ring.end_group(now);
+    }
+
+    /// The topic that tells of losses. None: there are too many topics. What is lost is counted then, and told when there is
+    /// one topic less.
+    fn open_gaps(&mut self) -> Option<TopicId> {
+        self.open_topic(&TopicName::new(GAPS_TOPIC).ok()?, None).ok()
+    }
+
+    /// Where the records of losses went that were given to the ring with the newest cursors.
+    pub fn gap_records(&self) -> &[Appended] {
+        &self.gap_records
     }
 
     /// A sink's state entry, as it was last given to [`Pipeline::advance`].
@@ -278,24 +360,101 @@ impl Pipeline {
     }
 }
 
+impl Sink {
+    fn is_dirty(&self) -> bool {
+        self.lanes.iter().any(|(book, _)| book.dirty)
+    }
+
+    fn has_losses(&self) -> bool {
+        self.lanes.iter().any(|(book, _)| book.losses.len() > 0)
+    }
+
+    /// What it will store takes at most so many bytes.
+    fn stored_bytes(&self) -> usize {
+        let own =
+            |(key, value): (&Vec<u8>, &Option<Vec<u8>>)| key.len() + value.as_ref().map_or(0, Vec::len) + OVERHEAD;
+        let shares: usize = self.lanes.iter().map(|(book, _)| book.shares.dirty_bytes()).sum();
+        self.state.iter().map(own).sum::<usize>() + shares + self.lanes.len() * (ACCOUNT_BYTES + OVERHEAD)
+    }
+}
+
+/// The records that tell of a sink's losses.
+fn tell(ring: &Ring, sink: &Sink) -> Vec<Vec<u8>> {
+    let mut records = Vec::new();
+    for (lane, (book, _)) in sink.lanes.iter().enumerate() {
+        let name = ring.lane_name(LaneId(lane as u8));
+        let name = name.as_ref().map_or("", Name::as_str);
+        records.extend(book.losses.iter().filter_map(|loss: &Loss| loss.record(ring, sink.owner.name.as_str(), name)));
+    }
+    records
+}
+
+/// What can be said of the records of a gap.
+fn within(ring: &Ring, gap: &Gap) -> Within {
+    match gap.reason {
+        GapReason::Evicted => ring
+            .lane_starts(gap.lane, gap.to.ordinal)
+            .map_or(Within::Unknown, |(ends, opened)| Within::Ends(ends, opened.map(|(boot, at)| When { boot, at }))),
+        _ if gap.parts.is_empty() => Within::Unknown,
+        _ => Within::Parts(gap.parts.clone()),
+    }
+}
+
+/// What the ring knows of a sink in one lane; one that it does not know begins at the lane's end.
+fn load_book(ring: &Ring, owner: &Owner, lane: LaneId) -> Book {
+    let Some(account) = ring.state(owner, &cursor_key(lane)).and_then(|bytes| postcard::from_bytes(bytes).ok()) else {
+        let mut book = Book::new(Account::new(ring.lane_end(lane)));
+        for topic in ring.topic_ids().into_iter().filter_map(|id| ring.topic(id)) {
+            book.shares.begin(lane, &topic, ring.moves(topic.id));
+        }
+        return book;
+    };
+    let mut book = Book::new(account);
+    if let Some(gaps) = ring.state(owner, &gaps_key(lane)) {
+        book.restore_gaps(gaps);
+    }
+    for (key, value) in ring.states(owner) {
+        if let Some(topic) = shares::topic_of_key(lane, &key).filter(|topic| ring.topic(*topic).is_some()) {
+            book.shares.restore(topic, &value);
+        }
+    }
+    note_moves(ring, lane, &mut book);
+    book
+}
+
+fn note_moves(ring: &Ring, lane: LaneId, book: &mut Book) {
+    for topic in ring.topic_ids() {
+        book.shares.moved(topic, lane, book.account.cursor.ordinal, ring.moves(topic));
+    }
+}
+
 /// Notes where a sink begins that the ring does not know: at the end of every lane, before what is given next.
 pub fn note_sink(ring: &mut Ring, now: BootTime, name: &Name) {
     let owner = Owner { kind: OwnerKind::Sink, name: name.clone() };
     ring.seal_all();
-    for lane in (0..ring.lane_count() as u8).map(LaneId) {
+    for lane in (0..ring.lane_count().min(MAX_LANES) as u8).map(LaneId) {
         if ring.state(&owner, &cursor_key(lane)).is_none() {
-            put_account(ring, now, &owner, lane, &mut Book::new(Account::new(ring.lane_end(lane))));
+            let mut book = load_book(ring, &owner, lane);
+            put_book(ring, now, &owner, lane, &mut book);
         }
     }
     ring.seal_all();
 }
 
-/// Gives the ring a sink's account in one lane; false when it does not take it.
-fn put_account(ring: &mut Ring, now: BootTime, owner: &Owner, lane: LaneId, book: &mut Book) -> bool {
+/// Gives the ring a sink's account in one lane with the shares of the topics; false when it does not take it.
+fn put_book(ring: &mut Ring, now: BootTime, owner: &Owner, lane: LaneId, book: &mut Book) -> bool {
     let mut bytes = [0u8; ACCOUNT_BYTES];
-    let Ok(bytes) = postcard::to_slice(&book.account, &mut bytes) else { return false };
-    let put = ring.put_state(now, owner, &cursor_key(lane), Some(bytes));
+    let Ok(used) = postcard::to_slice(&book.account, &mut bytes).map(|used| used.len()) else { return false };
+    // Of one length from the beginning: what does not grow is never refused, and what the account counts has been told.
+    let put = ring.put_state(now, owner, &cursor_key(lane), Some(&bytes[..used.max(ACCOUNT_LEAST)]));
     if let Ok(ticket) = put {
+        for (topic, share) in book.shares.take_dirty() {
+            let key = shares::key(lane, topic);
+            if ring.put_state(now, owner, &key, Some(&share)).is_err() {
+                // One that is too old would be wrong; without it the topic's records are of no topic after a restart.
+                let _ = ring.put_state(now, owner, &key, None);
+            }
+        }
         book.stored(ticket);
     }
     put.is_ok()

@@ -39,6 +39,21 @@ pub struct SinkBook {
     pub corrupt: u64,
     pub lost_unsynced: u64,
     pub released: u64,
+    /// By topic and lane, those of which something was counted or is pending, the lanes in their order.
+    pub topics: Vec<TopicBook>,
+    /// What of the counts above, and of `pending`, belongs to no topic that could be told. With it the topics' sums are the
+    /// sink's.
+    pub unattributed: Counts,
+    pub pending_unattributed: u64,
+}
+
+/// One topic's part of a sink's account in one lane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicBook {
+    pub topic: TopicId,
+    pub lane: LaneId,
+    pub pending: u64,
+    pub counts: Counts,
 }
 
 impl SinkBook {
@@ -59,7 +74,22 @@ impl SinkBook {
             corrupt: 0,
             lost_unsynced: 0,
             released: 0,
+            topics: Vec::new(),
+            unattributed: Counts::default(),
+            pending_unattributed: 0,
         }
+    }
+
+    /// Adds what was counted in one lane.
+    fn add(&mut self, counts: Counts) {
+        self.delivered += counts.delivered;
+        self.filtered += counts.filtered;
+        self.refused += counts.refused;
+        self.evicted += counts.evicted;
+        self.expired += counts.expired;
+        self.corrupt += counts.corrupt;
+        self.lost_unsynced += counts.lost_unsynced;
+        self.released += counts.released;
     }
 }
 
@@ -92,19 +122,45 @@ impl Pipeline {
     fn book(&self, sink: &Sink, ring: &Stats) -> SinkBook {
         let cursor = sink.lanes.first().map(|(book, _)| book.account.cursor).unwrap_or_default();
         let mut sum = SinkBook { configured: sink.configured, cursor, ..SinkBook::empty(sink.owner.name.clone()) };
-        for ((book, _), lane) in sink.lanes.iter().zip(&ring.lanes) {
+        for (at, ((book, _), lane)) in sink.lanes.iter().zip(&ring.lanes).enumerate() {
             let (account, pending) = book.as_of(lane);
             sum.admitted += lane.durable.ordinal.saturating_sub(account.start.ordinal);
             sum.pending += pending;
-            sum.delivered += account.delivered;
-            sum.filtered += account.filtered;
-            sum.refused += account.refused;
-            sum.evicted += account.evicted;
-            sum.expired += account.expired;
-            sum.corrupt += account.corrupt;
-            sum.lost_unsynced += account.lost_unsynced;
-            sum.released += account.released;
+            sum.add(account.counts());
+            self.book_topics(&mut sum, book, LaneId(at as u8), account.counts(), pending);
         }
         sum
+    }
+
+    /// Divides one lane's counts among the topics: what was evicted ahead of the cursor, and what is pending, as far as the
+    /// ring can tell.
+    fn book_topics(&self, sum: &mut SinkBook, book: &Book, lane: LaneId, all: Counts, pending: u64) {
+        let mut shares = book.shares.clone();
+        let gone = all.minus(book.account.counts()).evicted;
+        let oldest = book.account.cursor.ordinal + gone;
+        if gone > 0
+            && let Some((ends, _)) = self.ring.lane_starts(lane, oldest)
+        {
+            for piece in shares.divide(&ends, gone).unwrap_or_default() {
+                shares.count(piece.part.topic, Counts { evicted: piece.to - piece.from, ..Counts::default() });
+            }
+            ends.into_iter().for_each(|(part, end)| shares.passed(part, end));
+        }
+        let mut waiting: BTreeMap<TopicId, u64> = BTreeMap::new();
+        for piece in shares.divide(&self.ring.lane_ends(lane), pending).unwrap_or_default() {
+            *waiting.entry(piece.part.topic).or_default() += piece.to - piece.from;
+        }
+        sum.pending_unattributed += pending - waiting.values().sum::<u64>();
+        sum.unattributed = sum.unattributed.plus(all.minus(shares.sum()));
+        for (topic, share) in shares.topics() {
+            let pending = waiting.get(&topic).copied().unwrap_or(0);
+            if pending > 0 || share.counts != Counts::default() {
+                sum.topics.push(TopicBook { topic, lane, pending, counts: share.counts });
+            }
+        }
+        // A topic that nothing was counted of yet has no share.
+        let new = waiting.into_iter().filter(|(topic, _)| shares.topics().all(|(known, _)| known != *topic));
+        let none = Counts::default();
+        sum.topics.extend(new.map(|(topic, pending)| TopicBook { topic, lane, pending, counts: none }));
     }
 }

@@ -7,7 +7,7 @@
 use super::SinkError;
 use super::shape::Shape;
 use crate::config::model::SinkConfig;
-use crate::hub::{Outlet, PartState, SinkOrder, Step, Tally, counters};
+use crate::hub::{Fate, Outlet, PartState, SinkOrder, Step, Tally, counters};
 use crate::lane::LaneId;
 use crate::limits::FRAME_RAW_TARGET;
 use crate::record::RecordRef;
@@ -103,27 +103,34 @@ fn render(outlet: &Outlet, frame: &Frame, pos: LanePos, shape: &mut Shape, text:
     let clock = outlet.clock(frame.boot());
     let (mut tally, mut errors) = (Tally::default(), 0);
     for entry in frame.entries_from(pos.seq) {
-        let Some(topic) = outlet.topic_name(entry.part.topic) else {
-            tally.released += 1;
-            continue;
+        let mut render = || {
+            let Some(topic) = outlet.topic_name(entry.part.topic) else { return Fate::Released };
+            if outlet.is_expired(&entry, frame.boot()) {
+                return Fate::Expired;
+            }
+            let before = text.len();
+            if outlet.takes(&entry) {
+                let record: RecordRef<'_> = entry.record;
+                let time = record.event_time.or_else(|| clock.map(|c| c.wall(record.admitted)));
+                errors += u64::from(shape.apply(topic.as_str(), record, time, &mut |shaped| {
+                    if let Ok(shaped) = shaped {
+                        text.extend_from_slice(shaped.value);
+                        text.push(b'\n');
+                    }
+                }));
+            }
+            if text.len() == before { Fate::Filtered } else { Fate::Delivered }
         };
-        if outlet.is_expired(&entry, frame.boot()) {
-            tally.expired += 1;
-            continue;
+        let fate = render();
+        match fate {
+            Fate::Delivered => tally.delivered += 1,
+            Fate::Filtered => tally.filtered += 1,
+            Fate::Refused => tally.refused += 1,
+            Fate::Expired => tally.expired += 1,
+            Fate::Released => tally.released += 1,
         }
-        let mut outputs = 0;
-        if outlet.takes(&entry) {
-            let record: RecordRef<'_> = entry.record;
-            let time = record.event_time.or_else(|| clock.map(|c| c.wall(record.admitted)));
-            errors += u64::from(shape.apply(topic.as_str(), record, time, &mut |shaped| {
-                if let Ok(shaped) = shaped {
-                    text.extend_from_slice(shaped.value);
-                    text.push(b'\n');
-                    outputs += 1;
-                }
-            }));
-        }
-        if outputs == 0 { tally.filtered += 1 } else { tally.delivered += 1 }
+        // The cursor moves frame by frame.
+        outlet.note(frame.lane(), &entry, frame.boot(), fate, false);
     }
     (tally, errors)
 }

@@ -8,8 +8,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use headwater::pipeline::Account;
+use headwater::pipeline::{Account, Counts};
 use headwater::ring::GapReason;
+use headwater::topic::TopicPart;
 
 use crate::model::{Check, Model, Violation, ensure};
 use crate::upstream::Upstream;
@@ -18,6 +19,8 @@ use crate::upstream::Upstream;
 pub const LOCAL: [&str; 5] = ["alpha", "beta", "gamma", "alpha-copy", "delta"];
 /// The topic that gets copies of the first one's records by a rule.
 pub const COPY: u8 = 3;
+/// Stands for the topic that tells of losses.
+pub const GAPS: u8 = 255;
 /// Upstream topics.
 pub const UPSTREAM: [&str; 3] = ["all", "some", "more"];
 
@@ -91,10 +94,15 @@ enum Fate {
 struct LaneLedger {
     start: Option<u64>,
     fates: Vec<Fate>,
+    /// And of which topic each record was, where anybody ever saw it.
+    topics: Vec<Option<u8>>,
+    by_topic: BTreeMap<Option<u8>, [u64; 8]>,
     /// Ordinals that this sink met in a gap last, not as records.
     missed: BTreeMap<u64, GapReason>,
     /// Ordinals that this sink met without a topic.
     released: BTreeSet<u64>,
+    /// Ordinals that were too old when this sink read them last.
+    expired: BTreeSet<u64>,
     counts: [u64; 8],
 }
 
@@ -113,10 +121,27 @@ pub struct SinkLedger {
     pub excluded: Option<u8>,
     lanes: Vec<LaneLedger>,
     pub announced: Announced,
+    /// A topic's name, or what was stored of the sink, was destroyed: what was counted of the topic is counted of none.
+    pub nameless: bool,
+}
+
+/// A record of a loss, as it is read back.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Told {
+    pub sink: String,
+    pub lane: String,
+    pub topic: Option<String>,
+    pub partition: Option<u8>,
+    pub from: Option<u64>,
+    pub to: Option<u64>,
+    pub count: u64,
+    pub reason: GapReason,
 }
 
 #[derive(Default)]
 pub struct Ledger {
+    /// Every record of a loss that was given; None: not read yet.
+    pub told: BTreeMap<(TopicPart, u64), Option<Told>>,
     /// Hash of key and value of everything ever offered.
     pub given: HashMap<Id, u64>,
     /// Where a record stood when it was shown.
@@ -151,7 +176,7 @@ fn slot(fate: Fate) -> usize {
 impl SinkLedger {
     pub fn new(name: &str, excluded: Option<u8>, lanes: usize) -> Self {
         let announced = Announced::default();
-        Self { name: name.into(), excluded, lanes: vec![LaneLedger::default(); lanes], announced }
+        Self { name: name.into(), excluded, lanes: vec![LaneLedger::default(); lanes], announced, nameless: false }
     }
 
     /// The sink met a gap.
@@ -162,6 +187,16 @@ impl SinkLedger {
     /// The sink met a record without a topic.
     pub fn released(&mut self, lane: usize, ordinal: u64) {
         self.lanes[lane].released.insert(ordinal);
+    }
+
+    /// The sink read a record: whether it was too old.
+    pub fn expired(&mut self, lane: usize, ordinal: u64, expired: bool) {
+        let known = &mut self.lanes[lane].expired;
+        if expired {
+            known.insert(ordinal)
+        } else {
+            known.remove(&ordinal)
+        };
     }
 
     /// The cursor moved: what was passed has the fate that the account says.
@@ -179,11 +214,15 @@ impl SinkLedger {
             let fate = match self.lanes[lane].missed.get(&ordinal) {
                 Some(reason) => Fate::Gap(*reason),
                 None if self.lanes[lane].released.contains(&ordinal) => Fate::Released,
+                None if self.lanes[lane].expired.contains(&ordinal) => Fate::Gap(GapReason::Expired),
                 None => self.fate(lane, ordinal, model, ledger, upstream)?,
             };
+            let topic = model.standing(lane, ordinal).map(|tag| Id::unpack(tag).local);
             let own = &mut self.lanes[lane];
             own.fates.push(fate);
+            own.topics.push(topic);
             own.counts[slot(fate)] += 1;
+            own.by_topic.entry(topic).or_default()[slot(fate)] += 1;
         }
         self.compare(lane, account)
     }
@@ -196,6 +235,9 @@ impl SinkLedger {
             )));
         };
         let id = Id::unpack(tag);
+        if id.local == GAPS {
+            return Ok(Fate::Filtered);
+        }
         let outs = ledger.outs(id);
         if self.excluded == Some(id.local) || outs.is_empty() {
             return Ok(Fate::Filtered);
@@ -234,6 +276,65 @@ impl SinkLedger {
         Ok(())
     }
 
+    /// The identity by topic: what was read is the topic's that it was of, to the last record; of what was lost no topic has
+    /// more than may have been its own, and all topics together not more than there is.
+    pub fn compare_shares(&self, lane: usize, account: &Account, shares: &[(u8, Counts)]) -> Check {
+        let own = &self.lanes[lane];
+        let none = [0; 8];
+        let unseen = own.by_topic.get(&None).unwrap_or(&none);
+        let sum = shares.iter().fold(Counts::default(), |sum, (_, counts)| sum.plus(*counts));
+        ensure!(sum.fits(account.counts()), "{}: lane {lane}: {shares:?} have more than {account:?}", self.name);
+        for local in (0..LOCAL.len() as u8).chain([GAPS]) {
+            let mine = shares.iter().find(|(l, _)| *l == local).map_or(Counts::default(), |s| s.1);
+            let seen = own.by_topic.get(&Some(local)).unwrap_or(&none);
+            for (at, (name, counted)) in mine.named().into_iter().enumerate() {
+                // What its topic's name was taken from is counted of no topic.
+                let fine = match at {
+                    0..3 => counted == seen[at] || self.nameless && counted < seen[at],
+                    7 => counted == 0,
+                    _ => counted <= seen[at] + unseen[at],
+                };
+                ensure!(
+                    fine,
+                    "{}: lane {lane}: topic {local} has {name} {counted}, true is {} (and {} of no topic)",
+                    self.name,
+                    seen[at],
+                    unseen[at]
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Every loss that the account counts was told, once: `told` are the records of this sink that are there, `unread` those
+    /// of which nobody knows what they say.
+    pub fn compare_told(&self, shares: &[Vec<(u8, Counts)>], told: &[Told], unread: bool) -> Check {
+        let mut left: BTreeMap<(Option<u8>, GapReason), (u64, u64)> = BTreeMap::new();
+        let reasons = [GapReason::Evicted, GapReason::Expired, GapReason::Corrupt, GapReason::LostUnsynced];
+        for (own, shares) in self.lanes.iter().zip(shares) {
+            for reason in reasons {
+                let counted = own.counts[slot(Fate::Gap(reason))];
+                let mut rest = counted;
+                for (local, counts) in shares {
+                    let part = *counts.clone().of_gap(reason);
+                    rest -= part;
+                    // Of itself the topic does not tell.
+                    left.entry((Some(*local), reason)).or_default().0 += if *local == GAPS { 0 } else { part };
+                }
+                left.entry((None, reason)).or_default().0 += rest;
+            }
+        }
+        for record in told {
+            let local = record.topic.as_ref().and_then(|t| LOCAL.iter().position(|l| l == t)).map(|l| l as u8);
+            left.entry((local, record.reason)).or_default().1 += record.count;
+        }
+        for ((topic, reason), (counted, told)) in left {
+            let fine = counted == told || unread && told <= counted || self.nameless;
+            ensure!(fine, "{}: topic {topic:?}: {counted} {reason:?} are counted, {told} were told", self.name);
+        }
+        Ok(())
+    }
+
     /// The node came back: the account is one that was true once, and everything below its cursor is accounted for.
     /// `gaps`: what it had met ahead of its cursor.
     pub fn recovered(
@@ -246,6 +347,7 @@ impl SinkLedger {
         let name = self.name.clone();
         let own = &mut self.lanes[lane];
         own.missed.clear();
+        own.expired.clear();
         own.missed.extend(gaps.iter().flat_map(|(from, to, reason)| (*from..*to).map(|o| (o, *reason))));
         if let Some(start) = own.start
             && start != account.start.ordinal
@@ -269,8 +371,10 @@ impl SinkLedger {
             account.cursor,
             own.fates.len()
         );
-        for fate in own.fates.split_off(below as usize) {
+        let topics = own.topics.split_off(below as usize);
+        for (fate, topic) in own.fates.split_off(below as usize).into_iter().zip(topics) {
             own.counts[slot(fate)] -= 1;
+            own.by_topic.entry(topic).or_default()[slot(fate)] -= 1;
         }
         self.compare(lane, account)
     }

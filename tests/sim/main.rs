@@ -172,6 +172,9 @@ fn every_bug_planted_in_a_node_is_found() {
         Plant::SyncedEarly,
         Plant::RejectTakenForWritten,
         Plant::UncommittedTakenForWritten,
+        Plant::NoteLeftOut,
+        Plant::SharesNotStored,
+        Plant::LossToldAgain,
     ];
     find(&plants, node_world::run);
 }

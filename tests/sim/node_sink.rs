@@ -9,16 +9,17 @@ use std::sync::Arc;
 
 use headwater::backoff::Rng;
 use headwater::forward::{
-    self, Forward, Input, Note, Offer, OnLoss, Options, Output, Place, Placing, Pos, Reject, TargetIx, TopicIx, Unsent,
+    self, Forward, Input, Note, Offer, OnLoss, Options, Output, Place, Placing, Pos, Reject, TargetIx, Took, TopicIx,
+    Unsent,
 };
 use headwater::lane::LaneId;
 use headwater::name::Name;
-use headwater::pipeline::{Pipeline, SinkId, Tally};
-use headwater::ring::{Entry, Frame, LanePos, Owner, ReadStep, Ticket};
+use headwater::pipeline::{self, Counts as Shared, Fate, GAPS_TOPIC, Pipeline, SinkId, Tally, When};
+use headwater::ring::{Appended, Entry, Frame, LanePos, Owner, ReadStep, Ticket};
 use headwater::time::{ClockSync, Now, Span};
 
 use crate::fault::{Fault, Tape};
-use crate::ledger::{Id, LOCAL, Ledger, Out, SinkLedger, UPSTREAM, outputs};
+use crate::ledger::{GAPS, Id, LOCAL, Ledger, Out, SinkLedger, UPSTREAM, outputs};
 use crate::model::{Check, Counts, Model, StateKey, Violation, ensure};
 use crate::planted::Plant;
 use crate::upstream::{Answer, Asked, Leaders, Part, SPUS, Upstream};
@@ -79,12 +80,25 @@ impl Ctx<'_> {
         }
         let first = upper + 1 - (changed.len() as u64).min(upper - before.0);
         self.model.begin_group();
+        let told: Vec<_> = ring_records(self.pipeline, before);
+        for (lane, a) in told {
+            let ring = self.pipeline.ring();
+            let (id, boot, tag) = (ring.id(), ring.boot(), Id { local: GAPS, tag: a.offset }.pack());
+            self.model.append(lane, a.ticket.0, a.part, a.offset, None, tag, id, boot)?;
+            self.ledger.told.entry((a.part, a.offset)).or_default();
+        }
         for (ticket, (key, value)) in (first..).zip(changed) {
             self.model.put_state(key, value.as_deref(), ticket)?;
         }
         self.model.end_group();
         Ok(())
     }
+}
+
+/// The records of losses that were given since `before`, and their lane.
+fn ring_records(pipeline: &Pipeline, before: Ticket) -> Vec<(usize, Appended)> {
+    let lane = |a: &Appended| pipeline.ring().topic(a.part.topic).map_or(0, |info| info.lane.index());
+    pipeline.gap_records().iter().filter(|a| a.ticket > before).map(|a| (lane(a), *a)).collect()
 }
 
 /// A lane by its place in `feeds`, and a partition of it.
@@ -172,7 +186,8 @@ enum Fed {
 }
 
 enum Offered {
-    Taken,
+    Taken(Took),
+    Missed,
     Full,
     Needs(TopicIx),
 }
@@ -444,6 +459,7 @@ impl NodeSink {
                     from.get_or_insert(entry.ordinal);
                     next = ctx.model.shown(at, next, &entry, frame.ring_id(), frame.boot())?;
                     let local = ctx.pipeline.topic_name(entry.part.topic).and_then(|n| local_of(n.as_str()));
+                    let local = local.filter(|local| *local != GAPS);
                     if let Some(id) = local.and_then(|local| Id::of_value(local, entry.record.value)) {
                         ctx.ledger.shown(id, at, entry.ordinal);
                     }
@@ -471,13 +487,36 @@ impl NodeSink {
         let clock = ctx.pipeline.ring().clock(frame.boot());
         let ring = frame.ring_id().0;
         for entry in frame.entries_from(from) {
-            match self.offer(i, &entry, ring, clock, ctx)? {
-                Offered::Taken => {}
+            match self.offer_one(i, &entry, ring, frame.boot(), clock, ctx)? {
+                Offered::Taken(took) => self.note_record(i, &entry, frame.boot(), took, ctx),
+                Offered::Missed => {}
                 Offered::Full => return Ok(Fed::Full),
                 Offered::Needs(topic) => return Ok(Fed::Needs(topic)),
             }
         }
         Ok(Fed::End)
+    }
+
+    fn offer_one(
+        &mut self,
+        i: usize,
+        entry: &Entry<'_>,
+        ring: u128,
+        boot: u32,
+        clock: Option<ClockSync>,
+        ctx: &mut Ctx<'_>,
+    ) -> Check<Offered> {
+        let missed = ctx.pipeline.is_missed(self.id, self.feeds[i].lane, entry.ordinal);
+        let expired = !missed && ctx.pipeline.is_expired(|| ctx.now, entry, boot);
+        if entry.ordinal >= ctx.pipeline.cursor(self.id, self.feeds[i].lane).ordinal {
+            self.book.expired(i, entry.ordinal, expired);
+        }
+        if !expired {
+            return self.offer(i, entry, ring, clock, ctx);
+        }
+        let (at, why) = (Pos { seq: entry.seq, ordinal: entry.ordinal }, Unsent::Expired);
+        let begins = self.feeds[i].forward.pass(at, why);
+        Ok(Offered::Taken(Took { unsent: Some(why), begins }))
     }
 
     fn offer(
@@ -493,19 +532,21 @@ impl NodeSink {
         feed.furthest = feed.furthest.max(at);
         if ctx.pipeline.is_missed(self.id, feed.lane, entry.ordinal) {
             feed.forward.skip(Pos { seq: at.seq + 1, ordinal: at.ordinal + 1 });
-            return Ok(Offered::Taken);
+            return Ok(Offered::Missed);
         }
+        let mut pass = |why| {
+            let begins = feed.forward.pass(at, why);
+            Ok(Offered::Taken(Took { unsent: Some(why), begins }))
+        };
         let local = ctx.pipeline.topic_name(entry.part.topic).and_then(|name| local_of(name.as_str()));
         let Some(local) = local else {
             // No topic is ever removed here: what said its name was destroyed.
             ensure!(ctx.model.any_tainted(), "{}: a record of no topic at {at:?}", self.book.name);
             self.book.released(i, entry.ordinal);
-            feed.forward.pass(at, Unsent::Released);
-            return Ok(Offered::Taken);
+            return pass(Unsent::Released);
         };
         if !ctx.pipeline.wants(self.id, entry.part.topic) {
-            feed.forward.pass(at, Unsent::Filtered);
-            return Ok(Offered::Taken);
+            return pass(Unsent::Filtered);
         }
         let time = entry.record.event_time.or_else(|| clock.map(|c| c.wall(entry.record.admitted)));
         let at_ms = time.map_or(-1, |t| t.0.div_euclid(1000).max(-1));
@@ -545,9 +586,27 @@ impl NodeSink {
             2 * self.profile.max_batch
         );
         Ok(match offer {
-            Offer::Taken => Offered::Taken,
+            Offer::Taken(took) => Offered::Taken(took),
             Offer::Full => Offered::Full,
         })
+    }
+
+    /// Tells the pipeline what became of a record.
+    fn note_record(&self, i: usize, entry: &Entry<'_>, boot: u32, took: Took, ctx: &mut Ctx<'_>) {
+        let fate = match took.unsent {
+            None => Fate::Delivered,
+            Some(Unsent::Filtered) => Fate::Filtered,
+            Some(Unsent::Refused) => Fate::Refused,
+            Some(Unsent::Expired) => Fate::Expired,
+            Some(Unsent::Released) => Fate::Released,
+        };
+        let Entry { ordinal, part, offset, .. } = *entry;
+        let when = When { boot, at: entry.record.admitted };
+        let note = pipeline::Note { ordinal, part, offset, when, fate, stop: took.begins };
+        if ctx.plant == Plant::NoteLeftOut && ordinal % 64 == 7 {
+            return;
+        }
+        ctx.pipeline.note(self.id, self.feeds[i].lane, &note);
     }
 
     // ------------------------------------------------------------------------------------ carrying out
@@ -628,7 +687,8 @@ impl NodeSink {
         ctx.note_states(before, 0)?;
         trace!(ctx, "{} lane {i}: cursor {from:?} -> {to:?} {tally:?}", self.book.name);
         let account = ctx.pipeline.account(self.id, lane);
-        self.book.advanced(i, &account, ctx.model, ctx.ledger, &self.upstream)
+        self.book.advanced(i, &account, ctx.model, ctx.ledger, &self.upstream)?;
+        self.book.compare_shares(i, &account, &shares_of(ctx.pipeline, self.id, lane))
     }
 
     /// Planted: a cursor or a count that is not what the machine said.
@@ -843,7 +903,14 @@ pub fn hash_of(key: Option<&[u8]>, value: &[u8]) -> u64 {
 }
 
 pub fn local_of(name: &str) -> Option<u8> {
-    LOCAL.iter().position(|l| *l == name).map(|l| l as u8)
+    let own = (name == GAPS_TOPIC).then_some(GAPS);
+    LOCAL.iter().position(|l| *l == name).map(|l| l as u8).or(own)
+}
+
+/// How an account divides among the topics that still have names.
+pub fn shares_of(pipeline: &Pipeline, sink: SinkId, lane: LaneId) -> Vec<(u8, Shared)> {
+    let local = |topic| pipeline.topic_name(topic).and_then(|name| local_of(name.as_str()));
+    pipeline.shares(sink, lane).filter_map(|(topic, counts)| Some((local(topic)?, counts))).collect()
 }
 
 fn upstream_of(name: &str) -> usize {

@@ -5,23 +5,26 @@
 //! acknowledged is durable, every account is exact, and nothing is upstream that should not be. At the end everything
 //! heals, and what is not in an announced gap is upstream once and in order.
 
+use std::collections::BTreeSet;
+
 use headwater::backoff::Rng;
 use headwater::lane::LaneId;
 use headwater::limits::MIN_RING;
 use headwater::name::Name;
-use headwater::pipeline::{Account, Pipeline, Plan, RulePlan, SinkPlan, SourcePlan, TopicPlan};
-use headwater::ring::{LaneOptions, Options, Owner, OwnerKind, ROOT_BYTES, Report, Ring, Ticket};
+use headwater::pipeline::{Account, GAPS_TOPIC, Pipeline, Plan, RulePlan, SinkPlan, SourcePlan, TopicPlan};
+use headwater::record::RecordRef;
+use headwater::ring::{LaneOptions, Options, Owner, OwnerKind, ROOT_BYTES, ReadStep, Report, Ring, Ticket};
 use headwater::rules::RuleSpec;
 use headwater::rules::filter::{Condition, Needle};
 use headwater::time::{BootTime, Now, Span, WallTime};
-use headwater::topic::{TopicId, TopicSet};
+use headwater::topic::{TopicId, TopicPart, TopicSet};
 
 use crate::disk::{Crash, SimDisk};
 use crate::fault::{Fault, Tape};
 use crate::ground::{GivenFree, Ground, MAX_COMMANDS, Turns, any_crash, boot_id, disk_fault};
-use crate::ledger::{COPY, LOCAL, Ledger, SinkLedger};
+use crate::ledger::{COPY, GAPS, Id, LOCAL, Ledger, SinkLedger};
 use crate::model::{Check, Counts, Model, Violation, ensure};
-use crate::node_sink::{Ctx, NodeSink, Profile};
+use crate::node_sink::{Ctx, NodeSink, Profile, shares_of};
 use crate::node_sources::{Bus, Lines, source_owner};
 use crate::planted::Plant;
 use crate::ring_world::Coverage;
@@ -93,8 +96,13 @@ pub fn run(seed: u64, plant: Plant) -> Check<Coverage> {
     world.cover.least_faults = faults;
     world.cover.gaps = world.gaps;
     world.cover.slots_reused = world.threads.slots_begun;
+    for told in world.ledger.told.values().flatten() {
+        let of = if told.topic.is_some() { &mut world.cover.told } else { &mut world.cover.told_of_none };
+        of.gap(told.reason, told.count);
+    }
     for sink in &world.sinks {
-        let [delivered, filtered, refused, ..] = sink.book.counts();
+        let [delivered, filtered, refused, _, expired, ..] = sink.book.counts();
+        world.cover.expired += expired;
         world.cover.delivered += delivered;
         world.cover.filtered += filtered;
         world.cover.refused += refused;
@@ -181,7 +189,9 @@ impl World {
     fn make_plan(&self) -> Plan {
         let topic = |local: usize| {
             let lane = self.lanes[local];
-            (Self::topic_name(local), TopicPlan { lane, partitions: 1, pause: false, max_age: None })
+            // What a link that is down for long makes worthless.
+            let max_age = (local == 4).then_some(Span::from_secs(20));
+            (Self::topic_name(local), TopicPlan { lane, partitions: 1, pause: false, max_age })
         };
         let contains = |text: &[u8]| Condition::Contains(Needle::new(text));
         let only = |local: usize| TopicSet { include: vec![LOCAL[local].into()], exclude: vec![] };
@@ -271,7 +281,11 @@ impl World {
             let account = self.pipeline().account(id, LaneId(lane as u8));
             trace!(self, "sink{s} lane {lane}: {account:?}");
             let gaps = self.pipeline().gaps(id, LaneId(lane as u8));
-            self.sinks[s].book.recovered(lane, &account, &gaps, &self.model)?;
+            let pipeline = self.pipeline.as_ref().expect("the node runs between crashes");
+            let shares = shares_of(pipeline, id, LaneId(lane as u8));
+            let book = &mut self.sinks[s].book;
+            book.recovered(lane, &account, &gaps, &self.model)?;
+            book.compare_shares(lane, &account, &shares)?;
         }
         self.sink(s, |sink, ctx| sink.begin(ctx));
         Ok(())
@@ -364,6 +378,7 @@ impl World {
         }
         let told = if self.plant == Plant::AcknowledgedEarly { last } else { settled };
         self.acknowledge(told);
+        self.read_told(false)?;
         if self.plant == Plant::FloorFromUnsyncedCursor {
             for lane in 0..self.options.lanes.len() {
                 let lane = LaneId(lane as u8);
@@ -462,9 +477,12 @@ impl World {
         self.cover.tails_unknown += u64::from(report.tail_unknown);
         self.check_ring(&mut ring, first)?;
         self.begin_process(ring, report)?;
+        self.losses_came_back()?;
         for s in 0..self.sinks.len() {
             self.open_sink(s)?;
         }
+        self.check_told()?;
+        self.tell_again()?;
         self.sources_came_back()?;
         self.given_free = GivenFree::new(&self.pipeline().ring().stats());
         self.model.groups_whole()
@@ -506,6 +524,108 @@ impl World {
             self.pipeline().add_source(plan);
         }
         Ok(())
+    }
+
+    // ------------------------------------------------------------------------------------ losses that are told
+
+    /// Reads the records of losses that are durable now; `patient`: also those that are not in memory any more.
+    fn read_told(&mut self, patient: bool) -> Check {
+        let unread: Vec<_> = self.ledger.told.iter().filter(|(_, told)| told.is_none()).map(|(at, _)| *at).collect();
+        for (part, offset) in unread {
+            let mut tries = if patient { 200 } else { 1 };
+            while tries > 0 {
+                let ring = self.pipeline().ring_mut();
+                let mut reader = ring.part_reader(part, offset);
+                match ring.read_part(&mut reader) {
+                    ReadStep::Frame(frame) => {
+                        let entry = frame.entries_of(part, offset).next().filter(|entry| entry.offset == offset);
+                        let told = entry.map(|entry| serde_json::from_slice(entry.record.value));
+                        let Some(Ok(told)) = told else {
+                            return Err(Violation(format!("{part:?} offset {offset} tells of no loss: {told:?}")));
+                        };
+                        self.ledger.told.insert((part, offset), Some(told));
+                        break;
+                    }
+                    ReadStep::Wait if patient => {
+                        self.poll()?;
+                        self.threads.run_all();
+                        while !self.threads.idle() {
+                            self.deliver_one()?;
+                        }
+                        self.time += 20_000;
+                        tries -= 1;
+                    }
+                    _ => break,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// After a crash: records of losses that never came to be told nothing.
+    fn losses_came_back(&mut self) -> Check {
+        let model = &self.model;
+        self.ledger.told.retain(|(part, offset), _| model.has(*part, *offset, Id { local: GAPS, tag: *offset }.pack()));
+        let parts: BTreeSet<TopicPart> = self.ledger.told.keys().map(|(part, _)| *part).collect();
+        for part in parts {
+            if !self.forgotten.contains(&part.topic)
+                && self.pipeline.as_ref().expect("it runs").ring().topic(part.topic).is_none()
+            {
+                let lost = self.model.forget_topic(part.topic);
+                ensure!(lost, "{GAPS_TOPIC} lost its number with durable records in it");
+                self.forgotten.push(part.topic);
+            }
+        }
+        for (s, sink) in self.sinks.iter_mut().enumerate() {
+            sink.book.nameless |= !self.forgotten.is_empty() || self.model.state_was_destroyed(100 + s as u8);
+        }
+        self.read_told(true)
+    }
+
+    /// What is counted as lost was told, in the same breath.
+    fn check_told(&mut self) -> Check {
+        let unread = self.ledger.told.values().any(Option::is_none);
+        let pipeline = self.pipeline.as_ref().expect("the node runs between crashes");
+        for sink in &self.sinks {
+            let lanes = 0..self.options.lanes.len() as u8;
+            let shares: Vec<_> = lanes.map(|lane| shares_of(pipeline, sink.id, LaneId(lane))).collect();
+            let told = self.ledger.told.values().flatten().filter(|told| told.sink == sink.book.name);
+            sink.book.compare_told(&shares, &told.cloned().collect::<Vec<_>>(), unread)?;
+        }
+        Ok(())
+    }
+
+    /// Planted: the newest record of a loss is given again.
+    fn tell_again(&mut self) -> Check {
+        let newest = self.ledger.told.iter().next_back().and_then(|(at, told)| Some((at.0, told.clone()?)));
+        let Some((part, told)) = newest.filter(|_| self.plant == Plant::LossToldAgain) else { return Ok(()) };
+        let value = serde_json::to_vec(&told).expect("it was read from there");
+        let (now, lane) = (self.now(), 0);
+        let before = self.pipeline().ring().last_ticket();
+        let Ok(admitted) = self.pipeline().offer_plain(now, part, &RecordRef::of(&value)) else { return Ok(()) };
+        self.note_appended(before, 1)?;
+        let Some(place) = admitted.first else { return Ok(()) };
+        let (ring, boot) = (self.pipeline().ring().id(), self.pipeline().ring().boot());
+        let tag = Id { local: GAPS, tag: place.offset }.pack();
+        self.model.append(lane, place.ticket.0, part, place.offset, None, tag, ring, boot)?;
+        self.ledger.told.insert((part, place.offset), Some(told));
+        Ok(())
+    }
+
+    /// Planted: what the topics have of the accounts is not on the disk when the node comes back.
+    fn lose_shares(&mut self) -> Check {
+        if self.plant != Plant::SharesNotStored {
+            return Ok(());
+        }
+        let now = self.now().boot;
+        for (s, owner) in self.owners.clone().into_iter().enumerate() {
+            for (key, _) in self.pipeline().ring().states(&owner).into_iter().filter(|(key, _)| key[0] == b'p') {
+                let ticket = self.pipeline().put_state(now, &owner, &key, None);
+                let ticket = ticket.map_err(|e| Violation(format!("a removal was refused: {e}")))?;
+                self.model.put_state((100 + s as u8, key), None, ticket.0)?;
+            }
+        }
+        self.settle_all()
     }
 
     // ------------------------------------------------------------------------------------ good order
@@ -567,6 +687,13 @@ impl World {
     }
 
     fn settle_up(&mut self) -> Check {
+        let now = self.now().boot;
+        let before = self.pipeline().ring().last_ticket();
+        self.pipeline().store_cursors(now);
+        self.note_states(before)?;
+        self.settle_all()?;
+        self.read_told(true)?;
+        self.check_told()?;
         let oldest: Vec<u64> = self.pipeline().ring().stats().lanes.iter().map(|l| l.oldest.ordinal).collect();
         for (s, sink) in self.sinks.iter().enumerate() {
             // What it had stored of its upstream may be destroyed: then it cannot see that something is lost there.
@@ -618,6 +745,15 @@ impl World {
                 b.released,
             ];
             ensure!(b.admitted == parts.iter().sum::<u64>(), "{}: the status does not add up: {b:?}", b.name);
+            let of_topics = b.topics.iter().fold(b.unattributed, |sum, topic| sum.plus(topic.counts));
+            let of_topics = of_topics.named().map(|(_, n)| n);
+            let pending = b.topics.iter().map(|topic| topic.pending).sum::<u64>() + b.pending_unattributed;
+            ensure!(
+                of_topics == [parts[0], parts[1], parts[2], parts[4], parts[5], parts[6], parts[7], parts[8]]
+                    && pending == b.pending,
+                "{}: the topics do not add up: {b:?}",
+                b.name
+            );
             let [delivered, filtered, refused, ..] = sink.book.counts();
             ensure!(
                 (b.delivered, b.filtered, b.refused) == (delivered, filtered, refused),
@@ -666,6 +802,7 @@ impl Turns for World {
     }
 
     fn crash(&mut self, crash: Crash) -> Check {
+        self.lose_shares()?;
         trace!(self, "{crash:?} crash, settled {}", self.model.settled());
         self.pipeline = None;
         self.forget_process(crash);

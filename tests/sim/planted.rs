@@ -42,6 +42,12 @@ pub enum Plant {
     RejectTakenForWritten,
     /// A batch that is not replicated counts as written.
     UncommittedTakenForWritten,
+    /// A sink forgets to say what became of a record.
+    NoteLeftOut,
+    /// Where a sink stands in its partitions is not stored.
+    SharesNotStored,
+    /// The records of losses are given again after a crash: nobody knows whether they were there.
+    LossToldAgain,
     /// A source stores its checkpoint before the lines that it covers.
     CheckpointAhead,
 }

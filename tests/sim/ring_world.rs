@@ -36,6 +36,10 @@ pub struct Coverage {
     pub refused: u64,
     /// Copies and losses that sinks announced.
     pub announced: u64,
+    /// Records that sinks were told of as lost: of which topic, and of none.
+    pub told: Counts,
+    pub told_of_none: Counts,
+    pub expired: u64,
     /// Topics that went to another lane.
     pub moves: u64,
     /// Of the seed that had least.
@@ -49,10 +53,10 @@ impl Coverage {
         self.ops += o.ops;
         self.appended += o.appended;
         self.recoveries += o.recoveries;
-        self.gaps.read += o.gaps.read;
-        self.gaps.evicted += o.gaps.evicted;
-        self.gaps.corrupt += o.gaps.corrupt;
-        self.gaps.lost += o.gaps.lost;
+        self.gaps.add(&o.gaps);
+        self.told.add(&o.told);
+        self.told_of_none.add(&o.told_of_none);
+        self.expired += o.expired;
         self.slots_reused += o.slots_reused;
         self.busy += o.busy;
         self.too_large += o.too_large;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::buffers::Buffers;
 use super::encode::RECORD_OVERHEAD;
 use crate::config::model::{FluvioSink, SinkConfig};
-use crate::forward::{Forward, Offer, OnLoss, Options, Out, Placing, Pos, TargetIx, TopicIx, Unsent};
-use crate::hub::{Outlet, Step, counters};
+use crate::forward::{Forward, Offer, OnLoss, Options, Out, Placing, Pos, TargetIx, Took, TopicIx, Unsent};
+use crate::hub::{Fate, Outlet, Step, counters};
 use crate::lane::LaneId;
 use crate::ring::{Entry, Frame, LanePos};
 use crate::sinks::shape::Shape;
@@ -40,7 +40,9 @@ struct Item {
 
 /// What became of one record.
 enum Offered {
-    Taken,
+    Taken(Took),
+    /// It is in a gap that the sink has met.
+    Missed,
     Full,
     Needs(TopicIx),
 }
@@ -146,12 +148,13 @@ impl Feed {
             if n == TURN {
                 return Fed::More;
             }
-            if outlet.is_expired(&entry, boot) && !outlet.is_missed(self.lane, entry.ordinal) {
-                self.forward.pass(Pos { seq: entry.seq, ordinal: entry.ordinal }, Unsent::Expired);
-                continue;
-            }
-            match self.offer(outlet, &entry, ring, clock) {
-                Offered::Taken => {}
+            let offered = match outlet.is_expired(&entry, boot) && !outlet.is_missed(self.lane, entry.ordinal) {
+                true => self.pass(Pos { seq: entry.seq, ordinal: entry.ordinal }, Unsent::Expired),
+                false => self.offer(outlet, &entry, ring, clock),
+            };
+            match offered {
+                Offered::Taken(took) => outlet.note(self.lane, &entry, boot, fate(took.unsent), took.begins),
+                Offered::Missed => {}
                 Offered::Full => return Fed::Full,
                 Offered::Needs(topic) => return Fed::Needs(topic),
             }
@@ -163,15 +166,13 @@ impl Feed {
         let at = Pos { seq: entry.seq, ordinal: entry.ordinal };
         if outlet.is_missed(self.lane, entry.ordinal) {
             self.forward.skip(Pos { seq: at.seq + 1, ordinal: at.ordinal + 1 });
-            return Offered::Taken;
+            return Offered::Missed;
         }
         let Some(topic) = outlet.topic_name(entry.part.topic) else {
-            self.forward.pass(at, Unsent::Released);
-            return Offered::Taken;
+            return self.pass(at, Unsent::Released);
         };
         if !outlet.takes(entry) {
-            self.forward.pass(at, Unsent::Filtered);
-            return Offered::Taken;
+            return self.pass(at, Unsent::Filtered);
         }
         let time = entry.record.event_time.or_else(|| clock.map(|c| c.wall(entry.record.admitted)));
         // -1 is Fluvio's "no time".
@@ -202,7 +203,7 @@ impl Feed {
         let buffers = &mut self.buffers;
         let out = Out { target, bytes, at_ms };
         match self.forward.offer(at, ring, &[out], &mut |_, place| buffers.push(place, at_ms, key, value)) {
-            Offer::Taken => Offered::Taken,
+            Offer::Taken(took) => Offered::Taken(took),
             Offer::Full => Offered::Full,
         }
     }
@@ -263,18 +264,32 @@ impl Feed {
         });
         match offer {
             Offer::Full => Offered::Full,
-            Offer::Taken => {
+            Offer::Taken(took) => {
                 // Counted once per pass: a record that is read again fails again.
                 outlet.count(counters::RULE_ERRORS, u64::from(errors));
-                Offered::Taken
+                Offered::Taken(took)
             }
         }
     }
 
     fn refuse(&mut self, at: Pos, why: String) -> Offered {
         self.refused = Some(why);
-        self.forward.pass(at, Unsent::Refused);
-        Offered::Taken
+        self.pass(at, Unsent::Refused)
+    }
+
+    fn pass(&mut self, at: Pos, why: Unsent) -> Offered {
+        let begins = self.forward.pass(at, why);
+        Offered::Taken(Took { unsent: Some(why), begins })
+    }
+}
+
+fn fate(unsent: Option<Unsent>) -> Fate {
+    match unsent {
+        None => Fate::Delivered,
+        Some(Unsent::Filtered) => Fate::Filtered,
+        Some(Unsent::Refused) => Fate::Refused,
+        Some(Unsent::Expired) => Fate::Expired,
+        Some(Unsent::Released) => Fate::Released,
     }
 }
 
