@@ -151,6 +151,18 @@ fn sinks(page: &mut Page, sinks: &[SinkStatus]) {
             page.sample("sink_records_total", &[("sink", &sink.part.name), ("outcome", outcome)], count);
         }
     }
+    let help = "The same by topic and lane, what is not 0; without a topic: of topics that nobody can tell.";
+    page.family("sink_topic_records_total", Kind::Counter, help);
+    for sink in sinks {
+        for part in &sink.topics {
+            let topic = part.topic.as_deref().unwrap_or_default();
+            let lane = part.lane.as_deref().unwrap_or_default();
+            for (outcome, count) in part.counts.named().into_iter().filter(|(_, count)| *count > 0) {
+                let labels = [("sink", &*sink.part.name), ("topic", topic), ("lane", lane), ("outcome", outcome)];
+                page.sample("sink_topic_records_total", &labels, count);
+            }
+        }
+    }
     type Column = (&'static str, Kind, &'static str, fn(&SinkStatus) -> Option<u64>);
     let columns: [Column; 4] = [
         ("sink_admitted_records_total", Kind::Counter, "Records admitted for a sink.", |s| Some(s.admitted)),
@@ -249,8 +261,9 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::ops::status::{PartitionStatus, TopicStatus};
+    use crate::ops::status::{PartitionStatus, SinkTopicStatus, TopicStatus};
     use crate::ops::testing::{down_sink, sample, up_source};
+    use crate::pipeline::Counts;
 
     /// Prometheus counts seconds and bytes.
     const OTHER_UNITS: [&str; 10] =
@@ -337,6 +350,10 @@ mod tests {
         weird.gauges.insert("Open-Files".into(), 7);
         status.sources.push(weird);
         status.ring.lanes.push(LaneStatus { name: "normal".into(), admitted: 12, evicted: 3, ..LaneStatus::default() });
+        let counts = Counts { delivered: 7, evicted: 2, ..Counts::default() };
+        let (topic, lane) = (Some("pump".into()), Some("normal".into()));
+        status.sinks[0].topics.push(SinkTopicStatus { topic, lane, pending: 1, counts });
+        status.sinks[0].topics.push(SinkTopicStatus { counts, ..SinkTopicStatus::default() });
         let partitions = vec![PartitionStatus { earliest: 1, end: 5 }, PartitionStatus::default()];
         status.topics.push(TopicStatus { name: "pump".into(), lane: "normal".into(), partitions });
         status
@@ -353,6 +370,8 @@ mod tests {
         assert_eq!(value("headwater_source_received_total", "broker"), 1_204_332.0);
         assert_eq!(value("headwater_source_open_files", "we\"ird\\na\nme"), 7.0);
         assert_eq!(value("headwater_lane_lost_records_total", "evicted"), 3.0);
+        assert_eq!(value("headwater_sink_topic_records_total", "pump"), 7.0);
+        assert_eq!(value("headwater_sink_topic_records_total", "evicted"), 2.0);
         assert_eq!(value("headwater_part_up", "hq"), 0.0);
         assert_eq!(value("headwater_topic_end_offset", "pump"), 5.0);
     }

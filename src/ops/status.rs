@@ -16,7 +16,7 @@ use super::human::seconds;
 use super::meter::{Day, Meter};
 use crate::envelope::rfc3339;
 use crate::hub::{PartKind, PartState, PartView, counters};
-use crate::pipeline::{SinkBook, Snapshot};
+use crate::pipeline::{Counts, SinkBook, Snapshot};
 use crate::ring::Health;
 use crate::time::Now;
 
@@ -181,6 +181,21 @@ pub struct SinkStatus {
     pub to_send_bytes: u64,
     /// How long it will take, from the last time a backlog was sent.
     pub eta_s: Option<u64>,
+    /// The account by topic and lane, of those topics of which something was counted or is pending; the sums are the
+    /// sink's.
+    pub topics: Vec<SinkTopicStatus>,
+}
+
+/// What of a sink's account is of one topic in one lane, in ring records.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SinkTopicStatus {
+    /// Absent: of topics that nobody can tell any more, in all lanes.
+    pub topic: Option<String>,
+    pub lane: Option<String>,
+    pub pending: u64,
+    #[serde(flatten)]
+    pub counts: Counts,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -359,9 +374,30 @@ fn sinks(now: Now, snapshot: &Snapshot, parts: &[PartView], meter: &Meter) -> Ve
             maybe_duplicated: counted(counters::MAYBE_DUPLICATED),
             to_send_bytes: to_send(snapshot, book, counted(counters::SENT_BYTES)),
             eta_s: meter.eta(book.name.as_str(), book.pending).filter(|_| book.pending > 0),
+            topics: sink_topics(snapshot, book),
         }
     };
     snapshot.sinks.iter().map(sink).collect()
+}
+
+fn sink_topics(snapshot: &Snapshot, book: &SinkBook) -> Vec<SinkTopicStatus> {
+    let (mut rest, mut pending) = (book.unattributed, book.pending_unattributed);
+    let mut topics = Vec::new();
+    for part in &book.topics {
+        match snapshot.topics.iter().find(|info| info.id == part.topic) {
+            Some(info) => topics.push(SinkTopicStatus {
+                topic: Some(info.name.as_str().into()),
+                lane: Some(lane_name(snapshot, part.lane.index())),
+                pending: part.pending,
+                counts: part.counts,
+            }),
+            None => (rest, pending) = (rest.plus(part.counts), pending + part.pending),
+        }
+    }
+    if pending > 0 || rest != Counts::default() {
+        topics.push(SinkTopicStatus { topic: None, lane: None, pending, counts: rest });
+    }
+    topics
 }
 
 /// Bytes a backlog will take: as many a record as this sink sent so far, else as the ring stores.

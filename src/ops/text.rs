@@ -3,15 +3,19 @@
 //! First the node, then the ring, then each sink with what waits for it, then the sources, then whatever else is not
 //! well. One line says what is, the line below it the numbers.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::human::{about, binary, compact, compact_one, decimal, long, thousands};
 use super::status::{PartStatus, RingStatus, SinkStatus, Status};
+use crate::pipeline::Counts;
 
 /// What counts as a day: marks are an hour apart.
 const DAY_S: u64 = 23 * 3600;
 /// Longer names push their own line only.
 const MAX_NAME_COLUMN: usize = 20;
+/// Topics that are named for a sink's losses.
+const MAX_LOST: usize = 5;
 
 /// The whole page, ending in a line break.
 pub fn page(status: &Status) -> String {
@@ -164,6 +168,33 @@ fn sink(page: &mut Page, sink: &SinkStatus) {
         page.line(name, &format!("NOT IN THE CONFIG: put it back, or `headwater sink forget {name}`"));
     }
     page.more(&format!("{}; {}", waiting(sink), losses(sink)));
+    let lost = lost_of(sink);
+    if !lost.is_empty() {
+        page.more(&format!("lost of {}", lost.join("; ")));
+    }
+}
+
+/// Which topics lost what, those that lost most first.
+fn lost_of(sink: &SinkStatus) -> Vec<String> {
+    let mut lost: BTreeMap<&str, Counts> = BTreeMap::new();
+    for part in &sink.topics {
+        let topic = part.topic.as_deref().unwrap_or("topics that nobody can tell");
+        let sum = lost.entry(topic).or_default();
+        *sum = sum.plus(Counts { delivered: 0, filtered: 0, refused: 0, released: 0, ..part.counts });
+    }
+    let mut lost: Vec<_> = lost.into_iter().filter(|(_, counts)| counts.total() > 0).collect();
+    lost.sort_by_key(|(_, counts)| std::cmp::Reverse(counts.total()));
+    let more = lost.len().saturating_sub(MAX_LOST);
+    let text = |(topic, counts): &(&str, Counts)| {
+        let reasons = counts.named().into_iter().filter(|(_, count)| *count > 0);
+        let reasons: Vec<_> = reasons.map(|(name, n)| format!("{} {}", name.replace('_', " "), thousands(n))).collect();
+        format!("{topic}: {}", reasons.join(", "))
+    };
+    let mut texts: Vec<String> = lost.iter().take(MAX_LOST).map(text).collect();
+    if more > 0 {
+        texts.push(format!("{more} topics more"));
+    }
+    texts
 }
 
 fn waiting(sink: &SinkStatus) -> String {
@@ -220,6 +251,7 @@ fn source_numbers(source: &PartStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::status::SinkTopicStatus;
     use crate::ops::testing::{down_sink, sample, up_source};
 
     #[test]
@@ -231,6 +263,25 @@ hq    DOWN 2 h 11 m: connect sc.example:9003 timed out; next try 38 s
       48,211 waiting (3.1 MiB to send, about 4 min); evicted 0, corrupt 0, maybe duplicated 0
 ";
         assert_eq!(page(&sample()), expected);
+    }
+
+    #[test]
+    fn a_sink_that_lost_records_says_of_which_topics() {
+        let mut status = sample();
+        let part = |topic: Option<&str>, counts| SinkTopicStatus {
+            topic: topic.map(Into::into),
+            counts,
+            ..Default::default()
+        };
+        status.sinks[0].topics = vec![
+            part(Some("pump"), Counts { delivered: 9, evicted: 1203, ..Counts::default() }),
+            part(Some("wx"), Counts { delivered: 9, ..Counts::default() }),
+            part(None, Counts { lost_unsynced: 2, corrupt: 8, ..Counts::default() }),
+            // It was in another lane before.
+            part(Some("pump"), Counts { evicted: 1000, ..Counts::default() }),
+        ];
+        let line = "      lost of pump: evicted 2,203; topics that nobody can tell: corrupt 8, lost unsynced 2\n";
+        assert!(page(&status).contains(line), "{}", page(&status));
     }
 
     #[test]

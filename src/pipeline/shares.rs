@@ -26,6 +26,7 @@ use crate::topic::{TopicId, TopicPart};
 
 /// What became of ring records: the right side of promise 2, without what is pending.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Counts {
     pub delivered: u64,
     pub filtered: u64,
