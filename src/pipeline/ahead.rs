@@ -8,6 +8,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Counts, Tally};
 use crate::time::BootTime;
 use crate::topic::TopicPart;
@@ -26,7 +28,7 @@ pub enum Fate {
 }
 
 /// A time of the boot clock, and in which boot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct When {
     pub boot: u32,
     pub at: BootTime,

@@ -22,7 +22,8 @@ const MAX_ENDS: usize = 4096;
 /// Stored cursors that are not durable yet; a newer one then replaces the last.
 const MAX_UNSETTLED: usize = 8;
 
-/// What is stored: postcard, under the key `cursor/<lane>` of the sink.
+/// What is stored: postcard, under the key `cursor/<lane>` of the sink, and behind it when the last record before the cursor
+/// was admitted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     /// Where the sink was first configured.
@@ -130,7 +131,7 @@ pub(super) struct Book {
     pub ahead: Ahead,
     /// Counted and not told yet.
     pub losses: Losses,
-    /// When the last record before the cursor was admitted, as far as this process knows.
+    /// When the last record before the cursor was admitted that could be read.
     seen: Option<When>,
     /// In order, without overlaps.
     gaps: VecDeque<Hole>,
@@ -146,6 +147,21 @@ impl Book {
     pub fn new(account: Account) -> Self {
         let floor = account.cursor;
         Self { account, floor, dirty: true, ..Self::default() }
+    }
+
+    /// Filled up to `least` bytes with zeros, which say nothing.
+    pub fn encode(&self, least: usize) -> Vec<u8> {
+        // Numbers always encode.
+        let mut bytes = postcard::to_allocvec(&(&self.account, self.seen)).unwrap_or_default();
+        bytes.resize(bytes.len().max(least), 0);
+        bytes
+    }
+
+    pub fn decode(stored: &[u8]) -> Option<Self> {
+        let whole = postcard::from_bytes::<(Account, Option<When>)>(stored).ok();
+        // Of an earlier version.
+        let (account, seen) = whole.or_else(|| Some((postcard::from_bytes(stored).ok()?, None)))?;
+        Some(Self { seen, ..Self::new(account) })
     }
 
     /// The account was given to the ring under this ticket.
@@ -439,9 +455,18 @@ mod tests {
     }
 
     #[test]
-    fn the_account_survives_its_encoding() {
-        let account = Account { delivered: 7, ..Account::new(pos(3)) };
-        let bytes = postcard::to_allocvec(&account).unwrap();
-        assert_eq!(postcard::from_bytes::<Account>(&bytes).unwrap(), account);
+    fn the_account_survives_its_encoding_and_does_not_grow_for_long() {
+        let most = u64::from(u32::MAX);
+        let account = Account { delivered: most, filtered: most, evicted: most, ..Account::new(pos(most)) };
+        let seen = Some(When { boot: 70_000, at: crate::time::BootTime(1 << 45) });
+        for seen in [None, seen] {
+            let bytes = Book { seen, ..Book::new(account) }.encode(96);
+            assert_eq!(bytes.len(), 96);
+            let book = Book::decode(&bytes).unwrap();
+            assert_eq!((book.account, book.seen), (account, seen));
+            assert_eq!(postcard::from_bytes::<Account>(&bytes).unwrap(), account);
+        }
+        let old = postcard::to_allocvec(&account).unwrap();
+        assert_eq!(Book::decode(&old).map(|book| book.account), Some(account));
     }
 }

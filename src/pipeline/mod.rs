@@ -16,6 +16,8 @@ mod route;
 mod shares;
 mod sinks;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -47,9 +49,7 @@ const CURSOR_EVERY: Span = Span::from_secs(30);
 const CURSOR_BYTES: u64 = 8 * 1024 * 1024;
 /// A moved cursor rides along with data at most this often.
 const CURSOR_RIDE: Span = Span::from_secs(1);
-/// The longest encoding of an [`Account`]: twelve numbers.
-const ACCOUNT_BYTES: usize = 160;
-/// What it is filled up to with zeros, which its reader ignores.
+/// What a stored [`Account`] is filled up to: it is longer only when most of its counts are above 2^32.
 const ACCOUNT_LEAST: usize = 96;
 /// The wall clock is noted again when it moved against the boot clock by more than this.
 const CLOCK_STEP: i64 = 50_000;

@@ -374,7 +374,7 @@ impl Sink {
         let own =
             |(key, value): (&Vec<u8>, &Option<Vec<u8>>)| key.len() + value.as_ref().map_or(0, Vec::len) + OVERHEAD;
         let shares: usize = self.lanes.iter().map(|(book, _)| book.shares.dirty_bytes()).sum();
-        self.state.iter().map(own).sum::<usize>() + shares + self.lanes.len() * (ACCOUNT_BYTES + OVERHEAD)
+        self.state.iter().map(own).sum::<usize>() + shares + self.lanes.len() * (ACCOUNT_LEAST + 2 * OVERHEAD)
     }
 }
 
@@ -402,14 +402,13 @@ fn within(ring: &Ring, gap: &Gap) -> Within {
 
 /// What the ring knows of a sink in one lane; one that it does not know begins at the lane's end.
 fn load_book(ring: &Ring, owner: &Owner, lane: LaneId) -> Book {
-    let Some(account) = ring.state(owner, &cursor_key(lane)).and_then(|bytes| postcard::from_bytes(bytes).ok()) else {
+    let Some(mut book) = ring.state(owner, &cursor_key(lane)).and_then(Book::decode) else {
         let mut book = Book::new(Account::new(ring.lane_end(lane)));
         for topic in ring.topic_ids().into_iter().filter_map(|id| ring.topic(id)) {
             book.shares.begin(lane, &topic, ring.moves(topic.id));
         }
         return book;
     };
-    let mut book = Book::new(account);
     if let Some(gaps) = ring.state(owner, &gaps_key(lane)) {
         book.restore_gaps(gaps);
     }
@@ -443,10 +442,8 @@ pub fn note_sink(ring: &mut Ring, now: BootTime, name: &Name) {
 
 /// Gives the ring a sink's account in one lane with the shares of the topics; false when it does not take it.
 fn put_book(ring: &mut Ring, now: BootTime, owner: &Owner, lane: LaneId, book: &mut Book) -> bool {
-    let mut bytes = [0u8; ACCOUNT_BYTES];
-    let Ok(used) = postcard::to_slice(&book.account, &mut bytes).map(|used| used.len()) else { return false };
     // Of one length from the beginning: what does not grow is never refused, and what the account counts has been told.
-    let put = ring.put_state(now, owner, &cursor_key(lane), Some(&bytes[..used.max(ACCOUNT_LEAST)]));
+    let put = ring.put_state(now, owner, &cursor_key(lane), Some(&book.encode(ACCOUNT_LEAST)));
     if let Ok(ticket) = put {
         for (topic, share) in book.shares.take_dirty() {
             let key = shares::key(lane, topic);
