@@ -103,6 +103,10 @@ struct LaneLedger {
     released: BTreeSet<u64>,
     /// Ordinals that were too old when this sink read them last.
     expired: BTreeSet<u64>,
+    /// Ordinals that were too old once. After a restart their age may not be known any more, and then they count as delivered
+    /// where the upstream has what came after them: which of what is missing there was left out is not stored. Nor is what
+    /// an upstream has lost sent again when it is too old by then.
+    was_expired: BTreeSet<u64>,
     counts: [u64; 8],
 }
 
@@ -191,12 +195,13 @@ impl SinkLedger {
 
     /// The sink read a record: whether it was too old.
     pub fn expired(&mut self, lane: usize, ordinal: u64, expired: bool) {
-        let known = &mut self.lanes[lane].expired;
+        let own = &mut self.lanes[lane];
         if expired {
-            known.insert(ordinal)
+            own.expired.insert(ordinal);
+            own.was_expired.insert(ordinal);
         } else {
-            known.remove(&ordinal)
-        };
+            own.expired.remove(&ordinal);
+        }
     }
 
     /// The cursor moved: what was passed has the fate that the account says.
@@ -247,7 +252,7 @@ impl SinkLedger {
         }
         let missing = outs.iter().find(|out| !upstream.ever.contains(out));
         ensure!(
-            missing.is_none(),
+            missing.is_none() || self.lanes[lane].was_expired.contains(&ordinal),
             "{name}: lane {lane}: the cursor passed #{ordinal} ({id:?}), but output {missing:?} was never stored"
         );
         Ok(Fate::Delivered)
@@ -404,6 +409,9 @@ impl SinkLedger {
             let start = own.start.unwrap_or(0);
             for (i, _) in own.fates.iter().enumerate().filter(|(_, fate)| **fate == Fate::Delivered) {
                 let ordinal = start + i as u64;
+                if own.was_expired.contains(&ordinal) {
+                    continue;
+                }
                 let Some(id) = model.standing(lane, ordinal).map(Id::unpack) else { continue };
                 for out in ledger.outs(id).into_iter().filter(|out| !copies.contains_key(out)) {
                     // What an upstream has lost can be sent again only as long as the ring has it, and only where

@@ -508,9 +508,7 @@ impl NodeSink {
     ) -> Check<Offered> {
         let missed = ctx.pipeline.is_missed(self.id, self.feeds[i].lane, entry.ordinal);
         let expired = !missed && ctx.pipeline.is_expired(|| ctx.now, entry, boot);
-        if entry.ordinal >= ctx.pipeline.cursor(self.id, self.feeds[i].lane).ordinal {
-            self.book.expired(i, entry.ordinal, expired);
-        }
+        self.book.expired(i, entry.ordinal, expired);
         if !expired {
             return self.offer(i, entry, ring, clock, ctx);
         }
