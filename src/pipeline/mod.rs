@@ -6,6 +6,9 @@
 //! its own, every 30 s or 8 MiB, because a cursor that is too old costs a longer resume (or, where a sink has no markers,
 //! the same lines again) and never a record.
 //!
+//! What a sink makes of each record it also notes ([`Pipeline::note`]), so that its account divides among topics (`shares`), and
+//! every loss that the account counts is told by a record of `headwater-gaps` in the same frame (`losses`).
+//!
 //! Nothing here waits, reads a clock or touches a disk: the node (or the simulation) takes the disk's commands from
 //! [`Pipeline::poll`] and brings completions back by [`Pipeline::complete`].
 

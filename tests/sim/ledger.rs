@@ -329,9 +329,21 @@ impl SinkLedger {
                 left.entry((None, reason)).or_default().0 += rest;
             }
         }
+        let mut ranges: BTreeMap<_, Vec<(u64, u64)>> = BTreeMap::new();
         for record in told {
+            if let Some(((partition, from), to)) = record.partition.zip(record.from).zip(record.to) {
+                let whole =
+                    record.count == to - from || record.reason == GapReason::Expired && record.count < to - from;
+                ensure!(whole && record.topic.is_some(), "{}: the numbers do not agree: {record:?}", self.name);
+                ranges.entry((&record.topic, partition)).or_default().push((from, to));
+            }
             let local = record.topic.as_ref().and_then(|t| LOCAL.iter().position(|l| l == t)).map(|l| l as u8);
             left.entry((local, record.reason)).or_default().1 += record.count;
+        }
+        for (part, mut ranges) in ranges {
+            ranges.sort_unstable();
+            let twice = ranges.windows(2).find(|pair| pair[0].1 > pair[1].0);
+            ensure!(twice.is_none() || self.nameless, "{}: {part:?}: records are lost twice: {twice:?}", self.name);
         }
         for ((topic, reason), (counted, told)) in left {
             let fine = counted == told || unread && told <= counted || self.nameless;
