@@ -307,7 +307,7 @@ impl Book {
         match within {
             Within::Unknown => {}
             Within::Parts(parts) => parts.iter().for_each(|p| self.shares.passed(p.part, p.to_offset)),
-            Within::Ends(ends, _) => ends.into_iter().for_each(|(part, end)| self.shares.passed(part, end)),
+            Within::Ends(ends, _) => self.shares.passed_gap(&ends),
         }
         (count, whole)
     }

@@ -245,14 +245,24 @@ impl Shares {
         };
         let mut pieces = Vec::new();
         let mut left = count;
-        let listed = ends.iter().map(|(part, end)| (*part, *end));
-        for (part, end) in listed.chain(self.away().filter(|(part, _)| ends.iter().all(|(known, _)| known != part))) {
+        let away = self.away().filter(|(part, _)| ends.iter().all(|(known, _)| known != part));
+        for (n, (part, end)) in ends.iter().copied().chain(away).enumerate() {
+            if n >= ends.len() && left == 0 {
+                // What those that left had is behind the cursor, though nobody saw all of it.
+                break;
+            }
             for (from, to) in seat(part).pieces(end) {
                 left = left.checked_sub(to - from)?;
                 pieces.push(Piece { part, from, to });
             }
         }
         (left == 0).then_some(pieces)
+    }
+
+    /// The cursor passed a gap behind which the next offsets are these: what is not among them had left before.
+    pub fn passed_gap(&mut self, ends: &[(TopicPart, u64)]) {
+        let away: Vec<_> = self.away().filter(|(part, _)| ends.iter().all(|(known, _)| known != part)).collect();
+        ends.iter().copied().chain(away).for_each(|(part, end)| self.passed(part, end));
     }
 
     /// Partitions that left the lane, and at which offset.

@@ -144,7 +144,7 @@ impl Pipeline {
             for piece in shares.divide(&ends, gone).unwrap_or_default() {
                 shares.count(piece.part.topic, Counts { evicted: piece.to - piece.from, ..Counts::default() });
             }
-            ends.into_iter().for_each(|(part, end)| shares.passed(part, end));
+            shares.passed_gap(&ends);
         }
         let mut waiting: BTreeMap<TopicId, u64> = BTreeMap::new();
         for piece in shares.divide(&self.ring.lane_ends(lane), pending).unwrap_or_default() {
