@@ -104,7 +104,7 @@ impl Outlet {
         self.core.pipeline.borrow().is_expired(|| self.core.now(), entry, boot)
     }
 
-    /// Whether the record is in a gap that the sink has met, and stays there.
+    /// Whether the record is in a gap that the sink has met, and stays there; or the sink has it from another ring.
     pub fn is_missed(&self, lane: LaneId, ordinal: u64) -> bool {
         self.core.pipeline.borrow().is_missed(self.id, lane, ordinal)
     }

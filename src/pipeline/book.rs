@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Counts;
 use super::ahead::{Ahead, Cell, When};
+use super::elsewhere::Elsewhere;
 use super::losses::{Loss, Losses};
 use super::shares::{Piece, Shares};
 use crate::ring::{Gap, GapPart, GapReason, LanePos, LaneStats, Ticket};
@@ -135,6 +136,8 @@ pub(super) struct Book {
     seen: Option<When>,
     /// In order, without overlaps.
     gaps: VecDeque<Hole>,
+    /// What it has from another ring; apart from `gaps`.
+    pub elsewhere: Elsewhere,
     /// Changed since it was last given to the ring.
     pub dirty: bool,
     /// What a crash goes back to: the ring must keep everything from here on, or records that were delivered would be
@@ -186,23 +189,32 @@ impl Book {
     pub fn met(&mut self, gap: &Gap, within: Within) {
         let (from, to) = (gap.from.ordinal, gap.to.ordinal);
         self.forget(from, to);
-        if from >= to || self.gaps.len() >= MAX_OPEN_GAPS {
+        let parts = self.elsewhere.outside(from, to);
+        if from >= to || parts.is_empty() {
             return;
         }
         if to > self.account.cursor.ordinal {
             self.ahead.cut(from.max(self.account.cursor.ordinal));
         }
         let ends = self.gaps.iter().map(|hole| hole.within.ends().len()).sum::<usize>() + within.ends().len();
-        let within = if ends > MAX_ENDS { Within::Unknown } else { within };
-        self.dirty = true;
-        let at = self.gaps.partition_point(|known| known.to <= from);
-        self.gaps.insert(at, Hole { from, to, reason: gap.reason, within });
+        // What the sink has from another ring is not in it: then nobody tells how the rest divides.
+        let whole = ends <= MAX_ENDS && parts[..] == [(from, to)];
+        let mut within = if whole { within } else { Within::Unknown };
+        for (from, to) in parts {
+            if self.gaps.len() >= MAX_OPEN_GAPS {
+                return;
+            }
+            self.dirty = true;
+            let at = self.gaps.partition_point(|known| known.to <= from);
+            self.gaps.insert(at, Hole { from, to, reason: gap.reason, within: std::mem::take(&mut within) });
+        }
     }
 
-    /// Whether the record is in a gap that this sink has met. It stays there even if it could be read again: later
-    /// records were sent since, and their markers say that everything before them is there.
+    /// Whether the record is not for this sink: it has it from another ring, or has met it in a gap. There it stays even
+    /// if it could be read again: later records were sent since, and their markers say that everything before them is
+    /// there.
     pub fn missed(&self, ordinal: u64) -> bool {
-        self.gaps.iter().any(|hole| hole.from <= ordinal && ordinal < hole.to)
+        self.elsewhere.has(ordinal) || self.gaps.iter().any(|hole| hole.from <= ordinal && ordinal < hole.to)
     }
 
     /// The gaps ahead of the cursor, as they are stored; None: there are none.
@@ -245,7 +257,8 @@ impl Book {
             return;
         }
         let passed = to.ordinal - from;
-        let mut explained = tally.total();
+        let there = self.elsewhere.pass(to.ordinal);
+        let mut explained = tally.total() + there.total();
         let mut cells = Vec::new();
         loop {
             let hole = self.gaps.front().map_or(u64::MAX, |hole| hole.from);
@@ -264,11 +277,11 @@ impl Book {
         self.share(&cells, tally, room);
         debug_assert_eq!(passed, explained, "cursor moved over {passed} records, {explained} explained: {tally:?}");
         let account = &mut self.account;
-        account.delivered += tally.delivered;
-        account.filtered += tally.filtered;
+        account.delivered += tally.delivered + there.delivered;
+        account.filtered += tally.filtered + there.filtered;
         account.refused += tally.refused;
         account.expired += tally.expired;
-        account.released += tally.released + passed.saturating_sub(explained);
+        account.released += tally.released + there.released + passed.saturating_sub(explained);
         account.cursor = to;
         self.dirty = true;
     }
@@ -351,13 +364,20 @@ impl Book {
         }
     }
 
-    /// The account as a person may see it now: what was evicted before the sink came to it is shown at once.
+    /// The account as a person may see it now: what was evicted before the sink came to it is shown at once, and so is
+    /// what it has from another ring.
     pub fn as_of(&self, lane: &LaneStats) -> (Account, u64) {
         let mut account = self.account;
-        let gone = lane.oldest.ordinal.saturating_sub(account.cursor.ordinal);
-        account.evicted += gone;
-        account.cursor.ordinal += gone;
-        (account, lane.durable.ordinal.saturating_sub(account.cursor.ordinal))
+        let mut elsewhere = self.elsewhere.clone();
+        let (gone, there) = (elsewhere.pass(lane.oldest.ordinal), elsewhere.pass(lane.durable.ordinal));
+        let evicted = lane.oldest.ordinal.saturating_sub(account.cursor.ordinal);
+        account.evicted += evicted - gone.total();
+        account.delivered += gone.delivered + there.delivered;
+        account.filtered += gone.filtered + there.filtered;
+        account.released += gone.released + there.released;
+        account.cursor.ordinal += evicted;
+        let ahead = lane.durable.ordinal.saturating_sub(account.cursor.ordinal);
+        (account, ahead.saturating_sub(there.total()))
     }
 }
 

@@ -14,6 +14,7 @@
 
 mod ahead;
 mod book;
+mod elsewhere;
 mod losses;
 mod route;
 mod shares;
@@ -27,10 +28,11 @@ use std::collections::BTreeMap;
 pub use ahead::{Fate, Note, When};
 pub use book::{Account, Tally};
 use book::{Book, Within};
+pub use elsewhere::{Stretch, note_elsewhere};
 pub use losses::GAPS_TOPIC;
 use route::{Outcome, Route, Stage, Way};
 pub use shares::Counts;
-pub use sinks::note_sink;
+pub use sinks::{SinkStates, note_sink};
 pub use snapshot::{SinkBook, Snapshot, TopicBook};
 
 use crate::envelope::{self, ValueMode};

@@ -1,5 +1,6 @@
 //! The sinks' side of the pipeline: where each stands in each lane, what it wants, and its cursor on the way to the ring.
 
+use super::elsewhere::{Elsewhere, elsewhere_key};
 use super::losses::{Loss, MAX_LOSSES};
 use super::shares;
 use super::*;
@@ -10,6 +11,9 @@ use crate::ring::Gap;
 const GROUP_STATE: usize = 96 * 1024;
 /// What a state entry takes beside its bytes, and what a record takes beside its value.
 const OVERHEAD: usize = 80;
+
+/// All state entries of one sink.
+pub type SinkStates = (Owner, Vec<(Vec<u8>, Vec<u8>)>);
 
 impl Pipeline {
     /// A sink begins where its cursor is, or at the end of every lane when it is new.
@@ -110,9 +114,10 @@ impl Pipeline {
     }
 
     /// Where the configured sinks stand in a lane.
-    pub fn cursors(&self, lane: LaneId) -> Vec<LanePos> {
+    pub fn accounts(&self, lane: LaneId) -> Vec<(Owner, Account)> {
         let configured = self.sinks.iter().filter(|sink| sink.configured);
-        configured.filter_map(|sink| sink.lanes.get(lane.index())).map(|(book, _)| book.account.cursor).collect()
+        let account = |sink: &Sink| Some((sink.owner.clone(), sink.lanes.get(lane.index())?.0.account));
+        configured.filter_map(account).collect()
     }
 
     pub fn account(&self, id: SinkId, lane: LaneId) -> Account {
@@ -209,7 +214,31 @@ impl Pipeline {
         }
     }
 
-    /// Whether the sink has met the record in a gap: then it leaves it there, although it is shown it now.
+    /// Nothing of it is left ahead of the cursor: the entry goes together with it.
+    fn keep_elsewhere(&mut self, id: SinkId, lane: LaneId) {
+        let sink = &mut self.sinks[id.0];
+        if sink.lanes[lane.index()].0.elsewhere.is_spent() {
+            sink.state.insert(elsewhere_key(lane).to_vec(), None);
+        }
+    }
+
+    /// Everything of the configured sinks as it stands, whether or not the ring has it: accounts, gaps, positions.
+    pub fn sinks_as_they_stand(&self) -> Vec<SinkStates> {
+        let ids = (0..self.sinks.len()).filter(|at| self.sinks[*at].configured);
+        let stands = |at: usize| {
+            let sink = &self.sinks[at];
+            let mut states: BTreeMap<_, _> = self.sink_states(SinkId(at)).into_iter().collect();
+            for (lane, (book, _)) in sink.lanes.iter().enumerate() {
+                // Numbers always encode.
+                let account = postcard::to_allocvec(&book.account).unwrap_or_default();
+                states.insert(cursor_key(LaneId(lane as u8)).to_vec(), account);
+            }
+            (sink.owner.clone(), states.into_iter().collect())
+        };
+        ids.map(stands).collect()
+    }
+
+    /// Whether the sink has met the record in a gap, or has it from another ring: then it leaves it there, although it is shown it now.
     pub fn is_missed(&self, id: SinkId, lane: LaneId, ordinal: u64) -> bool {
         self.sinks[id.0].lanes[lane.index()].0.missed(ordinal)
     }
@@ -237,6 +266,7 @@ impl Pipeline {
         book.advance(to, tally, MAX_LOSSES.saturating_sub(waiting - book.losses.len()));
         let full = book.losses.len() >= MAX_LOSSES / 2;
         self.keep_gaps(id, lane);
+        self.keep_elsewhere(id, lane);
         let sink = &mut self.sinks[id.0];
         for (key, value) in state {
             sink.state.insert(key.to_vec(), value.map(<[u8]>::to_vec));
@@ -412,6 +442,9 @@ fn load_book(ring: &Ring, owner: &Owner, lane: LaneId) -> Book {
     if let Some(gaps) = ring.state(owner, &gaps_key(lane)) {
         book.restore_gaps(gaps);
     }
+    if let Some(stored) = ring.state(owner, &elsewhere_key(lane)) {
+        book.elsewhere = Elsewhere::decode(stored, book.account.cursor.ordinal);
+    }
     for (key, value) in ring.states(owner) {
         if let Some(topic) = shares::topic_of_key(lane, &key).filter(|topic| ring.topic(*topic).is_some()) {
             book.shares.restore(topic, &value);
@@ -458,7 +491,7 @@ fn put_book(ring: &mut Ring, now: BootTime, owner: &Owner, lane: LaneId, book: &
 }
 
 /// The state key of a sink's account in one lane.
-fn cursor_key(lane: LaneId) -> [u8; 8] {
+pub(super) fn cursor_key(lane: LaneId) -> [u8; 8] {
     let mut key = *b"cursor/0";
     key[7] += lane.0;
     key

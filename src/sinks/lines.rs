@@ -82,7 +82,7 @@ async fn turn(
         Step::Gap(gap) => Turn { to: gap.to, tally: Tally::default(), bytes: 0 },
         Step::Frame(frame) => {
             text.clear();
-            let (tally, errors) = render(outlet, &frame, pos, shape, text);
+            let (tally, errors) = render(outlet, &frame, (lane, pos), shape, text);
             lines.write(text).await?;
             lines.settle().await?;
             outlet.count(counters::RULE_ERRORS, errors);
@@ -99,10 +99,19 @@ async fn turn(
     Ok(true)
 }
 
-fn render(outlet: &Outlet, frame: &Frame, pos: LanePos, shape: &mut Shape, text: &mut Vec<u8>) -> (Tally, u64) {
+fn render(
+    outlet: &Outlet,
+    frame: &Frame,
+    (lane, pos): (LaneId, LanePos),
+    shape: &mut Shape,
+    text: &mut Vec<u8>,
+) -> (Tally, u64) {
     let clock = outlet.clock(frame.boot());
     let (mut tally, mut errors) = (Tally::default(), 0);
     for entry in frame.entries_from(pos.seq) {
+        if outlet.is_missed(lane, entry.ordinal) {
+            continue;
+        }
         let mut render = || {
             let Some(topic) = outlet.topic_name(entry.part.topic) else { return Fate::Released };
             if outlet.is_expired(&entry, frame.boot()) {
