@@ -348,6 +348,7 @@ mod identity;
 mod journal;
 mod keep;
 mod lanes;
+mod leave;
 mod live;
 mod memdisk;
 mod opening;

@@ -104,9 +104,19 @@ impl Writer {
         }
     }
 
+    /// Several commits in a row failed: nothing that is given now becomes durable soon.
+    pub fn has_failed(&self) -> bool {
+        self.trouble.is_some() && self.failures >= FAILED_AFTER
+    }
+
+    /// The commit that is on its way to the disk.
+    pub fn under_way(&self) -> &[Sealed] {
+        &self.group.frames
+    }
+
     pub fn health(&self) -> Health {
         match (&self.trouble, &self.no_space) {
-            (Some(what), _) if self.failures >= FAILED_AFTER => Health::Failed(what.clone()),
+            (Some(what), _) if self.has_failed() => Health::Failed(what.clone()),
             (Some(what), _) | (None, Some(what)) => Health::Degraded(what.clone()),
             (None, None) => Health::Good,
         }
