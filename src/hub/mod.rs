@@ -96,7 +96,17 @@ impl Hub {
 
     pub fn poll(&self) -> Option<Command> {
         let now = self.now();
-        self.core.pipeline.borrow_mut().poll(now)
+        let command = self.core.pipeline.borrow_mut().poll(now);
+        if command.is_none() && self.core.pipeline.borrow().ring().has_failed() {
+            // Also where it failed for want of a slot, and no completion comes of it.
+            self.core.moved.notify_waiters();
+        }
+        command
+    }
+
+    /// Returns when the ring cannot write any more.
+    pub async fn failed(&self) {
+        self.core.until(|| self.core.pipeline.borrow().ring().has_failed()).await;
     }
 
     pub fn next_timeout(&self) -> Option<BootTime> {

@@ -2,12 +2,13 @@
 //!
 //! [`run`] takes what varies (config, how to read it again, signals) and returns when the node has shut down. It refuses
 //! only a data directory that another live process owns; everything else is retried and shown: without a usable disk the
-//! ring is in memory until there is one.
+//! ring is in memory until there is one, from the start or from when the disk fails. A change of rings is the end of one
+//! life and the beginning of the next: all parts end and begin again on the other ring, as after a restart (see `carry`).
 //!
 //! Shutting down goes by ownership: intake first, then what is in flight in the sinks, then the last batch and the
 //! cursors; at most 5 s, and a second signal leaves at once.
 
-mod carry;
+pub mod carry;
 mod chores;
 pub mod clock;
 pub mod disk;
@@ -27,13 +28,14 @@ use std::rc::Rc;
 use tokio::sync::mpsc;
 
 use crate::config::{Config, ConfigError};
-use crate::hub::{Board, Hub, PartKind, PartState, Requests, Stop};
+use crate::hub::{Board, Hub, PartKind, PartState, Requests, SinkOrder, Stop};
 use crate::ops::Ops;
 use crate::pipeline::Pipeline;
+use crate::ring::Health;
 use crate::time::Span;
 use disk::{Completions, Threads};
 use identity::{Lock, LockError};
-use open::{Opened, open};
+use open::{Memory, Opened, open};
 use parts::Parts;
 
 /// What comes from outside the process.
@@ -61,15 +63,18 @@ const CLOSE: Span = Span::from_millis(1500);
 /// How often a node whose ring is in memory looks whether the disk can be used.
 const PROBE: Span = Span::from_secs(60);
 
-/// Runs a node until a stop signal. Call inside a `LocalSet` of a current_thread runtime. A node that had to begin in memory
-/// begins anew on the disk once that can be used, and takes along what is in memory.
+/// How long a disk may take to be opened for what is in memory when the node stops.
+const LAST_LOOK: Span = Span::from_millis(1500);
+
+/// Runs a node until a stop signal. Call inside a `LocalSet` of a current_thread runtime. A node whose disk fails begins
+/// anew in memory, one in memory begins anew on the disk once that can be used; each takes along what it has.
 pub async fn run(config: Config, load: Load, mut signals: mpsc::Receiver<Signal>) -> Result<(), NodeError> {
     let mut opened = open(&config).await?;
     let mut parts = (config, load);
     loop {
         match live(opened, parts, &mut signals).await? {
             Ended::Stopped => return Ok(()),
-            Ended::DiskIsBack(next) => (opened, parts) = *next,
+            Ended::Moved(next) => (opened, parts) = *next,
         }
     }
 }
@@ -78,7 +83,15 @@ pub async fn run(config: Config, load: Load, mut signals: mpsc::Receiver<Signal>
 enum Ended {
     Stopped,
     /// With what is to be run from now on.
-    DiskIsBack(Box<(Opened, (Config, Load))>),
+    Moved(Box<(Opened, (Config, Load))>),
+}
+
+/// Why nothing more is served.
+enum Turn {
+    Stop,
+    DiskIsBack(Box<Opened>),
+    /// In the words of who wrote to it.
+    DiskFailed(String),
 }
 
 async fn live(
@@ -86,7 +99,7 @@ async fn live(
     (config, load): (Config, Load),
     signals: &mut mpsc::Receiver<Signal>,
 ) -> Result<Ended, NodeError> {
-    let Opened { mut ring, report, memory, threads, completions, mut lock, keep_free, states } = opened;
+    let Opened { mut ring, report, memory, threads, completions, mut lock, keep_free, states, paused } = opened;
     let clock = clock::Clock::default();
     ring.set_write_budget(clock.now().boot, config.ring.write_budget);
     let pipeline = Pipeline::new(ring, report, memory.is_some(), plan::plan(&config));
@@ -100,14 +113,17 @@ async fn live(
     let chores = chores::start(&hub, &ops, &config).await;
     let mut parts = Parts::default();
     parts.apply(&hub, &config, false).await;
+    // Before any of them runs.
+    paused.iter().filter_map(|sink| parts.lever(sink)).for_each(|lever| lever.give(SinkOrder::Pause));
     let mut running = reload::Running { hub: hub.clone(), ops, config, load, parts, chores, keep_free };
     hub.board().part(PartKind::Node, "node", hub.now()).report(hub.now(), PartState::up("running"));
 
-    let disk = serve(&mut running, signals, requests, memory.is_some().then_some(&mut lock)).await;
-    // Where the disk is back, nobody has asked for an end yet: the first who does gets it once all is on the disk.
-    let mut stops = usize::from(disk.is_none());
+    let turn = serve(&mut running, signals, requests, memory.as_ref(), &mut lock).await;
+    let paused = running.parts.paused();
+    // At a change of rings nobody has asked for an end yet: the first who does gets it once all is where it belongs.
+    let mut stops = usize::from(matches!(turn, Turn::Stop));
     let graceful = {
-        let ends = shut_down(&hub, &mut running.parts);
+        let ends = shut_down(&hub, &mut running.parts, !matches!(turn, Turn::DiskFailed(_)));
         tokio::pin!(ends);
         loop {
             tokio::select! {
@@ -122,66 +138,111 @@ async fn live(
     let reload::Running { config, load, chores, .. } = running;
     chores.end().await;
     driven.set();
-    match driver.await {
-        Ok(threads) if graceful => threads.join(),
+    let Some(threads) = driver.await.ok().filter(|_| graceful) else {
         // A thread may hang in a stalled disk: the process ends under it.
-        _ => tracing::warn!("second signal: left at once"),
-    }
-    let (Some(mut disk), Some(memory), true) = (disk, memory, graceful) else {
-        drop(lock);
+        tracing::warn!("second signal: left at once");
         return Ok(Ended::Stopped);
     };
-    disk.states.push((carry::over(&hub, memory, &mut disk.ring, &config), "memory"));
-    if stops > 0 {
-        drop(disk);
-        return Ok(Ended::Stopped);
-    }
-    Ok(Ended::DiskIsBack(Box::new((*disk, (config, load)))))
+    let next = change(&hub, turn, memory, (threads, lock), &config, stops > 0).await?;
+    let next = next.map(|next| Ended::Moved(Box::new((Opened { paused, ..next }, (config, load)))));
+    Ok(next.unwrap_or(Ended::Stopped))
 }
 
-/// Answers signals and requests until the node is to stop, or (for a ring in memory, with the directory's lock, if it is
-/// held) until the disk can be used.
+/// The ring that the node goes on with, after what was in the hub's is there; None: it stops.
+async fn change(
+    hub: &Hub,
+    turn: Turn,
+    memory: Option<Memory>,
+    (threads, mut lock): (Threads, Option<Lock>),
+    config: &Config,
+    stops: bool,
+) -> Result<Option<Opened>, NodeError> {
+    if let Turn::DiskFailed(what) = turn {
+        return if stops { Ok(None) } else { open::after_failure(hub, threads, lock, config, &what).map(Some) };
+    }
+    threads.join();
+    let Some(memory) = memory else { return Ok(None) };
+    let disk = match turn {
+        Turn::DiskIsBack(disk) => Some(disk),
+        // Perhaps it can be used by now: what is in memory ends with the process.
+        _ if memory.may_look(&config.node.data_dir, false) => {
+            let look = open::on_disk(config, &mut lock, true);
+            let found = tokio::time::timeout(LAST_LOOK.to_std(), look).await;
+            found.ok().and_then(Result::ok).and_then(Result::ok).map(Box::new)
+        }
+        _ => None,
+    };
+    let Some(mut disk) = disk else { return Ok(None) };
+    let next = match open::back_on_disk(hub, memory, &mut disk, config) {
+        Ok(state) => {
+            tracing::info!("{}", state.what());
+            disk.states.push((state, "memory"));
+            *disk
+        }
+        Err(failed) => open::memory_again(config, failed.0, disk.lock, disk.threads, &failed.1)?,
+    };
+    Ok(Some(next).filter(|_| !stops))
+}
+
+/// Answers signals and requests until the node is to stop, or until the disk fails or (for a ring in `memory`, with the
+/// directory's lock, if it is held) can be used.
 async fn serve(
     running: &mut reload::Running,
     signals: &mut mpsc::Receiver<Signal>,
     mut requests: Requests,
-    mut in_memory: Option<&mut Option<Lock>>,
-) -> Option<Box<Opened>> {
+    memory: Option<&Memory>,
+    lock: &mut Option<Lock>,
+) -> Turn {
+    let hub = running.hub.clone();
     let mut probe = tokio::time::Instant::now() + PROBE.to_std();
     loop {
-        let look = tokio::select! {
+        let (look, asked) = tokio::select! {
             signal = signals.recv() => match signal {
                 Some(Signal::Reload) => {
                     // Said on the board; nobody waits for the answer.
                     let _ = running.reload().await;
-                    true
+                    (true, true)
                 }
-                Some(Signal::Stop) | None => return None,
+                Some(Signal::Stop) | None => return Turn::Stop,
             },
             Some((request, reply)) = requests.recv() => {
                 let reload = matches!(request, crate::hub::Request::Reload);
                 let answer = running.answer(request).await;
                 // The asker may have gone.
                 let _ = reply.send(answer);
-                reload
+                (reload, true)
             }
-            () = tokio::time::sleep_until(probe), if in_memory.is_some() => true,
+            () = hub.failed(), if memory.is_none() => {
+                let health = hub.with_pipeline(|pipeline| pipeline.ring().health());
+                if let Health::Failed(what) = health {
+                    return Turn::DiskFailed(what);
+                }
+                (false, false)
+            }
+            () = tokio::time::sleep_until(probe), if memory.is_some() => (true, false),
         };
-        if look && let Some(lock) = in_memory.as_mut() {
+        if look && let Some(memory) = memory {
             probe = tokio::time::Instant::now() + PROBE.to_std();
+            if !memory.may_look(&running.config.node.data_dir, asked) {
+                continue;
+            }
             // Another node may have taken the directory meanwhile: then this one stays where it is.
-            if let Ok(Ok(opened)) = open::on_disk(&running.config, lock).await {
-                return Some(Box::new(opened));
+            if let Ok(Ok(opened)) = open::on_disk(&running.config, lock, true).await {
+                return Turn::DiskIsBack(Box::new(opened));
             }
         }
     }
 }
 
-async fn shut_down(hub: &Hub, parts: &mut Parts) {
+/// Ends all parts; `close`: and has the disk take the last batch.
+async fn shut_down(hub: &Hub, parts: &mut Parts, close: bool) {
     hub.board().part(PartKind::Node, "node", hub.now()).report(hub.now(), PartState::up("stopping"));
     hub.stop();
     parts.end_intake().await;
     parts.end_sinks().await;
+    if !close {
+        return;
+    }
     chores::write_events(hub);
     let ticket = hub.close();
     let closed = async {

@@ -98,6 +98,12 @@ impl Parts {
         self.sinks.iter().find(|sink| sink.config.name == *name).map(|sink| &sink.lever)
     }
 
+    /// Sinks that a person paused.
+    pub fn paused(&self) -> Vec<Name> {
+        let paused = self.sinks.iter().filter(|sink| sink.lever.order() == SinkOrder::Pause);
+        paused.map(|sink| sink.config.name.clone()).collect()
+    }
+
     /// Names of the configured sinks, for messages.
     pub fn sink_names(&self) -> Vec<&str> {
         self.sinks.iter().map(|sink| sink.config.name.as_str()).collect()

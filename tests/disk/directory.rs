@@ -45,41 +45,49 @@ fn a_directory_that_is_moved_away_and_back_costs_nothing_that_was_acknowledged()
 }
 
 #[test]
-fn under_a_directory_that_is_removed_nothing_more_is_acknowledged_and_a_restart_begins_anew() {
+fn a_node_whose_directory_is_removed_goes_on_in_memory_and_makes_another_only_when_it_is_told_to() {
     let mut node = node();
     node.start();
     Kept::new("notes").send(&node, 20, 300);
     std::fs::remove_dir_all(node.data()).unwrap();
     node.run_with(&["send", "notes", "--ack", "memory"], "a line\n").ok();
-    node.says("ring", "down", "");
-    // Another directory in its place has no lock, and is not the node's.
-    std::fs::create_dir(node.data()).unwrap();
-    node.says("ring", "down", "another directory stands there now; restart the node");
-    assert_eq!(std::fs::read_dir(node.data()).unwrap().count(), 0, "nothing is made in it");
-    assert_eq!(node.end_of("notes"), 20, "what cannot be kept is not durable");
+    node.is_in_memory(true);
+    let said = disk_says(&node);
+    println!("removed: {said}");
+    assert!(said.starts_with("down") && said.contains("kept in memory only"), "{said}");
+    node.send("notes", &["b"]);
+    assert_eq!(node.tail("notes", 2), ["a line", "b"], "what the disk did not take, and what came since");
+    assert!(!node.data().exists(), "nothing is made in its place");
+    node.run(&["reload"]).ok();
+    node.is_in_memory(false);
+    node.says("memory", "up", "records that were in memory are on it now");
+    assert_eq!(node.tail("notes", 2), ["a line", "b"]);
     node.kill();
     node.start();
-    assert!(node.status().ring.recovery.fresh);
-    assert_eq!(node.send("notes", &["a"]), ["0"]);
+    assert_eq!(node.tail("notes", 2), ["a line", "b"]);
 }
 
 #[test]
-fn a_card_that_the_kernel_made_read_only_is_said_and_keeps_what_was_acknowledged() {
+fn on_a_card_that_the_kernel_made_read_only_nothing_acknowledged_is_lost_and_the_node_goes_on_in_memory() {
     let Some(card) = Card::new("ext4", 16) else { return };
-    let mut node = card.node("8MiB", "");
+    let mut node = card.node("8MiB", "[sinks.out]\ntype = \"file\"\npath = \"{dir}/out.log\"\ntopics = [\"notes\"]\n");
     node.start();
     let mut kept = Kept::new("notes");
     kept.send(&node, 20, 300);
     // What ext4 does to itself when it finds damage.
     card.remount("abort");
     node.run_with(&["send", "notes", "--ack", "memory"], "a line\n").ok();
-    let ring = eventually("the ring to say that it failed", || {
-        let ring = node.status().ring;
-        (ring.health == "failed").then_some(ring)
+    node.is_in_memory(true);
+    let said = disk_says(&node);
+    println!("read-only: {said}");
+    assert!(said.contains("Read-only file system") || said.contains("nput/output error"), "{said}");
+    assert!(said.contains("kept in memory only") && said.contains("a power cut loses"), "{said}");
+    node.send("notes", &["b"]);
+    let given: Vec<_> = kept.lines.values().map(String::as_str).chain(["a line", "b"]).collect();
+    eventually("all lines", || {
+        let written = std::fs::read_to_string(node.path("out.log")).unwrap();
+        (written.lines().collect::<Vec<_>>() == given).then_some(())
     });
-    println!("read-only: {}", ring.trouble);
-    assert!(ring.trouble.contains("Read-only file system") || ring.trouble.contains("nput/output error"), "{ring:?}");
-    assert_eq!(node.tail("notes", 20).len(), 20, "what is there is read");
     node.kill();
     kept.check(&card.data());
     // It starts on it, too.
@@ -175,11 +183,10 @@ fn a_node_that_began_in_memory_goes_on_on_the_disk_with_all_it_has_once_there_is
     std::fs::remove_file(node.data()).unwrap();
     node.run(&["reload"]).ok();
     // Its socket is away for a moment.
-    eventually("a ring on the disk", || {
-        let said = node.run(&["status"]);
-        (said.code == Some(0) && !said.out.contains("IN MEMORY")).then_some(())
-    });
+    node.is_in_memory(false);
     node.says("memory", "up", "records that were in memory are on it now");
+    // What was paused is.
+    node.run(&["sink", "resume", "out"]).ok();
     eventually("the rest", || (node.sink("out").delivered == 200).then_some(()));
     let written = std::fs::read_to_string(node.path("out.log")).unwrap();
     let given: Vec<&String> = first.values().chain(kept.lines.values()).collect();

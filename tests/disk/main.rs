@@ -8,9 +8,6 @@ mod directory;
 mod fault;
 mod full;
 mod kept;
-#[path = "../node/load.rs"]
-#[allow(dead_code, reason = "shared: the kill test's load")]
-mod load;
 #[path = "../node/node.rs"]
 #[allow(dead_code, reason = "shared: what the node's tests ask of it")]
 mod node;

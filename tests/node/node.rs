@@ -264,6 +264,15 @@ impl Node {
         }
     }
 
+    /// Waits until its ring is in memory, or on the disk; its socket is away for a moment when that changes.
+    #[allow(dead_code, reason = "for tests of a disk that fails")]
+    pub fn is_in_memory(&self, memory: bool) {
+        eventually("a change of rings", || {
+            let said = self.run(&["status"]);
+            (said.code == Some(0) && said.out.contains("IN MEMORY") == memory).then_some(())
+        });
+    }
+
     /// How many records of a topic can be read.
     pub fn end_of(&self, topic: &str) -> u64 {
         let topics = self.status().topics;

@@ -10,6 +10,7 @@
 //! - [`ring_world`]: the ring alone under random use and faults, one to three lanes.
 //! - [`node_world`]: a whole node, from sources to upstreams: [`node_sources`], [`node_sink`] over [`upstream`], the
 //!   [`ledger`] of what became of each record.
+//! - [`moves`]: a node whose disk fails and comes back, between a ring on it and one in memory.
 //! - [`planted`]: bugs put in on purpose, each of which must be found.
 //! - [`proof`]: rings so small that every crash, fault and flipped bit can be tried.
 
@@ -18,6 +19,7 @@ mod fault;
 mod ground;
 mod ledger;
 mod model;
+mod moves;
 mod node_sink;
 mod node_sources;
 mod node_world;
