@@ -6,6 +6,7 @@
 mod card;
 mod directory;
 mod fault;
+mod followed;
 mod full;
 mod kept;
 #[path = "../node/node.rs"]
