@@ -14,7 +14,7 @@ use super::topics::Part;
 use super::wire::append_record;
 use super::{RingId, SlotId, Ticket};
 use crate::lane::LaneId;
-use crate::limits::MAX_LANES;
+use crate::limits::{MAX_LANES, PAGE};
 use crate::record::RecordRef;
 use crate::time::BootTime;
 use crate::topic::TopicPart;
@@ -252,6 +252,11 @@ const POOL: usize = 4;
 /// A buffer grown beyond this by one large record is not kept.
 const POOL_BYTES: usize = 160 * 1024;
 
+/// The most room that a frame of so many bytes may keep.
+pub fn roomy(bytes: usize) -> usize {
+    PAGE.max(4 * bytes)
+}
+
 impl Press {
     pub fn new() -> Result<Self, std::io::Error> {
         Ok(Self {
@@ -281,6 +286,13 @@ impl Press {
         if room && Arc::get_mut(&mut frame).is_some_and(|f| f.raw.capacity() <= POOL_BYTES) {
             self.frames.push(frame);
         }
+    }
+
+    /// A frame that nobody else holds, with room for `bytes` and not for much more.
+    pub fn small_frame(&mut self, bytes: usize) -> Arc<Frame> {
+        let fits = |frame: &Arc<Frame>| (bytes..=roomy(bytes)).contains(&frame.raw.capacity());
+        let found = self.frames.iter().position(fits);
+        found.map(|at| self.frames.swap_remove(at)).unwrap_or_default()
     }
 
     /// A frame that nobody else holds.

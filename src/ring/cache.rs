@@ -7,11 +7,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::batch::Press;
+use super::batch::{Press, roomy};
 use super::format::{FrameHeader, pages};
 use super::frame::Frame;
 use super::*;
-use crate::limits::{PAGE, READ_CACHE_BYTES};
+use crate::limits::READ_CACHE_BYTES;
 use crate::time::{BootTime, Span};
 use crate::topic::TopicPart;
 
@@ -323,11 +323,18 @@ impl Reading {
 
 /// A small frame must not keep a large buffer: it is copied, and the buffer goes back to the writer.
 fn compact(mut frame: Arc<Frame>, press: &mut Press) -> Arc<Frame> {
-    if frame.raw.capacity() < PAGE.max(4 * frame.raw.len()) {
+    if frame.raw.capacity() <= roomy(frame.raw.len()) {
         return frame;
     }
     let Some(f) = Arc::get_mut(&mut frame) else { return frame };
-    let small = Frame {
+    let mut small = press.small_frame(f.raw.len());
+    let Some(to) = Arc::get_mut(&mut small) else { return frame };
+    let (mut runs, mut raw) = (std::mem::take(&mut to.runs), std::mem::take(&mut to.raw));
+    runs.clear();
+    raw.clear();
+    runs.extend_from_slice(&f.runs);
+    raw.extend_from_slice(&f.raw);
+    *to = Frame {
         ring: f.ring,
         lane: f.lane,
         boot: f.boot,
@@ -336,17 +343,17 @@ fn compact(mut frame: Arc<Frame>, press: &mut Press) -> Arc<Frame> {
         records: f.records,
         end_seq: f.end_seq,
         base: f.base,
-        runs: f.runs.as_slice().into(),
-        raw: f.raw.as_slice().into(),
+        runs,
+        raw,
     };
     press.recycle_frame(frame);
-    Arc::new(small)
+    small
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::MIN_SLOT;
+    use crate::limits::{MIN_SLOT, PAGE};
 
     const AT: u32 = 8192;
 

@@ -135,7 +135,9 @@ impl Ring {
             oldest_boot: self.lanes.get(at).map_or(0, |lane| lane.tail.oldest_boot()),
             former: self.former().pop(),
         };
-        let mut data = vec![0; PAGE];
+        let mut data = self.press.buf();
+        data.clear();
+        data.resize(PAGE, 0);
         header.emit(&mut data);
         let (section, cuts) = self.snapshot();
         let mut from = 0;

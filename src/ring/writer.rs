@@ -13,7 +13,7 @@ use super::format::{FIRST_FRAME, FrameHeader, FrameKind, RootPage, flags};
 use super::journal::log_of;
 use super::slots::Lane;
 use super::*;
-use crate::limits::PAGE;
+use crate::limits::{MAX_LANES, PAGE};
 use crate::time::{BootTime, Span};
 
 /// Bytes of one commit; the rest waits for the next.
@@ -92,14 +92,16 @@ impl Writer {
 
     /// The last write to each file syncs it.
     fn mark_syncs(&mut self) {
-        let mut seen: Vec<FileId> = Vec::new();
+        // One for each lane and for its slot of before, at most.
+        let mut seen: heapless::Vec<FileId, { 2 * MAX_LANES }> = heapless::Vec::new();
         for command in self.outbox.iter_mut().rev() {
             if let Op::Write { file, sync, .. } = &mut command.op
                 && *file != FileId::Root
                 && !seen.contains(file)
             {
                 *sync = true;
-                seen.push(*file);
+                // One that finds no room is synced more often than it need be.
+                let _ = seen.push(*file);
             }
         }
     }
@@ -327,7 +329,7 @@ impl Ring {
     /// The whole commit is on the device.
     fn committed(&mut self) {
         let mut frames = std::mem::take(&mut self.writer.group.frames);
-        for part in std::mem::take(&mut self.writer.group.parts) {
+        while let Some(part) = self.writer.group.parts.pop() {
             match part {
                 Part::Remove(slot) => self.slots.removed(slot),
                 Part::Create(slot) => {
