@@ -17,13 +17,17 @@ struct Site {
 
 impl Site {
     fn start() -> Self {
+        Self::with_ring("8MiB")
+    }
+
+    fn with_ring(bytes: &str) -> Self {
         let port = free_port();
         let source =
             format!("[sources.net]\ntype = \"socket\"\nlisten = [\"tcp://127.0.0.1:{port}\"]\ntopic = \"net\"\n");
         // Not to a file: the calls that fail would fail there as well.
         let sink = "[sinks.out]\ntype = \"stdout\"\ntopics = [\"notes\"]\n";
         let source = source + sink;
-        let mut node = Node::new(&config("edge", &source).replace("64MiB", "8MiB"));
+        let mut node = Node::new(&config("edge", &source).replace("64MiB", bytes));
         node.start();
         node.says("net", "up", "");
         Self { node, port }
@@ -166,6 +170,37 @@ fn a_disk_that_fails_and_comes_back_costs_no_record_and_doubles_none() {
         assert!(given.iter().rev().take(50).all(|line| found.values().any(|have| have == line)), "{fault}");
         println!("{fault}: {} lines, each sent once", given.len());
     }
+}
+
+#[test]
+fn a_disk_that_fails_again_while_the_node_comes_back_to_it_costs_no_record_and_doubles_none() {
+    // Room for what is written twice.
+    let site = Site::with_ring("32MiB");
+    let (mut durable, mut given) = (Kept::new("notes"), Vec::new());
+    let Some(injected) = fails(&site, "fdatasync:error=EIO", 0, &mut durable, &mut given) else { return };
+    drop(injected);
+    site.node.run(&["sink", "pause", "out"]).ok();
+    // Some ten commits for the disk to take.
+    let mut large = Kept::new("notes");
+    large.send(&site.node, 250, 20_000);
+    given.extend(large.lines.into_values());
+    let Some(injected) = Fault::on(&site.node, "fdatasync:error=EIO:when=15+") else { return };
+    site.node.run(&["reload"]).ok();
+    eventually("a return that breaks off", || {
+        let page = site.node.run(&["status"]);
+        (page.code == Some(0) && page.out.contains("it seemed to work again and did not")).then_some(())
+    });
+    assert!(injected.fired() >= 3);
+    drop(injected);
+    given.extend(site.sends("in memory again", 10));
+    site.node.run(&["reload"]).ok();
+    site.node.is_in_memory(false);
+    site.node.run(&["sink", "resume", "out"]).ok();
+    eventually("all of it", || (site.written().len() >= given.len()).then_some(()));
+    let mut written = site.written();
+    written.sort_unstable();
+    given.sort_unstable();
+    assert!(written == given, "each line once");
 }
 
 /// The disk fails while a sink has a backlog on it; the node goes on in memory, and says so.
