@@ -109,7 +109,7 @@ pub fn leave(from: &mut Pipeline, to: &mut Target<'_>, sinks: &[Name]) -> Left {
     }
     sinks.iter().for_each(|sink| note_sink(to.ring, (to.now)(), sink));
     for frame in frames {
-        let put = to.put_frame(from, &frame, 0, &mut []);
+        let put = to.put_frame(from, &frame, from.lane_durable(frame.lane()).seq, &mut []);
         // Memory does not fail; if it did, this would be the place for what it does not take.
         let put =
             put.unwrap_or_else(|_| Put { large: frame.entries_from(0).map(|e| e.seq).collect(), ..Put::default() });

@@ -220,7 +220,10 @@ fn fails(site: &Site, fault: &str, round: usize, durable: &mut Kept, given: &mut
     given.push(lost);
     site.node.is_in_memory(true);
     let said = site.node.says("disk", "down", "kept in memory only").what;
-    assert!(said.contains("slot-") && said.contains(" that are on the disk and not sent wait there"), "{fault}: {said}");
+    assert!(
+        said.contains("slot-") && said.contains(" that are on the disk and not sent wait there"),
+        "{fault}: {said}"
+    );
     assert!(site.node.run(&["status"]).ok().contains("a power cut loses"));
     site.node.says("net", "up", "");
     for _ in 0..20 {
