@@ -345,6 +345,9 @@ impl Target<'_> {
     fn put_frame(&mut self, from: &Ring, frame: &Frame, seq: u64, sinks: &mut [Passed]) -> Result<Put, String> {
         let mut places: Vec<(TopicPart, Option<(TopicPart, LaneId)>)> = Vec::new();
         for (part, _, _) in frame.parts() {
+            if places.iter().any(|(known, _)| *known == part) {
+                continue;
+            }
             let place = place_of(from, part.topic).and_then(|place| self.topic(&place));
             let lane = place.and_then(|to| self.ring.topic(to.topic)).map(|info| info.lane);
             places.push((part, place.map(|to| TopicPart { partition: part.partition, ..to }).zip(lane)));
@@ -356,16 +359,18 @@ impl Target<'_> {
         let mut ends: Vec<u64> =
             (0..self.ring.lane_count() as u8).map(|n| self.ring.lane_end(LaneId(n)).ordinal).collect();
         let (mut put, mut have) = (Put::default(), Vec::new());
-        for entry in frame.entries_from(seq) {
-            let to = places.iter().find(|(part, _)| *part == entry.part).and_then(|(_, to)| *to);
-            match to.map(|(part, lane)| (lane, self.ring.append(now, part, &entry.record))) {
-                Some((lane, Ok(_))) => {
-                    note(&mut have, sinks, &entry, lane, ends[lane.index()]);
-                    ends[lane.index()] += 1;
-                    put.records += 1;
+        // Partition by partition, as a frame has them: in this order they get their ordinals.
+        for (part, to) in places {
+            for entry in frame.entries_from(seq).filter(|entry| entry.part == part) {
+                match to.map(|(part, lane)| (lane, self.ring.append(now, part, &entry.record))) {
+                    Some((lane, Ok(_))) => {
+                        note(&mut have, sinks, &entry, lane, ends[lane.index()]);
+                        ends[lane.index()] += 1;
+                        put.records += 1;
+                    }
+                    Some((_, Err(AppendError::TooLarge { .. }))) => put.large.push(entry.seq),
+                    _ => put.refused += 1,
                 }
-                Some((_, Err(AppendError::TooLarge { .. }))) => put.large.push(entry.seq),
-                _ => put.refused += 1,
             }
         }
         for (sink, lane, from, count) in have {
