@@ -166,7 +166,7 @@ fn appending_sealing_and_committing_allocate_nothing_once_all_buffers_are_there(
         let stats = site.ring.stats();
         println!("{what}: {records} records, {} commits, {counts:?}", stats.commits - before.commits);
         assert_eq!((counts.append, counts.commit), (0, 0), "{what}: {counts:?}");
-        assert!(counts.slots > u64::from(stats.slots) && counts.opening <= 64 * counts.slots, "{what}: {counts:?}");
+        assert!(counts.slots >= 8 && counts.opening <= 64 * counts.slots, "{what}: {counts:?}");
         site.ring.seal_all();
         let stats = site.ring.stats();
         assert_eq!(stats.lanes.iter().map(|lane| lane.admitted).sum::<u64>(), site.sent, "all of it was taken");
