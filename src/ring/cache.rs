@@ -329,23 +329,7 @@ fn compact(mut frame: Arc<Frame>, press: &mut Press) -> Arc<Frame> {
     let Some(f) = Arc::get_mut(&mut frame) else { return frame };
     let mut small = press.small_frame(f.raw.len());
     let Some(to) = Arc::get_mut(&mut small) else { return frame };
-    let (mut runs, mut raw) = (std::mem::take(&mut to.runs), std::mem::take(&mut to.raw));
-    runs.clear();
-    raw.clear();
-    runs.extend_from_slice(&f.runs);
-    raw.extend_from_slice(&f.raw);
-    *to = Frame {
-        ring: f.ring,
-        lane: f.lane,
-        boot: f.boot,
-        commit: f.commit,
-        first: f.first,
-        records: f.records,
-        end_seq: f.end_seq,
-        base: f.base,
-        runs,
-        raw,
-    };
+    to.clone_from(f);
     press.recycle_frame(frame);
     small
 }

@@ -12,7 +12,7 @@ use crate::time::BootTime;
 use crate::topic::TopicPart;
 
 /// A decompressed frame.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Frame {
     pub(super) ring: RingId,
     pub(super) lane: LaneId,
@@ -25,6 +25,33 @@ pub struct Frame {
     pub(super) base: BootTime,
     pub(super) runs: Vec<Run>,
     pub(super) raw: Vec<u8>,
+}
+
+impl Clone for Frame {
+    fn clone(&self) -> Self {
+        let mut frame = Frame::default();
+        frame.clone_from(self);
+        frame
+    }
+
+    /// Into the buffers that are there.
+    fn clone_from(&mut self, from: &Self) {
+        let (mut runs, mut raw) = (std::mem::take(&mut self.runs), std::mem::take(&mut self.raw));
+        runs.clone_from(&from.runs);
+        raw.clone_from(&from.raw);
+        *self = Frame {
+            ring: from.ring,
+            lane: from.lane,
+            boot: from.boot,
+            commit: from.commit,
+            first: from.first,
+            records: from.records,
+            end_seq: from.end_seq,
+            base: from.base,
+            runs,
+            raw,
+        };
+    }
 }
 
 /// One record of a frame.

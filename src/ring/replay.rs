@@ -512,6 +512,11 @@ impl<'a> Replay<'a> {
             // What was evicted stays evicted, also where its slot was never written over.
             let headers = survey.found.iter().filter_map(|f| f.header.as_ref());
             let oldest = headers.map(|h| h.oldest[lane.id.index()]).max().unwrap_or(0);
+            let dense = lane.dense();
+            if let Some(last) = lane.log.slots.back_mut().filter(|last| last.first.ordinal > dense.ordinal) {
+                // Its header is lost: what stood in the journal alone when it was opened comes into it.
+                last.first = dense;
+            }
             for at in (1..lane.log.slots.len()).rev() {
                 // Where a header is lost, the first frame that can be read need not be the first one.
                 let next = lane.log.slots[at].first;
@@ -519,11 +524,6 @@ impl<'a> Replay<'a> {
             }
             while lane.log.slots.len() > 1 && lane.slot_end(0).ordinal <= oldest {
                 ring.slots.free.extend(lane.log.slots.pop_front().map(|gone| gone.id));
-            }
-            let dense = lane.dense();
-            if let Some(last) = lane.log.slots.back_mut().filter(|last| last.first.ordinal > dense.ordinal) {
-                // Its header is lost: what stood in the journal alone when it was opened comes into it.
-                last.first = dense;
             }
             lane.refresh_oldest();
         }

@@ -110,6 +110,25 @@ struct LaneLedger {
     counts: [u64; 8],
 }
 
+impl LaneLedger {
+    /// What was too old once, and would have been refused, may count as delivered like the rest of it.
+    fn take_for_delivered(&mut self, start: u64, from: u64, delivered: u64) {
+        let (is, was) = (slot(Fate::Delivered), slot(Fate::Refused));
+        for ordinal in from..start + self.fates.len() as u64 {
+            let at = (ordinal - start) as usize;
+            let old = self.fates[at] == Fate::Refused && self.was_expired.contains(&ordinal);
+            if old && self.counts[is] < delivered {
+                self.fates[at] = Fate::Delivered;
+                let by_topic = self.by_topic.entry(self.topics[at]).or_default();
+                for counts in [by_topic, &mut self.counts] {
+                    counts[is] += 1;
+                    counts[was] -= 1;
+                }
+            }
+        }
+    }
+}
+
 /// What a sink's machine announced beside its tallies.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Announced {
@@ -229,6 +248,7 @@ impl SinkLedger {
             own.counts[slot(fate)] += 1;
             own.by_topic.entry(topic).or_default()[slot(fate)] += 1;
         }
+        self.lanes[lane].take_for_delivered(start, have, account.delivered);
         self.compare(lane, account)
     }
 

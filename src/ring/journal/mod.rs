@@ -176,9 +176,6 @@ impl Ring {
             self.budget.spend(self.writer.now, header.frame_len.into());
             self.reading.written(header.slot, header.generation, header.at);
             self.lanes[at].log.reach = (header.generation, header.at + header.frame_len);
-            if let Some(chunk) = self.lanes[at].tail.front().cloned() {
-                self.reading.keep(chunk.frame, &mut self.press);
-            }
             self.lanes[at].tail.drop_below(header.end_ordinal());
         }
     }

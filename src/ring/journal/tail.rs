@@ -27,6 +27,8 @@ pub struct Chunk {
 #[derive(Debug, Default)]
 pub struct Tail {
     chunks: VecDeque<Chunk>,
+    /// One that was copied: its buffers are used again.
+    spare: Option<Arc<Frame>>,
 }
 
 impl Tail {
@@ -90,7 +92,8 @@ impl Tail {
     /// Everything below this ordinal is copied.
     pub fn drop_below(&mut self, ordinal: u64) {
         while self.chunks.front().is_some_and(|c| c.frame.end().ordinal <= ordinal) {
-            self.chunks.pop_front();
+            let gone = self.chunks.pop_front().map(|c| c.frame);
+            self.spare = gone.filter(|f| Arc::strong_count(f) == 1).or(self.spare.take());
         }
     }
 
@@ -104,7 +107,12 @@ impl Tail {
                 return;
             }
         }
-        self.chunks.push_back(Chunk { frame: Arc::new(frame.clone()), last });
+        let mut arc = self.spare.take().unwrap_or_default();
+        match Arc::get_mut(&mut arc) {
+            Some(to) => to.clone_from(frame),
+            None => arc = Arc::new(frame.clone()),
+        }
+        self.chunks.push_back(Chunk { frame: arc, last });
     }
 }
 
