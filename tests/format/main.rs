@@ -1,8 +1,9 @@
 //! Golden rings: one populated directory of every released format, read by this version to exactly its records.
 //!
 //! A change of the format that an older ring does not survive fails here. The files under `tests/data/ring-v1` are
-//! slots as a node wrote them, compressed because they are mostly empty. They are never written again: a new format
-//! gets a directory of its own. `HEADWATER_WRITE_GOLDEN=DIR cargo test --test format` writes one for that.
+//! slots as a node wrote them, compressed because they are mostly empty; those under `ring-v1-journal` were written when
+//! the journal was in use. They are never written again: a new format gets a directory of its own.
+//! `HEADWATER_WRITE_GOLDEN=DIR cargo test --test format` writes one for that.
 
 use std::path::{Path, PathBuf};
 
@@ -98,8 +99,8 @@ fn populate() -> MemDisk {
     disk
 }
 
-fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/ring-v1")
+fn golden() -> [PathBuf; 2] {
+    ["ring-v1", "ring-v1-journal"].map(|dir| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(dir))
 }
 
 /// The committed files, in memory.
@@ -189,32 +190,38 @@ fn a_ring_of_format_1_is_read_to_exactly_its_records() {
     if let Some(dir) = std::env::var_os("HEADWATER_WRITE_GOLDEN") {
         return write(&mut populate(), Path::new(&dir));
     }
-    let mut disk = load(&golden());
-    let (mut ring, report) = Ring::open_read_only(&mut disk, options(2)).unwrap();
-    assert!(report.clean_shutdown && !report.cloned && report.notes.is_empty(), "{report:?}");
-    assert_eq!((report.corrupt_records, report.lost_unsynced), (0, 0));
-    holds_exactly_what_was_written(&mut ring, &mut disk);
+    for dir in golden() {
+        let mut disk = load(&dir);
+        let (mut ring, report) = Ring::open_read_only(&mut disk, options(2)).unwrap();
+        assert!(report.clean_shutdown && !report.cloned && report.notes.is_empty(), "{report:?}");
+        assert_eq!((report.corrupt_records, report.lost_unsynced), (0, 0));
+        holds_exactly_what_was_written(&mut ring, &mut disk);
+    }
 }
 
 #[test]
 fn a_ring_of_format_1_verifies() {
-    let found = verify(&mut load(&golden()), &mut || false, &mut |_, _| {}).unwrap();
-    assert!(found.findings.is_empty(), "{:#?}", found.findings);
-    assert_eq!(found.totals.records, 18);
+    for dir in golden() {
+        let found = verify(&mut load(&dir), &mut || false, &mut |_, _| {}).unwrap();
+        assert!(found.findings.is_empty(), "{:#?}", found.findings);
+        assert_eq!(found.totals.records, 18);
+    }
 }
 
 #[test]
 fn a_ring_of_format_1_goes_on_where_it_ended() {
-    let mut disk = load(&golden());
-    let (mut ring, report) = Ring::recover(&mut disk, options(2)).unwrap();
-    assert!(report.clean_shutdown);
-    holds_exactly_what_was_written(&mut ring, &mut disk);
-    let part = TopicPart { topic: ring.topic_id("alarm").unwrap(), partition: 0 };
-    let done = ring.append(BootTime(1), part, &Record::default().as_ref()).unwrap();
-    assert_eq!(done.offset, 4);
-    ring.hurry(BootTime(1));
-    drive(&mut ring, &mut disk, BootTime(1));
-    assert_eq!(ring.durable_end(part), Some(5));
+    for dir in golden() {
+        let mut disk = load(&dir);
+        let (mut ring, report) = Ring::recover(&mut disk, options(2)).unwrap();
+        assert!(report.clean_shutdown);
+        holds_exactly_what_was_written(&mut ring, &mut disk);
+        let part = TopicPart { topic: ring.topic_id("alarm").unwrap(), partition: 0 };
+        let done = ring.append(BootTime(1), part, &Record::default().as_ref()).unwrap();
+        assert_eq!(done.offset, 4);
+        ring.hurry(BootTime(1));
+        drive(&mut ring, &mut disk, BootTime(1));
+        assert_eq!(ring.durable_end(part), Some(5));
+    }
 }
 
 #[test]
