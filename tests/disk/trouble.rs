@@ -128,14 +128,15 @@ fn interrupted_calls_are_made_again_and_seen_by_nobody() {
     for call in ["pwrite64", "pread64", "fdatasync"] {
         let mut site = Site::start();
         let mut kept = Kept::new("notes");
-        kept.send(&site.node, 20, 300);
+        // More than stays in the journal, and so in memory.
+        kept.send(&site.node, 60, 2000);
         // So that it reads from the disk.
         site.node.stop();
         site.node.start();
         {
             let Some(injected) = Fault::on(&site.node, &format!("{call}:error=EINTR:when=1+2")) else { return };
             kept.send(&site.node, 20, 300);
-            assert_eq!(site.node.tail("notes", 40).len(), 40);
+            assert_eq!(site.node.tail("notes", 80).len(), 80);
             assert!(injected.fired() >= 1, "{call} was not interrupted");
         }
         let ring = site.node.status().ring;
