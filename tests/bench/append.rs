@@ -8,7 +8,7 @@ use headwater::lane::LaneId;
 use headwater::name::Name;
 use headwater::node::disk::{Completions, FileDisk, Threads};
 use headwater::record::RecordRef;
-use headwater::ring::{Disk, DiskError, FileId, LaneOptions, Options, Ring, SlotId, execute};
+use headwater::ring::{Disk, DiskError, FileId, LaneOptions, LanePos, Options, ReadStep, Ring, SlotId, execute};
 use headwater::time::{BootTime, Span};
 use headwater::topic::{TopicName, TopicPart};
 
@@ -147,6 +147,7 @@ fn bare(events: &[Vec<u8>], file: Option<&std::fs::File>) -> Outcome {
 pub fn run() -> Outcome {
     let events = events(RECORDS);
     without_sync(&events)?;
+    while_read(&events)?;
     with_sync(&events)
 }
 
@@ -174,6 +175,41 @@ fn without_sync(events: &[Vec<u8>]) -> Outcome {
 }
 
 /// Both overwrite what they wrote before: a ring is in its first lap once, and then never again.
+/// The same while two sinks read along, each record of it.
+fn while_read(events: &[Vec<u8>]) -> Outcome {
+    let (ring, limit) = paired(
+        9,
+        || {
+            let mut sponge = Sponge { inner: headwater::ring::MemDisk::new(1 << 20) };
+            let (mut ring, part) = new_ring(&mut headwater::ring::MemDisk::new(RING))?;
+            let mut sinks = [0, 1].map(|_| ring.lane_reader(LaneId(0), LanePos::default()));
+            let (start, mut read) = (own_cpu(), 0);
+            // As often as a frame is full; what they read is in memory then.
+            for stretch in events.chunks(500) {
+                append(&mut ring, part, stretch, &mut sponge)?;
+                for sink in &mut sinks {
+                    while let ReadStep::Frame(frame) = ring.read_lane(sink) {
+                        read += frame.entries_from(sink.pos.seq).map(|e| e.record.value.len()).sum::<usize>();
+                        sink.pos = frame.end();
+                    }
+                }
+            }
+            let took = own_cpu() - start;
+            if read != 2 * events.iter().map(Vec::len).sum::<usize>() {
+                return Err("the sinks did not get it all".into());
+            }
+            Ok(took)
+        },
+        || {
+            let start = own_cpu();
+            bare(events, None)?;
+            Ok(own_cpu() - start)
+        },
+    )?;
+    println!("the same while two sinks read: ring {ring:.3} s, bare {limit:.3} s; ratio {:.2}", limit / ring);
+    Ok(())
+}
+
 fn with_sync(events: &[Vec<u8>]) -> Outcome {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let (mut ring, part) = new_ring(&mut FileDisk::new(dir.path(), 0))?;

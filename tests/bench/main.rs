@@ -8,6 +8,7 @@ mod append;
 mod drain;
 mod file;
 mod mqtt;
+mod recover;
 mod support;
 mod wear;
 
@@ -16,8 +17,14 @@ type Bench = fn() -> support::Outcome;
 fn main() {
     let names: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let wanted = |name: &str| names.is_empty() || names.iter().any(|n| n == name);
-    let benches: [(&str, Bench); 5] =
-        [("append", append::run), ("file", file::run), ("mqtt", mqtt::run), ("drain", drain::run), ("wear", wear::run)];
+    let benches: [(&str, Bench); 6] = [
+        ("append", append::run),
+        ("file", file::run),
+        ("mqtt", mqtt::run),
+        ("drain", drain::run),
+        ("recover", recover::run),
+        ("wear", wear::run),
+    ];
     let mut failed = false;
     for (name, run) in benches {
         if wanted(name) {
