@@ -98,12 +98,15 @@ impl Ring {
     fn free_lane(&self, table: &mut Vec<(u8, Name)>, name: &Name) -> Option<u8> {
         let unused = |n: &u8| {
             let lane = &self.lanes[usize::from(*n)];
-            table.iter().all(|(taken, _)| taken != n) && lane.log.slots.is_empty() && lane.counters.admitted == 0
+            let holds = !lane.log.slots.is_empty() || !lane.tail.is_empty();
+            table.iter().all(|(taken, _)| taken != n) && !holds && lane.counters.admitted == 0
         };
         let unwanted = |n: &u8| {
             let wanted = |old: &Name| self.options.lanes.iter().any(|l| l.name == *old);
             let topics = self.topics.iter().any(|t| t.lane.0 == *n || t.moves.iter().any(|m| m.from.0 == *n));
-            self.lanes[usize::from(*n)].log.slots.is_empty()
+            let lane = &self.lanes[usize::from(*n)];
+            lane.log.slots.is_empty()
+                && lane.tail.is_empty()
                 && !topics
                 && table.iter().all(|(taken, old)| taken != n || !wanted(old))
         };

@@ -360,7 +360,8 @@ fn headerless(disk: &mut dyn Disk, slot: SlotId, len: u64, survey: &mut Survey) 
     survey.newest_generation = survey.newest_generation.max(generation);
     let content = walker.frames(ring, generation, len);
     // What stands in a lane's snapshot may come behind it as a copy.
-    let told = content.frames.iter().filter(|s| s.header.kind == FrameKind::Snapshot || s.header.records > 0);
+    let tells = |h: &FrameHeader| matches!(h.kind, FrameKind::Snapshot | FrameKind::Journal) || h.records > 0;
+    let told = content.frames.iter().filter(|s| tells(&s.header));
     let first = told.min_by_key(|s| s.header.first_ordinal());
     let Some(header) = first.map(|s| &s.header) else {
         survey.free.push(slot);

@@ -135,7 +135,8 @@ impl<'a> Replay<'a> {
             let since = copies.filter(|s| s.header.commit > self.base_commit);
             since.for_each(|s| self.copies.add_copy(&s.header));
             let newest = content.newest_commit();
-            *bounded |= newest.is_some() && f.meta.last_commit <= self.base_commit;
+            // Of two slots begun at the commit of the snapshot, the older may hold copies that it does not know of.
+            *bounded |= newest.is_some() && f.meta.last_commit <= self.base_commit && i <= from;
             let later = content.frames.drain(..).filter(|s| s.is_commit() && s.header.commit > self.base_commit);
             read.push(Scanned { found: i, newest, frames: later.collect() });
             self.ends.insert(f.meta.id, content);
@@ -529,6 +530,7 @@ impl<'a> Replay<'a> {
         }
         ring.slots.free.extend(given_up);
         ring.note_forgotten(std::mem::take(&mut self.forgotten));
+        ring.writer.synced_through = ring.writer.synced_through.max(ring.last_commit);
         ring.next_commit = ring.last_commit + if clean { 1 } else { SKIP_COMMITS };
         if !clean {
             ring.next_seq += SKIP_SEQS;

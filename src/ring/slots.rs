@@ -212,8 +212,8 @@ impl Slots {
 
     /// Whether the oldest slot of the journal is needed neither for its snapshot nor for what came after the one before.
     pub fn may_reuse(&self, lanes: &[Lane], journal: &Log) -> bool {
-        let Some((newest, before)) = newest_snapshots(lanes, journal) else { return false };
-        journal.slots.front().is_some_and(|s| s.generation < before.0) && journal.first_slot_commit() <= newest.1
+        let Some((_, before)) = newest_snapshots(lanes, journal) else { return false };
+        journal.slots.front().is_some_and(|s| s.generation < before.0) && journal.first_slot_commit() <= before.1
     }
 
     /// Takes one that is older than a generation and holds no later commits.

@@ -56,6 +56,7 @@ pub fn verify(
             done += 1;
             progress(done, all);
         }
+        check.untold(&mut trail);
         walked.push(trail.ordinal.unwrap_or_else(|| check.ring.lanes[lane].dense().ordinal));
         check.tail(trail);
     }
@@ -93,6 +94,14 @@ impl Lost {
     }
 }
 
+#[derive(Clone)]
+struct TornCopy {
+    lost: Lost,
+    parts: Vec<(TopicPart, u64, u64)>,
+    first: u64,
+    end: u64,
+}
+
 /// How far a lane was followed.
 #[derive(Clone, Default)]
 pub(super) struct Trail {
@@ -106,6 +115,8 @@ pub(super) struct Trail {
     suspects: Vec<(FileId, u64)>,
     /// Records of the last frame, when its own directory cannot tell whose they were.
     untold: Option<Lost>,
+    /// A copy that does not hold: perhaps it was torn, and made again behind.
+    torn: Option<TornCopy>,
 }
 
 pub(super) struct Check {
@@ -349,7 +360,7 @@ impl Check {
     fn frame(&mut self, trail: &mut Trail, file: FileId, seen: &Seen, next: Option<&SlotMeta>, decodes: bool) {
         let h = &seen.header;
         let rewritten = h.records > 0 && next.is_some_and(|n| h.first_seq >= n.first.seq);
-        if rewritten || self.ring.sessions.dead(h.session, h.commit) {
+        if rewritten || h.kind != FrameKind::Copy && self.ring.sessions.dead(h.session, h.commit) {
             self.counts().given_up += 1;
             return;
         }
@@ -358,12 +369,19 @@ impl Check {
             return;
         }
         self.newest_commit = self.newest_commit.max(h.commit);
+        let here = |at: usize| (file, u64::from(h.at) + at as u64);
+        self.state_of(file, seen);
+        if h.records == 0 {
+            // What is before it in its lane may stand in the journal yet: it tells nothing of that.
+            self.counts().frames_good += u64::from(seen.state.is_some());
+            trail.end = Some(here(h.frame_len as usize));
+            return;
+        }
         if let Some(lost) = trail.untold.take() {
             self.lost(lost, Some(seen));
         }
+        self.torn_copy(trail, h.first_ordinal());
         self.hole(trail, file, seen);
-        let here = |at: usize| (file, u64::from(h.at) + at as u64);
-        self.state_of(file, seen);
         // What a copy has that one before it had is there once.
         let records = h.end_ordinal() - h.first_ordinal().max(trail.ordinal.unwrap_or(0)).min(h.end_ordinal());
         if good {
@@ -381,6 +399,11 @@ impl Check {
             let lost = Lost { file, at, what: what.into(), records, commit: h.commit, synced: true, slot };
             let of = |r: &Run| (r.part, r.first_offset, r.end_offset());
             let parts: Vec<_> = seen.runs.iter().map(of).collect();
+            if h.kind == FrameKind::Copy {
+                trail.torn = Some(TornCopy { lost, parts, first: h.first_ordinal(), end: h.end_ordinal() });
+                trail.end = Some(here(h.frame_len as usize));
+                return;
+            }
             match parts.is_empty() && records > 0 {
                 true => trail.untold = Some(lost),
                 false => self.tell(lost, &parts),
@@ -390,6 +413,16 @@ impl Check {
         (trail.commit, trail.session) = (h.commit, h.session);
         trail.end = Some(here(h.frame_len as usize));
         trail.suspects.clear();
+    }
+
+    /// What comes behind a copy that does not hold begins at `first`.
+    fn torn_copy(&mut self, trail: &mut Trail, first: u64) {
+        let Some(TornCopy { lost, parts, first: from, end }) = trail.torn.take() else { return };
+        if first <= from {
+            return self.note((lost.file, lost.at), "a copy of records of the journal is damaged", "it was made again");
+        }
+        self.tell(lost, &parts);
+        trail.ordinal = trail.ordinal.max(Some(end));
     }
 
     pub(super) fn state_of(&mut self, file: FileId, seen: &Seen) {
@@ -470,11 +503,16 @@ impl Check {
 
     // ---- the ends ----
 
-    /// A lane's end: damage there cannot be told from what was never written, unless the root page knows better.
-    fn tail(&mut self, mut trail: Trail) {
+    /// Nothing comes behind to tell more.
+    fn untold(&mut self, trail: &mut Trail) {
         if let Some(lost) = trail.untold.take() {
             self.lost(lost, None);
         }
+        self.torn_copy(trail, u64::MAX);
+    }
+
+    /// A lane's end: damage there cannot be told from what was never written, unless the root page knows better.
+    fn tail(&mut self, trail: Trail) {
         let newest = self.root_commit > trail.commit;
         let later = self.ring.sessions.ended.last().is_some_and(|e| e.0 > trail.session);
         for place in trail.suspects {

@@ -14,6 +14,8 @@ use super::*;
 use crate::limits::PAGE;
 
 const WINDOW: usize = 256 * 1024;
+/// How often a page is asked for that the device does not give.
+const TRIES: u32 = 3;
 
 /// One frame, checked.
 #[derive(Debug)]
@@ -161,7 +163,8 @@ impl<'a> Walker<'a> {
         self.buf.resize(len.next_multiple_of(PAGE), 0);
         for (i, page) in self.buf.chunks_mut(PAGE).enumerate() {
             let at = from + (i * PAGE) as u64;
-            if self.disk.read(FileId::Slot(self.slot), at, page).is_err() {
+            // A device that is away for a moment gives it the next time.
+            if (0..TRIES).all(|_| self.disk.read(FileId::Slot(self.slot), at, page).is_err()) {
                 page.fill(0);
                 self.unreadable.insert(at);
             }

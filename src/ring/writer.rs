@@ -69,6 +69,8 @@ pub struct Writer {
     /// When to ask the file system again for room.
     pub(super) room_again: Option<BootTime>,
     read_only: bool,
+    /// Through this commit there was no slot to give up although the cap was lowered.
+    none_to_drop: Option<u64>,
 }
 
 impl Writer {
@@ -278,11 +280,12 @@ impl Ring {
 
     fn is_over_cap(&self) -> bool {
         let most = self.slots.cap.min(self.slots.room).max(4);
-        self.slots.existing.len() > most && (!self.slots.free.is_empty() || self.slots_in_use() > 4)
+        let tried = self.writer.none_to_drop == Some(self.writer.synced_through);
+        !tried && self.slots.existing.len() > most && (!self.slots.free.is_empty() || self.slots_in_use() > 4)
     }
 
     fn slots_in_use(&self) -> usize {
-        self.lanes.iter().map(|l| l.log.slots.len()).sum()
+        self.own_slots().count()
     }
 
     /// Unlinks one slot, because the cap was lowered.
@@ -295,6 +298,8 @@ impl Ring {
             }
             self.reading.forget_slot(slot);
             self.writer.push(Part::Remove(slot), Op::Remove { slot });
+        } else {
+            self.writer.none_to_drop = Some(self.writer.synced_through);
         }
     }
 
@@ -336,7 +341,7 @@ impl Ring {
                     self.slots.short.retain(|s| *s != slot);
                     self.writer.no_space = None;
                 }
-                Part::Root if frames.is_empty() => {
+                Part::Root if frames.is_empty() && self.writer.group.copies.is_empty() => {
                     if let Closing::Root(_) = self.closing {
                         self.closing = Closing::Done;
                     }

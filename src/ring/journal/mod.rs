@@ -14,7 +14,7 @@
 
 use super::Ring;
 use super::batch::{Stamp, place};
-use super::format::{FrameHeader, FrameKind};
+use super::format::{FrameHeader, FrameKind, flags};
 use super::slots::{Log, Picked};
 use super::writer::Part;
 use super::*;
@@ -105,7 +105,10 @@ impl Ring {
             let front = self.queue.front().map(|s| &s.header);
             front.is_some_and(|h| h.kind == FrameKind::Lane && h.lane == lane.id)
         };
-        !lane.tail.is_empty() && (lane.tail.is_ripe() || awaited() || self.is_journal_half_full())
+        // Before its first frame a process has no number of its own to give a copy, but where that frame waits for it.
+        let begun = || self.queue.front().is_none_or(|s| s.header.flags & flags::SESSION_START == 0);
+        let due = || begun() && (lane.tail.is_ripe() || self.is_journal_half_full());
+        !lane.tail.is_empty() && (awaited() || due())
     }
 
     /// Two full slots wait for copies, beside the one that is being written; or there is to be no journal any more.
@@ -190,11 +193,13 @@ impl Ring {
     /// Whether the journal's oldest slot may be used again.
     fn may_reuse(&self) -> bool {
         let log = &self.journal;
-        let Some(front) = log.slots.front().filter(|_| log.slots.len() > 1) else { return false };
+        // The one that is written to stays, unless there is to be no journal.
+        let least = if self.journal_most() == 0 { 0 } else { 1 };
+        let Some(front) = log.slots.front().filter(|_| log.slots.len() > least) else { return false };
         self.is_spent(&front.ends) && self.slots.may_reuse(&self.lanes, log)
     }
 
-    /// A slot for the journal; None when it must wait for copies, or there is none.
+    /// A slot for the journal: its own oldest where that is spent, else one of the pool; None: there is none.
     pub(super) fn pick_for_journal(&mut self) -> Option<Picked> {
         if self.journal.slots.len() >= self.journal_most() && self.may_reuse() {
             let slot = self.journal.slots.pop_front()?.id;
@@ -209,6 +214,9 @@ impl Ring {
     pub(super) fn trim_journal(&mut self) {
         while self.journal.slots.len() > self.journal_most() && self.may_reuse() {
             let Some(slot) = self.journal.slots.pop_front().map(|s| s.id) else { return };
+            if self.journal.slots.is_empty() {
+                self.journal.write_at = None;
+            }
             self.reading.forget_slot(slot);
             if !self.slots.quarantine.contains(&slot) {
                 self.slots.free.push(slot);

@@ -138,17 +138,27 @@ impl Rejoin {
             s.first >= self.dense[s.lane.index()] && !ring.sessions.dead(s.session, s.commit) && !lost()
         });
         spots.sort_by_key(|s| (s.lane, s.first, std::cmp::Reverse(s.generation)));
-        let mut found: Vec<(LaneId, u64, u64)> = Vec::new();
-        for spot in spots {
-            let behind = found.last().is_none_or(|(lane, _, end)| *lane != spot.lane || spot.first >= *end);
-            let Some(lane) = ring.lanes.get_mut(spot.lane.index()).filter(|_| behind) else { continue };
-            let Some((header, frame)) = read(disk, &spot) else { continue };
-            lane.tail.push(&frame, BootTime(header.last_time));
-            let end = &mut self.ends.entry(spot.slot).or_default()[spot.lane.index()];
-            *end = spot.end.max(*end);
-            found.push((spot.lane, spot.first, spot.end));
+        let (mut found, mut missing): (Vec<(LaneId, u64, u64)>, Vec<_>) = Default::default();
+        let mut rest = &spots[..];
+        while let Some(slot) = rest.first().map(|s| s.slot) {
+            let (here, after) = rest.split_at(rest.iter().position(|s| s.slot != slot).unwrap_or(rest.len()));
+            let mut walker = Walker::new(disk, slot);
+            for spot in here {
+                let behind = found.last().is_none_or(|(lane, _, end)| *lane != spot.lane || spot.first >= *end);
+                let Some(lane) = ring.lanes.get_mut(spot.lane.index()).filter(|_| behind) else { continue };
+                let Some((header, frame)) = read(&mut walker, spot) else {
+                    // It was good a moment ago. What the base snapshot knows of is looked for below.
+                    let known = |b: &&Stretch| b.0 == spot.lane.0 && b.1 <= spot.first && spot.first < b.3;
+                    missing.extend(self.base.iter().all(|b| !known(&b)).then_some((spot.lane, spot.first, spot.end)));
+                    continue;
+                };
+                lane.tail.push(&frame, BootTime(header.last_time));
+                let end = &mut self.ends.entry(spot.slot).or_default()[spot.lane.index()];
+                *end = spot.end.max(*end);
+                found.push((spot.lane, spot.first, spot.end));
+            }
+            rest = after;
         }
-        let mut missing = Vec::new();
         for &(lane, from, _, to) in &self.base {
             let lane = LaneId(lane);
             let found = || found.iter().filter(|f| f.0 == lane).map(|f| (f.1, f.2));
@@ -170,7 +180,8 @@ impl Rejoin {
             let spot = newest.entry(copy.lane).or_insert(*copy);
             *spot = if copy.end > spot.end { *copy } else { *spot };
         }
-        newest.values().filter_map(|spot| read(disk, spot).map(|(header, frame)| (header, frame.runs))).collect()
+        let read = |spot: &Spot| read(&mut Walker::new(disk, spot.slot), spot);
+        newest.values().filter_map(read).map(|(header, frame)| (header, frame.runs)).collect()
     }
 }
 
@@ -185,7 +196,7 @@ fn without(mut from: u64, to: u64, others: impl Iterator<Item = (u64, u64)>) -> 
     rest
 }
 
-fn read(disk: &mut dyn Disk, spot: &Spot) -> Option<(FrameHeader, Frame)> {
-    let (header, frame) = Walker::new(disk, spot.slot).frame_at(spot.at)?;
+fn read(walker: &mut Walker<'_>, spot: &Spot) -> Option<(FrameHeader, Frame)> {
+    let (header, frame) = walker.frame_at(spot.at)?;
     (header.generation == spot.generation && header.commit == spot.commit).then_some((header, frame))
 }

@@ -242,6 +242,9 @@ fn a_copy_that_is_torn_is_made_again_from_the_journal() {
         trickle.restart(false);
     }
     assert!(trickle.frames(FrameKind::Copy).len() > 2);
+    let found = verify(&mut trickle.disk, &mut || false, &mut |_, _| {}).unwrap();
+    assert!(found.is_good(), "{:#?}", found.findings);
+    assert_eq!((found.totals.records, found.totals.records_lost), (given, 0));
 }
 
 #[test]
