@@ -92,6 +92,33 @@ impl Check {
         newest.is_some_and(|newest| newest.ring == header.ring && newest.generation < header.generation)
     }
 
+    /// Looks at a slot, and again while something is found that a node may be in the middle of. True: it was written over
+    /// meanwhile, and all is as it was before.
+    fn settled<T: Clone>(
+        &mut self,
+        disk: &mut dyn Disk,
+        pause: &mut dyn FnMut() -> bool,
+        own: Option<&SlotMeta>,
+        trail: &mut T,
+        look: &mut dyn FnMut(&mut Self, &mut dyn Disk, &mut T),
+    ) -> bool {
+        let (mark, before, mut tries) = (self.mark(), trail.clone(), 1..TRIES);
+        loop {
+            look(self, disk, trail);
+            if own.is_some_and(|meta| generation(disk, meta.id).is_some_and(|now| now != meta.generation)) {
+                self.take_back(&mark);
+                self.out.rewritten += 1;
+                *trail = before;
+                return true;
+            }
+            if !self.found_since(&mark) || tries.next().is_none() || !pause() {
+                return false;
+            }
+            self.take_back(&mark);
+            *trail = before.clone();
+        }
+    }
+
     /// A slot among the ring's own; one that was written over meanwhile is looked at as what it is now.
     pub(super) fn settled_slot(
         &mut self,
@@ -102,22 +129,13 @@ impl Check {
         next: Option<&SlotMeta>,
         bytes: u64,
     ) {
-        let (mark, before, mut tries) = (self.mark(), trail.clone(), 1..TRIES);
-        loop {
-            self.own_slot(disk, trail, own, next, bytes);
-            let meta = own.1;
-            if generation(disk, meta.id).is_some_and(|now| now != meta.generation) {
-                self.take_back(&mark);
-                self.out.rewritten += 1;
-                // What stood in it is gone, and no hole before the next.
-                *trail = Trail::default();
-                return self.settled_other(disk, pause, meta.id, bytes);
-            }
-            if !self.found_since(&mark) || tries.next().is_none() || !pause() {
-                return;
-            }
-            self.take_back(&mark);
-            *trail = before.clone();
+        let rewritten = self.settled(disk, pause, Some(own.1), trail, &mut |check, disk, trail| {
+            check.own_slot(disk, trail, own, next, bytes);
+        });
+        if rewritten {
+            // What stood in it is gone, and no hole before the next.
+            *trail = Trail::default();
+            self.settled_other(disk, pause, own.1.id, bytes);
         }
     }
 
@@ -133,20 +151,11 @@ impl Check {
         walked: &[u64],
         bytes: u64,
     ) {
-        let (mark, before, mut tries) = (self.mark(), trail.clone(), 1..TRIES);
-        loop {
-            self.journal_slot(disk, trail, meta, next, walked, bytes);
-            if generation(disk, meta.id).is_some_and(|now| now != meta.generation) {
-                self.take_back(&mark);
-                self.out.rewritten += 1;
-                *trail = before;
-                return self.settled_other(disk, pause, meta.id, bytes);
-            }
-            if !self.found_since(&mark) || tries.next().is_none() || !pause() {
-                return;
-            }
-            self.take_back(&mark);
-            *trail = before.clone();
+        let rewritten = self.settled(disk, pause, Some(meta), trail, &mut |check, disk, trail| {
+            check.journal_slot(disk, trail, meta, next, walked, bytes);
+        });
+        if rewritten {
+            self.settled_other(disk, pause, meta.id, bytes);
         }
     }
 
@@ -158,14 +167,7 @@ impl Check {
         slot: SlotId,
         bytes: u64,
     ) {
-        let (mark, mut tries) = (self.mark(), 1..TRIES);
-        loop {
-            self.other_slot(disk, slot, bytes);
-            if !self.found_since(&mark) || tries.next().is_none() || !pause() {
-                return;
-            }
-            self.take_back(&mark);
-        }
+        self.settled(disk, pause, None, &mut (), &mut |check, disk, ()| check.other_slot(disk, slot, bytes));
     }
 }
 
