@@ -392,7 +392,8 @@ impl<'a> Replay<'a> {
         let lane = h.lane.index();
         // What a copy has is not lost with the journal's frame.
         let (mut first, end) = (h.first_ordinal(), h.end_ordinal());
-        if h.kind == FrameKind::Journal && self.rejoin.uncopied(h.lane, first, end).is_empty() {
+        let lost = torn || !seen.payload_ok;
+        if lost && h.kind == FrameKind::Journal && self.rejoin.uncopied(h.lane, first, end).is_empty() {
             first = end;
         }
         if let Some(lane) = self.ring.lanes.get_mut(lane) {

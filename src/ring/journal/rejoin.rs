@@ -38,6 +38,7 @@ pub struct Rejoin {
     base: Vec<Stretch>,
     /// Of each lane, one past what stands in its own slots, as far as is known.
     dense: [u64; MAX_LANES],
+    /// In order of lane and ordinal once they are judged.
     copies: Vec<Spot>,
     journal: Vec<Spot>,
     /// Of the slots of the journal, what in them is wanted.
@@ -106,6 +107,7 @@ impl Rejoin {
     /// How far the lanes' own slots go, before any commit is judged. A frame with new records stands behind all copies.
     pub fn judge(&mut self, sessions: &Sessions, frames: &[Seen]) {
         self.copies.retain(|c| sessions.lost_of(c.lane, c.first, c.end) == 0);
+        self.copies.sort_unstable_by_key(|c| (c.lane, c.first, c.end));
         let own = frames.iter().map(|s| &s.header).filter(|h| h.kind == FrameKind::Lane);
         let ends = own.map(|h| (h.lane, h.first_ordinal())).chain(self.copies.iter().map(|c| (c.lane, c.end)));
         for (lane, end) in ends {
@@ -124,9 +126,7 @@ impl Rejoin {
 
     /// What of these ordinals is in no copy.
     pub fn uncopied(&self, lane: LaneId, from: u64, to: u64) -> Vec<(u64, u64)> {
-        let mut copies: Vec<_> = self.copies.iter().filter(|c| c.lane == lane).map(|c| (c.first, c.end)).collect();
-        copies.sort_unstable();
-        without(from, to, copies.into_iter())
+        without(from, to, self.copies.iter().filter(|c| c.lane == lane).map(|c| (c.first, c.end)))
     }
 
     /// Builds the lanes' tails of what the journal still has. Gives back what the base snapshot knew there and what is not
