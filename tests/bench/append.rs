@@ -5,14 +5,13 @@ use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
 use headwater::lane::LaneId;
-use headwater::name::Name;
 use headwater::node::disk::{Completions, FileDisk, Threads};
 use headwater::record::RecordRef;
-use headwater::ring::{Disk, DiskError, FileId, LaneOptions, LanePos, Options, ReadStep, Ring, SlotId, execute};
-use headwater::time::{BootTime, Span};
-use headwater::topic::{TopicName, TopicPart};
+use headwater::ring::{Disk, DiskError, FileId, LanePos, ReadStep, Ring, SlotId, execute};
+use headwater::time::BootTime;
+use headwater::topic::TopicPart;
 
-use super::support::{Outcome, Result, events, own_cpu, paired};
+use super::support::{Outcome, events, new_ring, own_cpu, paired};
 
 const RECORDS: usize = 400_000;
 const FRAME: usize = 64 * 1024;
@@ -47,20 +46,6 @@ impl Disk for Sponge {
     fn remove(&mut self, _: FileId) -> std::result::Result<(), DiskError> {
         Ok(())
     }
-}
-
-fn new_ring(disk: &mut dyn Disk) -> Result<(Ring, TopicPart)> {
-    let options = Options {
-        max_bytes: RING,
-        lanes: vec![LaneOptions { name: Name::new("normal")?, reserve: 0 }],
-        linger: Span::from_secs(1),
-        binding: [0; 16],
-        boot_id: [0; 16],
-        seed: 1,
-    };
-    let (mut ring, _) = Ring::recover(disk, options)?;
-    let topic = ring.open_topic(&TopicName::new("t")?, LaneId(0), 1)?;
-    Ok((ring, TopicPart { topic, partition: 0 }))
 }
 
 /// Appends them all and sees them durable.
@@ -156,7 +141,7 @@ fn without_sync(events: &[Vec<u8>]) -> Outcome {
         9,
         || {
             let mut sponge = Sponge { inner: headwater::ring::MemDisk::new(1 << 20) };
-            let (mut ring, part) = new_ring(&mut headwater::ring::MemDisk::new(RING))?;
+            let (mut ring, part) = new_ring(&mut headwater::ring::MemDisk::new(RING), RING)?;
             let start = own_cpu();
             append(&mut ring, part, events, &mut sponge)?;
             Ok(own_cpu() - start)
@@ -181,7 +166,7 @@ fn while_read(events: &[Vec<u8>]) -> Outcome {
         9,
         || {
             let mut sponge = Sponge { inner: headwater::ring::MemDisk::new(1 << 20) };
-            let (mut ring, part) = new_ring(&mut headwater::ring::MemDisk::new(RING))?;
+            let (mut ring, part) = new_ring(&mut headwater::ring::MemDisk::new(RING), RING)?;
             let mut sinks = [0, 1].map(|_| ring.lane_reader(LaneId(0), LanePos::default()));
             let (start, mut read) = (own_cpu(), 0);
             // As often as a frame is full; what they read is in memory then.
@@ -212,7 +197,7 @@ fn while_read(events: &[Vec<u8>]) -> Outcome {
 
 fn with_sync(events: &[Vec<u8>]) -> Outcome {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let (mut ring, part) = new_ring(&mut FileDisk::new(dir.path(), 0))?;
+    let (mut ring, part) = new_ring(&mut FileDisk::new(dir.path(), 0), RING)?;
     let disk = || Box::new(FileDisk::new(dir.path(), 0));
     let (mut threads, mut completions) = Threads::start(disk(), disk())?;
     while ring.stats().lanes.iter().all(|lane| lane.evicted == 0) {

@@ -7,37 +7,22 @@ use std::path::Path;
 use std::time::Instant;
 
 use headwater::backoff::Rng;
-use headwater::lane::LaneId;
-use headwater::name::Name;
 use headwater::node::disk::FileDisk;
 use headwater::record::RecordRef;
-use headwater::ring::{LaneOptions, Options, Ring, drive};
-use headwater::time::{BootTime, Span};
-use headwater::topic::{TopicName, TopicPart};
+use headwater::ring::{Ring, drive};
+use headwater::time::BootTime;
 
-use super::support::{Outcome, Result, paired};
+use super::support::{Outcome, Result, new_ring, options, paired};
 
 const RING: u64 = 1 << 30;
 const RECORD: usize = 60_000;
 const SLOT: usize = 4 << 20;
 
-fn options() -> Result<Options> {
-    Ok(Options {
-        max_bytes: RING,
-        lanes: vec![LaneOptions { name: Name::new("normal")?, reserve: 0 }],
-        linger: Span::from_secs(1),
-        binding: [0; 16],
-        boot_id: [0; 16],
-        seed: 1,
-    })
-}
-
 /// Fills the ring once around.
 fn fill(dir: &Path, clean: bool) -> Outcome {
     let mut disk = FileDisk::new(dir, 0);
-    let (mut ring, _) = Ring::recover(&mut disk, options()?)?;
-    let topic = ring.open_topic(&TopicName::new("t")?, LaneId(0), 1)?;
-    let (mut rng, now, part) = (Rng::new(1), BootTime(1), TopicPart { topic, partition: 0 });
+    let (mut ring, part) = new_ring(&mut disk, RING)?;
+    let (mut rng, now) = (Rng::new(1), BootTime(1));
     let mut value = vec![0; RECORD];
     for _ in 0..RING / RECORD as u64 {
         value.chunks_mut(8).for_each(|c| c.copy_from_slice(&rng.next_u64().to_le_bytes()[..c.len()]));
@@ -56,7 +41,7 @@ fn fill(dir: &Path, clean: bool) -> Outcome {
 fn recovered(dir: &Path) -> Result<f64> {
     let start = Instant::now();
     // What a start would write is left out, so that each finds the same.
-    let (ring, report) = Ring::open_read_only(&mut FileDisk::new(dir, 0), options()?)?;
+    let (ring, report) = Ring::open_read_only(&mut FileDisk::new(dir, 0), options(RING)?)?;
     let took = start.elapsed().as_secs_f64();
     if ring.stats().lanes[0].admitted == 0 || report.corrupt_records > 0 {
         return Err("not what was written".into());

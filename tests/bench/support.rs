@@ -5,8 +5,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use headwater::cli::client::{self, Client};
+use headwater::lane::LaneId;
+use headwater::name::Name;
 use headwater::ops::Status;
 use headwater::ops::control::protocol::{Ack, Answer, Ask, Line, SinkVerb, encode};
+use headwater::ring::{Disk, LaneOptions, Options, Ring};
+use headwater::time::Span;
+use headwater::topic::{TopicName, TopicPart};
 
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 pub type Outcome = Result<()>;
@@ -59,6 +64,25 @@ pub fn paired_by(
         (median(first), median(second))
     };
     Ok((medians(things), medians(bares)))
+}
+
+/// Of a ring with one lane.
+pub fn options(max_bytes: u64) -> Result<Options> {
+    Ok(Options {
+        max_bytes,
+        lanes: vec![LaneOptions { name: Name::new("normal")?, reserve: 0 }],
+        linger: Span::from_secs(1),
+        binding: [0; 16],
+        boot_id: [0; 16],
+        seed: 1,
+    })
+}
+
+/// A ring with one lane and one topic.
+pub fn new_ring(disk: &mut dyn Disk, max_bytes: u64) -> Result<(Ring, TopicPart)> {
+    let (mut ring, _) = Ring::recover(disk, options(max_bytes)?)?;
+    let topic = ring.open_topic(&TopicName::new("t")?, LaneId(0), 1)?;
+    Ok((ring, TopicPart { topic, partition: 0 }))
 }
 
 /// JSON events of 100 bytes, as a gateway's sensors would send them.

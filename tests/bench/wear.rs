@@ -5,14 +5,12 @@
 //! add. How long an outage it holds is measured in a ring of 16 MiB, as full as it gets, and told for 256 MiB: both have 63
 //! slots.
 
-use headwater::lane::LaneId;
-use headwater::name::Name;
 use headwater::record::RecordRef;
-use headwater::ring::{LaneOptions, MemDisk, Options, Ring, drive};
+use headwater::ring::{MemDisk, Ring, drive};
 use headwater::time::{BootTime, Span};
-use headwater::topic::{TopicName, TopicPart};
+use headwater::topic::TopicPart;
 
-use super::support::{Outcome, Result, events};
+use super::support::{Outcome, Result, events, new_ring};
 
 const DAY: f64 = 86_400.0;
 const SECOND: i64 = 1_000_000;
@@ -38,18 +36,9 @@ struct Stream {
 
 impl Stream {
     fn new(bytes: u64) -> Result<Self> {
-        let options = Options {
-            max_bytes: bytes,
-            lanes: vec![LaneOptions { name: Name::new("normal")?, reserve: 0 }],
-            linger: Span::from_secs(1),
-            binding: [0; 16],
-            boot_id: [0; 16],
-            seed: 1,
-        };
         let mut disk = MemDisk::new(bytes);
-        let (mut ring, _) = Ring::recover(&mut disk, options)?;
-        let topic = ring.open_topic(&TopicName::new("t")?, LaneId(0), 1)?;
-        Ok(Self { ring, disk, part: TopicPart { topic, partition: 0 }, now: BootTime(SECOND), sent: 0 })
+        let (ring, part) = new_ring(&mut disk, bytes)?;
+        Ok(Self { ring, disk, part, now: BootTime(SECOND), sent: 0 })
     }
 
     fn send(&mut self, rate: u64, wait: Wait, events: &[Vec<u8>]) -> Outcome {
