@@ -27,7 +27,7 @@
 //!
 //! All integers are little-endian. Bytes that no table names are written as zeros and not looked at. CRC is CRC-32C.
 //! Everything begins at a page, so that damage is stepped over page by page. No u64 that counts or numbers something is
-//! above 2^53, no session or boot above 2^30 (no ring comes near): what says so is damaged, whatever its checksum.
+//! above 2^52, no session or boot above 2^29 (no ring comes near): what says so is damaged, whatever its checksum.
 //!
 //! ## Slot header, 4,096 bytes
 //!

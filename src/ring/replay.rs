@@ -242,7 +242,8 @@ impl<'a> Replay<'a> {
             let (found, counters) = (lane.counters, last.2[lane.id.index()]);
             let base = self.base_lanes[lane.id.index()];
             lane.counters = Counters {
-                admitted: counters.admitted,
+                // What stands in the journal was admitted, whatever a later frame says.
+                admitted: lane.tail.end().map_or(0, |end| end.ordinal).max(counters.admitted),
                 evicted: counters.evicted,
                 expired: counters.expired,
                 // What was found now may have been found before, and is then in the newest frame's counters.

@@ -167,7 +167,7 @@ impl FrameHeader {
 
     pub fn emit(&self, out: &mut [u8]) {
         use frame_field::*;
-        debug_assert!(self.in_range(), "what is written is read back: {self:?}");
+        debug_assert!(self.in_range(2), "what is written is read back: {self:?}");
         let out = &mut out[..FRAME_HEADER];
         out.fill(0);
         set(out, MAGIC, FRAME_MAGIC);
@@ -232,7 +232,7 @@ impl FrameHeader {
             return Err(Bad::Place);
         }
         let header = Self::fields(b, ring, generation, slot)?;
-        if header.in_range() { Ok(header) } else { Err(Bad::Field) }
+        if header.in_range(1) { Ok(header) } else { Err(Bad::Field) }
     }
 
     fn fields(b: &[u8], ring: RingId, generation: u64, slot: SlotId) -> Result<FrameHeader, Bad> {
@@ -278,7 +278,8 @@ impl FrameHeader {
         })
     }
 
-    fn in_range(&self) -> bool {
+    /// The numbers are at most `times` what a reader takes.
+    fn in_range(&self, times: u32) -> bool {
         let lengths = [self.stored_len, self.state_stored, self.frame_len].iter().all(|l| u64::from(*l) <= MAX_SLOT);
         lengths
             && (self.lane.0 as usize) < MAX_LANES
@@ -288,7 +289,7 @@ impl FrameHeader {
             && self.state_raw as usize <= MAX_STATE_RAW
             && self.frame_len as usize == pages(self.used())
             && u64::from(self.at) + u64::from(self.frame_len) <= MAX_SLOT
-            && self.has_numbers()
+            && self.has_numbers(times)
             && u64::from(self.records) <= self.end_ordinal()
             && self.end_ordinal() <= self.lanes[self.lane.index()].admitted
             && (self.kind != FrameKind::Copy || self.records > 0 && self.records <= self.copy_span)
@@ -299,9 +300,11 @@ impl FrameHeader {
 }
 
 impl FrameHeader {
-    fn has_numbers(&self) -> bool {
+    fn has_numbers(&self, times: u32) -> bool {
+        let most = MAX_NUMBER * u64::from(times);
         let own = [self.generation, self.commit, self.synced_through, self.copy_first, self.first_seq];
-        own.iter().all(|n| *n <= MAX_NUMBER) && are_numbers(&self.lanes) && self.boot.max(self.session) <= MAX_SESSION
+        let sessions = self.boot.max(self.session) <= MAX_SESSION * times;
+        own.iter().all(|n| *n <= most) && are_numbers(&self.lanes, most) && sessions
     }
 }
 

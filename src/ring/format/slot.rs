@@ -174,7 +174,7 @@ impl SlotHeader {
         let former = self.former.map_or(0, |f| f.1);
         let own = [self.generation, self.first_seq, self.last_commit, self.prev.generation, self.uncopied, former];
         own.iter().chain(&self.oldest).chain(self.starts.iter().map(|s| &s.1)).all(|n| *n <= MAX_NUMBER)
-            && are_numbers(&self.lanes)
+            && are_numbers(&self.lanes, MAX_NUMBER)
             && self.boot.max(self.session).max(self.oldest_boot) <= MAX_SESSION
     }
 

@@ -41,6 +41,11 @@ impl Tail {
         self.chunks.front().map(|c| c.frame.first())
     }
 
+    /// Where its newest record ends.
+    pub fn end(&self) -> Option<LanePos> {
+        self.chunks.back().map(|c| c.frame.end())
+    }
+
     /// The oldest boot in which records of it were admitted; 0: there are none.
     pub fn oldest_boot(&self) -> u32 {
         self.chunks.iter().map(|c| c.frame.boot).min().unwrap_or(0)
