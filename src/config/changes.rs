@@ -48,7 +48,7 @@ impl Delta {
 pub fn changes(old: &Config, new: &Config) -> Changes {
     let Config { hash: _, files: _, node, ring, topics, sources, rules, sinks, endpoint, http, warnings: _ } = new;
     let NodeConfig { id, labels, data_dir, control, heartbeat, log } = node;
-    let RingConfig { max_bytes, keep_free, linger, memory_bytes, write_budget, lanes } = ring;
+    let RingConfig { max_bytes, keep_free, linger, memory_bytes, write_budget, ram_first, lanes } = ring;
     let live = [
         ("node.id", old.node.id != *id),
         ("node.labels", old.node.labels != *labels),
@@ -58,6 +58,7 @@ pub fn changes(old: &Config, new: &Config) -> Changes {
         ("ring.keep_free", old.ring.keep_free != *keep_free),
         ("ring.linger", old.ring.linger != *linger),
         ("ring.max_gb_per_day", old.ring.write_budget != *write_budget),
+        ("ring.spill", old.ring.ram_first != *ram_first),
         ("topics", old.topics != *topics),
         ("rules", old.rules != *rules),
         ("endpoint", old.endpoint != *endpoint),

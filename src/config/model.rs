@@ -67,6 +67,8 @@ pub struct RingConfig {
     pub memory_bytes: u64,
     /// `ring.max_gb_per_day`, in bytes: what may be written in a day before the linger is stretched.
     pub write_budget: Option<u64>,
+    /// `ring.spill = "offline"`: while every sink takes what there is, what nobody waits for stays in memory.
+    pub ram_first: bool,
     /// `ring.lanes`, the most important first, with `ring.reserve`.
     pub lanes: Vec<LaneConfig>,
 }

@@ -78,6 +78,7 @@ pub fn ring(root: &Reader<'_>) -> Option<RingConfig> {
         linger: r.span("linger", Span::from_secs(1), Span::from_millis(1)..=Span::from_secs(600)),
         memory_bytes: r.size("memory_bytes", 8 << 20, MIN_RING..=1 << 30),
         write_budget: r.get("max_gb_per_day", "number", None, gigabytes),
+        ram_first: r.choice("spill", &[("always", false), ("offline", true)]),
         lanes: lanes(&r),
     })
 }

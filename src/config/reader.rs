@@ -51,7 +51,7 @@ pub struct Setting {
 }
 
 /// Keys of parts that come with later versions: said so, rather than called unknown.
-const LATER: [&str; 8] = ["links", "views", "link", "encryption", "journal", "spill", "reserve", "partition"];
+const LATER: [&str; 7] = ["links", "views", "link", "encryption", "journal", "reserve", "partition"];
 
 static EMPTY: Table = Table { at: At { file: 0, line: 0 }, entries: Vec::new() };
 

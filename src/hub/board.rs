@@ -275,10 +275,12 @@ impl Part {
         let changed = info.state.label() != state.label();
         let reworded = info.state.what() != state.what();
         info.reported = now;
+        info.state = state;
         if changed {
             info.since = now;
+            self.log.turns.set(self.log.turns.get() + 1);
+            self.log.turned.notify_one();
         }
-        info.state = state;
         if changed || reworded {
             self.announce(now, &mut info);
         }
@@ -328,6 +330,9 @@ struct Log {
     waiting: RefCell<VecDeque<Event>>,
     dropped: Cell<u64>,
     arrived: tokio::sync::Notify,
+    /// Changes from up to down and the like.
+    turns: Cell<u64>,
+    turned: tokio::sync::Notify,
 }
 
 impl Log {
@@ -392,12 +397,31 @@ impl Board {
         });
         let at = parts.partition_point(|p| p.kind <= kind);
         parts.insert(at, part.clone());
+        self.log.turns.set(self.log.turns.get() + 1);
         part
+    }
+
+    /// Grows with every part that comes or goes, and every change from up to down and the like.
+    pub fn turns(&self) -> u64 {
+        self.log.turns.get()
+    }
+
+    /// Returns when a part went from up to down, or the like (one waiter).
+    pub async fn turned(&self) {
+        self.log.turned.notified().await;
+    }
+
+    /// Whether there are sinks, and all of them are up.
+    pub fn are_sinks_up(&self) -> bool {
+        let parts = self.parts.borrow();
+        let mut sinks = parts.iter().filter(|p| p.kind == PartKind::Sink).peekable();
+        sinks.peek().is_some() && sinks.all(|p| matches!(p.info.borrow().state, PartState::Up { .. }))
     }
 
     /// Takes a part that left the config off the board.
     pub fn remove(&self, kind: PartKind, name: &str) {
         self.parts.borrow_mut().retain(|p| p.kind != kind || &*p.name != name);
+        self.log.turns.set(self.log.turns.get() + 1);
     }
 
     /// All parts, by kind, then in the order they came.

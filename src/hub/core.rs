@@ -25,6 +25,9 @@ pub(super) struct Core {
     pub kick: Notify,
     /// Something that somebody may wait for has happened.
     pub moved: Notify,
+    /// What readers were last told of: changes of the board's states, and what the ring shows.
+    pub turns: Cell<u64>,
+    pub shown: Cell<u64>,
     /// When the group under way began: all of it was admitted then.
     pub group: Cell<Option<Now>>,
     pub stop: Stop,
@@ -46,6 +49,8 @@ impl Core {
             board,
             kick: Notify::new(),
             moved: Notify::new(),
+            turns: Cell::new(0),
+            shown: Cell::new(0),
             group: Cell::new(None),
             stop: Stop::default(),
             requests,
@@ -81,6 +86,7 @@ impl Core {
     }
 
     pub async fn wait_settled(&self, ticket: Ticket) {
+        self.want(ticket);
         self.until(|| self.settled() >= ticket).await;
     }
 
@@ -91,6 +97,28 @@ impl Core {
             pipeline.ring().has_room() && !held(&pipeline)
         })
         .await;
+    }
+
+    /// The disk loop looks around: who is up decides what goes to the disk, and who waits for records learns of new ones.
+    pub fn look(&self) {
+        let turns = self.board.turns();
+        if self.turns.replace(turns) != turns {
+            self.pipeline.borrow_mut().set_online(self.board.are_sinks_up());
+        }
+    }
+
+    /// Records are there that are not durable yet.
+    pub fn show(&self) {
+        let shown = self.pipeline.borrow().ring().times_shown();
+        if self.shown.replace(shown) != shown {
+            self.moved.notify_waiters();
+        }
+    }
+
+    /// Somebody waits for it.
+    pub fn want(&self, ticket: Ticket) {
+        self.pipeline.borrow_mut().ring_mut().want(ticket);
+        self.kick.notify_one();
     }
 
     pub fn hurry(&self, within: Span) {

@@ -141,6 +141,13 @@ impl Intake {
         self.core.hurry(within);
     }
 
+    /// The peer waits until this may be acknowledged.
+    pub fn want(&self, ticket: Ticket) {
+        if !self.ack_memory {
+            self.core.want(ticket);
+        }
+    }
+
     /// Everything up to this ticket may be acknowledged (durable, or at once when the source has `ack = "memory"`).
     pub fn settled(&self) -> Ticket {
         let pipeline = self.core.pipeline.borrow();
@@ -149,6 +156,7 @@ impl Intake {
 
     /// Returns when `settled() >= ticket`.
     pub async fn wait_settled(&self, ticket: Ticket) {
+        self.want(ticket);
         self.core.until(|| self.settled() >= ticket).await;
     }
 

@@ -96,7 +96,9 @@ impl Hub {
 
     pub fn poll(&self) -> Option<Command> {
         let now = self.now();
+        self.core.look();
         let command = self.core.pipeline.borrow_mut().poll(now);
+        self.core.show();
         if command.is_none() && self.core.pipeline.borrow().ring().has_failed() {
             // Also where it failed for want of a slot, and no completion comes of it.
             self.core.moved.notify_waiters();
@@ -131,7 +133,10 @@ impl Hub {
 
     /// Returns when a handle was used in a way that may give the disk something to do.
     pub async fn kicked(&self) {
-        self.core.kick.notified().await;
+        tokio::select! {
+            () = self.core.kick.notified() => {}
+            () = self.core.board.turned() => {}
+        }
     }
 
     pub fn close(&self) -> Ticket {

@@ -4,9 +4,9 @@
 //! once; a cursor claims nothing that its sink was not sent; a source is told that a record is safe only once the ring
 //! that it is in has it.
 //!
-//! **[`leave`]: the disk fails.** Sinks see durable records only, so what is not durable no sink has: all of it goes to a new
-//! ring in memory, in order, under new numbers, with what the sources know of where they stand; every sink begins there
-//! before the first of it. Nobody was told that it is safe, so nothing is claimed that does not hold. What is durable stays
+//! **[`leave`]: the disk fails.** Sinks see durable records only, so what is not durable no sink has (in RAM-first mode some
+//! may have some of it, and step over that): all of it goes to a new ring in memory, in order, under new numbers, with what
+//! the sources know of where they stand; every sink begins there before the first of it. Nobody was told that it is safe, so nothing is claimed that does not hold. What is durable stays
 //! on the disk, and so do the cursors; as they stand now, with accounts and positions, they are kept in [`Left`], because
 //! the disk may have older ones. Records too large for memory's slots are kept there too. Sources begin again on the ring
 //! in memory: what they had in flight they send again, and what they sent twice is known by their own state.
@@ -36,9 +36,7 @@ use crate::lane::LaneId;
 use crate::name::Name;
 use crate::pipeline::{Account, Pipeline, SinkStates, Stretch, note_elsewhere, note_sink};
 use crate::record::RecordRef;
-use crate::ring::{
-    AppendError, Disk, Entry, Frame, Health, LanePos, Owner, OwnerKind, ReadStep, Ring, RingId, drive, execute,
-};
+use crate::ring::{AppendError, Disk, Entry, Frame, Health, Owner, OwnerKind, ReadStep, Ring, RingId, drive, execute};
 use crate::time::BootTime;
 use crate::topic::{TopicName, TopicPart};
 
@@ -101,6 +99,7 @@ pub fn leave(from: &mut Pipeline, to: &mut Target<'_>, sinks: &[Name]) -> Left {
     let ends = from.ring().stats().lanes.iter().map(|lane| lane.durable.ordinal).collect();
     let backlog = from.snapshot().sinks.iter().filter(|s| s.configured).map(|s| s.pending).max();
     let sinks_left = from.sinks_as_they_stand();
+    let mut passed: Vec<Vec<Passed>> = (0..from.lanes() as u8).map(|lane| passed(from, LaneId(lane))).collect();
     let from = from.ring();
     let place = Some((from.id(), ends));
     let mut left = Left { place, sinks: sinks_left, backlog: backlog.unwrap_or(0), ..Left::default() };
@@ -109,7 +108,8 @@ pub fn leave(from: &mut Pipeline, to: &mut Target<'_>, sinks: &[Name]) -> Left {
     }
     sinks.iter().for_each(|sink| note_sink(to.ring, (to.now)(), sink));
     for frame in frames {
-        let put = to.put_frame(from, &frame, from.lane_durable(frame.lane()).seq, &mut []);
+        let lane = frame.lane();
+        let put = to.put_frame(from, &frame, from.lane_written(lane).seq, &mut passed[lane.index()]);
         // Memory does not fail; if it did, this would be the place for what it does not take.
         let put =
             put.unwrap_or_else(|_| Put { large: frame.entries_from(0).map(|e| e.seq).collect(), ..Put::default() });
@@ -226,10 +226,22 @@ pub fn over(
 /// A sink in a lane of memory: where it stands, and what became of what it passed.
 struct Passed {
     owner: Owner,
+    /// What it has from another ring is counted with what it passed.
     account: Account,
+    elsewhere: Vec<Stretch>,
 }
 
 impl Passed {
+    fn new((owner, mut account, elsewhere): (Owner, Account, Vec<Stretch>)) -> Self {
+        account.delivered += elsewhere.iter().map(|s| s.delivered).sum::<u64>();
+        account.filtered += elsewhere.iter().map(|s| s.filtered).sum::<u64>();
+        Self { owner, account, elsewhere }
+    }
+
+    fn has(&self, ordinal: u64) -> bool {
+        ordinal < self.account.cursor.ordinal || self.elsewhere.iter().any(|s| s.from <= ordinal && ordinal < s.to)
+    }
+
     /// `count` records of those that it passed.
     fn stretch(&mut self, from: u64, count: u64) -> Stretch {
         let delivered = count.min(self.account.delivered);
@@ -240,6 +252,10 @@ impl Passed {
     }
 }
 
+fn passed(from: &Pipeline, lane: LaneId) -> Vec<Passed> {
+    from.accounts(lane).into_iter().map(Passed::new).collect()
+}
+
 fn carry_lane(
     from: &mut Pipeline,
     lane: LaneId,
@@ -247,8 +263,7 @@ fn carry_lane(
     to: &mut Target<'_>,
     carried: &mut Carried,
 ) -> Result<(), String> {
-    let accounts = from.accounts(lane).into_iter();
-    let mut sinks: Vec<Passed> = accounts.map(|(owner, account)| Passed { owner, account }).collect();
+    let mut sinks = passed(from, lane);
     let oldest = from.ring().stats().lanes[lane.index()].oldest;
     let first = sinks.iter().map(|sink| sink.account.cursor).min().unwrap_or(oldest).max(oldest);
     let mut reader = from.ring().lane_reader(lane, first);
@@ -385,8 +400,7 @@ impl Target<'_> {
 
 /// The sinks that have the record, which has `ordinal` now.
 fn note(have: &mut Vec<(usize, LaneId, u64, u64)>, sinks: &[Passed], entry: &Entry<'_>, lane: LaneId, ordinal: u64) {
-    for (at, sink) in sinks.iter().enumerate().filter(|(_, sink)| entry.ordinal < sink.account.cursor.ordinal) {
-        debug_assert!(sink.account.cursor != LanePos::default());
+    for (at, _) in sinks.iter().enumerate().filter(|(_, sink)| sink.has(entry.ordinal)) {
         match have.iter_mut().find(|(of, to, from, count)| (*of, *to) == (at, lane) && from + count == ordinal) {
             Some((_, _, _, count)) => *count += 1,
             None => have.push((at, lane, ordinal, 1)),

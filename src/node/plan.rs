@@ -33,6 +33,7 @@ pub fn plan(config: &Config) -> Plan {
             })
             .collect(),
         default_lane: rank(usual),
+        ram_first: config.ring.ram_first,
         lanes: lanes.clone(),
         rules: rules
             .map(|rule| RulePlan { topics: rule.topics.clone(), into: rule.into.clone(), spec: rule.spec.clone() })

@@ -101,6 +101,9 @@ fn ring(page: &mut Page, status: &Status) {
         page.gauge("ring_room_seconds", "Time until the ring is full at today's rate.", room);
     }
     page.gauge("ring_unsynced_bytes", "Bytes that wait for the writer.", ring.unsynced_bytes);
+    if let Some(held) = ring.held_bytes {
+        page.gauge("ring_held_bytes", "Bytes in memory that sinks take before they are written.", held);
+    }
     page.gauge("ring_state_entries", "State entries of all owners.", ring.state_entries);
     page.counter("ring_logical_bytes_total", "Bytes of records, over the ring's life.", ring.logical_bytes);
     page.counter(

@@ -104,6 +104,8 @@ pub struct RingStatus {
     pub padded_bytes: u64,
     pub synced_bytes: u64,
     pub unsynced_bytes: u64,
+    /// With `spill = "offline"`, while the sinks take what comes: bytes of `unsynced_bytes` that wait in memory for them.
+    pub held_bytes: Option<u64>,
     pub commits: u64,
     pub syncs: u64,
     pub failed_syncs: u64,
@@ -309,6 +311,7 @@ fn ring(snapshot: &Snapshot, day: Day, evicting: bool) -> RingStatus {
         padded_bytes: stats.padded_bytes,
         synced_bytes: stats.synced_bytes,
         unsynced_bytes: stats.unsynced_bytes,
+        held_bytes: stats.held_bytes,
         commits: stats.commits,
         syncs: stats.syncs,
         failed_syncs: stats.failed_syncs,

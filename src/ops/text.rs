@@ -99,6 +99,9 @@ fn ring(page: &mut Page, status: &Status) {
         if ring.health != "good" && !ring.health.is_empty() {
             page.more(&format!("{}: {}", ring.health.to_uppercase(), ring.trouble));
         }
+        if let Some(held) = ring.held_bytes {
+            page.more(&format!("RAM-first: all sinks are up, {} wait for them in memory alone", binary(held)));
+        }
     }
     for part in status.parts.iter().filter(|p| is_disk_warning(p)) {
         page.more(&format!("WARNING: {}", part.what));

@@ -94,6 +94,24 @@ impl Account {
         }
     }
 
+    /// The same without what is at `end` or beyond. What that was is not known any more; most of what a sink passes it
+    /// delivers.
+    pub(super) fn back_to(&self, end: LanePos) -> Self {
+        let mut account = *self;
+        let mut beyond = self.cursor.ordinal.saturating_sub(end.ordinal);
+        if beyond > 0 {
+            (account.cursor, account.start) = (end, self.start.min(end));
+        }
+        let Self { delivered, filtered, refused, evicted, expired, corrupt, lost_unsynced, released, .. } =
+            &mut account;
+        for count in [delivered, filtered, refused, evicted, expired, corrupt, lost_unsynced, released] {
+            let less = beyond.min(*count);
+            *count -= less;
+            beyond -= less;
+        }
+        account
+    }
+
     /// Everything that has been accounted for, by the identity of promise 2.
     pub fn settled(&self) -> u64 {
         self.counts().total()
@@ -314,7 +332,7 @@ impl Book {
         let loss = Loss { topic: None, range: None, count, reason, first: self.seen, last };
         match pieces {
             Some(pieces) => pieces.into_iter().for_each(|piece| self.lose_piece(piece, loss, room)),
-            None if count > 0 => _ = self.losses.add(loss, room),
+            None if count > 0 && loss.reason != GapReason::Passed => _ = self.losses.add(loss, room),
             None => {}
         }
         match within {
@@ -332,7 +350,7 @@ impl Book {
     }
 
     fn lose(&mut self, topic: TopicId, loss: Loss, room: usize) {
-        if self.losses.add(loss, room) {
+        if loss.reason == GapReason::Passed || self.losses.add(loss, room) {
             let mut counts = Counts::default();
             *counts.of_gap(loss.reason) = loss.count;
             self.shares.count(topic, counts);
@@ -369,14 +387,14 @@ impl Book {
     pub fn as_of(&self, lane: &LaneStats) -> (Account, u64) {
         let mut account = self.account;
         let mut elsewhere = self.elsewhere.clone();
-        let (gone, there) = (elsewhere.pass(lane.oldest.ordinal), elsewhere.pass(lane.durable.ordinal));
+        let (gone, there) = (elsewhere.pass(lane.oldest.ordinal), elsewhere.pass(lane.shown.ordinal));
         let evicted = lane.oldest.ordinal.saturating_sub(account.cursor.ordinal);
         account.evicted += evicted - gone.total();
         account.delivered += gone.delivered + there.delivered;
         account.filtered += gone.filtered + there.filtered;
         account.released += gone.released + there.released;
         account.cursor.ordinal += evicted;
-        let ahead = lane.durable.ordinal.saturating_sub(account.cursor.ordinal);
+        let ahead = lane.shown.ordinal.saturating_sub(account.cursor.ordinal);
         (account, ahead.saturating_sub(there.total()))
     }
 }
@@ -403,6 +421,8 @@ fn slot(account: &mut Account, reason: GapReason) -> &mut u64 {
         GapReason::Expired => &mut account.expired,
         GapReason::Corrupt => &mut account.corrupt,
         GapReason::LostUnsynced => &mut account.lost_unsynced,
+        // Only what every sink has passed is dropped, and a crash took its cursor: see the ring's `spill`.
+        GapReason::Passed => &mut account.delivered,
     }
 }
 
@@ -458,7 +478,7 @@ mod tests {
     #[test]
     fn what_was_evicted_ahead_of_a_sleeping_sink_is_shown_and_balances() {
         let book = Book::new(Account::new(pos(5)));
-        let lane = LaneStats { oldest: pos(9), durable: pos(30), ..LaneStats::default() };
+        let lane = LaneStats { oldest: pos(9), durable: pos(30), shown: pos(30), ..LaneStats::default() };
         let (account, pending) = book.as_of(&lane);
         assert_eq!((account.evicted, pending), (4, 21));
         assert_eq!(30 - account.start.ordinal, account.settled() + pending);

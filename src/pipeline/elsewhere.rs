@@ -64,6 +64,10 @@ impl Elsewhere {
         (!self.ahead.is_empty()).then(|| postcard::to_allocvec(&self.ahead).unwrap_or_default())
     }
 
+    pub fn ahead(&self) -> impl Iterator<Item = Stretch> {
+        self.ahead.iter().copied()
+    }
+
     pub fn has(&self, ordinal: u64) -> bool {
         self.ahead.iter().any(|s| s.from <= ordinal && ordinal < s.to)
     }

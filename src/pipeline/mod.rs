@@ -54,6 +54,10 @@ const CURSOR_EVERY: Span = Span::from_secs(30);
 const CURSOR_BYTES: u64 = 8 * 1024 * 1024;
 /// A moved cursor rides along with data at most this often.
 const CURSOR_RIDE: Span = Span::from_secs(1);
+/// In RAM-first mode a cursor brings what is held to the disk: then it waits this many times as long for a frame of its own,
+const RAM_FIRST_TIMES: u32 = 10;
+/// and this long for one that comes anyway.
+const RAM_FIRST_RIDE: Span = Span::from_secs(30);
 /// What a stored [`Account`] is filled up to: it is longer only when most of its counts are above 2^32.
 const ACCOUNT_LEAST: usize = 96;
 /// The wall clock is noted again when it moved against the boot clock by more than this.
@@ -70,6 +74,8 @@ pub struct Plan {
     pub topics: BTreeMap<TopicName, TopicPlan>,
     /// As an index of `lanes`.
     pub default_lane: usize,
+    /// While every sink takes what there is, what nobody waits for stays in memory.
+    pub ram_first: bool,
     pub rules: Vec<RulePlan>,
 }
 
@@ -165,6 +171,9 @@ pub struct Pipeline {
     in_group: bool,
     cursors_put: BootTime,
     cursor_bytes: u64,
+    /// The ring knows sinks that are not here: they left the config.
+    strangers: bool,
+    online: bool,
     /// See [`Pipeline::gap_records`].
     gap_records: Vec<Appended>,
     key: Vec<u8>,
@@ -187,6 +196,8 @@ impl Pipeline {
             in_group: false,
             cursors_put: BootTime::default(),
             cursor_bytes: 0,
+            strangers: false,
+            online: false,
             gap_records: Vec::new(),
             key: Vec::new(),
             value: Vec::new(),
@@ -206,6 +217,7 @@ impl Pipeline {
     /// A new configuration, between two records. Sinks and sources are added and removed by their own calls.
     pub fn replan(&mut self, plan: Plan) {
         self.plan = plan;
+        self.set_online(self.online);
         self.compile_routes();
     }
 
@@ -444,10 +456,19 @@ impl Pipeline {
             return Err(OfferError::Busy);
         }
         self.note_clock(now);
-        if now.boot - self.cursors_put >= CURSOR_RIDE {
+        let ride = if self.ring.is_ram_first() { RAM_FIRST_RIDE } else { CURSOR_RIDE };
+        if now.boot - self.cursors_put >= ride && self.ring.is_writing() {
             self.put_cursors(now.boot);
         }
         Ok(())
+    }
+
+    /// Whether there are sinks and each of them takes what there is at once: then, if the plan says so, what nobody waits
+    /// for stays in memory.
+    pub fn set_online(&mut self, online: bool) {
+        self.online = online;
+        self.ring.set_ram_first(online && self.plan.ram_first && !self.memory_mode);
+        self.move_floor();
     }
 
     /// Notes how wall time follows from boot time, when that has changed.
@@ -477,7 +498,11 @@ impl Pipeline {
 
     fn cursor_timeout(&self) -> Option<BootTime> {
         let dirty = self.sinks.iter().any(|sink| sink.lanes.iter().any(|(book, _)| book.dirty));
-        dirty.then_some(self.cursors_put + CURSOR_EVERY)
+        dirty.then_some(self.cursors_put + Span(CURSOR_EVERY.0 * i64::from(self.cursor_patience())))
+    }
+
+    fn cursor_patience(&self) -> u32 {
+        if self.ring.is_ram_first() { RAM_FIRST_TIMES } else { 1 }
     }
 
     pub fn complete(&mut self, now: Now, completion: Completion) {

@@ -92,6 +92,7 @@ impl Counts {
             GapReason::Expired => &mut self.expired,
             GapReason::Corrupt => &mut self.corrupt,
             GapReason::LostUnsynced => &mut self.lost_unsynced,
+            GapReason::Passed => &mut self.delivered,
         }
     }
 }

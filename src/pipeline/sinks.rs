@@ -1,6 +1,6 @@
 //! The sinks' side of the pipeline: where each stands in each lane, what it wants, and its cursor on the way to the ring.
 
-use super::elsewhere::{Elsewhere, elsewhere_key};
+use super::elsewhere::{Elsewhere, Stretch, elsewhere_key};
 use super::losses::{Loss, MAX_LOSSES};
 use super::shares;
 use super::*;
@@ -31,8 +31,14 @@ impl Pipeline {
         let mut sink = Sink { owner, topics: plan.topics, configured: true, lanes, state: BTreeMap::new() };
         self.note_beginning(&mut sink);
         self.sinks.push(sink);
+        self.note_strangers();
         self.move_floor();
         SinkId(self.sinks.len() - 1)
+    }
+
+    fn note_strangers(&mut self) {
+        let known = |owner: &Owner| self.sinks.iter().any(|sink| sink.owner == *owner);
+        self.strangers = !self.ring.owners(OwnerKind::Sink).iter().all(known);
     }
 
     /// Where a new sink begins is on the disk before any record that it is to get: else a crash would forget the sink
@@ -102,6 +108,7 @@ impl Pipeline {
             sink.lanes.clear();
         }
         self.sinks.retain(|sink| sink.owner != owner || sink.configured);
+        self.note_strangers();
         !entries.is_empty()
     }
 
@@ -113,10 +120,13 @@ impl Pipeline {
         self.sinks[id.0].lanes[lane.index()].0.account.cursor
     }
 
-    /// Where the configured sinks stand in a lane.
-    pub fn accounts(&self, lane: LaneId) -> Vec<(Owner, Account)> {
+    /// Where the configured sinks stand in a lane, and what each has from another ring beyond that.
+    pub fn accounts(&self, lane: LaneId) -> Vec<(Owner, Account, Vec<Stretch>)> {
         let configured = self.sinks.iter().filter(|sink| sink.configured);
-        let account = |sink: &Sink| Some((sink.owner.clone(), sink.lanes.get(lane.index())?.0.account));
+        let account = |sink: &Sink| {
+            let book = &sink.lanes.get(lane.index())?.0;
+            Some((sink.owner.clone(), book.account, book.elsewhere.ahead().collect()))
+        };
         configured.filter_map(account).collect()
     }
 
@@ -222,16 +232,21 @@ impl Pipeline {
         }
     }
 
-    /// Everything of the configured sinks as it stands, whether or not the ring has it: accounts, gaps, positions.
+    /// Everything of the configured sinks as it stands, whether or not the ring has it: accounts, gaps, positions. Of one
+    /// that is beyond what is written, as it is often in RAM-first mode, only the accounts, as far as what is written: the
+    /// rest as the disk has it, which is older and claims nothing.
     pub fn sinks_as_they_stand(&self) -> Vec<SinkStates> {
         let ids = (0..self.sinks.len()).filter(|at| self.sinks[*at].configured);
         let stands = |at: usize| {
             let sink = &self.sinks[at];
-            let mut states: BTreeMap<_, _> = self.sink_states(SinkId(at)).into_iter().collect();
-            for (lane, (book, _)) in sink.lanes.iter().enumerate() {
+            let lanes = || sink.lanes.iter().enumerate().map(|(n, (book, _))| (LaneId(n as u8), &book.account));
+            let beyond = lanes().any(|(lane, account)| account.cursor.ordinal > self.ring.lane_written(lane).ordinal);
+            let states = if beyond { self.ring.durable_states(&sink.owner) } else { self.sink_states(SinkId(at)) };
+            let mut states: BTreeMap<_, _> = states.into_iter().collect();
+            for (lane, account) in lanes() {
                 // Numbers always encode.
-                let account = postcard::to_allocvec(&book.account).unwrap_or_default();
-                states.insert(cursor_key(LaneId(lane as u8)).to_vec(), account);
+                let account = postcard::to_allocvec(&account.back_to(self.ring.lane_written(lane))).unwrap_or_default();
+                states.insert(cursor_key(lane).to_vec(), account);
             }
             (sink.owner.clone(), states.into_iter().collect())
         };
@@ -272,7 +287,7 @@ impl Pipeline {
             sink.state.insert(key.to_vec(), value.map(<[u8]>::to_vec));
         }
         self.cursor_bytes += bytes;
-        if self.cursor_bytes >= CURSOR_BYTES || full {
+        if self.cursor_bytes >= CURSOR_BYTES * u64::from(self.cursor_patience()) || full {
             self.put_cursors(now);
         } else if now - self.cursors_put >= CURSOR_RIDE && self.ring.is_full() {
             // Sources wait for the room that it makes, and bring nothing that it could ride on.
@@ -287,8 +302,13 @@ impl Pipeline {
         let settled = self.ring.settled();
         for lane in 0..self.lanes() {
             let configured = self.sinks.iter_mut().filter(|sink| sink.configured);
-            let floor = configured.filter_map(|sink| sink.lanes.get_mut(lane)).map(|(b, _)| b.floor(settled)).min();
+            let mut books = configured.filter_map(|sink| sink.lanes.get_mut(lane));
+            let floor = books.by_ref().map(|(b, _)| b.floor(settled)).min();
             self.ring.set_floor(LaneId(lane as u8), floor);
+            // One that left the config and may come back is to find what it has not had.
+            let known = self.sinks.iter().filter_map(|sink| sink.lanes.get(lane));
+            let passed = known.map(|(b, _)| b.account.cursor).min().filter(|_| !self.strangers);
+            self.ring.set_passed(LaneId(lane as u8), passed);
         }
     }
 

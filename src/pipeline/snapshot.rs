@@ -124,7 +124,7 @@ impl Pipeline {
         let mut sum = SinkBook { configured: sink.configured, cursor, ..SinkBook::empty(sink.owner.name.clone()) };
         for (at, ((book, _), lane)) in sink.lanes.iter().zip(&ring.lanes).enumerate() {
             let (account, pending) = book.as_of(lane);
-            sum.admitted += lane.durable.ordinal.saturating_sub(account.start.ordinal);
+            sum.admitted += lane.shown.ordinal.saturating_sub(account.start.ordinal);
             sum.pending += pending;
             sum.add(account.counts());
             self.book_topics(&mut sum, book, LaneId(at as u8), account.counts(), pending);

@@ -170,6 +170,8 @@ pub struct Sealed {
     pub buf: Vec<u8>,
     pub prev: Vec<PrevCount>,
     pub first_ticket: Ticket,
+    /// Somebody waits for it.
+    pub hurried: bool,
     /// What it counts against the unsynced limit.
     pub weight: usize,
 }
@@ -319,7 +321,7 @@ impl Press {
         (header.first_time, header.last_time) = (batch.base.0, batch.last_time.0);
         let mut state = self.states.pop().unwrap_or_default();
         std::mem::swap(&mut state, &mut batch.state);
-        let mut arc = self.frame();
+        let (mut arc, hurried) = (self.frame(), batch.hurried);
         let mut frame = None;
         if let Some(f) = Arc::get_mut(&mut arc) {
             batch.drain_into(f, stamp.first_seq, next);
@@ -328,8 +330,8 @@ impl Press {
         }
         let mut counts = self.prevs.pop().unwrap_or_default();
         counts.extend_from_slice(prev);
-        let mut sealed =
-            Sealed { header, frame, state, buf: self.buf(), prev: counts, first_ticket: batch.first_ticket, weight: 0 };
+        let (buf, first_ticket) = (self.buf(), batch.first_ticket);
+        let mut sealed = Sealed { header, frame, state, buf, prev: counts, first_ticket, hurried, weight: 0 };
         self.encode(&mut sealed);
         sealed
     }

@@ -60,6 +60,8 @@ struct Trouble {
 #[derive(Debug)]
 struct Wanted {
     token: u64,
+    asked: Stretch,
+    /// What of it is still wanted: behind it something was written meanwhile.
     of: Stretch,
     /// No narrower one would do.
     narrow: bool,
@@ -255,7 +257,7 @@ impl Reading {
         self.next_token += 1;
         let buf = self.spare.pop().unwrap_or_default();
         self.outbox.push_back(Command { token, op: Op::Read { slot: of.slot, at: of.at.into(), len: of.len, buf } });
-        self.wanted.push(Wanted { token, of, narrow });
+        self.wanted.push(Wanted { token, asked: of, of, narrow });
     }
 
     fn failed(&mut self, of: Stretch, narrow: bool, error: &DiskError) {
@@ -299,11 +301,11 @@ impl Reading {
     pub fn complete(&mut self, completion: Completion) {
         let Completion { token, result, mut buf } = completion;
         let Some(index) = self.wanted.iter().position(|w| w.token == token) else { return };
-        let Wanted { of, narrow, .. } = self.wanted.swap_remove(index);
+        let Wanted { asked, of, narrow, .. } = self.wanted.swap_remove(index);
         if let Err(error) = result {
-            return self.failed(of, narrow, &error);
+            return self.failed(asked, narrow, &error);
         }
-        self.troubles.retain(|t| t.of != of);
+        self.troubles.retain(|t| t.of != asked);
         if self.troubles.is_empty() {
             self.error = None;
         }
@@ -395,6 +397,17 @@ mod tests {
         reading.set_now(reading.now + TRY_AGAIN);
         assert_eq!((look(&mut reading), answer(&mut reading, true)), (Peek::Wait, Some(WINDOW)));
         assert_eq!((look(&mut reading), reading.trouble()), (Peek::At(0, 0), None));
+    }
+
+    #[test]
+    fn a_read_that_was_cut_short_by_a_write_and_fails_says_nothing_of_the_narrower_one() {
+        let mut reading = Reading::new().unwrap();
+        assert_eq!(look(&mut reading), Peek::Wait);
+        // As long then as a look at two pages would ask for.
+        reading.written(SlotId(1), 7, AT + 2 * PAGE as u32);
+        assert!(answer(&mut reading, false).is_some());
+        let mut two_pages = || reading.peek(SlotId(1), 7, AT, 2 * PAGE as u32, MIN_SLOT as u32);
+        assert_eq!(two_pages(), Peek::Wait);
     }
 
     #[test]

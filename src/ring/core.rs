@@ -11,6 +11,7 @@ use super::format::{Counters, FrameHeader, FrameKind, MAX_RAW, MAX_STATE_RAW, Pr
 use super::reader::Reading;
 use super::sessions::Sessions;
 use super::slots::{Lane, Log, Slots};
+use super::spill::Spill;
 use super::state::{self, Put, Store};
 use super::topics::{self, Topics};
 use super::wire::MAX_OVERHEAD;
@@ -63,6 +64,7 @@ pub struct Ring {
     pub(super) life: Life,
     pub(super) budget: Budget,
     pub(super) sessions: Sessions,
+    pub(super) spill: Spill,
 }
 
 /// The key of [`Life`] among the ring's own entries.
@@ -185,7 +187,7 @@ impl Ring {
     pub fn topic_ids(&self) -> Vec<TopicId> {
         self.topics.iter().map(|t| t.id).collect()
     }
-    /// One past the newest durable offset of a partition.
+    /// One past the newest offset of a partition that readers see.
     pub fn durable_end(&self, part: TopicPart) -> Option<u64> {
         self.topics.part(part).map(|p| p.info.durable_end)
     }
@@ -345,6 +347,11 @@ impl Ring {
     pub fn states(&self, owner: &Owner) -> Vec<(Vec<u8>, Vec<u8>)> {
         self.state.all(owner).map(|(k, v)| (k.to_vec(), v.to_vec())).collect()
     }
+    /// The same as the disk has them.
+    pub fn durable_states(&self, owner: &Owner) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let own = self.state.durable().filter(|(of, ..)| *of == owner);
+        own.map(|(_, key, value)| (key.to_vec(), value.to_vec())).collect()
+    }
     /// All owners of a kind that have entries (removed sinks keep theirs).
     pub fn owners(&self, kind: OwnerKind) -> Vec<Owner> {
         self.state.owners(kind).cloned().collect()
@@ -365,6 +372,7 @@ impl Ring {
                 lane.batch.hurried = true;
             }
         }
+        self.want(Ticket(self.ticket));
     }
 
     /// Nothing that is given later becomes durable before what was given until now, whatever the lanes.
@@ -431,14 +439,9 @@ impl Ring {
         }
         self.prev_counts.clear();
         if let Some(frame) = &sealed.frame {
-            let count = |r: &super::format::Run| PrevCount {
-                part: r.part,
-                lane: id,
-                count: r.count,
-                first_offset: r.first_offset,
-            };
-            self.prev_counts.extend(frame.runs.iter().map(count));
+            self.prev_counts.extend(frame.runs.iter().map(|r| r.prev_count(id)));
         }
+        self.hold_or_lift(at, &sealed);
         self.queue_weight += sealed.weight;
         self.queue.push_back(sealed);
     }
@@ -449,8 +452,12 @@ impl Ring {
     pub fn lane_end(&self, lane: LaneId) -> LanePos {
         self.lanes.get(lane.0 as usize).map_or(LanePos::default(), |l| l.end)
     }
-    /// The place one past the newest durable record.
+    /// The place one past the newest record that readers see: a durable one, or in RAM-first mode one that is sealed.
     pub fn lane_durable(&self, lane: LaneId) -> LanePos {
+        self.lanes.get(lane.0 as usize).map_or(LanePos::default(), |l| l.shown)
+    }
+    /// The place one past the newest durable record: what is shown beyond it is in memory alone.
+    pub fn lane_written(&self, lane: LaneId) -> LanePos {
         self.lanes.get(lane.0 as usize).map_or(LanePos::default(), |l| l.durable)
     }
     /// How far the slowest sink of a lane is: slots below may be reused without counting an eviction.
@@ -516,6 +523,7 @@ impl Ring {
             lost_unsynced: l.counters.lost_unsynced,
             oldest: l.oldest,
             durable: l.durable,
+            shown: l.shown,
         };
         Stats {
             max_bytes: self.options.max_bytes,
@@ -530,6 +538,7 @@ impl Ring {
             syncs: self.writer.syncs,
             failed_syncs: self.writer.failed_syncs,
             unsynced_bytes: self.unsynced() as u64,
+            held_bytes: self.is_ram_first().then(|| self.held_bytes() as u64),
             state_entries: self.state.entries() as u32,
             lanes: self.lanes.iter().map(lane).collect(),
         }

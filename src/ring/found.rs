@@ -69,6 +69,8 @@ pub struct Counts {
     pub records: u64,
     /// Records that were durable and cannot be read.
     pub records_lost: u64,
+    /// Records that were never written, since every sink had them from memory.
+    pub records_passed: u64,
 }
 
 impl Counts {
@@ -81,6 +83,7 @@ impl Counts {
         self.unreadable_bytes += other.unreadable_bytes;
         self.records += other.records;
         self.records_lost += other.records_lost;
+        self.records_passed += other.records_passed;
     }
 }
 

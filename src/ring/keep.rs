@@ -58,7 +58,7 @@ impl Ring {
         self.topics.iter().filter(|t| t.keep).filter(here).any(|topic| {
             topic.parts.iter().enumerate().any(|(partition, part)| {
                 let id = crate::topic::TopicPart { topic: topic.id, partition: partition as u8 };
-                let end = next.map_or(Some(part.info.durable_end), |next| next.start_of(id));
+                let end = next.map_or(Some(part.durable), |next| next.start_of(id));
                 let end = if topic.lane == lane.id { end } else { end.filter(|end| *end > 0) };
                 // What is not known may be there.
                 slot.start_of(id).zip(end).is_none_or(|(from, to)| from < to)

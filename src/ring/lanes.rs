@@ -185,13 +185,13 @@ impl Ring {
         }
     }
 
-    /// An entry is durable: where it is a topic's, so is its lane.
+    /// An entry is durable: where it is a topic's, so are its lane and its floors.
     pub(super) fn settle_topic(&mut self, put: &Put) {
         if put.owner == ring_owner()
             && let Some(topic) = super::topics::id_of_key(&put.key).and_then(|id| self.topics.get_mut(id))
-            && let Some(lane) = put.value.as_deref().and_then(super::topics::Topic::lane_in)
+            && let Some(value) = put.value.as_deref()
         {
-            topic.durable_lane = lane;
+            topic.settle(value);
         }
     }
 
@@ -236,9 +236,10 @@ impl Ring {
         self.topics.get(id).map_or(&[], |t| &t.moves)
     }
 
-    /// The next durable offsets of a lane's partitions, also of those that left it and of which it holds records.
+    /// The next offsets of a lane's partitions behind all that readers see, also of those that left it and of which it
+    /// holds records.
     pub fn lane_ends(&self, lane: LaneId) -> Vec<(TopicPart, u64)> {
-        self.lanes.get(lane.index()).map_or_else(Vec::new, |l| self.topics.starts(lane, l.durable.ordinal).collect())
+        self.lanes.get(lane.index()).map_or_else(Vec::new, |l| self.topics.ends(lane, l.shown.ordinal).collect())
     }
 
     /// The same as they were when the lane's oldest slot was opened, and in which boot and when that was; None: they are
@@ -249,7 +250,10 @@ impl Ring {
         match slots.front() {
             Some(oldest) => (oldest.starts_complete && oldest.first.ordinal == ordinal)
                 .then(|| (oldest.starts.to_vec(), oldest.opened)),
-            None => (self.lane_durable(lane).ordinal == ordinal).then(|| (self.lane_ends(lane), None)),
+            None => {
+                let durable = self.lanes.get(lane.index())?.durable.ordinal;
+                (durable == ordinal).then(|| (self.topics.starts(lane, durable).collect(), None))
+            }
         }
     }
 

@@ -16,6 +16,8 @@ impl Ring {
         self.in_group = false;
         self.seal_all();
         let all = self.writer.under_way().iter().chain(&self.queue);
+        // What every sink has passed needs no place any more.
+        let all = all.filter(|sealed| !sealed.header.is_stub());
         all.filter_map(|sealed| sealed.frame.clone()).collect()
     }
 }

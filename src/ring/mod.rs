@@ -74,7 +74,7 @@
 //! | 0..4 | | magic | `HWfr` |
 //! | 4 | u8 | version | 1 |
 //! | 5 | u8 | kind | 1 lane (records), 2 meta (state entries alone), 3 snapshot, 4 journal (either, in its slots), 5 copy |
-//! | 6..8 | u16 | flags | 1 clean end, 2 first frame of a process; 4 snapshot in a slot of the journal |
+//! | 6..8 | u16 | flags | 1 clean end, 2 first frame of a process; 4 snapshot in a slot of the journal; 8 stub |
 //! | 8 | u8 | codec of the payload | 0 raw, 1 zstd |
 //! | 9 | u8 | cipher | 0 none; others are refused |
 //! | 10 | u8 | lane | |
@@ -183,8 +183,6 @@
 //!
 //! - *Cipher, key id, nonce*: the payload and the state section encrypted, header and directory in clear, CRCs over
 //!   the ciphertext, under an incompat flag.
-//! - *Offset floors*: reserved ahead where records are shown before they are durable. Always 0; after an unclean end
-//!   no offset below a floor is given.
 //! - *Expired*: the counter is there, nothing expires yet.
 //!
 //! # What is assumed of the media
@@ -224,6 +222,19 @@
 //!   frame of the journal is damaged whose records were copied, nothing is lost. A copy that tells of more than all
 //!   commits that are left is believed, as a slot header is.
 //! - A frame stays in the journal, or in its lane, also where it is written again after a failed sync.
+//!
+//! # RAM-first
+//!
+//! In this mode (see `spill`) readers see frames before they are durable, and those that every sink has passed are never
+//! written. A **stub** stands for them: a lane frame with flag 8 and a directory whose runs have no bytes; the payload is
+//! empty. It has a commit number, counters, ordinals and offsets as the frames would have that it stands for, so that
+//! nothing else in this format knows of it; only the seqs of its runs are not those that the records had (they end where
+//! those ended). A reader that walks over it meets a gap: these were passed. It is written with whatever goes to the disk
+//! next.
+//!
+//! Offsets that may be shown before they are durable are reserved: a topic's entry has a floor for each partition, else 0,
+//! and after an unclean end no offset below it is given. Seqs need no entry: fewer are given between two writes than an
+//! unclean start skips. Cursors never get to the disk before what they passed: a frame with entries lifts all before it.
 //!
 //! # Each crash, argued
 //!
@@ -272,6 +283,9 @@
 //! - **Failed read**: says nothing about what is there. A reader waits while it is tried again, for a minute, page by page
 //!   where a whole window fails; only then is it stepped over as corrupt, and tried again later if somebody asks. A tool,
 //!   which nobody waits beside, gives up after three tries.
+//! - **Crash in RAM-first mode**: what was held is not there, and nothing says that it ever was; sinks' cursors and the
+//!   lane agree, since both are of the last write. A stub without the cursors behind it is met by sinks that have had
+//!   its records.
 //! - **Clean shutdown**: a last frame alone in its commit, then a root page that names it. The first start after it
 //!   makes the page unclean. Nothing is skipped then; the newest slots are synced all the same, since the page may be
 //!   older than the newest process.
@@ -358,6 +372,7 @@ mod replay;
 mod restore;
 mod sessions;
 mod slots;
+mod spill;
 pub mod stat;
 mod state;
 mod topics;

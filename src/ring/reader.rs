@@ -72,6 +72,8 @@ enum Scan {
 enum Load {
     Wait,
     Bad(Vec<Run>),
+    /// A directory alone: its records were never written.
+    Passed(Vec<Run>),
     Frame(Arc<Frame>),
 }
 
@@ -141,7 +143,7 @@ impl Ring {
             for topic in self.topics.iter_mut().filter(|t| t.first_lane() == lane && !t.moves.is_empty()) {
                 while let Some(gone) = topic.moves.first().filter(|m| m.from == lane && m.end <= oldest).cloned() {
                     for (part, end) in topic.parts.iter_mut().zip(&gone.offsets) {
-                        part.info.earliest = part.info.earliest.max(*end).min(part.info.durable_end);
+                        part.info.earliest = part.info.earliest.max(*end).min(part.durable);
                     }
                     topic.moves.remove(0);
                     stale.push(topic.first_lane());
@@ -151,7 +153,7 @@ impl Ring {
                 for topic in self.topics.iter_mut().filter(|t| t.first_lane() == lane && t.moves.is_empty()) {
                     for (partition, part) in topic.parts.iter_mut().enumerate() {
                         let id = TopicPart { topic: topic.id, partition: partition as u8 };
-                        part.info.earliest = tail.first_of(id).unwrap_or(part.info.durable_end);
+                        part.info.earliest = tail.first_of(id).unwrap_or(part.durable);
                     }
                 }
                 continue;
@@ -160,8 +162,8 @@ impl Ring {
                 let Some(topic) = self.topics.get_mut(part.topic).filter(|t| t.first_lane() == lane) else { continue };
                 let moved = topic.moves.first().and_then(|m| m.offsets.get(part.partition as usize)).copied();
                 if let Some(p) = topic.parts.get_mut(part.partition as usize) {
-                    let most = moved.unwrap_or(p.info.durable_end).min(p.info.durable_end);
-                    p.info.earliest = p.info.earliest.max((*offset).min(most)).min(p.info.durable_end);
+                    let most = moved.unwrap_or(p.durable).min(p.durable);
+                    p.info.earliest = p.info.earliest.max((*offset).min(most)).min(p.durable);
                 }
             }
         }
@@ -171,8 +173,14 @@ impl Ring {
     /// (or part-way) when it has used it.
     pub fn read_lane(&mut self, reader: &mut LaneReader) -> ReadStep {
         let Some(lane) = self.lanes.get(reader.lane.0 as usize) else { return ReadStep::End };
-        if reader.pos.ordinal >= lane.durable.ordinal {
+        if reader.pos.ordinal >= lane.shown.ordinal {
             return ReadStep::End;
+        }
+        if reader.pos.ordinal >= lane.durable.ordinal {
+            return match self.held_at(reader.lane, reader.pos.ordinal) {
+                Ok(frame) => ReadStep::Frame(frame),
+                Err((to, parts)) => lane_gap(reader, to, GapReason::Passed, parts),
+            };
         }
         if reader.pos.ordinal < lane.oldest.ordinal {
             let to = lane.oldest;
@@ -240,6 +248,11 @@ impl Ring {
                     // A frame that was never synced was given up by recovery, header and all.
                     return lane_gap(reader, to, GapReason::Corrupt, parts);
                 }
+                Load::Passed(runs) => {
+                    let to = LanePos { seq: header.end_seq(), ordinal: header.end_ordinal() };
+                    let parts = gap_parts(&runs, reader.pos.ordinal - first.ordinal);
+                    return lane_gap(reader, to, GapReason::Passed, parts);
+                }
             }
         }
     }
@@ -267,6 +280,13 @@ impl Ring {
             return ReadStep::End;
         }
         let Some(topic) = self.topics.get(reader.part.topic) else { return ReadStep::End };
+        if reader.offset >= part.durable {
+            let lane = topic.lane;
+            return match self.held_of(reader.part, reader.offset) {
+                Ok(frame) => ReadStep::Frame(frame),
+                Err(to) => self.part_gap(reader, lane, to, GapReason::Passed),
+            };
+        }
         let (lane, moved) = topic.lane_of(reader.part.partition, reader.offset);
         let until = moved.map_or(u64::MAX, |m| m.end);
         if reader.offset < info.earliest {
@@ -287,8 +307,8 @@ impl Ring {
         let Some(index) = lane.log.slots.iter().rposition(before).or((!lane.log.slots.is_empty()).then_some(0)) else {
             // Of a lane that the topic left: all that was there is evicted. Else it stood in the journal, and is lost.
             let left = moved.and_then(|m| m.offsets.get(reader.part.partition as usize)).copied();
-            let next = tailed.map_or(info.durable_end, |(_, run)| run.first_offset);
-            let to = left.unwrap_or(info.durable_end).min(next).min(info.durable_end);
+            let next = tailed.map_or(part.durable, |(_, run)| run.first_offset);
+            let to = left.unwrap_or(part.durable).min(next).min(part.durable);
             let reason = if left == Some(to) { GapReason::Evicted } else { GapReason::Corrupt };
             return self.part_gap(reader, lane.id, to, reason);
         };
@@ -299,9 +319,10 @@ impl Ring {
     }
 
     fn walk_part(&mut self, reader: &mut PartReader, mut place: Place) -> ReadStep {
-        let Some((topic, end)) = self.topics.get(reader.part.topic).zip(self.durable_end(reader.part)) else {
+        let Some((topic, end)) = self.topics.get(reader.part.topic).zip(self.topics.part(reader.part)) else {
             return ReadStep::End;
         };
+        let end = end.durable;
         let (lane, moved) = topic.lane_of(reader.part.partition, reader.offset);
         let end = moved.and_then(|m| m.offsets.get(reader.part.partition as usize).copied()).unwrap_or(end).min(end);
         let next = self.lanes[lane.index()].tail.of_part(reader.part, reader.offset).map(|(_, run)| run.first_offset);
@@ -314,7 +335,7 @@ impl Ring {
                     (reader.place, reader.placed) = (Some(place), reader.offset);
                     return ReadStep::Wait;
                 }
-                Scan::End => return self.part_gap(reader, lane, end, GapReason::Corrupt),
+                Scan::End => return self.part_hole(reader, lane, end, GapReason::Corrupt),
             };
             (reader.place, reader.placed) = (Some(place), reader.offset);
             match self.directory(&header, &place, &mut runs, &mut prev) {
@@ -334,7 +355,7 @@ impl Ring {
             if run.first_offset > reader.offset {
                 let before = header.first_ordinal().saturating_sub(1);
                 let (reason, _) = self.sessions.reason(lane, before, before + 1);
-                return self.part_gap(reader, lane, run.first_offset, reason);
+                return self.part_hole(reader, lane, run.first_offset, reason);
             }
             return match self.fetch(&header, &place) {
                 Load::Wait => ReadStep::Wait,
@@ -344,6 +365,7 @@ impl Ring {
                     continue;
                 }
                 Load::Bad(_) => self.part_gap(reader, lane, run.end_offset(), GapReason::Corrupt),
+                Load::Passed(_) => self.part_gap(reader, lane, run.end_offset(), GapReason::Passed),
             };
         }
     }
@@ -418,6 +440,11 @@ impl Ring {
             Peek::Unreadable => return Load::Bad(Vec::new()),
             Peek::At(w, from) => (w, from),
         };
+        if header.is_stub() {
+            let (mut runs, mut prev) = (Vec::new(), Vec::new());
+            let good = parse_directory(header, self.reading.bytes(w, from), &mut runs, &mut prev).is_some();
+            return if good { Load::Passed(runs) } else { Load::Bad(runs) };
+        }
         let mut arc = self.press.frame();
         let former = if header.kind == FrameKind::Copy { self.former() } else { Vec::new() };
         if let Some(frame) = Arc::get_mut(&mut arc)
@@ -450,6 +477,12 @@ impl Ring {
             to_offset: p.first_offset + u64::from(p.count),
         };
         prev.iter().filter(of_lane).map(part).collect()
+    }
+
+    /// Offsets of which nothing is there; those that were only reserved had nothing that was durable.
+    fn part_hole(&self, reader: &mut PartReader, lane: LaneId, to: u64, reason: GapReason) -> ReadStep {
+        let skipped = self.topics.part(reader.part).is_some_and(|p| p.skipped == to && to > 0);
+        self.part_gap(reader, lane, to, if skipped { GapReason::LostUnsynced } else { reason })
     }
 
     fn part_gap(&self, reader: &mut PartReader, lane: LaneId, to: u64, reason: GapReason) -> ReadStep {

@@ -13,6 +13,7 @@ use super::reader::Reading;
 use super::replay::Replay;
 use super::sessions::Sessions;
 use super::slots::{Lane, Log, SlotMeta, Slots};
+use super::spill::Spill;
 use super::state::Store;
 use super::topics::Topics;
 use super::walk::Walker;
@@ -220,6 +221,7 @@ impl Ring {
             life: Life::default(),
             budget: Default::default(),
             sessions: Sessions::default(),
+            spill: Spill::default(),
             options,
         })
     }

@@ -511,7 +511,7 @@ impl<'a> Replay<'a> {
             }
             lane.end.ordinal = lane.counters.admitted;
             ring.next_seq = ring.next_seq.max(lane.end.seq);
-            lane.durable = lane.end;
+            (lane.durable, lane.shown) = (lane.end, lane.end);
             // What was evicted stays evicted, also where its slot was never written over.
             let headers = survey.found.iter().filter_map(|f| f.header.as_ref());
             let oldest = headers.map(|h| h.oldest[lane.id.index()]).max().unwrap_or(0);

@@ -21,8 +21,7 @@ impl Ring {
                         for (i, part) in topic.parts.iter_mut().enumerate() {
                             let id = TopicPart { topic: id, partition: i as u8 };
                             let known = self.topics.part(id).map_or(0, |p| p.info.next);
-                            part.info.next = part.info.next.max(known);
-                            part.info.durable_end = part.info.next;
+                            part.stands_at(part.info.next.max(known));
                         }
                         if let Some(known) = self.topics.get_mut(id) {
                             topic.moves = std::mem::take(&mut known.moves);
@@ -60,8 +59,7 @@ impl Ring {
     pub(super) fn skip_offsets(&mut self, lane: LaneId, records: u64) {
         for topic in self.topics.iter_mut().filter(|t| t.lane == lane) {
             for part in &mut topic.parts {
-                part.info.next += records;
-                part.info.durable_end = part.info.next;
+                part.stands_at(part.info.next + records);
             }
         }
     }

@@ -64,9 +64,13 @@ pub struct Lane {
     /// One past the newest record that has a seq.
     pub end: LanePos,
     pub durable: LanePos,
+    /// One past the newest record that readers see: a durable one, in RAM-first mode one that is sealed.
+    pub shown: LanePos,
     /// The oldest record that can be read.
     pub oldest: LanePos,
     pub floor: Option<LanePos>,
+    /// The lowest place that any sink stands at now; None: nothing is to be dropped.
+    pub passed: Option<LanePos>,
     /// Its oldest slot holds unread records that are not to be pushed out while there is another.
     pub kept: bool,
     pub log: Log,
@@ -111,8 +115,10 @@ impl Lane {
             counters: Counters::default(),
             end: LanePos::default(),
             durable: LanePos::default(),
+            shown: LanePos::default(),
             oldest: LanePos::default(),
             floor: None,
+            passed: None,
             kept: false,
             log: Log::default(),
             tail: Tail::default(),

@@ -14,11 +14,24 @@ use crate::topic::{TopicId, TopicName, TopicPart};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Part {
     pub info: PartitionInfo,
+    /// One past its newest durable record.
+    pub durable: u64,
     /// Offsets below it may have been shown although no record of them is durable: never given after an unclean end.
     pub floor: u64,
+    /// The same as its newest entry has it, which is perhaps not durable yet.
+    pub reserved: u64,
+    /// One past the offsets that were skipped at the start of this process, because they had been reserved.
+    pub skipped: u64,
     /// Which batch last had a record of it, and its number there.
     pub stamp: u64,
     pub index: u16,
+}
+
+impl Part {
+    /// At recovery: everything below this offset was given, and is durable or lost.
+    pub fn stands_at(&mut self, offset: u64) {
+        (self.durable, self.info.durable_end, self.info.next) = (offset, offset, offset);
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -51,8 +64,8 @@ impl Topic {
     }
 
     fn encode_in(&self, lane: LaneId, out: &mut Vec<u8>) {
-        let next = self.parts.iter().map(|p| p.info.durable_end).collect();
-        let floors = self.parts.iter().map(|p| p.floor).collect();
+        let next = self.parts.iter().map(|p| p.durable).collect();
+        let floors = self.parts.iter().map(|p| p.reserved).collect();
         wire::append(out, &Wire { name: self.name.as_str(), lane: lane.0, next, floors });
     }
 
@@ -61,9 +74,11 @@ impl Topic {
         self.encode_in(self.durable_lane, out);
     }
 
-    /// The lane in an entry's value.
-    pub fn lane_in(value: &[u8]) -> Option<LaneId> {
-        postcard::from_bytes::<Wire<'_>>(value).ok().map(|wire| LaneId(wire.lane))
+    /// This entry is durable.
+    pub fn settle(&mut self, value: &[u8]) {
+        let Ok(wire) = postcard::from_bytes::<Wire<'_>>(value) else { return };
+        self.durable_lane = LaneId(wire.lane);
+        self.parts.iter_mut().zip(wire.floors).for_each(|(part, floor)| part.floor = floor);
     }
 
     pub fn decode(id: TopicId, bytes: &[u8]) -> Option<Topic> {
@@ -71,7 +86,9 @@ impl Topic {
         let sane = !wire.next.is_empty() && wire.next.len() <= MAX_PARTITIONS && (wire.lane as usize) < MAX_LANES;
         let part = |(next, floor): (u64, u64)| Part {
             info: PartitionInfo { earliest: 0, durable_end: next, next },
+            durable: next,
             floor,
+            reserved: floor,
             ..Part::default()
         };
         let numbers = wire.next.iter().chain(&wire.floors).all(|n| *n <= MAX_NUMBER);
@@ -200,34 +217,55 @@ impl Topics {
     /// A run of records was found or made durable.
     pub fn durable(&mut self, part: TopicPart, end_offset: u64) {
         if let Some((_, p)) = self.part_mut(part) {
+            p.durable = p.durable.max(end_offset);
             p.info.durable_end = p.info.durable_end.max(end_offset);
             p.info.next = p.info.next.max(end_offset);
+        }
+    }
+
+    /// Readers see it, durable or not.
+    pub fn show(&mut self, part: TopicPart, end_offset: u64) {
+        if let Some((_, p)) = self.part_mut(part) {
+            p.info.durable_end = p.info.durable_end.max(end_offset);
         }
     }
 
     /// As `durable`, in replay: a run says exactly what an earlier, unattributed loss had to guess.
     pub fn restore(&mut self, part: TopicPart, end_offset: u64) {
         if let Some((_, p)) = self.part_mut(part) {
-            (p.info.durable_end, p.info.next) = (end_offset, end_offset);
+            p.stands_at(end_offset);
         }
     }
 
     /// After an unclean end: offsets that were reserved ahead are not given again.
     pub fn skip_reserved(&mut self) {
         for part in self.list.iter_mut().flat_map(|t| &mut t.parts) {
-            part.info.next = part.info.next.max(part.floor);
+            if part.info.next < part.floor {
+                part.skipped = part.floor;
+                part.stands_at(part.floor);
+            }
             part.info.durable_end = part.info.next;
+            part.durable = part.info.next;
         }
     }
 
     /// Next durable offsets of one lane's partitions, in order; also of those that left it above the ordinal `durable`, or
     /// whose move may yet not have been.
     pub fn starts(&self, lane: LaneId, durable: u64) -> impl Iterator<Item = (TopicPart, u64)> {
-        let left = move |t: &Topic| t.moves.iter().any(|m| m.from == lane && durable < m.end);
+        self.parts_of(lane, durable).map(|(part, p)| (part, p.durable))
+    }
+
+    /// The same of what readers see.
+    pub fn ends(&self, lane: LaneId, shown: u64) -> impl Iterator<Item = (TopicPart, u64)> {
+        self.parts_of(lane, shown).map(|(part, p)| (part, p.info.durable_end))
+    }
+
+    fn parts_of(&self, lane: LaneId, end: u64) -> impl Iterator<Item = (TopicPart, &Part)> {
+        let left = move |t: &Topic| t.moves.iter().any(|m| m.from == lane && end < m.end);
         let here = move |t: &&Topic| t.lane == lane || t.durable_lane == lane || left(t);
         self.list.iter().filter(here).flat_map(|t| {
             let part = |i| TopicPart { topic: t.id, partition: i as u8 };
-            t.parts.iter().enumerate().map(move |(i, p)| (part(i), p.info.durable_end))
+            t.parts.iter().enumerate().map(move |(i, p)| (part(i), p))
         })
     }
 }

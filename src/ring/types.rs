@@ -83,7 +83,8 @@ pub struct TopicInfo {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PartitionInfo {
     pub earliest: u64,
-    /// One past the newest durable record: what the endpoint shows as the log end.
+    /// One past the newest record that readers see, which is durable, or in RAM-first mode sealed: what the endpoint
+    /// shows as the log end.
     pub durable_end: u64,
     /// The offset the next append gets.
     pub next: u64,
@@ -122,6 +123,8 @@ pub enum GapReason {
     Expired,
     Corrupt,
     LostUnsynced,
+    /// Every sink had it from memory, in RAM-first mode: it was never written.
+    Passed,
 }
 
 /// A counted range of one lane that cannot be read any more: `[from, to)`.
@@ -195,6 +198,8 @@ pub struct Stats {
     pub syncs: u64,
     pub failed_syncs: u64,
     pub unsynced_bytes: u64,
+    /// In RAM-first mode: bytes of those that are held in memory for the sinks; None: what comes is written.
+    pub held_bytes: Option<u64>,
     pub state_entries: u32,
     pub lanes: Vec<LaneStats>,
 }
@@ -211,4 +216,6 @@ pub struct LaneStats {
     pub oldest: LanePos,
     /// One past the newest durable record.
     pub durable: LanePos,
+    /// One past the newest that readers see: beyond `durable` in RAM-first mode alone.
+    pub shown: LanePos,
 }

@@ -319,7 +319,7 @@ impl Check {
                     Met::Damaged(_) => counts.damaged_headers += 1,
                     Met::Frame(seen) if seen.whole() && walker.decodes(&seen.header) => {
                         counts.frames_good += 1;
-                        counts.records += u64::from(seen.header.records);
+                        counts.records += if seen.header.is_stub() { 0 } else { u64::from(seen.header.records) };
                     }
                     Met::Frame(_) => counts.bad_payloads += 1,
                 }
@@ -385,7 +385,8 @@ impl Check {
         // What a copy has that one before it had is there once.
         let records = h.end_ordinal() - h.first_ordinal().max(trail.ordinal.unwrap_or(0)).min(h.end_ordinal());
         if good {
-            self.counts().records += records;
+            let counts = self.counts();
+            *(if h.is_stub() { &mut counts.records_passed } else { &mut counts.records }) += records;
             self.counts().frames_good += u64::from(seen.state.is_some());
         } else {
             self.counts().bad_payloads += 1;

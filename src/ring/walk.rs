@@ -309,6 +309,6 @@ impl<'a> Walker<'a> {
 
     /// Whether the payload of a frame decompresses to the records that its directory says.
     pub fn decodes(&mut self, header: &FrameHeader) -> bool {
-        self.records(header).is_some()
+        header.is_stub() || self.records(header).is_some()
     }
 }

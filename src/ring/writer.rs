@@ -149,7 +149,7 @@ impl Ring {
         if self.writer.active() || self.writer.read_only {
             return reads;
         }
-        let waiting = !self.queue.is_empty() || self.copies_due() || self.root_is_due() || self.is_over_cap();
+        let waiting = self.is_waiting() || self.copies_due() || self.root_is_due() || self.is_over_cap();
         let now = waiting.then_some(self.writer.now);
         let due = self.lanes.iter().filter_map(|l| self.due(l)).chain(now).min();
         let writes = due.map(|due| self.writer.backoff_until.map_or(due, |until| until.max(due)));
@@ -169,6 +169,7 @@ impl Ring {
             return;
         }
         self.writer.backoff_until = None;
+        self.reserve_offsets();
         for at in 0..self.lanes.len() {
             if self.due(&self.lanes[at]).is_some_and(|due| due <= now) {
                 self.seal(now, at);
@@ -177,7 +178,11 @@ impl Ring {
         let group = &mut self.writer.group;
         group.parts.clear();
         (group.bytes, group.opened, group.error) = (0, None, None);
-        if self.queue.is_empty() && !self.copies_due() {
+        self.drop_passed();
+        if !self.is_held() {
+            self.tell_dropped(now);
+        }
+        if !self.is_waiting() && !self.copies_due() {
             if self.root_is_due() {
                 self.write_root(true);
             } else if self.is_over_cap() {
@@ -186,7 +191,7 @@ impl Ring {
             return;
         }
         self.place_copies(now);
-        while self.place_next(now) {}
+        while self.is_waiting() && self.place_next(now) {}
         if self.writer.group.opened.is_some() && self.writer.group.bytes > 0 {
             self.write_root(false);
         }
@@ -372,6 +377,7 @@ impl Ring {
             if let Some(frame) = sealed.frame.take() {
                 let lane = &mut self.lanes[frame.lane.index()];
                 lane.durable = frame.end();
+                lane.shown = lane.shown.max(lane.durable);
                 for run in &frame.runs {
                     self.topics.durable(run.part, run.end_offset());
                 }
@@ -379,7 +385,9 @@ impl Ring {
                     lane.tail.push(&frame, BootTime(sealed.header.last_time));
                     self.note_journaled(&sealed.header);
                 }
-                self.reading.keep(frame, &mut self.press);
+                if !sealed.header.is_stub() {
+                    self.reading.keep(frame, &mut self.press);
+                }
             }
             self.press.recycle(sealed);
         }
@@ -392,6 +400,7 @@ impl Ring {
         }
         group.frames = frames;
         (group.weight, group.bytes) = (0, 0);
+        self.lifted();
         self.settle();
     }
 
@@ -403,7 +412,7 @@ impl Ring {
             Closing::Sealed(t) | Closing::Root(t) => Some(Ticket(t)),
             Closing::No | Closing::Done => None,
         };
-        let waiting = queued.chain(batched).chain(closing).min();
+        let waiting = queued.chain(batched).chain(closing).chain(self.spill.first_ticket()).min();
         self.settled = self.settled.max(waiting.map_or(self.ticket, |t| t.0 - 1));
     }
 

@@ -60,6 +60,7 @@ impl House {
             topics: BTreeMap::new(),
             default_lane: 1,
             rules,
+            ram_first: false,
         };
         let pipeline = Pipeline::new(ring, report, false, plan);
         let (hub, _requests) = Hub::new(pipeline, Box::new(real_time()), Rc::new(Board::default()));

@@ -11,6 +11,7 @@
 //! - [`node_world`]: a whole node, from sources to upstreams: [`node_sources`], [`node_sink`] over [`upstream`], the
 //!   [`ledger`] of what became of each record.
 //! - [`moves`]: a node whose disk fails and comes back, between a ring on it and one in memory.
+//! - [`ram_first`]: a node that does not write what its sinks take from memory.
 //! - [`planted`]: bugs put in on purpose, each of which must be found.
 //! - [`proof`]: rings so small that every crash, fault and flipped bit can be tried.
 
@@ -25,6 +26,7 @@ mod node_sources;
 mod node_world;
 mod planted;
 mod proof;
+mod ram_first;
 mod ring_world;
 mod threads;
 mod upstream;

@@ -132,6 +132,7 @@ impl Counts {
             GapReason::Evicted | GapReason::Expired => self.evicted += n,
             GapReason::Corrupt => self.corrupt += n,
             GapReason::LostUnsynced => self.lost += n,
+            GapReason::Passed => {}
         }
     }
     pub fn add(&mut self, o: &Counts) {
@@ -831,7 +832,7 @@ impl Model {
                 GapReason::Corrupt => known.is_none_or(|rec| self.spoilt(rec.group)),
                 // The very last commit, destroyed, cannot be told from one that never was.
                 GapReason::LostUnsynced => known.is_none_or(|rec| self.tainted(rec.group)),
-                GapReason::Expired => false,
+                GapReason::Expired | GapReason::Passed => false,
             };
             ensure!(fine, "lane {lane} #{ordinal} is announced as {reason:?}: {known:?}, oldest #{oldest}");
             self.stand(lane, ordinal, At::Gone(reason))?;

@@ -103,6 +103,7 @@ struct Met {
     broken_off: u64,
     stepped_over: u64,
     restarts: u64,
+    ahead: u64,
 }
 
 struct World {
@@ -144,6 +145,7 @@ fn pipeline_of(ring: Ring, report: headwater::ring::Report, memory: bool) -> Pip
         lanes: LANES.iter().map(|lane| name(lane)).collect(),
         topics: TOPICS.iter().enumerate().map(topic).collect(),
         default_lane: 1,
+        ram_first: true,
         ..Plan::default()
     };
     Pipeline::new(ring, report, memory, plan)
@@ -261,7 +263,11 @@ impl World {
     fn some_use(&mut self) -> Check<()> {
         for _ in 0..self.rng.below(60) {
             self.now.set(self.now.get() + 1 + self.rng.below(100_000) as i64);
-            match self.rng.below(4) {
+            match self.rng.below(5) {
+                4 => {
+                    let online = self.rng.below(4) != 0;
+                    self.pipeline.set_online(online);
+                }
                 0..2 => self.give(),
                 2 => {
                     let (sink, lane) = (self.rng.below(3) as usize, LaneId(self.rng.below(2) as u8));
@@ -294,6 +300,13 @@ impl World {
         let (mut ring, report) = Ring::recover(&mut memory, options(16 * MIN_RING, seed)).expect("memory");
         let clock = || BootTime(self.now.replace(self.now.get() + 1_000));
         let mut to = Target { ring: &mut ring, disk: &mut memory, now: &clock, pause: &|| {} };
+        let ahead = |sink: &SinkId| {
+            let lanes = [LaneId(0), LaneId(1)];
+            let ahead =
+                |lane| self.pipeline.cursor(*sink, lane).ordinal > self.pipeline.ring().lane_written(lane).ordinal;
+            lanes.into_iter().any(ahead)
+        };
+        self.met.ahead += self.sinks.iter().filter(|sink| ahead(sink)).count() as u64;
         let left = leave(&mut self.pipeline, &mut to, &SINKS.map(name));
         self.met.taken += left.taken;
         self.met.moves += 1;
@@ -411,6 +424,7 @@ fn a_record_is_sent_once_to_each_sink_however_often_the_disk_fails_and_comes_bac
                 sum.broken_off += met.broken_off;
                 sum.stepped_over += met.stepped_over;
                 sum.restarts += met.restarts;
+                sum.ahead += met.ahead;
             }
             Err(Violation(what)) => {
                 panic!("seed {seed}: {what}\n  rerun: HEADWATER_SEED={seed} cargo test --test sim moves")
@@ -418,6 +432,7 @@ fn a_record_is_sent_once_to_each_sink_however_often_the_disk_fails_and_comes_bac
         }
     }
     println!("{sum:?}");
-    let all = [sum.moves, sum.taken, sum.void, sum.carried, sum.broken_off, sum.stepped_over, sum.restarts];
+    let Met { moves, taken, void, carried, broken_off, stepped_over, restarts, ahead } = sum;
+    let all = [moves, taken, void, carried, broken_off, stepped_over, restarts, ahead];
     assert!(one.is_some() || all.iter().all(|n| *n > 0), "{sum:?}");
 }

@@ -59,6 +59,7 @@ pub fn reason(reason: GapReason) -> &'static str {
         GapReason::Expired => "expired",
         GapReason::Corrupt => "corrupt",
         GapReason::LostUnsynced => "lost_unsynced",
+        GapReason::Passed => "passed",
     }
 }
 

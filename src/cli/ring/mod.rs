@@ -211,6 +211,10 @@ fn write_verified(out: &mut impl Write, verified: &Verification) -> std::io::Res
         thousands(totals.records),
         thousands(totals.records_lost)
     )?;
+    if totals.records_passed > 0 {
+        let passed = thousands(totals.records_passed);
+        writeln!(out, "{passed} records were never written: every sink had them from memory (spill = \"offline\")")?;
+    }
     if verified.rewritten > 0 {
         writeln!(out, "{} slots were written over by the node meanwhile", verified.rewritten)?;
     }

@@ -20,6 +20,10 @@ impl Run {
     pub fn end_offset(&self) -> u64 {
         self.first_offset + u64::from(self.count)
     }
+    /// As the next commit has it.
+    pub fn prev_count(&self, lane: LaneId) -> PrevCount {
+        PrevCount { part: self.part, lane, count: self.count, first_offset: self.first_offset }
+    }
     pub fn emit(&self, out: &mut [u8]) {
         emit_part(out, self.part);
         out[3] = 0;

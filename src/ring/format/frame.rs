@@ -39,6 +39,8 @@ pub mod flags {
     pub const SESSION_START: u16 = 1 << 1;
     /// A part of a snapshot in a journal slot: what the slot is where its header is lost.
     pub const IN_JOURNAL: u16 = 1 << 2;
+    /// Its records were never written, because every sink had them from memory: a directory without payload.
+    pub const PASSED: u16 = 1 << 3;
 }
 
 mod frame_field {
@@ -160,6 +162,10 @@ impl FrameHeader {
     /// Whether it is a commit, and not a repetition of what others brought.
     pub fn is_commit(&self) -> bool {
         !matches!(self.kind, FrameKind::Snapshot | FrameKind::Copy)
+    }
+    /// Whether its records were never written.
+    pub fn is_stub(&self) -> bool {
+        self.flags & flags::PASSED != 0 && self.raw_len == 0
     }
     pub fn crc_seed(&self) -> u32 {
         crc32c::crc32c_append(seed(self.ring, self.slot, self.generation), &self.commit.to_le_bytes())

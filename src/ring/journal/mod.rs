@@ -102,7 +102,7 @@ impl Ring {
     fn is_copy_due(&self, at: usize) -> bool {
         let lane = &self.lanes[at];
         let awaited = || {
-            let front = self.queue.front().map(|s| &s.header);
+            let front = self.queue.front().filter(|_| self.is_waiting()).map(|s| &s.header);
             front.is_some_and(|h| h.kind == FrameKind::Lane && h.lane == lane.id)
         };
         // Before its first frame a process has no number of its own to give a copy, but where that frame waits for it.

@@ -260,6 +260,9 @@ impl Session<'_, '_> {
         if remember {
             newest = self.source.remember(newest);
         }
+        if let Some(needed) = answers.iter().map(|(needs, _)| needs.unwrap_or(newest)).max() {
+            intake.want(needed);
+        }
         drop(group);
         for (needs, answer) in answers {
             self.acks.push(needs.unwrap_or(newest), answer);

@@ -488,7 +488,7 @@ impl Book {
                 }
                 (from..to).all(|o| if o < lane.base { lane.recs[o as usize].lost } else { o >= lane.settled })
             }
-            GapReason::Expired => false,
+            GapReason::Passed | GapReason::Expired => false,
         };
         ensure!(
             fine,
