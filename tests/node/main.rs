@@ -13,6 +13,7 @@ mod load;
 #[allow(dead_code, reason = "shared: not every test program needs all of it")]
 mod mosquitto;
 mod node;
+mod ram_first;
 mod reload;
 mod rings;
 mod tools;
