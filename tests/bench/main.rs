@@ -7,6 +7,7 @@
 mod append;
 mod drain;
 mod file;
+mod memory;
 mod mqtt;
 mod recover;
 mod support;
@@ -17,12 +18,19 @@ type Bench = fn() -> support::Outcome;
 fn main() {
     let names: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let wanted = |name: &str| names.is_empty() || names.iter().any(|n| n == name);
-    let benches: [(&str, Bench); 6] = [
+    if let [name, bytes] = &names[..]
+        && name == "memory-of"
+    {
+        let measured = bytes.parse().map_err(Into::into).and_then(memory::one);
+        return measured.unwrap_or_else(|e| eprintln!("{e}"));
+    }
+    let benches: [(&str, Bench); 7] = [
         ("append", append::run),
         ("file", file::run),
         ("mqtt", mqtt::run),
         ("drain", drain::run),
         ("recover", recover::run),
+        ("memory", memory::run),
         ("wear", wear::run),
     ];
     let mut failed = false;

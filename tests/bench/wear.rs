@@ -5,8 +5,10 @@
 //! add. How long an outage it holds is measured in a ring of 16 MiB, as full as it gets, and told for 256 MiB: both have 63
 //! slots.
 
+use headwater::lane::LaneId;
+use headwater::name::Name;
 use headwater::record::RecordRef;
-use headwater::ring::{MemDisk, Ring, drive};
+use headwater::ring::{MemDisk, Owner, OwnerKind, Ring, drive};
 use headwater::time::{BootTime, Span};
 use headwater::topic::TopicPart;
 
@@ -24,7 +26,12 @@ enum Wait {
     Linger,
     /// A peer that sends nothing more before the acknowledgement: 20 ms.
     Blocked,
+    /// Nobody, in RAM-first mode, while a sink takes what comes; its cursor is stored every 5 minutes.
+    RamFirst,
 }
+
+/// How often a cursor is stored in RAM-first mode.
+const CURSOR_EVERY: Span = Span::from_secs(300);
 
 struct Stream {
     ring: Ring,
@@ -32,13 +39,16 @@ struct Stream {
     part: TopicPart,
     now: BootTime,
     sent: u64,
+    bytes: u64,
+    cursor_put: BootTime,
 }
 
 impl Stream {
     fn new(bytes: u64) -> Result<Self> {
         let mut disk = MemDisk::new(bytes);
         let (ring, part) = new_ring(&mut disk, bytes)?;
-        Ok(Self { ring, disk, part, now: BootTime(SECOND), sent: 0 })
+        let now = BootTime(SECOND);
+        Ok(Self { ring, disk, part, now, sent: 0, bytes: 0, cursor_put: now })
     }
 
     fn send(&mut self, rate: u64, wait: Wait, events: &[Vec<u8>]) -> Outcome {
@@ -50,10 +60,27 @@ impl Stream {
         self.now = next;
         let event = &events[self.sent as usize % events.len()];
         self.ring.append(self.now, self.part, &RecordRef { admitted: self.now, ..RecordRef::of(event) })?;
-        self.sent += 1;
+        (self.sent, self.bytes) = (self.sent + 1, self.bytes + event.len() as u64);
         if wait == Wait::Blocked {
             self.ring.hurry(self.now + Span::from_millis(20));
         }
+        if wait == Wait::RamFirst {
+            self.take()?;
+        }
+        Ok(())
+    }
+
+    /// A sink passes all that it is shown.
+    fn take(&mut self) -> Outcome {
+        let lane = LaneId(0);
+        self.ring.set_ram_first(true);
+        self.ring.set_passed(lane, Some(self.ring.lane_durable(lane)));
+        if self.now - self.cursor_put >= CURSOR_EVERY {
+            self.cursor_put = self.now;
+            let owner = Owner { kind: OwnerKind::Sink, name: Name::new("hq")? };
+            self.ring.put_state(self.now, &owner, b"cursor", Some(&self.sent.to_le_bytes().repeat(12)))?;
+        }
+        drive(&mut self.ring, &mut self.disk, self.now);
         Ok(())
     }
 }
@@ -65,7 +92,8 @@ fn written(rate: u64, seconds: u64, wait: Wait, events: &[Vec<u8>]) -> Result<(f
         stream.send(rate, wait, events)?;
     }
     let stats = stream.ring.stats();
-    Ok((stats.synced_bytes as f64 * DAY / seconds as f64, stats.synced_bytes as f64 / stats.logical_bytes as f64))
+    let given = if wait == Wait::RamFirst { stream.bytes } else { stats.logical_bytes };
+    Ok((stats.synced_bytes as f64 * DAY / seconds as f64, stats.synced_bytes as f64 / given as f64))
 }
 
 /// Seconds of the stream that 256 MiB hold.
@@ -89,6 +117,9 @@ pub fn run() -> Outcome {
             let days = held(rate, wait, &events)? / DAY;
             println!("| {rate} | {who} | {:.0} | {share:.2} | {days:.1} |", bytes / 1e6);
         }
+        let (bytes, share) = written(rate, seconds, Wait::RamFirst, &events)?;
+        let who = "nobody, RAM-first, link up";
+        println!("| {rate} | {who} | {:.1} | {share:.4} | as the first once it is down |", bytes / 1e6);
     }
     Ok(())
 }

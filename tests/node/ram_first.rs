@@ -9,7 +9,8 @@ use super::upstream::Upstream;
 /// A node that takes datagrams and sends them on.
 fn edge(up: &Upstream) -> (Node, impl Fn(std::ops::Range<u32>) + use<>) {
     let port = free_port();
-    let source = format!("[sources.net]\ntype = \"socket\"\nlisten = [\"udp://127.0.0.1:{port}\"]\ntopic = \"net\"\n\n");
+    let source =
+        format!("[sources.net]\ntype = \"socket\"\nlisten = [\"udp://127.0.0.1:{port}\"]\ntopic = \"net\"\n\n");
     let text = config("edge", &(source + &up.sink("hq", "")));
     let mut node = Node::new(&text.replace("linger = \"20ms\"", "linger = \"20ms\"\nspill = \"offline\""));
     node.start();
