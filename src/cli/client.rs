@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{TcpStream, UnixStream};
 
+use super::keys::KeyFiles;
 use super::{Exit, say};
 use crate::config::{self, Broken, CONTROL_NAME, DEFAULT_DATA_DIR, DEFAULT_PATH, Surroundings, WaysIn};
 use crate::node::stopped::StoppedRing;
@@ -38,7 +39,7 @@ impl Where {
     }
 
     /// The ring in the data directory that was named, if no node answers for it.
-    pub fn stopped(&self) -> anyhow::Result<Option<(&Path, StoppedRing)>> {
+    pub fn stopped(&self, keys: &KeyFiles) -> anyhow::Result<Option<(&Path, StoppedRing)>> {
         let Some(dir) = self.data_dir.as_deref() else { return Ok(None) };
         let control = self.control()?;
         match std::os::unix::net::UnixStream::connect(&control).map_err(|error| (error.kind(), error)) {
@@ -48,7 +49,8 @@ impl Where {
             Ok(_) => return Ok(None),
         }
         super::ring::disk(dir)?;
-        let ring = StoppedRing::open(dir).with_context(|| format!("no ring can be read in {}", dir.display()))?;
+        let ring = StoppedRing::open(dir, &keys.to_read()?)
+            .with_context(|| format!("no ring can be read in {}", dir.display()))?;
         Ok(Some((dir, ring)))
     }
 

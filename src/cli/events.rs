@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 
 use super::client::{self, Where};
+use super::keys::KeyFiles;
 use crate::limits::MAX_EVENTS;
 use crate::ops::control::protocol::{Answer, Ask};
 use crate::ops::events::{self, EventRecord};
@@ -28,6 +29,8 @@ something else each time, since they take at most a quarter of the ring's state.
 pub struct Args {
     #[command(flatten)]
     pub place: Where,
+    #[command(flatten)]
+    pub keys: KeyFiles,
     /// How many
     #[arg(short, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=MAX_EVENTS as u64))]
     pub n: u64,
@@ -37,7 +40,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    match args.place.stopped()? {
+    match args.place.stopped(&args.keys)? {
         Some((dir, ring)) => {
             let kept = history::owner().map(|owner| ring.states(&owner)).unwrap_or_default();
             let events = history::newest(&kept, usize::try_from(args.n)?);

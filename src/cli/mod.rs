@@ -11,6 +11,7 @@ mod demo;
 mod drain;
 mod events;
 pub mod init;
+mod keys;
 mod reload;
 mod ring;
 mod run;

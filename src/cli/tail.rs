@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use serde::Serialize;
 
 use super::client::{self, Client, Where};
+use super::keys::KeyFiles;
 use crate::envelope::rfc3339;
 use crate::node::stopped::StoppedRing;
 use crate::ops::control::protocol::{Answer, Ask, Blob, From, Tail, TailRecord};
@@ -52,10 +53,12 @@ pub struct Args {
     pub partition: u8,
     #[command(flatten)]
     pub place: Where,
+    #[command(flatten)]
+    pub keys: KeyFiles,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    match args.place.stopped()? {
+    match args.place.stopped(&args.keys)? {
         Some((dir, ring)) => stopped(args, dir, ring)?,
         None => client::block_on(running(args))?,
     }

@@ -48,7 +48,8 @@ impl Delta {
 pub fn changes(old: &Config, new: &Config) -> Changes {
     let Config { hash: _, files: _, node, ring, topics, sources, rules, sinks, endpoint, http, warnings: _ } = new;
     let NodeConfig { id, labels, data_dir, control, heartbeat, log } = node;
-    let RingConfig { max_bytes, keep_free, linger, memory_bytes, write_budget, ram_first, lanes } = ring;
+    let RingConfig { max_bytes, keep_free, linger, memory_bytes, write_budget, ram_first, lanes, encryption, old_keys } =
+        ring;
     let live = [
         ("node.id", old.node.id != *id),
         ("node.labels", old.node.labels != *labels),
@@ -69,6 +70,8 @@ pub fn changes(old: &Config, new: &Config) -> Changes {
         ("node.control", old.node.control != *control),
         ("ring.memory_bytes", old.ring.memory_bytes != *memory_bytes),
         ("ring.lanes", old.ring.lanes != *lanes),
+        ("ring.encryption", old.ring.encryption != *encryption),
+        ("ring.old_keys", old.ring.old_keys != *old_keys),
     ];
     let named =
         |keys: &[(&'static str, bool)]| keys.iter().filter(|(_, changed)| *changed).map(|(key, _)| *key).collect();
@@ -83,6 +86,13 @@ pub fn changes(old: &Config, new: &Config) -> Changes {
 impl Changes {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Of keys that want a restart, these do not.
+    pub fn apply_now(&mut self, keys: &[&str]) {
+        let (now, later) = std::mem::take(&mut self.restart).into_iter().partition(|key| keys.contains(key));
+        self.restart = later;
+        self.live.extend::<Vec<_>>(now);
     }
 
     /// Whether any of these keys changes live.

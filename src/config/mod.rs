@@ -10,6 +10,7 @@
 
 pub mod changes;
 mod cross;
+mod keys;
 pub mod model;
 mod own_output;
 mod parts;
@@ -31,6 +32,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use changes::{Changes, changes};
+pub use keys::key_in;
 pub use model::*;
 pub use print::print;
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 pub use crate::envelope::ValueMode;
 use crate::name::Name;
+use crate::ring::Key;
 use crate::rules::RuleSpec;
 use crate::template::Template;
 use crate::time::Span;
@@ -71,6 +72,10 @@ pub struct RingConfig {
     pub ram_first: bool,
     /// `ring.lanes`, the most important first, with `ring.reserve`.
     pub lanes: Vec<LaneConfig>,
+    /// `ring.encryption`: what is written is encrypted under this key; None: it is in clear.
+    pub encryption: Option<Key>,
+    /// `ring.old_keys`: what is there under these can be read.
+    pub old_keys: Vec<Key>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 
+use super::keys::keys;
 use super::model::{EndpointConfig, HttpConfig, LaneConfig, NodeConfig, RingConfig, TopicConfig};
 use super::raw::{Raw, Table};
 use super::reader::Reader;
@@ -72,7 +73,7 @@ fn host_id(host: &str) -> String {
 
 pub fn ring(root: &Reader<'_>) -> Option<RingConfig> {
     let r = root.section("ring");
-    Some(RingConfig {
+    let mut ring = RingConfig {
         max_bytes: r.opt_size("max_bytes", MIN_RING..=MAX_RING),
         keep_free: r.size("keep_free", 200 << 20, 0..=MAX_RING),
         linger: r.span("linger", Span::from_secs(1), Span::from_millis(1)..=Span::from_secs(600)),
@@ -80,7 +81,11 @@ pub fn ring(root: &Reader<'_>) -> Option<RingConfig> {
         write_budget: r.get("max_gb_per_day", "number", None, gigabytes),
         ram_first: r.choice("spill", &[("always", false), ("offline", true)]),
         lanes: lanes(&r),
-    })
+        encryption: None,
+        old_keys: Vec::new(),
+    };
+    (ring.encryption, ring.old_keys) = keys(&r);
+    Some(ring)
 }
 
 /// A number of GB, in bytes.

@@ -51,7 +51,7 @@ pub struct Setting {
 }
 
 /// Keys of parts that come with later versions: said so, rather than called unknown.
-const LATER: [&str; 7] = ["links", "views", "link", "encryption", "journal", "reserve", "partition"];
+const LATER: [&str; 6] = ["links", "views", "link", "journal", "reserve", "partition"];
 
 static EMPTY: Table = Table { at: At { file: 0, line: 0 }, entries: Vec::new() };
 
@@ -316,24 +316,51 @@ impl<'a> Reader<'a> {
 
     /// A secret: never written in the config itself.
     pub fn secret(&self, key: &'static str) -> Option<Secret> {
-        let parse = |node: &Node| match &node.value {
-            Raw::Table(table) => self.secret_from(node, table),
-            _ => Err(format!(
-                "a secret does not belong into the config; write {key} = {{ file = \"...\" }}, {{ env = \"...\" }} or \
-                 {{ credential = \"...\" }}"
-            )),
-        };
-        let secret = self.get(key, "secret", None, parse);
-        if let Some(setting) = self.scope.settings.borrow_mut().last_mut()
-            && !setting.value.is_empty()
-            && !setting.value.starts_with('{')
-        {
-            setting.value = quote("***");
-        }
+        let secret = self.get(key, "secret", None, |node| self.secret_from(key, node));
+        self.mask(|value| value.starts_with('{'));
         secret
     }
 
-    fn secret_from(&self, node: &Node, table: &Table) -> Result<Secret, String> {
+    /// A list of secrets, each with where it is; one alone is a list of one.
+    pub fn secrets(&self, key: &'static str) -> Vec<(Secret, At)> {
+        let written = Cell::new(false);
+        let read = |node: &'a Node| {
+            let nodes = match &node.value {
+                Raw::List(nodes) => nodes.as_slice(),
+                _ => std::slice::from_ref(node),
+            };
+            written.set(nodes.iter().any(|node| !matches!(node.value, Raw::Table(_))));
+            let each = |node: &Node| match self.secret_from(key, node) {
+                Ok(secret) => Some((secret, node.at)),
+                Err(message) => {
+                    self.error(node.at, key, message);
+                    None
+                }
+            };
+            Ok(nodes.iter().filter_map(each).collect())
+        };
+        let secrets = self.get(key, "list of secrets", None, read);
+        self.mask(|_| !written.get());
+        secrets.unwrap_or_default()
+    }
+
+    /// The setting that was read last is not shown unless it only says where its secret is.
+    fn mask(&self, is_reference: impl Fn(&str) -> bool) {
+        if let Some(setting) = self.scope.settings.borrow_mut().last_mut()
+            && !setting.value.is_empty()
+            && !is_reference(&setting.value)
+        {
+            setting.value = quote("***");
+        }
+    }
+
+    fn secret_from(&self, key: &str, node: &Node) -> Result<Secret, String> {
+        let Raw::Table(table) = &node.value else {
+            return Err(format!(
+                "a secret does not belong into the config; write {key} = {{ file = \"...\" }}, {{ env = \"...\" }} or \
+                 {{ credential = \"...\" }}"
+            ));
+        };
         let around = self.scope.around;
         if around.checking && around.credentials.is_none() && table.get("credential").is_some() {
             let message = "not looked at: credentials are only given to the service";

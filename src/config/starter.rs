@@ -22,6 +22,7 @@ data_dir = "/var/lib/headwater"
 # max_bytes = "256MiB"             # default: the smaller of 256MiB and a quarter of the file system
 # keep_free = "200MiB"             # the ring shrinks rather than leave less than this to others
 # linger = "1s"                    # how long a record may wait for company before it is written
+# encryption = { file = "/etc/headwater/ring.key" }   # head -c 32 /dev/urandom | base64 > FILE; not on the same card
 
 # This machine itself: CPU, memory, disks, network, temperatures.
 [sources.host]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::*;
+use crate::ring::Key;
 use crate::rules::RuleSpec;
 use crate::time::Span;
 
@@ -192,6 +193,31 @@ fn printing_shows_origins_and_no_secrets_and_reads_back() {
 }
 
 #[test]
+fn keys_of_the_ring_are_read_from_where_they_are_and_never_shown() {
+    let hex = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+    let base64 = "//79/Pv6+fj39vX08/Lx8O/u7ezr6uno5+bl5OPi4eA=";
+    let main = "[ring]\nencryption = { file = \"new\" }\nold_keys = [{ file = \"old\" }, { file = \"older\" }]\n";
+    let older = "1".repeat(64);
+    let files = [("h.toml", main), ("new", hex), ("old", base64), ("older", &older)];
+    let examined = examine(&directory(&files).path().join("h.toml"), &around(None, false));
+    let ring = &examined.config.as_ref().unwrap().ring;
+    assert_eq!((ring.encryption.as_ref(), ring.old_keys.len()), (Some(&Key::parse(hex).unwrap()), 2));
+    assert_eq!(ring.old_keys[0], Key::parse(base64).unwrap());
+    let shown = format!("{}{:?}", print(&examined), examined.config);
+    assert!([hex, base64, &older].iter().all(|key| !shown.contains(key)), "{shown}");
+    assert!(shown.contains("encryption = { file = \"new\" }"), "{shown}");
+
+    let plain = format!("[ring]\nencryption = \"{hex}\"\nold_keys = [{{ file = \"old\" }}, \"{base64}\"]\n");
+    let examined = look(&[("h.toml", &plain), ("old", base64)]);
+    let shown = format!("{}{:?}", print(&examined), examined.config);
+    assert!(!shown.contains(hex) && !shown.contains(base64), "{shown}");
+    assert_eq!(examined.config.unwrap_err().len(), 2);
+
+    let twice = look(&[("h.toml", main), ("new", hex), ("old", hex), ("older", base64)]);
+    assert!(twice.config.unwrap_err()[0].to_string().contains("is there twice"));
+}
+
+#[test]
 fn a_key_in_two_files_is_an_error_and_rules_of_two_files_follow_one_another() {
     let rule = |name: &str| {
         format!("[[rules]]\nname = \"{name}\"\nuses = \"sample\"\ntopics = [\"a\"]\nwith = {{ every = 2 }}\n")
@@ -241,7 +267,8 @@ fn the_starter_config_is_accepted() {
     }
     // Also with every comment that is a setting taken in.
     let all = starter::starter(None).lines().map(uncomment).collect::<Vec<_>>().join("\n");
-    let dir = directory(&[("h.toml", &all.replace("/etc/headwater/mqtt-password", "secret")), ("secret", "x")]);
+    let all = all.replace("/etc/headwater/mqtt-password", "secret").replace("/etc/headwater/ring.key", "key");
+    let dir = directory(&[("h.toml", &all), ("secret", "x"), ("key", &"1".repeat(64))]);
     let config =
         examine(&dir.path().join("h.toml"), &around(None, false)).config.unwrap_or_else(|e| panic!("{e:#?}\n{all}"));
     assert_eq!((config.sources.len(), config.rules.len(), config.sinks.len()), (4, 1, 1));

@@ -6,6 +6,7 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use ring_crypto::rand::{SecureRandom as _, SystemRandom};
 use rustix::fs::{StatVfs, statfs, statvfs};
 
 use crate::limits::MIN_RING;
@@ -43,6 +44,17 @@ pub fn seed() -> u64 {
             (now.boot.0 ^ now.wall.0).unsigned_abs() ^ u64::from(std::process::id()) << 32
         }
     }
+}
+
+/// A nonce of the cipher, from the kernel. Each is used once: what comes from a seed would come again in a copy of this
+/// machine's memory.
+pub fn nonce() -> [u8; 24] {
+    let mut nonce = [0; 24];
+    // The kernel waits itself until it has randomness to give, and gives it ever after.
+    while SystemRandom::new().fill(&mut nonce).is_err() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    nonce
 }
 
 fn hash128(bytes: &[u8]) -> [u8; 16] {

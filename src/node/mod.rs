@@ -115,7 +115,8 @@ async fn live(
     parts.apply(&hub, &config, false).await;
     // Before any of them runs.
     paused.iter().filter_map(|sink| parts.lever(sink)).for_each(|lever| lever.give(SinkOrder::Pause));
-    let mut running = reload::Running { hub: hub.clone(), ops, config, load, parts, chores, keep_free };
+    let in_memory = memory.is_some();
+    let mut running = reload::Running { hub: hub.clone(), ops, config, load, parts, chores, keep_free, in_memory };
     hub.board().part(PartKind::Node, "node", hub.now()).report(hub.now(), PartState::up("running"));
 
     let turn = serve(&mut running, signals, requests, memory.as_ref(), &mut lock).await;

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::hub::{Hub, PartState};
 use crate::name::Name;
 use crate::ops::human::binary;
-use crate::ring::{Disk, Owner, OwnerKind, Report, Ring};
+use crate::ring::{Disk, DiskError, DiskErrorKind, Key, Options, Owner, OwnerKind, Report, Ring};
 
 /// How long to wait before a disk that took nothing is asked again.
 const RETRY: Duration = Duration::from_millis(20);
@@ -83,11 +83,12 @@ pub async fn on_disk(
         Ok(found) => found,
         Err(why) => return Ok(Err(why)),
     };
-    let options = plan::ring(config, max_bytes);
+    let options = Options { keys: plan::keys(config), ..plan::ring(config, max_bytes) };
     let keep_free = Arc::new(AtomicU64::new(config.ring.keep_free));
     let mut disk = FileDisk::sharing(dir, keep_free.clone());
+    let home = dir.to_owned();
     let recovery = tokio::task::spawn_blocking(move || {
-        let (mut ring, report) = Ring::recover(&mut disk, options).map_err(|e| e.to_string())?;
+        let (mut ring, report) = Ring::recover(&mut disk, options).map_err(|error| unusable(&error, &home))?;
         if proven {
             prove(&mut ring, &mut disk)?;
         }
@@ -100,7 +101,7 @@ pub async fn on_disk(
     };
     let file_disk = |dir: &Path| Box::new(FileDisk::sharing(dir, keep_free.clone())) as Box<dyn Disk>;
     let (threads, completions) = Threads::start(file_disk(dir), file_disk(dir)).map_err(NodeError::Thread)?;
-    let mut states = vec![(found(&report), "disk")];
+    let mut states = vec![(found(&report, config.ring.encryption.as_ref()), "disk")];
     if let Some(shrunk) = shrunk {
         states.push((PartState::warn(shrunk), identity::RING_SIZE));
     }
@@ -111,8 +112,23 @@ pub async fn on_disk(
     Ok(Ok(Opened { ring, report, memory: None, threads, completions, lock, keep_free, states, paused: Vec::new() }))
 }
 
-fn found(report: &Report) -> PartState {
-    let found = if report.notes.is_empty() { "ok".to_owned() } else { report.notes.join("; ") };
+/// Why the ring in a directory cannot be gone on with.
+fn unusable(error: &DiskError, dir: &Path) -> String {
+    match error.kind {
+        DiskErrorKind::Locked(id) => format!(
+            "the ring in {} is encrypted under key {id:08x}, which the config does not have, and is left as it is: name its \
+             file as `ring.encryption`, or in `ring.old_keys`, and `headwater reload`; without it, move the slot files away",
+            dir.display()
+        ),
+        _ => error.to_string(),
+    }
+}
+
+fn found(report: &Report, key: Option<&Key>) -> PartState {
+    let mut found = if report.notes.is_empty() { "ok".to_owned() } else { report.notes.join("; ") };
+    if let Some(key) = key {
+        found += &format!("; encrypted under {key:?}");
+    }
     let warn = report.cloned || report.set_aside || report.corrupt_records > 0 || report.lost_unsynced > 0;
     if warn { PartState::warn(found) } else { PartState::up(found) }
 }
@@ -217,7 +233,7 @@ pub fn back_on_disk(
             if !carried.other {
                 // What was not synced is not lost: memory had it.
                 (disk.report.lost_unsynced, disk.report.tail_unknown) = (0, false);
-                disk.states[0].0 = found(&disk.report);
+                disk.states[0].0 = found(&disk.report, config.ring.encryption.as_ref());
             }
             Ok(said(&carried, &left, gone))
         }

@@ -4,7 +4,7 @@ use crate::config::{Config, SinkConfig, SourceConfig, usual_lane};
 use crate::lane::DEFAULT_LANES;
 use crate::name::Name;
 use crate::pipeline::{Plan, RulePlan, SinkPlan, SourcePlan, TopicPlan};
-use crate::ring::{LaneOptions, Options};
+use crate::ring::{Keys, LaneOptions, Options};
 
 use super::identity;
 
@@ -54,7 +54,16 @@ fn lane_options(config: &Config) -> Vec<LaneOptions> {
     config.ring.lanes.iter().map(lane).collect()
 }
 
-/// Options of a ring of `max_bytes`.
+/// What the ring on the disk is written and read with; the one in memory needs no cipher.
+pub fn keys(config: &Config) -> Keys {
+    let old = config.ring.old_keys.clone();
+    match &config.ring.encryption {
+        Some(key) => Keys::writing(key.clone(), old, Box::new(identity::nonce)),
+        None => Keys::reading(old),
+    }
+}
+
+/// Options of a ring of `max_bytes`, in clear.
 pub fn ring(config: &Config, max_bytes: u64) -> Options {
     Options {
         max_bytes,
@@ -63,5 +72,6 @@ pub fn ring(config: &Config, max_bytes: u64) -> Options {
         binding: identity::binding(),
         boot_id: identity::boot_id(),
         seed: identity::seed(),
+        keys: Keys::default(),
     }
 }

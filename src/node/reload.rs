@@ -22,6 +22,8 @@ pub(super) struct Running {
     pub parts: Parts,
     pub chores: Chores,
     pub keep_free: Arc<AtomicU64>,
+    /// The ring is in memory: what is on the disk is not open.
+    pub in_memory: bool,
 }
 
 impl Running {
@@ -72,9 +74,13 @@ impl Running {
             Ok(config) => config,
             Err(errors) => return Err(self.rejected(&errors)),
         };
-        let changes = config::changes(&self.config, &config);
+        let mut changes = config::changes(&self.config, &config);
+        if self.in_memory {
+            // The ring on the disk is opened anew, with the keys that there are then: right after this.
+            changes.apply_now(&["ring.encryption", "ring.old_keys"]);
+        }
         self.hub.replan(plan::plan(&config));
-        self.config = keep_fixed(config, &self.config);
+        self.config = keep_fixed(config, &self.config, self.in_memory);
         self.ring_limits(&changes);
         self.ops.set_facts(chores::facts(&self.config, self.hub.now()));
         self.chores.apply(&self.hub, &self.ops, &self.config).await;
@@ -140,11 +146,15 @@ impl Running {
 }
 
 /// What a reload cannot change stays as it is, so that the next reload still knows that it waits for a restart.
-fn keep_fixed(mut new: Config, running: &Config) -> Config {
+fn keep_fixed(mut new: Config, running: &Config, in_memory: bool) -> Config {
     new.node.data_dir.clone_from(&running.node.data_dir);
     new.node.control.clone_from(&running.node.control);
     new.ring.memory_bytes = running.ring.memory_bytes;
     new.ring.lanes.clone_from(&running.ring.lanes);
+    if !in_memory {
+        new.ring.encryption.clone_from(&running.ring.encryption);
+        new.ring.old_keys.clone_from(&running.ring.old_keys);
+    }
     new
 }
 

@@ -21,8 +21,8 @@ use crate::name::Name;
 use crate::pipeline::Account;
 use crate::record::{Flags, Record};
 use crate::ring::{
-    AppendError, Disk, DiskError, Health, LaneOptions, LanePos, Options, Owner, OwnerKind, ROOT_BYTES, Ring, RingId,
-    StateError, Ticket, TopicError, drive,
+    AppendError, Disk, DiskError, Health, Keys, LaneOptions, LanePos, Options, Owner, OwnerKind, ROOT_BYTES, Ring,
+    RingId, StateError, Ticket, TopicError, drive,
 };
 use crate::time::{ClockSync, Span, WallTime};
 use crate::topic::{TopicId, TopicName, TopicPart};
@@ -174,10 +174,11 @@ pub struct Restore {
 }
 
 impl Restore {
-    /// Takes the directory's lock, as a node does. `max_bytes`: the ring's cap, if it is not to be guessed from its slots.
-    pub fn open(dir: &Path, max_bytes: Option<u64>) -> Result<Self, RestoreError> {
+    /// Takes the directory's lock, as a node does. `max_bytes`: the ring's cap, if it is not to be guessed from its slots;
+    /// `keys`: what it is encrypted under, and is to be.
+    pub fn open(dir: &Path, max_bytes: Option<u64>, keys: Keys) -> Result<Self, RestoreError> {
         let lock = identity::lock(dir)?;
-        if StoppedRing::open(dir)?.report.cloned {
+        if StoppedRing::open(dir, &keys)?.report.cloned {
             return Err(RestoreError::Elsewhere);
         }
         let mut disk = FileDisk::new(dir, KEEP_FREE);
@@ -192,6 +193,7 @@ impl Restore {
             binding: identity::binding(),
             boot_id: identity::boot_id(),
             seed: identity::seed(),
+            keys,
         };
         let (mut ring, _) = Ring::recover(&mut disk, options)?;
         let clock = Clock::default();
@@ -413,7 +415,15 @@ mod tests {
         let mut disk = FileDisk::new(dir.path(), 0);
         let lanes = plan::lanes().into_iter().map(|name| LaneOptions { name, reserve: 0 }).collect();
         let (binding, boot_id) = (identity::binding(), identity::boot_id());
-        let options = Options { max_bytes: MIN_RING, lanes, linger: Span::from_secs(1), binding, boot_id, seed: 5 };
+        let options = Options {
+            max_bytes: MIN_RING,
+            lanes,
+            linger: Span::from_secs(1),
+            binding,
+            boot_id,
+            seed: 5,
+            keys: Default::default(),
+        };
         let (mut ring, _) = Ring::recover(&mut disk, options).unwrap();
         let topic = ring.open_topic(&TopicName::new("own").unwrap(), LaneId(0), 1).unwrap();
         ring.append(BootTime(1), TopicPart { topic, partition: 0 }, &RecordRef::of(b"own")).unwrap();
@@ -430,7 +440,7 @@ mod tests {
     }
 
     fn values(dir: &Path) -> Vec<String> {
-        let mut ring = StoppedRing::open(dir).unwrap();
+        let mut ring = StoppedRing::open(dir, &Keys::default()).unwrap();
         let mut values = Vec::new();
         for lane in 0..ring.lanes().len() as u8 {
             let mut met = |met: Met<'_>| {
@@ -449,7 +459,7 @@ mod tests {
         let dir = ring();
         let mut expected = vec!["own".to_owned()];
         for piece in [3..6u64, 0..4, 0..9] {
-            let mut restore = Restore::open(dir.path(), None).unwrap();
+            let mut restore = Restore::open(dir.path(), None, Keys::default()).unwrap();
             for offset in piece {
                 for topic in ["a", "b"] {
                     let name = format!("{topic} {offset}");
@@ -467,7 +477,7 @@ mod tests {
             expected.sort_unstable();
             assert_eq!(there, expected);
         }
-        assert!(StoppedRing::open(dir.path()).unwrap().report.clean_shutdown);
+        assert!(StoppedRing::open(dir.path(), &Keys::default()).unwrap().report.clean_shutdown);
     }
 
     #[test]
@@ -477,7 +487,7 @@ mod tests {
         let mut known = 0;
         for stop in [1, 700, 1900, 3000, total] {
             // Dropped without a close: what the ring was given last is gone.
-            let mut restore = Restore::open(dir.path(), None).unwrap();
+            let mut restore = Restore::open(dir.path(), None, Keys::default()).unwrap();
             for offset in 0..stop {
                 let taken = take(&mut restore, "a", offset).unwrap();
                 assert!(offset < known && taken == Taken::AlreadyThere || offset >= known && taken == Taken::New);
@@ -501,8 +511,11 @@ mod tests {
     #[test]
     fn what_does_not_belong_here_is_refused() {
         let dir = ring();
-        let mut restore = Restore::open(dir.path(), None).unwrap();
-        assert!(matches!(Restore::open(dir.path(), None), Err(RestoreError::Lock(LockError::Owned { .. }))));
+        let mut restore = Restore::open(dir.path(), None, Keys::default()).unwrap();
+        assert!(matches!(
+            Restore::open(dir.path(), None, Keys::default()),
+            Err(RestoreError::Lock(LockError::Owned { .. }))
+        ));
         assert!(matches!(take(&mut restore, "headwater-status", 0), Err(Refused::OwnTopic(_))));
         let topic = TopicName::new("own").unwrap();
         let id = restore.ring.id();
@@ -524,11 +537,11 @@ mod tests {
     #[test]
     fn the_time_of_admission_becomes_the_time_of_the_event() {
         let dir = ring();
-        let mut restore = Restore::open(dir.path(), None).unwrap();
+        let mut restore = Restore::open(dir.path(), None, Keys::default()).unwrap();
         take(&mut restore, "a", 0).unwrap();
         restore.close().unwrap();
         drop(restore);
-        let mut ring = StoppedRing::open(dir.path()).unwrap();
+        let mut ring = StoppedRing::open(dir.path(), &Keys::default()).unwrap();
         let mut times = Vec::new();
         ring.scan(LaneId(1), 0, &mut |met| {
             if let Met::Record(_, clock, entry) = met {

@@ -17,8 +17,8 @@ use super::identity;
 use super::identity::LockError;
 use crate::lane::LaneId;
 use crate::ring::{
-    Disk as _, DiskError, Entry, FileId, Frame, Gap, GapReason, LanePos, LaneStats, Options, Owner, ReadStep, Report,
-    Ring, RingId, TopicInfo, execute,
+    Disk as _, DiskError, DiskErrorKind, Entry, FileId, Frame, Gap, GapReason, Keys, LanePos, LaneStats, Options,
+    Owner, ReadStep, Report, Ring, RingId, TopicInfo, execute,
 };
 use crate::time::{BootTime, ClockSync, Span, WallTime};
 use crate::topic::TopicPart;
@@ -68,22 +68,28 @@ fn sync_slots(dir: &Path, disk: &mut FileDisk) -> Result<(), DiskError> {
 }
 
 impl StoppedRing {
-    pub fn open(dir: &Path) -> Result<Self, DiskError> {
+    /// Where a key is wanted that is not among `keys`: an error that names it.
+    pub fn open(dir: &Path, keys: &Keys) -> Result<Self, DiskError> {
         let mut disk = FileDisk::new(dir, 0);
         let mut tries = 1..TRIES;
         let (ring, report) = loop {
-            let seen = Ring::open_read_only(&mut disk, Self::options());
+            let seen = Ring::open_read_only(&mut disk, Self::options(keys));
             if seen.as_ref().is_ok_and(|(_, report)| !report.in_doubt()) || tries.next().is_none() || !pause(dir) {
                 break seen?;
             }
         };
+        if let Some(id) = report.locked() {
+            let detail = format!("encrypted under key {id:08x}: name the file that has it with --key-file");
+            let file = dir.display().to_string();
+            return Err(DiskError { kind: DiskErrorKind::Locked(id), op: "read", file, detail });
+        }
         if owner(dir).is_some() {
             sync_slots(dir, &mut disk)?;
         }
         Ok(Self { ring, disk, report })
     }
 
-    fn options() -> Options {
+    fn options(keys: &Keys) -> Options {
         Options {
             max_bytes: u64::MAX,
             lanes: Vec::new(),
@@ -91,6 +97,7 @@ impl StoppedRing {
             binding: identity::binding(),
             boot_id: identity::boot_id(),
             seed: 0,
+            keys: keys.clone(),
         }
     }
 
@@ -231,7 +238,8 @@ mod tests {
         let lanes = plan::lanes().into_iter().map(|name| LaneOptions { name, reserve: 0 }).collect();
         let (binding, boot_id) = (identity::binding(), identity::boot_id());
         let linger = Span::from_secs(1);
-        let options = Options { max_bytes: MIN_RING, lanes, linger, binding, boot_id, seed: 3 };
+        let options =
+            Options { max_bytes: MIN_RING, lanes, linger, binding, boot_id, seed: 3, keys: Default::default() };
         let (mut ring, _) = Ring::recover(&mut disk, options).unwrap();
         let topic = ring.open_topic(&TopicName::new("pump").unwrap(), LaneId(0), 1).unwrap();
         let now = BootTime(1);
@@ -264,7 +272,7 @@ mod tests {
         }
         File::open(dir.path()).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
         let before = look(dir.path());
-        let mut ring = StoppedRing::open(dir.path()).unwrap();
+        let mut ring = StoppedRing::open(dir.path(), &Keys::default()).unwrap();
         assert!(!ring.report.clean_shutdown);
         let topic = ring.topic("pump").unwrap();
         let mut read = Vec::new();

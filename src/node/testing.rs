@@ -28,6 +28,7 @@ pub fn memory_hub_with(plan: Plan) -> Hub {
         binding: [1; 16],
         boot_id: [2; 16],
         seed: 3,
+        keys: Default::default(),
     };
     let (ring, report) = Ring::recover(&mut disk, options).expect("memory does not fail");
     let clock = Clock::default();

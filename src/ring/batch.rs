@@ -7,7 +7,11 @@
 
 use std::sync::Arc;
 
-use super::format::{Codec, FRAME_HEADER, FrameHeader, FrameKind, MAX_RUNS, PREV_COUNT, PrevCount, RUN, Run, pages};
+use super::cipher::{Keys, Part as Section, TAG};
+use super::format::{
+    Codec, FRAME_HEADER, FrameHeader, FrameKind, MAX_RUNS, PREV_COUNT, PrevCount, RUN, Run, XCHACHA20_POLY1305, pages,
+    without_checksums,
+};
 use super::frame::Frame;
 use super::state::{Put, append_entry};
 use super::topics::Part;
@@ -166,7 +170,8 @@ pub struct Sealed {
     /// The records, for readers once they are durable; None in a meta frame.
     pub frame: Option<Arc<Frame>>,
     pub state: Vec<Put>,
-    /// Header space, directory, payload, state, padding. Away while a write is under way.
+    /// Header space, directory, payload, state, padding. Away while a write is under way; from its placing on, encrypted
+    /// where the ring is.
     pub buf: Vec<u8>,
     pub prev: Vec<PrevCount>,
     pub first_ticket: Ticket,
@@ -238,8 +243,9 @@ impl Stamp {
     }
 }
 
-/// The compressor and the buffers that go round.
+/// The compressor, the cipher, and the buffers that go round.
 pub struct Press {
+    keys: Keys,
     zstd: zstd::bulk::Compressor<'static>,
     out: Vec<u8>,
     state_raw: Vec<u8>,
@@ -260,8 +266,9 @@ pub fn roomy(bytes: usize) -> usize {
 }
 
 impl Press {
-    pub fn new() -> Result<Self, std::io::Error> {
+    pub fn new(keys: Keys) -> Result<Self, std::io::Error> {
         Ok(Self {
+            keys,
             zstd: zstd::bulk::Compressor::new(1)?,
             out: Vec::new(),
             state_raw: Vec::new(),
@@ -379,8 +386,13 @@ impl Press {
         header.prev_counts = prev.len() as u16;
         header.raw_len = raw.len() as u32;
         header.state_raw = section.len() as u32;
+        // A frame of neither is in clear: there is nothing to encrypt.
+        header.key_id = if raw.is_empty() && section.is_empty() { 0 } else { self.keys.current() };
+        header.cipher = if header.key_id == 0 { 0 } else { XCHACHA20_POLY1305 };
         (header.codec, header.stored_len) = self.squeeze(raw, 0, buf);
+        header.stored_len += tag(header, raw, buf);
         (header.state_codec, header.state_stored) = self.squeeze(section, STATE_ZSTD_MIN, buf);
+        header.state_stored += tag(header, section, buf);
         header.frame_len = pages(buf.len()) as u32;
         buf.resize(header.frame_len as usize, 0);
     }
@@ -413,12 +425,38 @@ impl Press {
     }
 }
 
-/// Gives an encoded frame its place: the header's last fields and every checksum.
-pub fn place(header: &mut FrameHeader, buf: &mut [u8]) {
-    let seed = header.crc_seed();
-    let (payload, state, used) = (header.payload_at(), header.state_at(), header.used());
-    header.directory_crc = crc32c::crc32c_append(seed, &buf[FRAME_HEADER..payload]);
-    header.payload_crc = crc32c::crc32c_append(seed, &buf[payload..state]);
-    header.state_crc = crc32c::crc32c_append(seed, &buf[state..used]);
-    header.emit(buf);
+/// Room for the tag of a section.
+fn tag(header: &FrameHeader, raw: &[u8], buf: &mut Vec<u8>) -> u32 {
+    let room = if header.cipher == 0 || raw.is_empty() { 0 } else { TAG };
+    buf.resize(buf.len() + room, 0);
+    room as u32
+}
+
+impl Press {
+    /// Whether the encoding of a frame that was placed is of no use for another place.
+    pub fn encrypts(&self) -> bool {
+        self.keys.current() != 0
+    }
+
+    /// Gives an encoded frame its place: the header's last fields, the cipher, and every checksum.
+    pub fn place(&self, header: &mut FrameHeader, buf: &mut [u8]) {
+        let (payload, state, used) = (header.payload_at(), header.state_at(), header.used());
+        if let Some(lock) = self.keys.fresh().filter(|_| header.cipher != 0) {
+            header.nonce = lock.nonce;
+            header.emit(buf);
+            without_checksums(buf);
+            let (bound, rest) = buf.split_at_mut(payload);
+            let (of_payload, rest) = rest.split_at_mut(state - payload);
+            for (section, bytes) in [(Section::Payload, of_payload), (Section::State, &mut rest[..used - state])] {
+                if !bytes.is_empty() {
+                    lock.seal(section, bound, bytes);
+                }
+            }
+        }
+        let seed = header.crc_seed();
+        header.directory_crc = crc32c::crc32c_append(seed, &buf[FRAME_HEADER..payload]);
+        header.payload_crc = crc32c::crc32c_append(seed, &buf[payload..state]);
+        header.state_crc = crc32c::crc32c_append(seed, &buf[state..used]);
+        header.emit(buf);
+    }
 }

@@ -8,8 +8,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::batch::{Press, roomy};
+use super::cipher::Keys;
 use super::format::{FrameHeader, pages};
 use super::frame::Frame;
+use super::unpack::Unpack;
 use super::*;
 use crate::limits::READ_CACHE_BYTES;
 use crate::time::{BootTime, Span};
@@ -97,11 +99,11 @@ pub struct Reading {
     patience: Span,
     spare: Vec<Vec<u8>>,
     next_token: u64,
-    zstd: zstd::bulk::Decompressor<'static>,
+    unpack: Unpack,
 }
 
 impl Reading {
-    pub fn new() -> Result<Self, std::io::Error> {
+    pub fn new(keys: Keys) -> Result<Self, std::io::Error> {
         Ok(Self {
             frames: VecDeque::new(),
             bytes: 0,
@@ -114,7 +116,7 @@ impl Reading {
             patience: PATIENCE,
             spare: Vec::new(),
             next_token: FIRST_TOKEN,
-            zstd: zstd::bulk::Decompressor::new()?,
+            unpack: Unpack::ready(keys)?,
         })
     }
 
@@ -292,9 +294,10 @@ impl Reading {
         &self.windows[window].bytes[from..]
     }
 
+    /// False: it does not hold. Recovery has asked for the key of every slot; a frame in it under another is none of ours.
     pub fn decode(&mut self, header: &FrameHeader, window: usize, from: usize, frame: &mut Frame) -> bool {
         let bytes = &self.windows[window].bytes[from..];
-        frame.decode(header, bytes, &mut self.zstd).is_ok()
+        frame.decode(header, bytes, &mut self.unpack).is_ok()
     }
 
     /// What the disk gave for a read.
@@ -359,7 +362,7 @@ mod tests {
 
     /// Fails a window and then the page alone.
     fn in_trouble(now: BootTime) -> Reading {
-        let mut reading = Reading::new().unwrap();
+        let mut reading = Reading::new(Keys::default()).unwrap();
         reading.set_now(now);
         for len in [WINDOW, PAGE as u32] {
             assert_eq!(look(&mut reading), Peek::Wait);
@@ -401,7 +404,7 @@ mod tests {
 
     #[test]
     fn a_read_that_was_cut_short_by_a_write_and_fails_says_nothing_of_the_narrower_one() {
-        let mut reading = Reading::new().unwrap();
+        let mut reading = Reading::new(Keys::default()).unwrap();
         assert_eq!(look(&mut reading), Peek::Wait);
         // As long then as a look at two pages would ask for.
         reading.written(SlotId(1), 7, AT + 2 * PAGE as u32);
@@ -412,7 +415,7 @@ mod tests {
 
     #[test]
     fn who_does_not_come_again_gives_up_after_three_tries() {
-        let mut reading = Reading::new().unwrap();
+        let mut reading = Reading::new(Keys::default()).unwrap();
         reading.be_impatient();
         let mut tries = 0;
         while look(&mut reading) == Peek::Wait {

@@ -34,6 +34,8 @@ pub enum DiskErrorKind {
     ReadOnly,
     /// The file or directory is not there.
     NotFound,
+    /// What is there is encrypted, under this key among others: it is not here.
+    Locked(u32),
     /// EIO and everything else.
     Io,
 }

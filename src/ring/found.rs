@@ -2,6 +2,9 @@
 
 use serde::Serialize;
 
+use super::stat::KeyStat;
+use super::walk::Seen;
+
 /// What was found in a whole ring.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Verification {
@@ -11,6 +14,8 @@ pub struct Verification {
     pub totals: Counts,
     pub findings: Vec<Finding>,
     pub findings_left_out: u64,
+    /// Those that slots are encrypted under.
+    pub keys: Vec<KeyStat>,
     /// What the node would say at its start.
     pub recovery: Vec<String>,
     pub(super) damaged: bool,
@@ -56,6 +61,8 @@ pub enum HeaderState {
 pub struct Counts {
     /// Frames of which everything holds.
     pub frames_good: u64,
+    /// Frames of which every checksum holds and nothing else is known, for want of the key.
+    pub frames_locked: u64,
     /// Frames whose records are damaged.
     pub bad_payloads: u64,
     /// Places where a frame began and its header is damaged.
@@ -65,7 +72,7 @@ pub struct Counts {
     /// Frames that recovery gave up: torn by a crash, or written again elsewhere.
     pub given_up: u64,
     pub unreadable_bytes: u64,
-    /// Records that can be read.
+    /// Records that can be read, those of locked frames among them.
     pub records: u64,
     /// Records that were durable and cannot be read.
     pub records_lost: u64,
@@ -74,8 +81,15 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// A frame whose records hold.
+    pub(super) fn good(&mut self, seen: &Seen) {
+        let good = if seen.locked { &mut self.frames_locked } else { &mut self.frames_good };
+        *good += u64::from(seen.state.is_some());
+    }
+
     pub(super) fn add(&mut self, other: &Counts) {
         self.frames_good += other.frames_good;
+        self.frames_locked += other.frames_locked;
         self.bad_payloads += other.bad_payloads;
         self.damaged_headers += other.damaged_headers;
         self.damaged_states += other.damaged_states;

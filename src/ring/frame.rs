@@ -3,7 +3,9 @@
 //! The frame that a batch was sealed into and the frame that is read back from the disk are the same thing here, so
 //! live data and backlog take one path. Records are decoded borrowed, one by one, without allocation.
 
-use super::format::{Bad, Codec, FrameHeader, PrevCount, Run, parse_directory};
+use super::cipher::Part;
+use super::format::{Bad, FrameHeader, PrevCount, Run, parse_directory};
+use super::unpack::Unpack;
 use super::wire::take_record;
 use super::{LanePos, RingId};
 use crate::lane::LaneId;
@@ -116,18 +118,14 @@ impl Frame {
         self.runs.iter().find(|r| r.part == part && r.end_offset() > offset)
     }
 
-    /// Fills `self` from the bytes of a frame whose header was parsed; reuses its buffers.
-    pub(super) fn decode(
-        &mut self,
-        header: &FrameHeader,
-        bytes: &[u8],
-        zstd: &mut zstd::bulk::Decompressor<'static>,
-    ) -> Result<(), Bad> {
+    /// Fills `self` from the bytes of a frame whose header was parsed; reuses its buffers. [`Bad::Key`]: it holds as far as
+    /// can be told without the key, and `self` is what its directory says, without its records.
+    pub(super) fn decode(&mut self, header: &FrameHeader, bytes: &[u8], unpack: &mut Unpack) -> Result<(), Bad> {
         let mut prev: Vec<PrevCount> = Vec::new();
         parse_directory(header, bytes, &mut self.runs, &mut prev).ok_or(Bad::Crc)?;
-        let stored = bytes.get(header.payload_at()..header.state_at()).ok_or(Bad::Crc)?;
-        unpack(header, stored, &mut self.raw, zstd)?;
+        self.raw.clear();
         self.describe(header);
+        unpack.section(header, bytes, Part::Payload, &mut self.raw)?;
         if self.decodes() { Ok(()) } else { Err(Bad::Field) }
     }
 
@@ -155,38 +153,6 @@ impl Frame {
             rest.is_empty()
         })
     }
-}
-
-/// The checked, decompressed payload.
-fn unpack(
-    header: &FrameHeader,
-    stored: &[u8],
-    raw: &mut Vec<u8>,
-    zstd: &mut zstd::bulk::Decompressor<'static>,
-) -> Result<(), Bad> {
-    if crc32c::crc32c_append(header.crc_seed(), stored) != header.payload_crc {
-        return Err(Bad::Crc);
-    }
-    inflate(header.codec, stored, header.raw_len as usize, raw, zstd)
-}
-
-/// Decompresses a section whose raw length a trusted header bounds.
-pub(super) fn inflate(
-    codec: Codec,
-    stored: &[u8],
-    raw_len: usize,
-    raw: &mut Vec<u8>,
-    zstd: &mut zstd::bulk::Decompressor<'static>,
-) -> Result<(), Bad> {
-    raw.clear();
-    match codec {
-        Codec::Raw => raw.extend_from_slice(stored),
-        Codec::Zstd => {
-            raw.reserve(raw_len);
-            zstd.decompress_to_buffer(stored, raw).map_err(|_| Bad::Field)?;
-        }
-    }
-    if raw.len() == raw_len { Ok(()) } else { Err(Bad::Field) }
 }
 
 struct Entries<'a> {

@@ -18,7 +18,7 @@ const TRIES: u32 = 8;
 
 /// The generation of a slot as it is now; None where its header cannot be read.
 pub(super) fn generation(disk: &mut dyn Disk, slot: SlotId) -> Option<u64> {
-    Walker::new(disk, slot).slot_header().ok().map(|header| header.generation)
+    Walker::new(disk, slot, &Keys::default()).slot_header().ok().map(|header| header.generation)
 }
 
 impl Ring {
@@ -35,10 +35,14 @@ impl Ring {
 }
 
 /// Opens a ring to look at it; again where a node may have been in the middle of a commit.
-pub(super) fn look_again(disk: &mut dyn Disk, pause: &mut dyn FnMut() -> bool) -> Result<(Ring, Report), DiskError> {
+pub(super) fn look_again(
+    disk: &mut dyn Disk,
+    keys: &Keys,
+    pause: &mut dyn FnMut() -> bool,
+) -> Result<(Ring, Report), DiskError> {
     let mut tries = 1..TRIES;
     loop {
-        let seen = look(disk);
+        let seen = look(disk, keys);
         let good = seen.as_ref().is_ok_and(|(_, report)| !report.in_doubt());
         if good || tries.next().is_none() || !pause() {
             return seen;
@@ -220,7 +224,8 @@ mod tests {
         fn new(seed: u64, every: u64) -> Self {
             let lanes = vec![LaneOptions { name: Name::new("normal").unwrap(), reserve: 0 }];
             let (binding, boot_id, linger) = ([1; 16], [2; 16], Span::from_secs(1));
-            let options = Options { max_bytes: MIN_RING, lanes, linger, binding, boot_id, seed };
+            let options =
+                Options { max_bytes: MIN_RING, lanes, linger, binding, boot_id, seed, keys: Default::default() };
             let mut disk = MemDisk::new(MIN_RING);
             let (mut ring, _) = Ring::recover(&mut disk, options).unwrap();
             let topic = ring.open_topic(&TopicName::new("load").unwrap(), LaneId(0), 1).unwrap();
@@ -279,10 +284,10 @@ mod tests {
         for seed in 0..60 {
             let mut disk = Shared::new(seed, 1 + seed % 7);
             let other = disk.clone();
-            let found = verify(&mut disk, &mut || other.rest(), &mut |_, _| {}).unwrap();
+            let found = verify(&mut disk, &Keys::default(), &mut || other.rest(), &mut |_, _| {}).unwrap();
             assert!(found.is_good(), "seed {seed}: {:#?}", found.findings);
             rewritten += found.rewritten;
-            stat(&mut disk, &mut || other.rest()).unwrap();
+            stat(&mut disk, &Keys::default(), &mut || other.rest()).unwrap();
         }
         assert!(rewritten > 0, "slots were written over under the eyes of it");
     }
@@ -299,7 +304,7 @@ mod tests {
             meta.id
         };
         let other = disk.clone();
-        let found = verify(&mut disk, &mut || other.rest(), &mut |_, _| {}).unwrap();
+        let found = verify(&mut disk, &Keys::default(), &mut || other.rest(), &mut |_, _| {}).unwrap();
         assert!(!found.is_good());
         assert!(found.findings.iter().all(|finding| finding.file == FileId::Slot(slot).to_string()), "{found:#?}");
     }

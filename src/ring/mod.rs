@@ -8,7 +8,7 @@
 //! It does no I/O: `append` and [`Ring::put_state`] fill batches, [`Ring::poll`] says what the disk must do,
 //! [`Ring::complete`] takes what it did. Read `core` for the face, `batch` and `writer` for the way down,
 //! `recovery` and `walk` for the way back, `reader` and `cache` for reading, `slots` for reuse, `journal` for small
-//! commits, `lanes` for their names, `format` for the bytes.
+//! commits, `lanes` for their names, `cipher` for what is encrypted, `format` for the bytes.
 //!
 //! # The files
 //!
@@ -39,7 +39,7 @@
 //! | 7 | u8 | lane | 0 to 7; of the journal 0 |
 //! | 8..12 | u32 | compat flags | none yet |
 //! | 12..16 | u32 | read-only flags | none yet |
-//! | 16..20 | u32 | incompat flags | none yet |
+//! | 16..20 | u32 | incompat flags | 1 encrypted |
 //! | 20..24 | u32 | slot_bytes | |
 //! | 24..40 | u128 | ring id | random |
 //! | 40..56 | | binding | hash of what ties the directory to this machine |
@@ -59,6 +59,7 @@
 //! | 128..448 | 8 x 5 u64 | counters of each lane | admitted, evicted, expired, corrupt, lost unsynced |
 //! | 448..512 | 8 u64 | oldest ordinal of each lane | |
 //! | 512..4064 | 296 x 12 | starts | topic u16, partition u8, 0, next offset u64 |
+//! | 4052..4056 | u32 | key id | of an encrypted slot, instead of the last of 296 starts |
 //! | 4064..4080 | u128 | former ring id | before the newest change of machine; 0: there was none |
 //! | 4080..4088 | u64 | its end | the first seq that was given after it |
 //! | 4088..4092 | u32 | oldest boot | of those records; 0: there were none |
@@ -76,10 +77,10 @@
 //! | 5 | u8 | kind | 1 lane (records), 2 meta (state entries alone), 3 snapshot, 4 journal (either, in its slots), 5 copy |
 //! | 6..8 | u16 | flags | 1 clean end, 2 first frame of a process; 4 snapshot in a slot of the journal; 8 stub |
 //! | 8 | u8 | codec of the payload | 0 raw, 1 zstd |
-//! | 9 | u8 | cipher | 0 none; others are refused |
+//! | 9 | u8 | cipher | 0 none, 1 XChaCha20-Poly1305 |
 //! | 10 | u8 | lane | |
 //! | 11 | u8 | codec of the state section | |
-//! | 12..16 | u32 | key id | 0 |
+//! | 12..16 | u32 | key id | 0: in clear |
 //! | 16..32 | u128 | ring id | |
 //! | 32..40 | u64 | generation | |
 //! | 40..42 | u16 | slot id | |
@@ -97,16 +98,16 @@
 //! | 100..104 | u32 | boot | |
 //! | 104..108 | u32 | session | |
 //! | 108..112 | u32 | payload, raw bytes | at most 590,848 |
-//! | 112..116 | u32 | payload, stored bytes | |
+//! | 112..116 | u32 | payload, stored bytes | with its tag |
 //! | 116..120 | u32 | state section, raw bytes | at most 196,608 |
-//! | 120..124 | u32 | state section, stored bytes | |
+//! | 120..124 | u32 | state section, stored bytes | with its tag |
 //! | 124..128 | u32 | CRC of runs and prev counts | |
 //! | 128..132 | u32 | CRC of the payload as stored | |
 //! | 132..136 | u32 | CRC of the state section as stored | |
 //! | 136..144 | i64 | sealed at | boot-clock microseconds |
 //! | 144..152 | i64 | first time | what the times in the payload are relative to |
 //! | 152..160 | i64 | last time | |
-//! | 160..184 | | nonce | 0 |
+//! | 160..184 | | nonce | of the payload: the lowest bit of its last byte is 0; in clear 0 |
 //! | 184..504 | 8 x 5 u64 | counters of each lane | this frame's records included in `admitted` |
 //! | 504..508 | u32 | span | of a copy: seqs from its first to one past its last; else 0 |
 //! | 508..512 | u32 | CRC of 0..508 | |
@@ -181,9 +182,42 @@
 //! With an unknown **read-only** flag it is read and, once a later generation, reused, but no frame is added to it.
 //! Unknown **compat** flags and frame flags are ignored. Reserved, so that what comes later finds its place:
 //!
-//! - *Cipher, key id, nonce*: the payload and the state section encrypted, header and directory in clear, CRCs over
-//!   the ciphertext, under an incompat flag.
 //! - *Expired*: the counter is there, nothing expires yet.
+//!
+//! # Encryption
+//!
+//! An option. Payloads and state sections are encrypted; headers and directories are in clear, and all checksums are of
+//! what stands there. So frames are found, walked and counted without a key, by the same code; only what records and
+//! entries say takes one. A section is compressed, then encrypted with XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha),
+//! its tag of 16 bytes behind it and counted in its stored bytes; one of no raw bytes is not there and has none, and a
+//! frame with neither (a stub) is in clear. The state section's nonce is the frame's with the lowest bit of the last
+//! byte set. **Associated data** of both: the frame's bytes from its header to the end of its directory as they stand,
+//! with zeros for the four CRCs (124..136 and 508..512), two of which are of the ciphertext and one of those.
+//!
+//! **A frame is encrypted when it is placed**, and again, from its records and entries, where a failed sync has it placed
+//! again. The other way, to encrypt once and to leave out of the associated data whatever a placing sets, would leave
+//! out slot, generation, place, `synced through` and the counters, which are what recovery goes by: then a frame could
+//! be put elsewhere by somebody who has the card in hand, under checksums that are no secret. It costs compressing twice
+//! what failed once. Each placing draws a nonce at random, of 24 bytes, so that no two are ever the same without anything
+//! being kept that could be set back; it comes from the kernel and not from a seed, which a copy of a virtual machine
+//! would have as well. Copies and snapshots are frames like others.
+//!
+//! A **key** has 32 bytes. Its **id** is the first four bytes (u32) of the SHA-256 of `headwater ring key id`, a zero
+//! byte and the key; where that is 0, 1. **A slot is under one key, or in clear**: its header says which, under the incompat
+//! flag, so that an older program does not take it for damaged. Where the next frame is to be under another key than
+//! the log's slot, or is to be clear, another slot is opened. What is there stays as it is until it is written over.
+//!
+//! **Without a key** that a slot header names, or a frame that is read at start, a ring is not opened to be written: what
+//! is there is neither damaged nor lost, and nobody may count it, evict it or write over it; not where all that is wanted
+//! now is under keys that are here either, since the rest would be met later by a reader that has nothing better to call
+//! it than corrupt. Opened to be read, it has the records and places that headers and directories tell of, and no
+//! entries: no topics' names, no state, and of what earlier recoveries gave up (`s`, `u`, `x`) or what a tail is (`j`)
+//! nothing. A section whose checksum holds and whose tag does not is not what was written: it counts as one whose checksum
+//! fails. A payload's tag is looked at when it is read, not by recovery.
+//!
+//! **What it does not hide**: sizes, times, counts, topics and partitions as numbers, which machine and when; that two
+//! frames are copies of the same. **What it does not prevent**: whoever can write to the card can take frames away, set
+//! the whole card back to an earlier state, or add clear frames, which are believed as they would be in a clear ring.
 //!
 //! # What is assumed of the media
 //!
@@ -351,6 +385,7 @@
 mod batch;
 mod budget;
 mod cache;
+mod cipher;
 mod core;
 mod disk;
 mod drive;
@@ -377,17 +412,21 @@ pub mod stat;
 mod state;
 mod topics;
 mod types;
+mod unpack;
 pub mod verify;
 mod walk;
 mod wire;
 mod writer;
 
 #[cfg(test)]
+mod cipher_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod verify_tests;
 
 pub use self::core::Ring;
+pub use cipher::{Key, Keys, NoKey, Nonces};
 pub use disk::*;
 pub use drive::drive;
 pub use frame::{Entry, Frame};

@@ -1,8 +1,8 @@
 //! A slot's beginning: which file it goes to, its header, and the snapshot of all durable state entries behind it.
 
-use super::batch::{Stamp, place};
+use super::batch::Stamp;
 use super::core::{LIFE_KEY, Ring};
-use super::format::{FrameKind, PrevSlot, SlotHeader, SlotKind, flags};
+use super::format::{FrameKind, PrevSlot, SlotHeader, SlotKind, flags, most_starts};
 use super::journal::{JOURNAL, TAILS_KEY};
 use super::slots::{Picked, SlotMeta};
 use super::state::{append_entry, ring_owner};
@@ -52,8 +52,9 @@ impl Ring {
             last.end = prev.end;
         }
         let (first, mut starts) = self.stands(at);
-        let starts_complete = starts.len() <= super::format::MAX_STARTS && at != JOURNAL;
-        starts.truncate(super::format::MAX_STARTS);
+        let most = most_starts(self.options.keys.current() != 0);
+        let starts_complete = starts.len() <= most && at != JOURNAL;
+        starts.truncate(most);
         let meta = SlotMeta {
             id: slot,
             generation,
@@ -115,7 +116,7 @@ impl Ring {
             lane,
             compat: 0,
             read_only: 0,
-            incompat: 0,
+            key_id: self.options.keys.current(),
             slot_bytes: self.slots.slot_bytes,
             ring: self.id,
             binding: self.options.binding,
@@ -153,7 +154,7 @@ impl Ring {
             header.lanes = lanes;
             let mut buf = self.press.buf();
             self.press.encode_section(&mut header, &section[from..*to], &mut buf);
-            place(&mut header, &mut buf);
+            self.press.place(&mut header, &mut buf);
             data.extend_from_slice(&buf);
             self.press.recycle_buf(buf);
             from = *to;

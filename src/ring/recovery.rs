@@ -53,10 +53,20 @@ pub(super) struct Survey {
     pub hidden: bool,
     /// Logs of which a slot was given up for what could be read of it now, and by no other slot's name.
     pub dead_ends: [bool; LOGS],
+    pub keys: Vec<KeyUse>,
     pub notes: Vec<String>,
 }
 
 impl Survey {
+    /// A slot of this ring is encrypted under this key; 0: it is not.
+    fn uses(&mut self, id: u32, keys: &Keys) {
+        match self.keys.iter_mut().find(|key| key.id == id) {
+            Some(key) => key.slots += 1,
+            None if id == 0 => {}
+            None => self.keys.push(KeyUse { id, slots: 1, given: keys.has(id) }),
+        }
+    }
+
     /// Each slot names the one that its log was in before. What stands between them was opened in vain, and given up
     /// by the process that opened it or by a recovery.
     fn drop_unchained(&mut self) {
@@ -135,6 +145,11 @@ impl Ring {
         }
         report.notes.append(&mut survey.notes);
         report.set_aside = survey.hidden;
+        report.keys = std::mem::take(&mut survey.keys);
+        // What cannot be read for want of a key is not damaged: nobody may count it as lost, or write over it.
+        if let Some(id) = report.locked().filter(|_| write) {
+            return Err(locked(id));
+        }
         let mut ring = Ring::empty(options, &survey)?;
         let clean = survey.root.is_some_and(|r| r.clean);
         let Some(newest) = survey.found.last() else {
@@ -149,6 +164,9 @@ impl Ring {
         ring.id = newest.meta.ring;
         let mut replay = Replay::new(&mut ring, &mut report);
         replay.read(disk, &survey);
+        if let Some(id) = replay.locked.filter(|_| write) {
+            return Err(locked(id));
+        }
         let ends = replay.run(disk);
         let went_back = replay.went_back();
         replay.finish(disk, &survey, &ends, clean);
@@ -202,9 +220,9 @@ impl Ring {
             journal: Log::default(),
             to_lanes: false,
             slots,
-            press: Press::new().map_err(zstd)?,
+            press: Press::new(options.keys.clone()).map_err(zstd)?,
             writer: Writer::default(),
-            reading: Reading::new().map_err(zstd)?,
+            reading: Reading::new(options.keys.clone()).map_err(zstd)?,
             queue: Default::default(),
             queue_weight: 0,
             next_seq: 0,
@@ -225,6 +243,12 @@ impl Ring {
             options,
         })
     }
+}
+
+/// The ring cannot be gone on with.
+fn locked(id: u32) -> DiskError {
+    let (kind, detail) = (DiskErrorKind::Locked(id), format!("encrypted under key {id:08x}, which is not here"));
+    DiskError { kind, op: "read", file: "the ring".into(), detail }
 }
 
 /// Of a new ring's slots.
@@ -256,7 +280,7 @@ fn survey(disk: &mut dyn Disk, options: &Options) -> Result<Survey, DiskError> {
     let mut good: Vec<SlotHeader> = Vec::new();
     let mut lost: Vec<(SlotId, u64)> = Vec::new();
     for (slot, len) in files {
-        let mut walker = Walker::new(disk, slot);
+        let mut walker = Walker::new(disk, slot, &options.keys);
         match walker.slot_header() {
             Ok(header) => {
                 if u64::from(header.slot_bytes) > len {
@@ -273,11 +297,12 @@ fn survey(disk: &mut dyn Disk, options: &Options) -> Result<Survey, DiskError> {
     }
     let newest = good.iter().max_by_key(|h| h.generation);
     survey.slot_bytes = newest.map_or(0, |h| h.slot_bytes);
-    let family = newest.map(|h| family(disk, h.ring, &good)).unwrap_or_default();
+    let family = newest.map(|h| family(disk, &options.keys, h.ring, &good)).unwrap_or_default();
     for header in good {
         survey.newest_generation = survey.newest_generation.max(header.generation);
         let own = family.contains(&header.ring) || header.binding == options.binding;
         if own && header.slot_bytes == survey.slot_bytes {
+            survey.uses(header.key_id, &options.keys);
             let log = if header.kind == SlotKind::Journal { JOURNAL } else { header.lane.index() };
             survey.found.push(Found { meta: meta_of(&header), log, header: Some(header) });
         } else {
@@ -287,7 +312,7 @@ fn survey(disk: &mut dyn Disk, options: &Options) -> Result<Survey, DiskError> {
     }
     let mut unreadable: Vec<SlotId> = Vec::new();
     for (slot, len) in lost {
-        if !headerless(disk, slot, len, &mut survey) {
+        if !headerless(disk, &options.keys, slot, len, &mut survey) {
             survey.notes.push(format!("{}: cannot be read; set aside", FileId::Slot(slot)));
             unreadable.push(slot);
         }
@@ -345,10 +370,10 @@ fn meta_of(header: &SlotHeader) -> SlotMeta {
 
 /// A slot whose header cannot be read is read at its frames' highest generation. False when the device does not tell
 /// what it holds.
-fn headerless(disk: &mut dyn Disk, slot: SlotId, len: u64, survey: &mut Survey) -> bool {
+fn headerless(disk: &mut dyn Disk, keys: &Keys, slot: SlotId, len: u64, survey: &mut Survey) -> bool {
     let file = FileId::Slot(slot);
     let len = len.min(MAX_SLOT) as u32;
-    let mut walker = Walker::new(disk, slot);
+    let mut walker = Walker::new(disk, slot, keys);
     let Some((ring, generation)) = walker.newest_generation(len) else {
         if !walker.unreadable().is_empty() {
             return false;
@@ -380,6 +405,7 @@ fn headerless(disk: &mut dyn Disk, slot: SlotId, len: u64, survey: &mut Survey) 
         return true;
     }
     survey.notes.push(format!("{file}: its header is damaged; read by its frames"));
+    survey.uses(header.key_id(), keys);
     let meta = SlotMeta {
         id: slot,
         generation,
@@ -398,7 +424,7 @@ fn headerless(disk: &mut dyn Disk, slot: SlotId, len: u64, survey: &mut Survey) 
 }
 
 fn newest_commit(disk: &mut dyn Disk, slot: &SlotMeta, slot_bytes: u32) -> Option<u64> {
-    Walker::new(disk, slot.id).frames(slot.ring, slot.generation, slot_bytes).newest_commit()
+    Walker::new(disk, slot.id, &Keys::default()).frames(slot.ring, slot.generation, slot_bytes).newest_commit()
 }
 
 /// After a crash of the process the page cache may hold what the device never got: the slots that could hold the newest
@@ -416,7 +442,7 @@ fn settle_files(disk: &mut dyn Disk, found: &[Found], report: &mut Report) -> bo
                     report.notes.push(format!("before recovery: {error}"));
                 }
             }
-            let header = Walker::new(disk, f.meta.id).slot_header().ok();
+            let header = Walker::new(disk, f.meta.id, &Keys::default()).slot_header().ok();
             same &= header.map(|h| h.generation) == f.header.as_ref().map(|h| h.generation);
             // A slot that was opened in vain is opened again elsewhere, at the same commit.
             if newest.is_some_and(|last| f.meta.last_commit < last) {

@@ -13,7 +13,8 @@ use super::recovery::{RESUME_AT, Survey};
 use super::sessions::Held;
 use super::slots::SlotMeta;
 use super::state::Put;
-use super::walk::{Seen, SlotContent, Unpack, Walker};
+use super::unpack::Unpack;
+use super::walk::{Seen, SlotContent, Walker};
 use super::*;
 use crate::limits::MAX_LANES;
 use crate::topic::TopicId;
@@ -58,6 +59,8 @@ pub(super) struct Replay<'a> {
     /// The boots in which the frames of a slot were written, of those slots of which every page was read.
     boots: BTreeMap<SlotId, BTreeSet<u32>>,
     unpack: Unpack,
+    /// A key that is not here and that what was read is encrypted under.
+    pub locked: Option<u32>,
 }
 
 impl<'a> Replay<'a> {
@@ -81,16 +84,17 @@ impl<'a> Replay<'a> {
             unsound: Vec::new(),
             boots: BTreeMap::new(),
             unpack: Unpack::default(),
+            locked: None,
         }
     }
 
     /// Finds the newest good snapshot and reads every frame since.
     pub fn read(&mut self, disk: &mut dyn Disk, survey: &Survey) {
-        let bytes = self.ring.slots.slot_bytes;
+        let (bytes, keys) = (self.ring.slots.slot_bytes, self.ring.options.keys.clone());
         self.went_back = survey.dead_ends;
         let mut from = 0;
         for (i, f) in survey.found.iter().enumerate().rev() {
-            let snapshot = Walker::new(disk, f.meta.id).snapshot(f.meta.ring, f.meta.generation);
+            let snapshot = Walker::new(disk, f.meta.id, &keys).snapshot(f.meta.ring, f.meta.generation);
             if let Some((header, puts)) = snapshot {
                 (from, self.base, self.base_commit, self.base_lanes) = (i, puts, header.commit, header.lanes);
                 self.base_session = header.session;
@@ -113,7 +117,8 @@ impl<'a> Replay<'a> {
             if i < from && *bounded && !wanted {
                 continue;
             }
-            let mut content = Walker::new(disk, f.meta.id).frames(f.meta.ring, f.meta.generation, bytes);
+            let mut content = Walker::new(disk, f.meta.id, &keys).frames(f.meta.ring, f.meta.generation, bytes);
+            self.locked = self.locked.or(content.locked);
             if content.unreadable > 0 {
                 let (file, pages) = (FileId::Slot(f.meta.id), content.unreadable);
                 self.report.notes.push(format!("{file}: the device does not give {pages} of its pages"));
@@ -198,7 +203,7 @@ impl<'a> Replay<'a> {
             *through = seen.header.synced_through.max(*through);
             // What earlier recoveries gave up stands behind where it is missing.
             let sessions = &mut self.ring.sessions;
-            seen.state.iter().for_each(|state| _ = self.unpack.puts(state, |put| sessions.restore(&put)));
+            seen.state.iter().for_each(|state| _ = state.puts(&mut self.unpack, |put| sessions.restore(&put)));
         }
         self.rejoin.judge(&self.ring.sessions, &frames);
         let newest = self.newest_session(&frames, &synced);
@@ -350,7 +355,7 @@ impl<'a> Replay<'a> {
                 }
             }
         }
-        for (copy, runs) in self.rejoin.newest(disk) {
+        for (copy, runs) in self.rejoin.newest(disk, &self.ring.options.keys) {
             self.believe_commit(copy.commit);
             runs.iter().for_each(|run| self.ring.topics.taken(run.part.topic));
             for at in 0..self.ring.lanes.len() {
@@ -423,7 +428,7 @@ impl<'a> Replay<'a> {
         // The entries first: a topic may be made in the frame that has its first records.
         match seen.state {
             _ if torn => _ = self.ring.sessions.torn.insert(h.commit, h.generation),
-            Some(state) => _ = self.unpack.puts(&state, |put| self.ring.apply(put)),
+            Some(state) => _ = state.puts(&mut self.unpack, |put| self.ring.apply(put)),
             None => {
                 self.report.notes.push(format!("the state entries of commit {} are damaged and lost", h.commit));
                 self.forgotten.push((h.commit, h.commit));
@@ -558,8 +563,9 @@ impl<'a> Replay<'a> {
             let next = if clean { end } else { end.next_multiple_of(RESUME_AT) };
             let header = survey.found.iter().find(|f| f.meta.id == id).and_then(|f| f.header.as_ref());
             // Nothing more goes into a slot that recovery might not find again, that stands under a former id, or of a
-            // newer program that this one may read and not add to.
-            let ours = header.is_some_and(|h| h.read_only == 0 && h.ring == ring.id);
+            // newer program that this one may read and not add to, or is encrypted otherwise than what comes now.
+            let key = ring.options.keys.current();
+            let ours = header.is_some_and(|h| h.read_only == 0 && h.ring == ring.id && h.key_id == key);
             let ours = ours && !ring.slots.short.contains(&id) && !self.went_back[at] && next < ring.slots.slot_bytes;
             let log = ring.log_mut(at);
             (log.reach, log.write_at) = ((generation, end), ours.then_some(next));

@@ -19,6 +19,8 @@ pub struct Stat {
     /// The newest commit may be missing: it cannot be told from one that never was.
     pub tail_unknown: bool,
     pub slots: SlotsStat,
+    /// Those that slots are encrypted under.
+    pub keys: Vec<KeyStat>,
     pub lanes: Vec<LaneStat>,
     pub topics: Vec<TopicStat>,
     pub owners: Vec<OwnerStat>,
@@ -41,6 +43,15 @@ pub struct SlotsStat {
     pub set_aside: u32,
     /// Bytes of all slot files.
     pub bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KeyStat {
+    /// In hexadecimal.
+    pub id: String,
+    pub slots: u32,
+    /// False: what these slots hold was not decrypted.
+    pub given: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -96,17 +107,18 @@ pub struct LifeStat {
 }
 
 /// Opens a ring to look at it: whatever its lanes, whosever it is.
-pub(super) fn look(disk: &mut dyn Disk) -> Result<(Ring, Report), DiskError> {
+pub(super) fn look(disk: &mut dyn Disk, keys: &Keys) -> Result<(Ring, Report), DiskError> {
     let lanes = Vec::new();
     let (binding, boot_id) = ([0; 16], [0; 16]);
-    let options = Options { max_bytes: u64::MAX, lanes, linger: Span::from_secs(1), binding, boot_id, seed: 0 };
+    let (linger, keys) = (Span::from_secs(1), keys.clone());
+    let options = Options { max_bytes: u64::MAX, lanes, linger, binding, boot_id, seed: 0, keys };
     Ring::open_read_only(disk, options)
 }
 
-/// What the ring on this disk holds. `pause` is asked whether a node may be writing meanwhile, as for `verify`.
-pub fn stat(disk: &mut dyn Disk, pause: &mut dyn FnMut() -> bool) -> Result<Stat, DiskError> {
+/// What the ring on this disk holds; without the keys for it, what can be told without. `pause` is asked whether a node may be writing meanwhile, as for `verify`.
+pub fn stat(disk: &mut dyn Disk, keys: &Keys, pause: &mut dyn FnMut() -> bool) -> Result<Stat, DiskError> {
     let files = disk.list()?;
-    let (ring, report) = super::live::look_again(disk, pause)?;
+    let (ring, report) = super::live::look_again(disk, keys, pause)?;
     let newest = ring.own_slots().max_by_key(|s| s.generation);
     let used = ring.own_slots().count() as u32;
     let (all, free) = (files.len() as u32, ring.slots.free.len() as u32);
@@ -132,6 +144,7 @@ pub fn stat(disk: &mut dyn Disk, pause: &mut dyn FnMut() -> bool) -> Result<Stat
             set_aside: all.saturating_sub(used + free),
             bytes: files.iter().map(|f| f.1).sum(),
         },
+        keys: report.keys.iter().map(key_stat).collect(),
         lanes: lanes(&ring),
         topics: topics.map(topic).collect(),
         owners: owners(&ring),
@@ -144,6 +157,10 @@ pub fn stat(disk: &mut dyn Disk, pause: &mut dyn FnMut() -> bool) -> Result<Stat
         },
         notes: report.notes,
     })
+}
+
+pub(super) fn key_stat(key: &KeyUse) -> KeyStat {
+    KeyStat { id: format!("{:08x}", key.id), slots: key.slots, given: key.given }
 }
 
 /// The lanes that were ever used.

@@ -22,6 +22,7 @@ pub(super) fn options() -> Options {
         binding: [1; 16],
         boot_id: [2; 16],
         seed: 7,
+        keys: Default::default(),
     }
 }
 
@@ -461,7 +462,7 @@ fn an_entry_between_records_of_two_lanes_never_overtakes_them_nor_falls_behind()
 
 /// The byte and the header of every frame of a slot that is of its newest generation.
 fn frames(disk: &mut MemDisk, slot: u16) -> Vec<super::walk::Seen> {
-    let mut walker = super::walk::Walker::new(disk, SlotId(slot));
+    let mut walker = super::walk::Walker::new(disk, SlotId(slot), &Keys::default());
     let header = walker.slot_header().unwrap();
     walker.frames(header.ring, header.generation, header.slot_bytes).frames
 }

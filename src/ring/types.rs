@@ -1,5 +1,6 @@
 //! The words of the ring's face: options, positions, errors, gaps, reports.
 
+use super::cipher::Keys;
 use crate::lane::LaneId;
 use crate::name::Name;
 use crate::time::Span;
@@ -18,6 +19,8 @@ pub struct Options {
     pub boot_id: [u8; 16],
     /// Used for a new ring id.
     pub seed: u64,
+    /// What frames are encrypted with, and read with.
+    pub keys: Keys,
 }
 
 #[derive(Clone, Debug)]
@@ -166,8 +169,26 @@ pub struct Report {
     pub lost_unsynced: u64,
     /// Damage at the very last unsealed commit, which cannot be told from a commit that never was.
     pub tail_unknown: bool,
+    /// The keys that slots of the ring are encrypted under.
+    pub keys: Vec<KeyUse>,
     /// In plain words, one finding a line.
     pub notes: Vec<String>,
+}
+
+/// A key that slots are encrypted under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyUse {
+    pub id: u32,
+    pub slots: u32,
+    /// It was given: what they hold can be read.
+    pub given: bool,
+}
+
+impl Report {
+    /// The first key that is wanted and was not given.
+    pub fn locked(&self) -> Option<u32> {
+        self.keys.iter().find(|key| !key.given).map(|key| key.id)
+    }
 }
 
 /// How the ring is doing, for the status.

@@ -29,9 +29,11 @@ pub(super) const STEPPED_OVER: &str =
 const NOTHING: &str = "nothing to do";
 
 /// Reads everything and says what holds. `progress` gets the slots done and all slots; `pause` is asked whether a node
-/// may be writing meanwhile, and then waits a moment: what looks damaged is looked at again.
+/// may be writing meanwhile, and then waits a moment: what looks damaged is looked at again. Of frames under a key that is
+/// not in `keys` the checksums are looked at alone.
 pub fn verify(
     disk: &mut dyn Disk,
+    keys: &Keys,
     pause: &mut dyn FnMut() -> bool,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Verification, DiskError> {
@@ -39,7 +41,7 @@ pub fn verify(
     files.sort_unstable();
     // What a node has written when it says so here is found by all that is read later.
     let root = read_root(disk);
-    let (ring, report) = live::look_again(disk, pause)?;
+    let (ring, report) = live::look_again(disk, keys, pause)?;
     let mut check = Check::new(disk, ring, report, root);
     check.root(disk);
     let all = files.len();
@@ -137,11 +139,12 @@ impl Check {
         let mut slots: Vec<_> = ring.own_slots().collect();
         slots.sort_unstable_by_key(|s| std::cmp::Reverse(s.generation));
         let snapshot = slots.iter().find_map(|s| {
-            let (header, _) = Walker::new(disk, s.id).snapshot(s.ring, s.generation)?;
+            let (header, _) = Walker::new(disk, s.id, &ring.options.keys).snapshot(s.ring, s.generation)?;
             Some((header.commit, s.id))
         });
         let hex = id.map_or(String::new(), |id| format!("{:032x}", id.0));
-        let out = Verification { ring: hex, recovery: report.notes, ..Verification::default() };
+        let keys = report.keys.iter().map(super::stat::key_stat).collect();
+        let out = Verification { ring: hex, keys, recovery: report.notes, ..Verification::default() };
         Self { ring, out, root_commit, newest_commit: 0, snapshot }
     }
 
@@ -240,7 +243,7 @@ impl Check {
     ) {
         let meta = own.1;
         let file = FileId::Slot(meta.id);
-        let mut walker = Walker::new(disk, meta.id);
+        let mut walker = Walker::new(disk, meta.id, &self.ring.options.keys);
         self.listed_own(meta, Some(own.0), bytes, walker.slot_header());
         trail.ordinal.get_or_insert(meta.first.ordinal);
         let mut cursor = Cursor::new(meta.ring, meta.generation, self.ring.slots.slot_bytes);
@@ -287,7 +290,7 @@ impl Check {
     /// A slot that the ring does not count among its own.
     pub(super) fn other_slot(&mut self, disk: &mut dyn Disk, slot: SlotId, bytes: u64) {
         let file = FileId::Slot(slot);
-        let mut walker = Walker::new(disk, slot);
+        let mut walker = Walker::new(disk, slot, &self.ring.options.keys);
         let header = walker.slot_header();
         match self.listed(slot, bytes, None, header.clone()) {
             // A node has opened it since.
@@ -318,7 +321,7 @@ impl Check {
                 match met {
                     Met::Damaged(_) => counts.damaged_headers += 1,
                     Met::Frame(seen) if seen.whole() && walker.decodes(&seen.header) => {
-                        counts.frames_good += 1;
+                        counts.good(&seen);
                         counts.records += if seen.header.is_stub() { 0 } else { u64::from(seen.header.records) };
                     }
                     Met::Frame(_) => counts.bad_payloads += 1,
@@ -335,7 +338,7 @@ impl Check {
         snapshot.good += u8::from(seen.state.is_some());
         snapshot.done |= seen.header.part + 1 >= seen.header.parts;
         if seen.state.is_some() {
-            self.counts().frames_good += 1;
+            self.counts().good(seen);
         } else {
             self.counts().damaged_states += 1;
             self.snapshot_damage((file, place_of_state(&seen.header)), snapshot);
@@ -373,7 +376,7 @@ impl Check {
         self.state_of(file, seen);
         if h.records == 0 {
             // What is before it in its lane may stand in the journal yet: it tells nothing of that.
-            self.counts().frames_good += u64::from(seen.state.is_some());
+            self.counts().good(seen);
             trail.end = Some(here(h.frame_len as usize));
             return;
         }
@@ -387,10 +390,13 @@ impl Check {
         if good {
             let counts = self.counts();
             *(if h.is_stub() { &mut counts.records_passed } else { &mut counts.records }) += records;
-            self.counts().frames_good += u64::from(seen.state.is_some());
+            self.counts().good(seen);
         } else {
             self.counts().bad_payloads += 1;
             let (at, what) = match (seen.payload_ok, seen.runs.is_empty()) {
+                (true, _) if h.key_id() != 0 => {
+                    (h.payload_at(), "a frame's checksum holds and its records do not decrypt, or not to records")
+                }
                 (true, _) => (h.payload_at(), "a frame's checksum holds and its records do not decode"),
                 (false, false) => (h.payload_at(), "a frame's records are damaged"),
                 (false, true) => (FRAME_HEADER, "a frame's directory is damaged"),

@@ -53,8 +53,10 @@ impl Disk for Watched<'_> {
 
 fn check(disk: &mut MemDisk) -> Verification {
     let mut seen = Vec::new();
-    let found = verify(&mut Watched { disk, unreadable: None }, &mut || false, &mut |done, all| seen.push((done, all)))
-        .unwrap();
+    let found = verify(&mut Watched { disk, unreadable: None }, &Keys::default(), &mut || false, &mut |done, all| {
+        seen.push((done, all))
+    })
+    .unwrap();
     assert_eq!(seen, (1..=found.slots.len()).map(|n| (n, found.slots.len())).collect::<Vec<_>>());
     found
 }
@@ -94,7 +96,7 @@ fn populated(clean: bool) -> MemDisk {
 }
 
 fn frames(disk: &mut MemDisk, slot: u16) -> Vec<FrameHeader> {
-    let mut walker = Walker::new(disk, SlotId(slot));
+    let mut walker = Walker::new(disk, SlotId(slot), &Keys::default());
     let h = walker.slot_header().unwrap();
     walker.frames(h.ring, h.generation, h.slot_bytes).frames.into_iter().map(|s| s.header).collect()
 }
@@ -175,7 +177,7 @@ fn a_good_ring_verifies() {
 fn an_empty_directory_verifies() {
     let found = check(&mut MemDisk::new(MIN_RING));
     assert!(found.is_good() && found.slots.is_empty() && found.ring.is_empty());
-    assert_eq!(stat(&mut MemDisk::new(MIN_RING), &mut || false).unwrap().slots.files, 0);
+    assert_eq!(stat(&mut MemDisk::new(MIN_RING), &Keys::default(), &mut || false).unwrap().slots.files, 0);
 }
 
 #[test]
@@ -274,7 +276,8 @@ fn bytes_that_the_device_does_not_give_are_counted_and_their_records_named() {
     let h = middle(&mut disk, false);
     let from = u64::from(h.at);
     let unreadable = Some((FileId::Slot(SlotId(1)), from..from + 4096));
-    let found = verify(&mut Watched { disk: &mut disk, unreadable }, &mut || false, &mut |_, _| {}).unwrap();
+    let found =
+        verify(&mut Watched { disk: &mut disk, unreadable }, &Keys::default(), &mut || false, &mut |_, _| {}).unwrap();
     assert!(!found.is_good());
     assert_eq!((found.totals.unreadable_bytes, found.totals.records_lost), (4096, 8));
     assert!(found.findings.iter().any(|f| f.at == from && f.meaning.contains("what stood there is lost")));
@@ -328,7 +331,7 @@ fn what_a_crash_tore_is_a_note_and_the_ring_that_went_on_is_good() {
 #[test]
 fn the_numbers_of_a_ring_are_told() {
     let mut disk = populated(true);
-    let stat = stat(&mut Watched { disk: &mut disk, unreadable: None }, &mut || false).unwrap();
+    let stat = stat(&mut Watched { disk: &mut disk, unreadable: None }, &Keys::default(), &mut || false).unwrap();
     assert!(stat.clean_shutdown && !stat.tail_unknown && stat.notes.is_empty());
     assert_eq!((stat.slots.files, stat.slots.used, stat.slots.free, stat.slots.set_aside), (4, 4, 0, 0));
     assert_eq!((stat.lanes.len(), stat.lanes[0].records, stat.lanes[0].admitted), (1, RECORDS, RECORDS));

@@ -5,11 +5,12 @@
 
 use std::collections::BTreeSet;
 
+use super::cipher::{Keys, Part};
 use super::format::{
     Bad, Codec, FIRST_FRAME, FRAME_HEADER, FrameHeader, FrameKind, PrevCount, Run, SlotHeader, parse_directory,
 };
-use super::frame::inflate;
 use super::state::{Put, parse_section};
+use super::unpack::Unpack;
 use super::*;
 use crate::limits::PAGE;
 
@@ -27,41 +28,24 @@ pub struct Seen {
     pub payload_ok: bool,
     /// None when the state section is damaged.
     pub state: Option<Section>,
+    /// It was not decrypted: the key is not here.
+    pub locked: bool,
 }
 
-/// A state section as it is stored: a slot full of them takes many times as much when it is decoded.
+/// A state section as it was before it was encrypted, still compressed: a slot full of them takes many times as much when
+/// it is decoded. None: it holds, and the key for it is not here.
 #[derive(Debug)]
-pub struct Section {
-    codec: Codec,
-    raw_len: usize,
-    stored: Box<[u8]>,
-}
+pub struct Section(Option<(Codec, usize, Box<[u8]>)>);
 
-/// Decodes payloads and state sections, with buffers that are used again.
-#[derive(Default)]
-pub struct Unpack {
-    zstd: Option<zstd::bulk::Decompressor<'static>>,
-    raw: Vec<u8>,
-}
-
-impl Unpack {
-    fn zstd(&mut self) -> Option<&mut zstd::bulk::Decompressor<'static>> {
-        if self.zstd.is_none() {
-            self.zstd = zstd::bulk::Decompressor::new().ok();
-        }
-        self.zstd.as_mut()
-    }
-
-    /// The entries of a section, in order; None when it is not one.
-    pub fn puts(&mut self, section: &Section, each: impl FnMut(Put)) -> Option<()> {
-        if section.raw_len == 0 {
+impl Section {
+    /// Its entries, in order; None when it is not one.
+    pub fn puts(&self, unpack: &mut Unpack, each: impl FnMut(Put)) -> Option<()> {
+        let Some((codec, raw_len, stored)) = self.0.as_ref().filter(|(_, raw_len, _)| *raw_len > 0) else {
             return Some(());
-        }
-        let mut raw = std::mem::take(&mut self.raw);
-        let done = inflate(section.codec, &section.stored, section.raw_len, &mut raw, self.zstd()?).ok();
-        let parsed = done.and_then(|()| parse_section(&raw, each));
-        self.raw = raw;
-        parsed
+        };
+        let mut raw = Vec::new();
+        unpack.inflate(*codec, stored, *raw_len, &mut raw).ok()?;
+        parse_section(&raw, each)
     }
 }
 
@@ -84,6 +68,8 @@ pub struct SlotContent {
     pub end: u32,
     /// Pages that the device does not give.
     pub unreadable: usize,
+    /// A key that is not here and that frames of it are encrypted under.
+    pub locked: Option<u32>,
 }
 
 impl SlotContent {
@@ -125,11 +111,14 @@ pub struct Walker<'a> {
     unpack: Unpack,
     /// Where the pages begin that the device did not give.
     unreadable: BTreeSet<u64>,
+    /// A key that is not here and that a frame so far is encrypted under.
+    pub locked: Option<u32>,
 }
 
 impl<'a> Walker<'a> {
-    pub fn new(disk: &'a mut dyn Disk, slot: SlotId) -> Self {
-        Self { disk, buf: Vec::new(), at: 0, slot, unpack: Unpack::default(), unreadable: BTreeSet::new() }
+    pub fn new(disk: &'a mut dyn Disk, slot: SlotId, keys: &Keys) -> Self {
+        let unpack = Unpack::new(keys.clone());
+        Self { disk, buf: Vec::new(), at: 0, slot, unpack, unreadable: BTreeSet::new(), locked: None }
     }
 
     /// Where the pages begin that the device did not give so far.
@@ -219,7 +208,7 @@ impl<'a> Walker<'a> {
                 Met::Damaged(_) => content.damaged_headers += 1,
             }
         }
-        content.unreadable = self.unreadable.len();
+        (content.unreadable, content.locked) = (self.unreadable.len(), self.locked);
         content
     }
 
@@ -248,7 +237,8 @@ impl<'a> Walker<'a> {
         None
     }
 
-    /// The snapshot at the beginning of a slot; None unless all of it is good. With it, where the lane stood.
+    /// The snapshot at the beginning of a slot; None unless all of it is good. With it, where the lane stood. Without the key
+    /// for it, it has no entries.
     pub fn snapshot(&mut self, ring: RingId, generation: u64) -> Option<(FrameHeader, Vec<Put>)> {
         let (mut at, mut all, mut first) = (FIRST_FRAME, Vec::new(), None);
         let mut expected = 1;
@@ -264,7 +254,7 @@ impl<'a> Walker<'a> {
             part += 1;
             at += header.frame_len;
             let seen = self.check(header);
-            self.unpack.puts(&seen.state?, |put| all.push(put))?;
+            seen.state?.puts(&mut self.unpack, |put| all.push(put))?;
             first.get_or_insert(seen.header);
         }
         Some((first?, all))
@@ -278,16 +268,23 @@ impl<'a> Walker<'a> {
         let good = |r: Option<&[u8]>, crc| r.is_some_and(|r| crc32c::crc32c_append(seed, r) == crc);
         let payload_ok = good(bytes.get(header.payload_at()..header.state_at()), header.payload_crc) && directory_ok;
         let state_ok = good(bytes.get(header.state_at()..header.used()), header.state_crc);
+        let locked = !self.unpack.keys().has(header.key_id());
+        if locked {
+            self.locked.get_or_insert(header.key_id);
+        }
         let state = if state_ok { self.state(&header) } else { None };
-        Seen { header, runs, prev, payload_ok, state }
+        Seen { header, runs, prev, payload_ok, state, locked }
     }
 
     /// The section, if it can be decoded.
     fn state(&mut self, header: &FrameHeader) -> Option<Section> {
         let from = (u64::from(header.at) - self.at) as usize;
-        let stored = self.buf.get(from + header.state_at()..from + header.used())?;
-        let section = Section { codec: header.state_codec, raw_len: header.state_raw as usize, stored: stored.into() };
-        self.unpack.puts(&section, drop)?;
+        let section = match self.unpack.decrypt(header, self.buf.get(from..)?, Part::State) {
+            Ok(stored) => Section(Some((header.state_codec, header.state_raw as usize, stored.into()))),
+            Err(Bad::Key(_)) => Section(None),
+            Err(_) => return None,
+        };
+        section.puts(&mut self.unpack, drop)?;
         Some(section)
     }
 
@@ -299,15 +296,18 @@ impl<'a> Walker<'a> {
         Some((header, frame))
     }
 
-    /// The records of a frame; None where they do not hold.
+    /// The records of a frame; None where they do not hold. Without the key for them, what its directory says.
     pub fn records(&mut self, header: &FrameHeader) -> Option<super::frame::Frame> {
         self.bytes(header.at, header.frame_len as usize);
         let from = (u64::from(header.at) - self.at) as usize;
         let (bytes, mut frame) = (self.buf.get(from..)?, super::frame::Frame::default());
-        frame.decode(header, bytes, self.unpack.zstd()?).ok().map(|()| frame)
+        match frame.decode(header, bytes, &mut self.unpack) {
+            Ok(()) | Err(Bad::Key(_)) => Some(frame),
+            Err(_) => None,
+        }
     }
 
-    /// Whether the payload of a frame decompresses to the records that its directory says.
+    /// Whether the payload of a frame decompresses to the records that its directory says, as far as the keys go.
     pub fn decodes(&mut self, header: &FrameHeader) -> bool {
         header.is_stub() || self.records(header).is_some()
     }

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use super::batch::{Sealed, place};
+use super::batch::Sealed;
 use super::core::Closing;
 use super::format::{FIRST_FRAME, FrameHeader, FrameKind, RootPage, flags};
 use super::journal::log_of;
@@ -219,7 +219,7 @@ impl Ring {
             *mine = super::format::Counters { admitted: mine.admitted, ..now };
         }
         let mut data = std::mem::take(&mut sealed.buf);
-        place(header, &mut data);
+        self.press.place(header, &mut data);
         let file = FileId::Slot(id);
         self.log_mut(at).write_at = Some(write_at + len);
         self.queue_weight -= sealed.weight;
@@ -440,7 +440,8 @@ impl Ring {
             }
         }
         for mut sealed in frames.drain(..).rev() {
-            if sealed.buf.len() != sealed.header.frame_len as usize {
+            // What is encrypted is bound to its place, and its nonce is used.
+            if self.press.encrypts() || sealed.buf.len() != sealed.header.frame_len as usize {
                 self.press.encode(&mut sealed);
             }
             self.queue_weight += sealed.weight;

@@ -51,6 +51,7 @@ impl House {
             binding: [1; 16],
             boot_id: [2; 16],
             seed: 3,
+            keys: Default::default(),
         };
         let (ring, report) = Ring::recover(&mut *disk.borrow_mut(), options).unwrap();
         let plan = Plan {

@@ -8,12 +8,13 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use headwater::lane::LaneId;
 use headwater::limits::MIN_RING;
 use headwater::name::Name;
 use headwater::record::RecordRef;
-use headwater::ring::{FileId, LaneOptions, MemDisk, Op, Options, Ring, execute};
+use headwater::ring::{FileId, Key, Keys, LaneOptions, MemDisk, Op, Options, Ring, execute};
 use headwater::time::{BootTime, Span};
 use headwater::topic::{TopicName, TopicPart};
 
@@ -61,7 +62,7 @@ struct Site {
 }
 
 impl Site {
-    fn new() -> Self {
+    fn new(keys: Keys) -> Self {
         let lanes = ["urgent", "normal"].map(|name| LaneOptions { name: Name::new(name).unwrap(), reserve: 0 });
         let options = Options {
             max_bytes: MIN_RING,
@@ -70,6 +71,7 @@ impl Site {
             binding: [1; 16],
             boot_id: [2; 16],
             seed: 3,
+            keys,
         };
         let mut disk = MemDisk::new(MIN_RING);
         let (mut ring, _) = Ring::recover(&mut disk, options).unwrap();
@@ -143,6 +145,16 @@ struct Counts {
     slots: u64,
 }
 
+fn keys() -> Keys {
+    let drawn = AtomicU64::new(0);
+    let nonces = move || {
+        let mut nonce = [0; 24];
+        nonce[..8].copy_from_slice(&drawn.fetch_add(1, Ordering::Relaxed).to_le_bytes());
+        nonce
+    };
+    Keys::writing(Key::new([1; 32]), Vec::new(), Box::new(nonces))
+}
+
 #[test]
 fn the_counter_counts() {
     let (kept, count) = counted(|| vec![1u8; 100]);
@@ -151,13 +163,15 @@ fn the_counter_counts() {
 
 #[test]
 fn appending_sealing_and_committing_allocate_nothing_once_all_buffers_are_there() {
-    for (what, parts, every, hurried) in [
-        ("full frames of one topic", 1, 100, false),
-        ("full frames of eight partitions in two lanes", 8, 100, false),
-        ("a commit for every ten records", 8, 10, true),
-        ("a commit for every record", 1, 1, true),
+    for (what, parts, every, hurried, encrypted) in [
+        ("full frames of one topic", 1, 100, false, false),
+        ("full frames of one topic, encrypted", 1, 100, false, true),
+        ("full frames of eight partitions in two lanes", 8, 100, false, false),
+        ("a commit for every ten records", 8, 10, true, false),
+        ("a commit for every record", 1, 1, true, false),
+        ("a commit for every record, encrypted", 1, 1, true, true),
     ] {
-        let mut site = Site::new();
+        let mut site = Site::new(if encrypted { keys() } else { Keys::default() });
         // More than once around the ring.
         let records = if every == 1 { 6_000 } else { 1_000_000 };
         site.run(records, parts, every, hurried);

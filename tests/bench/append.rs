@@ -6,12 +6,13 @@ use std::time::Instant;
 
 use headwater::lane::LaneId;
 use headwater::node::disk::{Completions, FileDisk, Threads};
+use headwater::node::identity;
 use headwater::record::RecordRef;
-use headwater::ring::{Disk, DiskError, FileId, LanePos, ReadStep, Ring, SlotId, execute};
+use headwater::ring::{Disk, DiskError, FileId, Key, Keys, LanePos, ReadStep, Ring, SlotId, execute};
 use headwater::time::BootTime;
 use headwater::topic::TopicPart;
 
-use super::support::{Outcome, events, new_ring, own_cpu, paired};
+use super::support::{Outcome, events, new_ring, new_ring_with, own_cpu, paired};
 
 const RECORDS: usize = 400_000;
 const FRAME: usize = 64 * 1024;
@@ -132,6 +133,7 @@ fn bare(events: &[Vec<u8>], file: Option<&std::fs::File>) -> Outcome {
 pub fn run() -> Outcome {
     let events = events(RECORDS);
     without_sync(&events)?;
+    encrypted(&events)?;
     while_read(&events)?;
     with_sync(&events)
 }
@@ -156,6 +158,21 @@ fn without_sync(events: &[Vec<u8>]) -> Outcome {
         "CPU without sync: ring {ring:.3} s, bare zstd-1 + crc32c {limit:.3} s for {RECORDS} records; ratio {:.2}",
         limit / ring
     );
+    Ok(())
+}
+
+/// An encrypted ring beside a clear one, with nonces from the kernel as a node has them.
+fn encrypted(events: &[Vec<u8>]) -> Outcome {
+    let run = |keys: &dyn Fn() -> Keys| {
+        let mut sponge = Sponge { inner: headwater::ring::MemDisk::new(1 << 20) };
+        let (mut ring, part) = new_ring_with(&mut headwater::ring::MemDisk::new(RING), RING, keys())?;
+        let start = own_cpu();
+        append(&mut ring, part, events, &mut sponge)?;
+        Ok(own_cpu() - start)
+    };
+    let key = || Keys::writing(Key::new([1; 32]), Vec::new(), Box::new(identity::nonce));
+    let (encrypted, clear) = paired(9, || run(&key), || run(&Keys::default))?;
+    println!("encrypted: {encrypted:.3} s, in clear {clear:.3} s; ratio {:.2}", clear / encrypted);
     Ok(())
 }
 

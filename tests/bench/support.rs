@@ -9,7 +9,7 @@ use headwater::lane::LaneId;
 use headwater::name::Name;
 use headwater::ops::Status;
 use headwater::ops::control::protocol::{Ack, Answer, Ask, Line, SinkVerb, encode};
-use headwater::ring::{Disk, LaneOptions, Options, Ring};
+use headwater::ring::{Disk, Keys, LaneOptions, Options, Ring};
 use headwater::time::Span;
 use headwater::topic::{TopicName, TopicPart};
 
@@ -75,12 +75,18 @@ pub fn options(max_bytes: u64) -> Result<Options> {
         binding: [0; 16],
         boot_id: [0; 16],
         seed: 1,
+        keys: Keys::default(),
     })
 }
 
 /// A ring with one lane and one topic.
 pub fn new_ring(disk: &mut dyn Disk, max_bytes: u64) -> Result<(Ring, TopicPart)> {
-    let (mut ring, _) = Ring::recover(disk, options(max_bytes)?)?;
+    new_ring_with(disk, max_bytes, Keys::default())
+}
+
+/// The same, written and read with these keys.
+pub fn new_ring_with(disk: &mut dyn Disk, max_bytes: u64, keys: Keys) -> Result<(Ring, TopicPart)> {
+    let (mut ring, _) = Ring::recover(disk, Options { keys, ..options(max_bytes)? })?;
     let topic = ring.open_topic(&TopicName::new("t")?, LaneId(0), 1)?;
     Ok((ring, TopicPart { topic, partition: 0 }))
 }

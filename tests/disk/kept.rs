@@ -48,7 +48,7 @@ impl Kept {
 
 /// The first offset that is kept, and all lines from it on; nothing behind it is gone.
 pub fn read(data: &Path, topic: &str) -> (u64, BTreeMap<u64, String>) {
-    let mut ring = StoppedRing::open(data).expect("a ring");
+    let mut ring = StoppedRing::open(data, &Default::default()).expect("a ring");
     let Some(info) = ring.topic(topic) else { return (0, BTreeMap::new()) };
     let mut found = BTreeMap::new();
     let gaps = ring.read(TopicPart { topic: info.id, partition: 0 }, 0, |_, entry| {

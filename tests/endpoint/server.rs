@@ -53,6 +53,7 @@ fn hub(plan: Plan) -> Hub {
         binding: [1; 16],
         boot_id: [2; 16],
         seed: 3,
+        keys: Default::default(),
     };
     let (ring, report) = Ring::recover(&mut disk, options).expect("memory does not fail");
     let start = Instant::now();

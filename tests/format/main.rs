@@ -2,10 +2,12 @@
 //!
 //! A change of the format that an older ring does not survive fails here. The files under `tests/data/ring-v1` are
 //! slots as a node wrote them, compressed because they are mostly empty; those under `ring-v1-journal` were written when
-//! the journal was in use. They are never written again: a new format gets a directory of its own.
-//! `HEADWATER_WRITE_GOLDEN=DIR cargo test --test format` writes one for that.
+//! the journal was in use; those under `ring-v1-encrypted` under one key, then another. They are never written again: a
+//! new format gets a directory of its own. `HEADWATER_WRITE_GOLDEN=DIR cargo test --test format` writes one for that, and
+//! `DIR-encrypted`.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use headwater::lane::LaneId;
 use headwater::limits::MIN_RING;
@@ -14,7 +16,8 @@ use headwater::record::{AttrBuf, Flags, Origin, Record};
 use headwater::ring::stat::stat;
 use headwater::ring::verify::verify;
 use headwater::ring::{
-    Disk, FileId, LaneOptions, LanePos, MemDisk, Options, Owner, OwnerKind, ROOT_BYTES, ReadStep, Ring, SlotId, drive,
+    Disk, DiskErrorKind, FileId, Key, Keys, LaneOptions, LanePos, MemDisk, Options, Owner, OwnerKind, ROOT_BYTES,
+    ReadStep, Ring, SlotId, drive,
 };
 use headwater::time::{BootTime, ClockSync, Span, WallTime};
 use headwater::topic::{TopicName, TopicPart};
@@ -26,7 +29,7 @@ fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 
-fn options(boot: u8) -> Options {
+fn options(boot: u8, keys: Keys) -> Options {
     Options {
         max_bytes: MIN_RING,
         lanes: ["urgent", "normal"].map(|n| LaneOptions { name: name(n), reserve: 10 }).into(),
@@ -34,7 +37,24 @@ fn options(boot: u8) -> Options {
         binding: [1; 16],
         boot_id: [boot; 16],
         seed: 20,
+        keys,
     }
+}
+
+fn key(n: u8) -> Key {
+    Key::new([n; 32])
+}
+
+/// To write the golden ring of sessions 1 and 2 with, or, as session 2, to read it.
+fn keys(session: u8) -> Keys {
+    let drawn = AtomicU8::new(0);
+    let nonces = move || {
+        let mut nonce = [session; 24];
+        nonce[0] = drawn.fetch_add(1, Ordering::Relaxed);
+        nonce
+    };
+    let old = (1..session).map(key).collect();
+    Keys::writing(key(session), old, Box::new(nonces))
 }
 
 fn attrs(pairs: &[(&str, &[u8])]) -> AttrBuf {
@@ -67,10 +87,10 @@ fn owners() -> [Owner; 2] {
 }
 
 /// One process that ends as a crash does, one that shuts down; each in a boot of its own.
-fn populate() -> MemDisk {
+fn populate(keys: fn(u8) -> Keys) -> MemDisk {
     let mut disk = MemDisk::new(MIN_RING);
     for session in 1..=2 {
-        let (mut ring, _) = Ring::recover(&mut disk, options(session as u8)).unwrap();
+        let (mut ring, _) = Ring::recover(&mut disk, options(session as u8, keys(session as u8))).unwrap();
         let topics = [("alarm", 0, 1), ("telemetry", 1, 2)];
         let ids =
             topics.map(|(n, lane, parts)| ring.open_topic(&TopicName::new(n).unwrap(), LaneId(lane), parts).unwrap());
@@ -99,8 +119,18 @@ fn populate() -> MemDisk {
     disk
 }
 
-fn golden() -> [PathBuf; 2] {
-    ["ring-v1", "ring-v1-journal"].map(|dir| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(dir))
+fn data(dir: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(dir)
+}
+
+/// Each golden ring, and what it is read with.
+fn golden() -> [(MemDisk, Keys); 3] {
+    let rings = [("ring-v1", clear(2)), ("ring-v1-journal", clear(2)), ("ring-v1-encrypted", keys(2))];
+    rings.map(|(dir, keys)| (load(&data(dir)), keys))
+}
+
+fn clear(_: u8) -> Keys {
+    Keys::default()
 }
 
 /// The committed files, in memory.
@@ -122,7 +152,7 @@ fn load(dir: &Path) -> MemDisk {
 
 fn write(disk: &mut MemDisk, dir: &Path) {
     std::fs::create_dir_all(dir).unwrap();
-    std::fs::write(dir.join("ring-id"), stat(disk, &mut || false).unwrap().ring).unwrap();
+    std::fs::write(dir.join("ring-id"), stat(disk, &keys(2), &mut || false).unwrap().ring).unwrap();
     let mut files: Vec<_> = disk.list().unwrap().into_iter().map(|(slot, len)| (FileId::Slot(slot), len)).collect();
     files.push((FileId::Root, ROOT_BYTES));
     for (file, len) in files {
@@ -187,12 +217,13 @@ fn holds_exactly_what_was_written(ring: &mut Ring, disk: &mut MemDisk) {
 
 #[test]
 fn a_ring_of_format_1_is_read_to_exactly_its_records() {
-    if let Some(dir) = std::env::var_os("HEADWATER_WRITE_GOLDEN") {
-        return write(&mut populate(), Path::new(&dir));
+    if let Some(mut dir) = std::env::var_os("HEADWATER_WRITE_GOLDEN") {
+        write(&mut populate(clear), Path::new(&dir));
+        dir.push("-encrypted");
+        return write(&mut populate(keys), Path::new(&dir));
     }
-    for dir in golden() {
-        let mut disk = load(&dir);
-        let (mut ring, report) = Ring::open_read_only(&mut disk, options(2)).unwrap();
+    for (mut disk, keys) in golden() {
+        let (mut ring, report) = Ring::open_read_only(&mut disk, options(2, keys)).unwrap();
         assert!(report.clean_shutdown && !report.cloned && report.notes.is_empty(), "{report:?}");
         assert_eq!((report.corrupt_records, report.lost_unsynced), (0, 0));
         holds_exactly_what_was_written(&mut ring, &mut disk);
@@ -201,8 +232,8 @@ fn a_ring_of_format_1_is_read_to_exactly_its_records() {
 
 #[test]
 fn a_ring_of_format_1_verifies() {
-    for dir in golden() {
-        let found = verify(&mut load(&dir), &mut || false, &mut |_, _| {}).unwrap();
+    for (mut disk, keys) in golden() {
+        let found = verify(&mut disk, &keys, &mut || false, &mut |_, _| {}).unwrap();
         assert!(found.findings.is_empty(), "{:#?}", found.findings);
         assert_eq!(found.totals.records, 18);
     }
@@ -210,9 +241,8 @@ fn a_ring_of_format_1_verifies() {
 
 #[test]
 fn a_ring_of_format_1_goes_on_where_it_ended() {
-    for dir in golden() {
-        let mut disk = load(&dir);
-        let (mut ring, report) = Ring::recover(&mut disk, options(2)).unwrap();
+    for (mut disk, keys) in golden() {
+        let (mut ring, report) = Ring::recover(&mut disk, options(2, keys)).unwrap();
         assert!(report.clean_shutdown);
         holds_exactly_what_was_written(&mut ring, &mut disk);
         let part = TopicPart { topic: ring.topic_id("alarm").unwrap(), partition: 0 };
@@ -226,7 +256,27 @@ fn a_ring_of_format_1_goes_on_where_it_ended() {
 
 #[test]
 fn this_version_writes_what_it_reads() {
-    let mut disk = populate();
-    let (mut ring, _) = Ring::open_read_only(&mut disk, options(2)).unwrap();
-    holds_exactly_what_was_written(&mut ring, &mut disk);
+    for keys in [clear, keys] {
+        let mut disk = populate(keys);
+        let (mut ring, _) = Ring::open_read_only(&mut disk, options(2, keys(2))).unwrap();
+        holds_exactly_what_was_written(&mut ring, &mut disk);
+    }
+}
+
+#[test]
+fn an_encrypted_ring_of_format_1_is_read_by_nobody_without_its_keys_and_verify_says_so() {
+    let dir = data("ring-v1-encrypted");
+    // Without any, and with the newer one only.
+    for (wanted, keys) in [(1, Keys::default()), (1, Keys::reading(vec![key(2)])), (2, Keys::reading(vec![key(1)]))] {
+        let mut disk = load(&dir);
+        let refused = Ring::recover(&mut disk, options(2, keys.clone())).map(|_| ()).unwrap_err();
+        let DiskErrorKind::Locked(id) = refused.kind else { panic!("{refused}") };
+        let known: Vec<u32> = [1, 2].map(|n| key(n).id()).into();
+        assert!(known.contains(&id) && !keys.has(id), "{refused}");
+        let found = verify(&mut disk, &keys, &mut || false, &mut |_, _| {}).unwrap();
+        assert!(found.is_good() && found.totals.frames_locked > 0, "{found:#?}");
+        assert_eq!(found.totals.records, 18, "counted all the same");
+        let listed = |n: u8| found.keys.iter().find(|k| k.id == format!("{:08x}", key(n).id())).unwrap();
+        assert!(!listed(wanted).given && listed(1).slots > 0 && listed(2).slots > 0, "{:?}", found.keys);
+    }
 }

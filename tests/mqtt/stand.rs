@@ -151,6 +151,7 @@ impl Stand {
             binding: [1; 16],
             boot_id: [2; 16],
             seed: 3,
+            keys: Default::default(),
         };
         let (ring, report) = Ring::recover(&mut opened, options).expect("the disk works");
         let plan = Plan { node: "n1".into(), lanes: vec![lane], labels: BTreeMap::new(), ..Plan::default() };

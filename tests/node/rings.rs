@@ -27,7 +27,7 @@ impl Stored {
 
 /// Everything that a stopped node holds of a topic with one partition; nothing of it may be gone.
 pub fn records(data: &Path, topic: &str) -> Vec<Stored> {
-    let mut ring = StoppedRing::open(data).expect("a ring");
+    let mut ring = StoppedRing::open(data, &Default::default()).expect("a ring");
     let Some(info) = ring.topic(topic) else { return Vec::new() };
     assert_eq!(info.partitions.len(), 1, "{topic}");
     let mut records = Vec::new();
@@ -50,7 +50,7 @@ pub fn records(data: &Path, topic: &str) -> Vec<Stored> {
 }
 
 pub fn topics(data: &Path) -> Vec<String> {
-    StoppedRing::open(data).expect("a ring").topics().iter().map(|t| t.name.to_string()).collect()
+    StoppedRing::open(data, &Default::default()).expect("a ring").topics().iter().map(|t| t.name.to_string()).collect()
 }
 
 /// Each record of the edge is upstream once, in the edge's order, and nothing else is.

@@ -12,12 +12,14 @@
 //!   [`ledger`] of what became of each record.
 //! - [`moves`]: a node whose disk fails and comes back, between a ring on it and one in memory.
 //! - [`ram_first`]: a node that does not write what its sinks take from memory.
+//! - [`keys`]: one world in four is encrypted, under other keys from one process to the next.
 //! - [`planted`]: bugs put in on purpose, each of which must be found.
 //! - [`proof`]: rings so small that every crash, fault and flipped bit can be tried.
 
 mod disk;
 mod fault;
 mod ground;
+mod keys;
 mod ledger;
 mod model;
 mod moves;

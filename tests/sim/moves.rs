@@ -125,7 +125,15 @@ fn name(text: &str) -> Name {
 
 fn options(max_bytes: u64, seed: u64) -> Options {
     let lanes = LANES.iter().map(|lane| LaneOptions { name: name(lane), reserve: 0 }).collect();
-    Options { max_bytes, lanes, linger: Span::from_millis(50), binding: [1; 16], boot_id: [2; 16], seed }
+    Options {
+        max_bytes,
+        lanes,
+        linger: Span::from_millis(50),
+        binding: [1; 16],
+        boot_id: [2; 16],
+        seed,
+        keys: Default::default(),
+    }
 }
 
 fn pipeline_on(disk: &mut dyn Disk, memory: bool, seed: u64) -> Pipeline {

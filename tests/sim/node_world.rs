@@ -22,6 +22,7 @@ use headwater::topic::{TopicId, TopicPart, TopicSet};
 use crate::disk::{Crash, SimDisk};
 use crate::fault::{Fault, Tape};
 use crate::ground::{GivenFree, Ground, MAX_COMMANDS, Turns, any_crash, boot_id, disk_fault};
+use crate::keys::keys;
 use crate::ledger::{COPY, GAPS, Id, LOCAL, Ledger, SinkLedger};
 use crate::model::{Check, Counts, Model, Violation, ensure};
 use crate::node_sink::{Ctx, NodeSink, Profile, shares_of};
@@ -39,6 +40,7 @@ pub struct World {
     pub plant: Plant,
     pub threads: Threads,
     pipeline: Option<Pipeline>,
+    seed: u64,
     pub options: Options,
     plan: Plan,
     pub model: Model,
@@ -144,6 +146,7 @@ impl World {
             binding: [7; 16],
             boot_id: boot_id(&mut rng),
             seed: rng.next_u64(),
+            keys: keys(seed, 0),
         };
         let buses = (0..2).map(|n| Bus {
             id: headwater::pipeline::SourceId(n),
@@ -152,6 +155,7 @@ impl World {
             acked: Vec::new(),
         });
         let mut world = World {
+            seed,
             plant,
             threads: Threads::new(disk, plant),
             pipeline: None,
@@ -474,6 +478,7 @@ impl World {
     /// Brings the node back and holds it against model and ledger.
     fn recover(&mut self) -> Check {
         self.cover.recoveries += 1;
+        self.options.keys = keys(self.seed, self.cover.recoveries);
         let (options, first) = (self.options.clone(), self.cover.recoveries == 1);
         let (mut ring, report) = self.ground().recover(&options, !first)?;
         trace!(self, "recovered: {report:?} {:?}", ring.stats());

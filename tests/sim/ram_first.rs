@@ -24,6 +24,7 @@ use headwater::topic::{TopicName, TopicPart, TopicSet};
 
 use crate::disk::{Armed, Call, Crash, SimDisk};
 use crate::ground::{any_crash, boot_id};
+use crate::keys::keys;
 use crate::model::{Check, Violation, ensure};
 use crate::planted::Plant;
 use crate::threads::Threads;
@@ -106,6 +107,7 @@ impl World {
             binding: [1; 16],
             boot_id: boot_id(&mut rng),
             seed: rng.next_u64(),
+            keys: keys(seed, 0),
         };
         let disk = SimDisk::new(rng.next_u64());
         let mut world = Self {

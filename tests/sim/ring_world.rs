@@ -15,6 +15,7 @@ use headwater::topic::{TopicId, TopicName, TopicPart};
 use crate::disk::{Crash, SimDisk};
 use crate::fault::Tape;
 use crate::ground::{GivenFree, Ground, MAX_COMMANDS, Turns, any_crash, boot_id, disk_fault};
+use crate::keys::keys;
 use crate::model::{Check, Counts, Model, StateKey, Violation, ensure};
 use crate::planted::Plant;
 use crate::threads::Threads;
@@ -98,6 +99,7 @@ pub struct World {
     plant: Plant,
     threads: Threads,
     ring: Option<Ring>,
+    seed: u64,
     options: Options,
     now: BootTime,
     ring_id: RingId,
@@ -156,8 +158,10 @@ impl World {
             binding: [7; 16],
             boot_id: boot_id(&mut rng),
             seed: rng.next_u64(),
+            keys: keys(seed, 0),
         };
         let mut world = World {
+            seed,
             plant,
             threads: Threads::new(disk, plant),
             ring: None,
@@ -622,6 +626,7 @@ impl World {
     /// Brings the ring back and holds it against the model.
     fn recover(&mut self) -> Check {
         self.cover.recoveries += 1;
+        self.options.keys = keys(self.seed, self.cover.recoveries);
         let Self { threads, model, rng, now, options, .. } = self;
         let mut ground = Ground { threads, model, rng, now: *now };
         let (ring, report) = ground.recover(options, self.cover.recoveries > 1)?;

@@ -24,6 +24,7 @@ use clap::Args;
 use crate::node::stopped::StoppedRing;
 use crate::ops::Status;
 use crate::ops::human::thousands;
+use crate::ring::Keys;
 use crate::topic::TopicPart;
 use compare::{Row, Stored, compare};
 use load::Sent;
@@ -137,7 +138,8 @@ async fn demo(args: &DemoArgs, dir: &Path) -> anyhow::Result<bool> {
     edge.stop().await?;
     upstream.stop().await?;
     view.say("both nodes are stopped; comparing what the edge admitted with what the upstream stored");
-    let mut kept = StoppedRing::open(&dir.join("edge/data")).context("the edge's ring cannot be read")?;
+    let mut kept =
+        StoppedRing::open(&dir.join("edge/data"), &Keys::default()).context("the edge's ring cannot be read")?;
     let earliest = |topic| kept.topic(topic).and_then(|t| t.partitions.first().map(|p| p.earliest)).unwrap_or(0);
     let whole = TOPICS.iter().all(|topic| earliest(topic) == 0);
     let rows = compare_rings(&mut kept, &upstream).await?;

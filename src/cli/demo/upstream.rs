@@ -87,7 +87,9 @@ impl Upstream {
     /// What reads back what it stored; a node must be stopped by then.
     pub async fn proof(&self) -> anyhow::Result<Proof> {
         match self {
-            Self::Node { data, .. } => Ok(Proof::Ring(Box::new(StoppedRing::open(data)?))),
+            Self::Node { data, .. } => {
+                Ok(Proof::Ring(Box::new(StoppedRing::open(data, &crate::ring::Keys::default())?)))
+            }
             Self::Cluster { address, .. } => Ok(Proof::Cluster(Cluster::connect(address).await?)),
         }
     }

@@ -15,6 +15,7 @@ use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::backoff::Rng;
+use crate::cli::keys::KeyFiles;
 use crate::cli::{client, say};
 use crate::lane::LaneId;
 use crate::node::clock::Clock;
@@ -23,7 +24,7 @@ use crate::node::{identity, plan};
 use crate::ops::human::{binary, decimal, thousands};
 use crate::record::RecordRef;
 use crate::ring::{
-    Disk as _, FileId, Health, LaneOptions, LanePos, Options, ROOT_BYTES, ReadStep, Ring, drive, execute,
+    Disk as _, FileId, Health, Keys, LaneOptions, LanePos, Options, ROOT_BYTES, ReadStep, Ring, drive, execute,
 };
 use crate::time::{BootTime, Span};
 use crate::topic::{TopicName, TopicPart};
@@ -45,6 +46,7 @@ Examples:
   headwater ring bench --seconds 60       longer: a cheap card stalls now and
                                           then, and it takes a while to see it
   headwater ring bench /mnt/card --json
+  headwater ring bench --key-file FILE    encrypted with that key
 
 Needs 96 MiB of room, or 48 (for a smaller ring). Writes to a directory
 `headwater-bench` there and removes it, also after ^C.")]
@@ -58,6 +60,8 @@ pub struct Args {
     /// The figures as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    keys: KeyFiles,
 }
 
 #[derive(Debug, Default)]
@@ -80,9 +84,10 @@ struct Figures {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let keys = args.keys.to_write()?;
     let stop = stop_on_signals();
     let place = Place::make(&args.dir)?;
-    let measured = measure(&place, Duration::from_secs(args.seconds), &stop);
+    let measured = measure(&place, &keys, Duration::from_secs(args.seconds), &stop);
     drop(place);
     if stop.load(Ordering::SeqCst) {
         bail!("stopped before the end: no figures");
@@ -182,7 +187,7 @@ struct Bench<'a> {
     stop: &'a AtomicBool,
 }
 
-fn options(ring_bytes: u64) -> Options {
+fn options(ring_bytes: u64, keys: &Keys) -> Options {
     Options {
         max_bytes: ring_bytes + ROOT_BYTES,
         lanes: plan::lanes().into_iter().map(|name| LaneOptions { name, reserve: 0 }).collect(),
@@ -190,12 +195,13 @@ fn options(ring_bytes: u64) -> Options {
         binding: identity::binding(),
         boot_id: identity::boot_id(),
         seed: identity::seed(),
+        keys: keys.clone(),
     }
 }
 
-fn measure(place: &Place, budget: Duration, stop: &AtomicBool) -> anyhow::Result<Figures> {
+fn measure(place: &Place, keys: &Keys, budget: Duration, stop: &AtomicBool) -> anyhow::Result<Figures> {
     let mut disk = FileDisk::new(&place.dir, 0);
-    let (mut ring, _) = Ring::recover(&mut disk, options(place.ring_bytes)).context("no ring can be made")?;
+    let (mut ring, _) = Ring::recover(&mut disk, options(place.ring_bytes, keys)).context("no ring can be made")?;
     let topic = ring.open_topic(&TopicName::new("bench")?, LaneId(0), 1)?;
     let part = TopicPart { topic, partition: 0 };
     let rng = Rng::new(identity::seed());
@@ -208,7 +214,7 @@ fn measure(place: &Place, budget: Duration, stop: &AtomicBool) -> anyhow::Result
     forget(&mut disk)?;
     // As after a power cut: nothing said that the end was clean.
     let began = Instant::now();
-    let (ring, _) = Ring::recover(&mut disk, options(place.ring_bytes)).context("the ring is not found again")?;
+    let (ring, _) = Ring::recover(&mut disk, options(place.ring_bytes, keys)).context("the ring is not found again")?;
     figures.recovery_us = began.elapsed().as_micros() as u64;
     forget(&mut disk)?;
     read(ring, &mut disk, budget.mul_f64(0.2), stop, &mut figures)?;
@@ -407,7 +413,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let place = Place::make(dir.path()).unwrap();
         assert!(Place::make(dir.path()).is_err_and(|error| error.to_string().contains("another bench")));
-        let f = measure(&place, Duration::from_millis(300), &AtomicBool::new(false)).unwrap();
+        let f = measure(&place, &Keys::default(), Duration::from_millis(300), &AtomicBool::new(false)).unwrap();
         drop(place);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         assert!(f.append_records_per_s > 0 && f.commits > 0 && f.read_records > 0 && f.recovery_us > 0, "{f:?}");
@@ -432,6 +438,6 @@ mod tests {
     fn a_bench_that_is_stopped_ends_without_figures() {
         let dir = tempfile::tempdir().unwrap();
         let place = Place::make(dir.path()).unwrap();
-        assert!(measure(&place, Duration::from_secs(60), &AtomicBool::new(true)).is_err());
+        assert!(measure(&place, &Keys::default(), Duration::from_secs(60), &AtomicBool::new(true)).is_err());
     }
 }

@@ -15,6 +15,7 @@ use super::line::{self, Hole, Place};
 use super::output::Output;
 use super::progress::Progress;
 use crate::cli::Exit;
+use crate::cli::keys::KeyFiles;
 use crate::config::units::parse_span;
 use crate::lane::LaneId;
 use crate::node::stopped::{Met, StoppedRing, owner};
@@ -65,6 +66,8 @@ pub struct Args {
     /// The values alone, each followed by a line break
     #[arg(long)]
     raw: bool,
+    #[command(flatten)]
+    keys: KeyFiles,
 }
 
 /// An end of what is exported.
@@ -146,9 +149,10 @@ impl Range {
 
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let range = Range::of(args)?;
+    let keys = args.keys.to_read()?;
     super::disk(&args.dir)?;
     let running = owner(&args.dir);
-    let mut ring = match StoppedRing::open(&args.dir) {
+    let mut ring = match StoppedRing::open(&args.dir, &keys) {
         Ok(ring) => ring,
         Err(error) => bail!("the ring in {} cannot be read: {error}", args.dir.display()),
     };

@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 
 use super::line::{self, Exported, Line};
 use super::progress::Progress;
+use crate::cli::keys::KeyFiles;
 use crate::cli::{Exit, say};
 use crate::config::units::parse_size;
 use crate::limits::MAX_RECORD;
@@ -52,9 +53,12 @@ pub struct Args {
     /// what the ring was made with, as far as its slots tell
     #[arg(long, value_name = "SIZE")]
     max_bytes: Option<String>,
+    #[command(flatten)]
+    keys: KeyFiles,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let keys = args.keys.to_write()?;
     super::disk(&args.dir)?;
     as_its_owner(&args.dir)?;
     // Before anything is taken from the first: the names are right.
@@ -63,7 +67,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let max_bytes = args.max_bytes.as_deref().map(parse_size).transpose();
     let max_bytes = max_bytes.map_err(|why| Exit::usage(format!("--max-bytes {why}")))?;
-    let restore = match Restore::open(&args.dir, max_bytes) {
+    let restore = match Restore::open(&args.dir, max_bytes, keys) {
         Ok(restore) => restore,
         Err(RestoreError::Lock(owned @ LockError::Owned { .. })) => {
             let dir = args.dir.display();

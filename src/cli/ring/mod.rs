@@ -13,11 +13,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 
+use super::keys::KeyFiles;
 use crate::node::disk::FileDisk;
 use crate::node::stopped::{owner, pause};
 use crate::ops::human::{binary, thousands};
 use crate::ring::FileId;
-use crate::ring::stat::{Stat, stat};
+use crate::ring::stat::{KeyStat, Stat, stat};
 use crate::ring::verify::{HeaderState, Severity, SlotCheck, Verification, verify};
 
 #[derive(Clone, Debug, clap::Args)]
@@ -63,6 +64,8 @@ struct Target {
     /// All of it, as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    keys: KeyFiles,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
@@ -104,9 +107,9 @@ pub fn disk(dir: &Path) -> anyhow::Result<FileDisk> {
 }
 
 fn run_stat(target: &Target) -> anyhow::Result<ExitCode> {
-    let mut disk = disk(&target.dir)?;
+    let (keys, mut disk) = (target.keys.to_read()?, disk(&target.dir)?);
     let running = owner(&target.dir);
-    let stat = stat(&mut disk, &mut || pause(&target.dir)).context("the ring cannot be read")?;
+    let stat = stat(&mut disk, &keys, &mut || pause(&target.dir)).context("the ring cannot be read")?;
     say_running(running.as_deref());
     let mut out = std::io::stdout().lock();
     if target.json {
@@ -124,9 +127,9 @@ fn run_verify(target: &Target) -> anyhow::Result<ExitCode> {
             eprint!("\r\x1b[Kslot {done} of {all}");
         }
     };
-    let mut disk = disk(&target.dir)?;
+    let (keys, mut disk) = (target.keys.to_read()?, disk(&target.dir)?);
     say_running(owner(&target.dir).as_deref());
-    let verified = verify(&mut disk, &mut || pause(&target.dir), &mut progress);
+    let verified = verify(&mut disk, &keys, &mut || pause(&target.dir), &mut progress);
     if shows {
         eprint!("\r\x1b[K");
     }
@@ -169,6 +172,7 @@ fn write_stat(out: &mut impl Write, stat: &Stat, running: bool) -> std::io::Resu
             thousands(lane.lost_unsynced)
         )?;
     }
+    write_keys(out, &stat.keys)?;
     writeln!(out, "\n{:<32}{:>10}{:>16}{:>16}", "topic", "partition", "first offset", "next offset")?;
     for topic in &stat.topics {
         for (n, partition) in topic.partitions.iter().enumerate() {
@@ -182,6 +186,21 @@ fn write_stat(out: &mut impl Write, stat: &Stat, running: bool) -> std::io::Resu
         writeln!(out, "{name:<32}{:>10}{:>16}", thousands(owner.entries), thousands(owner.bytes))?;
     }
     stat.notes.iter().try_for_each(|note| writeln!(out, "note: {note}"))
+}
+
+fn write_keys(out: &mut impl Write, keys: &[KeyStat]) -> std::io::Result<()> {
+    for KeyStat { id, slots, given } in keys {
+        write!(out, "{slots} slots are encrypted under key {id}")?;
+        match given {
+            true => writeln!(out)?,
+            false => writeln!(
+                out,
+                ", which was not given (--key-file FILE): what they hold was not looked at, so names, state and what \
+                 earlier recoveries gave up are not known"
+            )?,
+        }
+    }
+    Ok(())
 }
 
 fn write_verified(out: &mut impl Write, verified: &Verification) -> std::io::Result<()> {
@@ -206,7 +225,7 @@ fn write_verified(out: &mut impl Write, verified: &Verification) -> std::io::Res
     writeln!(
         out,
         "frames: {} good, {} damaged; records: {} can be read, {} lost",
-        thousands(totals.frames_good),
+        thousands(totals.frames_good + totals.frames_locked),
         thousands(totals.bad_payloads + totals.damaged_headers + totals.damaged_states),
         thousands(totals.records),
         thousands(totals.records_lost)
@@ -215,8 +234,18 @@ fn write_verified(out: &mut impl Write, verified: &Verification) -> std::io::Res
         let passed = thousands(totals.records_passed);
         writeln!(out, "{passed} records were never written: every sink had them from memory (spill = \"offline\")")?;
     }
+    write_keys(out, &verified.keys)?;
     if verified.rewritten > 0 {
         writeln!(out, "{} slots were written over by the node meanwhile", verified.rewritten)?;
     }
-    writeln!(out, "{}", if verified.is_good() { "ok: all that was durable can be read" } else { "DAMAGED: see above" })
+    let locked = totals.frames_locked;
+    match (verified.is_good(), locked) {
+        (true, 0) => writeln!(out, "ok: all that was durable can be read"),
+        (true, _) => writeln!(
+            out,
+            "ok as far as can be told without the key: every checksum holds; {} frames were not decrypted",
+            thousands(locked)
+        ),
+        (false, _) => writeln!(out, "DAMAGED: see above"),
+    }
 }

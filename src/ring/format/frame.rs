@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::super::cipher::{NONCE as NONCE_BYTES, TAG};
 use super::*;
 use crate::lane::LaneId;
 use crate::limits::MAX_SLOT;
@@ -43,6 +44,9 @@ pub mod flags {
     pub const PASSED: u16 = 1 << 3;
 }
 
+/// The value of `cipher` of a frame that is encrypted; 0: it is in clear.
+pub const XCHACHA20_POLY1305: u8 = 1;
+
 mod frame_field {
     use super::Range;
     pub const MAGIC: Range<usize> = 0..4;
@@ -75,6 +79,8 @@ mod frame_field {
     pub const STORED_LEN: Range<usize> = 112..116;
     pub const STATE_RAW: Range<usize> = 116..120;
     pub const STATE_STORED: Range<usize> = 120..124;
+    /// All of them but the header's own.
+    pub const CRCS: Range<usize> = 124..136;
     pub const DIRECTORY_CRC: Range<usize> = 124..128;
     pub const PAYLOAD_CRC: Range<usize> = 128..132;
     pub const STATE_CRC: Range<usize> = 132..136;
@@ -127,7 +133,7 @@ pub struct FrameHeader {
     pub sealed_at: i64,
     pub first_time: i64,
     pub last_time: i64,
-    pub nonce: [u8; 24],
+    pub nonce: [u8; NONCE_BYTES],
     pub lanes: [Counters; MAX_LANES],
     /// Of a copy: seqs from its first record to one past its last, those of other lanes among them; else 0.
     pub copy_span: u32,
@@ -143,6 +149,10 @@ impl FrameHeader {
     }
     pub fn used(&self) -> usize {
         self.state_at() + self.state_stored as usize
+    }
+    /// Of the key that it is encrypted under; 0: it is in clear.
+    pub fn key_id(&self) -> u32 {
+        if self.cipher == 0 { 0 } else { self.key_id }
     }
     /// One past the last record's seq.
     pub fn end_seq(&self) -> u64 {
@@ -301,8 +311,31 @@ impl FrameHeader {
             && (self.kind != FrameKind::Copy || self.records > 0 && self.records <= self.copy_span)
             && (self.records == 0) == (self.runs == 0)
             && self.prev_commit <= self.commit
-            && self.cipher == 0
+            && self.is_clear_or_sealed()
     }
+
+    /// A section of raw bytes has its tag behind it, and one of none is not there.
+    fn is_clear_or_sealed(&self) -> bool {
+        let sealed = |raw: u32, stored: u32| if raw == 0 { stored == 0 } else { stored as usize > TAG };
+        match self.cipher {
+            0 => true,
+            XCHACHA20_POLY1305 => {
+                self.key_id != 0
+                    && self.nonce[NONCE_BYTES - 1] & 1 == 0
+                    && self.raw_len + self.state_raw > 0
+                    && sealed(self.raw_len, self.stored_len)
+                    && sealed(self.state_raw, self.state_stored)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Makes of a header, and what stands behind it, what encrypted sections are bound to: all of it but its checksums, which
+/// are of what is encrypted.
+pub fn without_checksums(bytes: &mut [u8]) {
+    bytes[frame_field::CRCS].fill(0);
+    bytes[frame_field::CRC].fill(0);
 }
 
 impl FrameHeader {

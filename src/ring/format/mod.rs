@@ -12,9 +12,9 @@ mod slot;
 use std::ops::Range;
 
 pub use directory::{PrevCount, Run, parse_directory};
-pub use frame::{Codec, FrameHeader, FrameKind, flags};
+pub use frame::{Codec, FrameHeader, FrameKind, XCHACHA20_POLY1305, flags, without_checksums};
 pub use root::RootPage;
-pub use slot::{PrevSlot, SlotHeader, SlotKind};
+pub use slot::{PrevSlot, SlotHeader, SlotKind, most_starts};
 
 use super::{RingId, SlotId};
 use crate::limits::{MAX_LANES, MAX_RECORD, MAX_STATE_OWNER_BYTES, PAGE};
@@ -66,6 +66,11 @@ pub enum Bad {
     Field,
     #[error("belongs to another slot, generation or place")]
     Place,
+    /// Its checksum holds.
+    #[error("encrypted under key {0:08x}, which is not here")]
+    Key(u32),
+    #[error("encrypted, and not what was written under this key")]
+    Tag,
 }
 
 fn u16_at(b: &[u8], r: Range<usize>) -> u16 {

@@ -34,6 +34,8 @@ mod slot_field {
     pub const LANES: Range<usize> = 128..448;
     pub const OLDEST: Range<usize> = 448..512;
     pub const STARTS: Range<usize> = 512..4064;
+    /// In an encrypted slot, instead of the last of the starts.
+    pub const KEY_ID: Range<usize> = 4052..4056;
     pub const FORMER: Range<usize> = 4064..4080;
     pub const FORMER_END: Range<usize> = 4080..4088;
     pub const OLDEST_BOOT: Range<usize> = 4088..4092;
@@ -41,6 +43,9 @@ mod slot_field {
 }
 
 const SLOT_MAGIC: [u8; 4] = *b"HWsl";
+
+/// The `incompat` flag of a slot whose frames are encrypted.
+const ENCRYPTED: u32 = 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -65,7 +70,8 @@ pub struct SlotHeader {
     pub lane: LaneId,
     pub compat: u32,
     pub read_only: u32,
-    pub incompat: u32,
+    /// Of the key that its frames are encrypted under; 0: they are in clear.
+    pub key_id: u32,
     pub slot_bytes: u32,
     pub ring: RingId,
     pub binding: [u8; 16],
@@ -107,12 +113,12 @@ impl SlotHeader {
         out[LANE] = self.lane.0;
         set(out, COMPAT, self.compat.to_le_bytes());
         set(out, READ_ONLY, self.read_only.to_le_bytes());
-        set(out, INCOMPAT, self.incompat.to_le_bytes());
+        set(out, INCOMPAT, if self.key_id == 0 { 0 } else { ENCRYPTED }.to_le_bytes());
         set(out, SLOT_BYTES, self.slot_bytes.to_le_bytes());
         set(out, RING, self.ring.0.to_le_bytes());
         set(out, BINDING, self.binding);
         set(out, SLOT, self.slot.0.to_le_bytes());
-        let starts = &self.starts[..self.starts.len().min(MAX_STARTS)];
+        let starts = &self.starts[..self.starts.len().min(most_starts(self.key_id != 0))];
         set(out, STARTS_LEN, (starts.len() as u16).to_le_bytes());
         out[STARTS_COMPLETE] = u8::from(self.starts_complete && starts.len() == self.starts.len());
         set(out, GENERATION, self.generation.to_le_bytes());
@@ -132,6 +138,9 @@ impl SlotHeader {
         for (chunk, (part, offset)) in out[STARTS].chunks_exact_mut(START).zip(starts) {
             emit_part(chunk, *part);
             set(chunk, 4..12, offset.to_le_bytes());
+        }
+        if self.key_id != 0 {
+            set(out, KEY_ID, self.key_id.to_le_bytes());
         }
         if let Some((ring, end)) = self.former {
             set(out, FORMER, ring.0.to_le_bytes());
@@ -154,17 +163,18 @@ impl SlotHeader {
         }
         let version = u16_at(b, self::slot_field::VERSION);
         let incompat = u32_at(b, INCOMPAT);
-        if version != u16::from(super::VERSION) || incompat != 0 {
+        if version != u16::from(super::VERSION) || incompat & !ENCRYPTED != 0 {
             return Err(Bad::Version(version));
         }
         if u16_at(b, SLOT) != slot.0 {
             return Err(Bad::Place);
         }
-        let header = Self::fields(b, slot, incompat)?;
+        let header = Self::fields(b, slot, incompat & ENCRYPTED != 0)?;
         let bytes = u64::from(header.slot_bytes);
         let in_range = (MIN_SLOT..=MAX_SLOT).contains(&bytes)
             && bytes.is_multiple_of(PAGE as u64)
             && (header.lane.0 as usize) < MAX_LANES
+            && (header.key_id == 0) == (incompat & ENCRYPTED == 0)
             && header.uncopied <= header.lanes[header.lane.index()].admitted
             && header.has_numbers();
         if in_range { Ok(header) } else { Err(Bad::Field) }
@@ -178,10 +188,10 @@ impl SlotHeader {
             && self.boot.max(self.session).max(self.oldest_boot) <= MAX_SESSION
     }
 
-    fn fields(b: &[u8], slot: SlotId, incompat: u32) -> Result<SlotHeader, Bad> {
+    fn fields(b: &[u8], slot: SlotId, encrypted: bool) -> Result<SlotHeader, Bad> {
         use slot_field::*;
         let starts_len = u16_at(b, STARTS_LEN) as usize;
-        if starts_len > MAX_STARTS {
+        if starts_len > most_starts(encrypted) {
             return Err(Bad::Field);
         }
         let mut oldest = [0; MAX_LANES];
@@ -198,7 +208,7 @@ impl SlotHeader {
             lane: LaneId(b[LANE]),
             compat: u32_at(b, COMPAT),
             read_only: u32_at(b, READ_ONLY),
-            incompat,
+            key_id: if encrypted { u32_at(b, KEY_ID) } else { 0 },
             slot_bytes: u32_at(b, SLOT_BYTES),
             ring: RingId(u128_at(b, RING)),
             binding: array(b, BINDING),
@@ -223,4 +233,9 @@ impl SlotHeader {
             former: Some((RingId(u128_at(b, FORMER)), u64_at(b, FORMER_END))).filter(|f| f.0 != RingId::default()),
         })
     }
+}
+
+/// Partition starts that a header has room for.
+pub fn most_starts(encrypted: bool) -> usize {
+    if encrypted { MAX_STARTS - 1 } else { MAX_STARTS }
 }

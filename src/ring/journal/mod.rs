@@ -13,7 +13,7 @@
 //! is. Then whatever stands behind a copy proves it, and where nothing does, the journal still has what it repeats.
 
 use super::Ring;
-use super::batch::{Stamp, place};
+use super::batch::Stamp;
 use super::format::{FrameHeader, FrameKind, flags};
 use super::slots::{Log, Picked};
 use super::writer::Part;
@@ -161,7 +161,7 @@ impl Ring {
         for (mine, now) in header.lanes.iter_mut().zip(counters) {
             *mine = super::format::Counters { admitted: mine.admitted, ..now };
         }
-        place(&mut header, &mut buf);
+        self.press.place(&mut header, &mut buf);
         let len = header.frame_len;
         self.log_mut(at).write_at = Some(write_at + len);
         let group = &mut self.writer.group;

@@ -121,7 +121,7 @@ impl Trickle {
         let slots: Vec<_> = self.ring.own_slots().map(|s| (s.id, s.ring, s.generation)).collect();
         let bytes = self.ring.slots.slot_bytes;
         let frames = slots.into_iter().flat_map(|(slot, ring, generation)| {
-            let content = Walker::new(&mut self.disk, slot).frames(ring, generation, bytes);
+            let content = Walker::new(&mut self.disk, slot, &Keys::default()).frames(ring, generation, bytes);
             content.frames.into_iter().map(|s| s.header)
         });
         frames.filter(|h| h.kind == kind).collect()
@@ -148,7 +148,7 @@ fn small_commits_are_read_back_in_order_before_and_after_they_are_copied_and_acr
         assert_eq!(trickle.read(), (given.clone(), 0));
         (0..3).for_each(|topic| assert_eq!(trickle.read_part(topic), given[topic]));
         assert!(trickle.frames(FrameKind::Copy).len() >= 4 && trickle.frames(FrameKind::Lane).is_empty());
-        let found = verify(&mut trickle.disk, &mut || false, &mut |_, _| {}).unwrap();
+        let found = verify(&mut trickle.disk, &Keys::default(), &mut || false, &mut |_, _| {}).unwrap();
         assert!(found.is_good(), "{:#?}", found.findings);
         assert_eq!((found.totals.records, found.totals.records_lost), (1800, 0));
     }
@@ -242,7 +242,7 @@ fn a_copy_that_is_torn_is_made_again_from_the_journal() {
         trickle.restart(false);
     }
     assert!(trickle.frames(FrameKind::Copy).len() > 2);
-    let found = verify(&mut trickle.disk, &mut || false, &mut |_, _| {}).unwrap();
+    let found = verify(&mut trickle.disk, &Keys::default(), &mut || false, &mut |_, _| {}).unwrap();
     assert!(found.is_good(), "{:#?}", found.findings);
     assert_eq!((found.totals.records, found.totals.records_lost), (given, 0));
 }

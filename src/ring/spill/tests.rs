@@ -225,7 +225,7 @@ fn a_reader_from_the_beginning_meets_what_is_there_and_is_told_what_was_passed()
         house.store();
         house.take();
     }
-    let verified = verify(&mut house.disk.clone(), &mut || false, &mut |_, _| {}).unwrap();
+    let verified = verify(&mut house.disk.clone(), &Keys::default(), &mut || false, &mut |_, _| {}).unwrap();
     assert!(!verified.damaged, "{:?}", verified.findings);
     let mut again = House::on(house.disk.clone());
     for house in [&mut house, &mut again] {
@@ -329,7 +329,7 @@ proptest! {
                 }
                 Step::Crash => {
                     had.extend(house.got.iter().flatten().map(|(_, value)| value.clone()));
-                    let verified = verify(&mut house.disk.clone(), &mut || false, &mut |_, _| {}).unwrap();
+                    let verified = verify(&mut house.disk.clone(), &Keys::default(), &mut || false, &mut |_, _| {}).unwrap();
                     prop_assert!(!verified.damaged, "{:?}", verified.findings);
                     let before = house.given;
                     house = House::on(house.disk);

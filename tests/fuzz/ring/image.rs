@@ -24,6 +24,7 @@ pub fn options() -> Options {
         binding: [7; 16],
         boot_id: [3; 16],
         seed: 11,
+        keys: Default::default(),
     }
 }
 

@@ -47,8 +47,8 @@ type Found = BTreeMap<(TopicPart, u64), (u64, Vec<u8>)>;
 /// The tools: nothing is changed by them.
 fn look(disk: &mut MemDisk) {
     let mut same = disk.clone();
-    verify::verify(disk, &mut || false, &mut |_, _| {}).expect("memory is read");
-    stat::stat(disk, &mut || false).expect("memory is read");
+    verify::verify(disk, &Keys::default(), &mut || false, &mut |_, _| {}).expect("memory is read");
+    stat::stat(disk, &Keys::default(), &mut || false).expect("memory is read");
     let (mut ring, _) = Ring::open_read_only(disk, options()).expect("a ring");
     read(&mut ring, disk, BootTime(0));
     for file in files(disk).into_iter().chain(files(&mut same)) {

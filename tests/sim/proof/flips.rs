@@ -19,6 +19,7 @@ use headwater::time::{BootTime, Span};
 use headwater::topic::{TopicName, TopicPart};
 
 use crate::env;
+use crate::keys::keys;
 use crate::model::{Check, StateKey, Violation, ensure};
 use crate::proof::book::Shelf;
 use crate::proof::cow::{CowDisk, Luck, Recorder, Trick, garbage};
@@ -81,6 +82,7 @@ impl Builder {
             binding: [7; 16],
             boot_id: [1; 16],
             seed,
+            keys: keys(seed, 0),
         };
         let mut disk = Recorder::new(CowDisk::new(Trick::None), seed, true);
         let (mut ring, _) = recover(&mut disk, &options)?;

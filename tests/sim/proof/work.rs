@@ -15,6 +15,7 @@ use headwater::time::{BootTime, ClockSync, Span};
 use headwater::topic::{TopicName, TopicPart};
 
 use crate::ground::boot_id;
+use crate::keys::keys;
 use crate::model::{Check, Violation, ensure};
 use crate::proof::book::{Book, Found, Shelf, Topic};
 use crate::proof::cow::{CowDisk, Cut, Luck, Recorder, Trick};
@@ -71,6 +72,7 @@ impl<J: Judge> Work<J> {
             binding: [7; 16],
             boot_id: boot_id(&mut rng),
             seed: rng.next_u64(),
+            keys: keys(seed, 0),
         };
         let mut work = Self {
             book: Book::new(lanes),
