@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use headwater::lane::LaneId;
 use headwater::record::RecordRef;
-use headwater::ring::{FileId, Health, LanePos, MemDisk, ReadStep, Ring, drive, stat, verify};
+use headwater::ring::{
+    DiskErrorKind, FileId, Health, Keys, LanePos, MemDisk, ReadStep, Report, Ring, drive, stat, verify,
+};
 use headwater::time::{BootTime, Span};
 use headwater::topic::{TopicName, TopicPart};
 
@@ -56,10 +58,18 @@ fn look(disk: &mut MemDisk) {
     }
 }
 
+/// None: a forged header says that its frames are under a key, and nobody writes to those without it.
+fn start(disk: &mut MemDisk, honest: bool) -> Option<(Ring, Report)> {
+    match Ring::recover(disk, options()) {
+        Err(error) if !honest && matches!(error.kind, DiskErrorKind::Locked(_)) => None,
+        begun => Some(begun.expect("a ring")),
+    }
+}
+
 /// A node starts, works, is killed, starts again. With `honest` damage what it was given is there.
 fn live(mut disk: MemDisk, honest: bool) {
     let mut now = BootTime(1 << 40);
-    let (mut ring, _) = Ring::recover(&mut disk, options()).expect("a ring");
+    let Some((mut ring, _)) = start(&mut disk, honest) else { return };
     let mut known = read(&mut ring, &mut disk, now);
     let name = TopicName::new("after").expect("a name");
     if let Ok(topic) = ring.open_topic(&name, LaneId(0), 1) {
@@ -80,7 +90,7 @@ fn live(mut disk: MemDisk, honest: bool) {
         holds(&ring, &known, &again);
     }
     drop(ring);
-    let (mut ring, report) = Ring::recover(&mut disk, options()).expect("a ring");
+    let Some((mut ring, report)) = start(&mut disk, honest) else { return };
     let found = read(&mut ring, &mut disk, now);
     if honest {
         holds(&ring, &known, &found);
