@@ -378,7 +378,7 @@
 //! evicted; one with unread records of a topic that keeps them (see `keep`) only when there is no other. At most a
 //! quarter is kept back after
 //! failed writes. Memory: 1 MiB that waits for the disk, 512 KiB of decoded frames (256 at most), three windows of 64
-//! KiB or one largest frame, two reads under way, and the state: 64 KiB and 4,096 entries per owner, `slot_bytes` / 4
+//! KiB or one largest frame, one section decrypted, two reads under way, and the state: 64 KiB and 4,096 entries per owner, `slot_bytes` / 4
 //! together; of each lane, 64 KiB of records and one commit that stand in the journal alone. A frame is sealed at 64 KiB raw, for a group at 96; a larger record is alone in its own. A record is at most the smaller of
 //! 512 KiB and `slot_bytes` / 4, key, value and attributes together. At most 8 lanes, 256 topics, 16 partitions each.
 

@@ -3,6 +3,9 @@
 use super::cipher::{Keys, Part};
 use super::format::{Bad, Codec, FrameHeader, without_checksums};
 
+/// A buffer grown beyond this by one large record is not kept.
+const KEPT_BYTES: usize = 160 * 1024;
+
 type Zstd = zstd::bulk::Decompressor<'static>;
 
 #[derive(Default)]
@@ -75,6 +78,9 @@ impl Decrypt {
         self.bound.extend_from_slice(&bytes[..header.payload_at()]);
         without_checksums(&mut self.bound);
         self.plain.clear();
+        if self.plain.capacity() > KEPT_BYTES {
+            self.plain = Vec::new();
+        }
         self.plain.extend_from_slice(stored);
         lock.open(part, &self.bound, &mut self.plain).ok_or(Bad::Tag)
     }

@@ -195,8 +195,8 @@ fn write_keys(out: &mut impl Write, keys: &[KeyStat]) -> std::io::Result<()> {
             true => writeln!(out)?,
             false => writeln!(
                 out,
-                ", which was not given (--key-file FILE): what they hold was not looked at, so names, state and what \
-                 earlier recoveries gave up are not known"
+                ", which was not given (--key-file FILE): what they hold was not looked at; names and state may be \
+                 missing here"
             )?,
         }
     }
