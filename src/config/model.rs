@@ -341,6 +341,8 @@ pub struct FluvioSink {
     pub search_max: usize,
     /// `on_upstream_loss = "resend" | "continue"`.
     pub resend_on_loss: bool,
+    /// `order = "oldest-first" | "newest-first"`: after an outage what is new goes before what waits.
+    pub newest_first: bool,
     /// `grace`, default 2 s: how long a request inside a stalled SPU may land after a resume search.
     pub grace: Span,
 }

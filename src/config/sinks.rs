@@ -96,6 +96,7 @@ fn fluvio(r: &Reader<'_>) -> Option<FluvioSink> {
         ),
         search_max: r.memory("search_max", 64 * 1024, 1024..=1 << 30),
         resend_on_loss: r.choice("on_upstream_loss", &[("resend", true), ("continue", false)]),
+        newest_first: r.choice("order", &[("oldest-first", false), ("newest-first", true)]),
         grace: r.span("grace", Span::from_secs(2), Span::from_millis(0)..=Span::from_secs(60)),
         upstream_topic: upstream_topic?,
     };

@@ -58,8 +58,9 @@ impl Forward {
         if moved {
             (self.cursor, self.cursor_tally) = (to, tally);
             self.poison.retain(|(_, seq)| *seq >= to.seq);
-            self.end_resends();
         }
+        // Also where the cursor does not move any more: at the end of its stream.
+        self.end_resends();
         let state = self.take_state(sync);
         if !moved && state.is_empty() && !sync {
             return None;
@@ -73,6 +74,19 @@ impl Forward {
             released: self.cursor_tally.released - from.released,
         };
         Some(Output::Advance { to: self.cursor, tally, state, sync })
+    }
+
+    /// Whether all that was sent up to the cursor is settled: nothing is to be sent again that an upstream has lost.
+    pub fn is_settled(&self) -> bool {
+        let resends = self.targets.iter().any(|t| t.resend_below.is_some());
+        self.held == 0 && !resends && !self.dirty_cursor && !self.syncing && self.work.is_empty()
+    }
+
+    /// The keys of everything that is stored with the cursor.
+    pub fn keys(&self) -> Vec<Vec<u8>> {
+        let (lane, stream) = (self.options.lane, self.options.stream.number);
+        let topics = self.topics.iter().map(|topic| state::topic_key(lane, stream, &topic.name));
+        topics.chain([state::lane_key(lane, stream)]).collect()
     }
 
     /// A resend is over when reading has passed it and nothing of it is in flight.
@@ -89,14 +103,14 @@ impl Forward {
         if sync && self.lane_sync == Sync::Wanted {
             self.lane_sync = Sync::Asked;
             self.keep_refused();
-            entries.push((state::lane_key(self.options.lane), state::encode(&self.lane)));
+            entries.push((state::lane_key(self.options.lane, self.options.stream.number), state::encode(&self.lane)));
         }
         for i in 0..self.topics.len() {
             if sync && self.topics[i].sync == Sync::Wanted {
                 self.topics[i].sync = Sync::Asked;
             }
             if std::mem::take(&mut self.topics[i].dirty) {
-                let key = state::topic_key(self.options.lane, &self.topics[i].name);
+                let key = state::topic_key(self.options.lane, self.options.stream.number, &self.topics[i].name);
                 entries.push((key, state::encode(&self.topic_state(&self.topics[i]))));
             }
         }

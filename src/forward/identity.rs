@@ -1,16 +1,18 @@
 //! Under which ids this ring is known upstream.
 //!
-//! The id in a batch's header is made of the ring, the sink, the lane, the incarnation and the upstream partition. A ring
+//! The id in a batch's header is made of the ring, the sink, the lane, the stream, the incarnation and the upstream partition. A ring
 //! that came from another machine has a new id of its own; its older frames are sent under the one that they were
 //! written under, and what was sent before the move is still ours.
 
 use super::machine::Forward;
-use super::{LaneId, Marker, TopicIx, producer_id};
+use super::marker::producer_id;
+use super::{LaneId, Marker, Stream, TopicIx};
 
 /// What a producer id is made of beside the ring.
 pub(super) struct Identity<'a> {
     pub sink: &'a str,
     pub lane: LaneId,
+    pub stream: Stream,
     pub incarnation: u32,
     pub topic: &'a str,
     pub partition: u32,
@@ -18,7 +20,7 @@ pub(super) struct Identity<'a> {
 
 impl Identity<'_> {
     pub fn producer_id(&self, ring: u128) -> i64 {
-        producer_id(ring, self.sink, self.lane, self.incarnation, self.topic, self.partition)
+        producer_id(ring, self)
     }
 }
 
@@ -42,6 +44,7 @@ impl Forward {
         Identity {
             sink: self.options.sink.as_str(),
             lane: self.options.lane,
+            stream: self.options.stream,
             incarnation: self.lane.incarnation,
             topic: self.topic_name(topic),
             partition,

@@ -35,7 +35,7 @@ pub(super) struct Topic {
     pub targets: Vec<TargetIx>,
 }
 
-/// Sends one lane to the partitions of an upstream. See the module's essay.
+/// Sends one stream of a lane to the partitions of an upstream. See the module's essay.
 #[derive(Debug)]
 pub struct Forward {
     pub(super) options: Options,
@@ -98,9 +98,10 @@ impl Forward {
         };
         let mut topics = Vec::new();
         for (key, value) in stored {
-            if key == state::lane_key(forward.options.lane) {
+            let (lane, stream) = (forward.options.lane, forward.options.stream.number);
+            if key == state::lane_key(lane, stream) {
                 forward.lane = LaneState::decode(&value).unwrap_or(forward.lane);
-            } else if let Some(name) = state::topic_of_key(forward.options.lane, &key)
+            } else if let Some(name) = state::topic_of_key(lane, stream, &key)
                 && let Some(topic) = TopicState::decode(&value)
             {
                 topics.push((name.to_owned(), topic));
@@ -195,12 +196,13 @@ impl Forward {
             return None;
         }
         let ix = TargetIx(self.targets.len() as u16);
-        let fresh = t.fresh;
+        let unsent = self.options.stream.unstarted;
+        let fresh = t.fresh || unsent;
         let mine = self.mine(topic, partition);
         let positions = &mut self.topics[topic.0 as usize].state.positions;
         let at = positions.iter().position(|p| p.partition == partition);
         let position = at.map(|at| positions.swap_remove(at)).unwrap_or_default();
-        let next = position.last.map_or(0, |s| s.number + 1).max(self.options.start);
+        let next = position.last.map_or(0, |s| s.number + 1).max(self.options.stream.start);
         let (base, cap) = self.options.retry;
         self.targets.push(Target {
             topic,
@@ -215,6 +217,7 @@ impl Forward {
             proven: position.proven,
             expected: None,
             doubt: !fresh,
+            unsent,
             seen_uncommitted: false,
             suspect_until: None,
             sent_below: self.born_end,
@@ -438,6 +441,7 @@ impl Forward {
         let Some(mut open) = t.open.take() else { return };
         open.unsure |= open.first.seq < t.unsure_below;
         open.again = open.first.seq < t.sent_below;
+        t.unsent = false;
         t.sent_below = t.sent_below.max(open.last_seq + 1);
         t.inflight = Some(open);
         t.phase = Phase::Sending;

@@ -1,6 +1,6 @@
 //! Sending to the partitions of an upstream, each record exactly once.
 //!
-//! [`Forward`] is a machine without clock, socket or bytes. Its driver reads one lane of the ring in order and offers every
+//! [`Forward`] is a machine without clock, socket or bytes. Its driver reads one stream of a lane in order and offers every
 //! record with its outputs ([`Out`]: which upstream partition, how many bytes, when); the machine says into which batch
 //! each output goes, when a batch is sent, what a failed request means, and how far the cursor may move. The bytes stay
 //! with the driver, who keys its buffers by batch number. So one machine serves every sink that has partitions with
@@ -15,7 +15,7 @@
 //! # What makes it exactly once
 //!
 //! An upstream of Fluvio's kind is not idempotent, but it stores a batch's producer fields untouched. They hold our
-//! [`marker`]: an id that only this (ring, sink, lane, upstream partition) uses, and the seq of the batch's last ring record.
+//! [`marker`]: an id that only this (ring, sink, lane, stream, upstream partition) uses, and the seq of the batch's last ring record.
 //! Outputs of one ring record never straddle batches, and one request at most is in flight per partition. So the newest
 //! marker in a partition says which records it has, and everything else follows from one number per partition, `done`:
 //!
@@ -45,6 +45,27 @@
 //! upstream topic is stored, durable before its first use, and a new n holds from the ring's end on, above everything that was
 //! ever sent: a record that is read again after any crash is looked for where it was sent.
 //!
+//! # Streams
+//!
+//! A lane may be sent in several ranges, each by a machine of its own, so that what is new can go before what has waited.
+//! "Everything of ours below this number is there" is true of what one machine sends in ascending order, and of no more: so
+//! each stream has ids of its own. The pipeline says where a stream begins and ends, and makes that durable before it
+//! shows a record of it: no record is ever in two streams.
+//!
+//! - The ids are made of the stream's number and of the seq at which it begins. Numbers grow, and are stored with the cursors.
+//!   Should they be lost with them, or a backup be restored that gives one away again: the new stream begins above
+//!   everything that this ring ever gave, so no marker of the old one has a number in its range; and the other life's stream
+//!   began elsewhere. Stream 0 has the ids that a lane had before it had streams.
+//! - Nothing is stored of a stream before it has looked for partitions, and nothing is sent before that is durable. So of one
+//!   that is stored as unstarted nothing can be upstream nor on its way: its partitions are asked for their end, and for no
+//!   marker, however long they are.
+//! - A stream never reads at or above its end: the driver offers nothing from there on, and tells that end for the ring's. A
+//!   marker at or above it is another life's doing. A new partition count, which holds from there on, then comes to nothing:
+//!   the stream stays with the count that it has, and the next stream begins with the new one.
+//! - What an upstream has lost is sent again by the stream that sent it, from its first seq on at most, and before it ends
+//!   ([`Forward::is_settled`]). A stream that was absorbed is not there any more to notice: its positions are given up with it,
+//!   because the log has other streams' batches among its own, and no single number says what of them is left.
+//!
 //! # What it is not
 //!
 //! It knows no metadata, addresses or sessions: a driver answers [`Output::Open`] with [`Input::Up`] when the leader of that
@@ -67,7 +88,7 @@ mod target;
 mod tests;
 
 pub use machine::Forward;
-pub use marker::{Marker, producer_id};
+pub use marker::Marker;
 pub use reject::Reject;
 pub use search::HEADER_COST;
 
@@ -114,6 +135,17 @@ pub enum OnLoss {
     Continue,
 }
 
+/// A range of a lane that is sent in ascending order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stream {
+    /// 0 begins where the sink was first configured; the others were split off, later ones have higher numbers.
+    pub number: u32,
+    /// The first seq that is its own to send: nothing below it is sent again, whatever an upstream has lost.
+    pub start: u64,
+    /// Nothing was ever sent as this stream, by no process: there is nothing to look for upstream.
+    pub unstarted: bool,
+}
+
 #[derive(Clone, Debug)]
 pub struct Options {
     pub ring_id: u128,
@@ -124,6 +156,8 @@ pub struct Options {
     pub forgotten_below: u64,
     pub sink: Name,
     pub lane: LaneId,
+    /// What of the lane it sends.
+    pub stream: Stream,
     /// Bytes of one batch, as the driver counts them.
     pub max_batch: usize,
     /// Bytes of all batches together that are being filled or in flight.
@@ -135,8 +169,6 @@ pub struct Options {
     /// Bytes a search may download.
     pub search_max: usize,
     pub on_loss: OnLoss,
-    /// The first seq that is this sink's to send: nothing below it is sent again, whatever an upstream has lost.
-    pub start: u64,
     /// Whether a batch counts only when the high watermark has passed it.
     pub committed: bool,
     pub seed: u64,

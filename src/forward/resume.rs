@@ -27,6 +27,8 @@ impl Forward {
             }
             return;
         }
+        // Of a stream as which nothing was sent only the log's end is asked for.
+        let search_max = if t.unsent { 0 } else { search_max };
         let (search, query) = Search::new(t.mine.clone(), t.last, t.expected.unwrap_or(0), search_max);
         t.phase = Phase::Resume(search);
         self.ask(ix, query);
@@ -185,7 +187,7 @@ impl Forward {
     /// The upstream does not have the stored batch any more.
     fn lost(&mut self, ix: TargetIx, newest: Option<Own>) {
         let cursor = self.cursor.seq;
-        let (resend, start) = (self.options.on_loss == OnLoss::Resend, self.options.start);
+        let (resend, start) = (self.options.on_loss == OnLoss::Resend, self.options.stream.start);
         let t = &mut self.targets[ix.0 as usize];
         let from = newest.map_or(0, |own| own.number + 1).max(start);
         t.last = newest.map(|own| Stored { base: own.base, count: own.count, number: own.number });

@@ -1,11 +1,13 @@
-//! What is stored with the cursor: one entry per upstream topic, one per lane.
+//! What is stored with the cursor of a stream: one entry per upstream topic, and one for all of it.
 //!
 //! ```text
-//! key "t" lane "/" upstream topic  ->  postcard of TopicState
-//! key "l" lane                     ->  postcard of LaneState
+//! key "t" lane "/" upstream topic         ->  postcard of TopicState, of stream 0
+//! key "t" lane "." stream upstream topic  ->  the same, of another stream
+//! key "l" lane                            ->  postcard of LaneState, of stream 0
+//! key "l" lane stream                     ->  the same, of another stream
 //! ```
 //!
-//! `lane` is one byte. An entry that does not decode (a newer version wrote it) is treated as absent: the search then finds the
+//! `lane` is one byte, `stream` are four, little-endian. An entry that does not decode (a newer version wrote it) is treated as absent: the search then finds the
 //! markers upstream.
 
 use serde::{Deserialize, Serialize};
@@ -50,7 +52,7 @@ pub(super) struct Stored {
     pub number: u64,
 }
 
-/// What a whole lane has.
+/// What a whole stream has.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LaneState {
     pub version: u8,
@@ -80,19 +82,36 @@ pub(super) fn encode<T: Serialize>(state: &T) -> Vec<u8> {
     postcard::to_allocvec(state).unwrap_or_default()
 }
 
-pub(super) fn topic_key(lane: LaneId, topic: &str) -> Vec<u8> {
-    let mut key = vec![b't', lane.0, b'/'];
+/// What the keys of a stream's topics begin with.
+fn prefix(lane: LaneId, stream: u32) -> Vec<u8> {
+    let mut key = vec![b't', lane.0];
+    match stream {
+        0 => key.push(b'/'),
+        _ => {
+            key.push(b'.');
+            key.extend_from_slice(&stream.to_le_bytes());
+        }
+    }
+    key
+}
+
+pub(super) fn topic_key(lane: LaneId, stream: u32, topic: &str) -> Vec<u8> {
+    let mut key = prefix(lane, stream);
     key.extend_from_slice(topic.as_bytes());
     key
 }
 
-/// The upstream topic of a stored key of this lane.
-pub(super) fn topic_of_key(lane: LaneId, key: &[u8]) -> Option<&str> {
-    std::str::from_utf8(key.strip_prefix(&[b't', lane.0, b'/'])?).ok()
+/// The upstream topic of a stored key of this stream.
+pub(super) fn topic_of_key(lane: LaneId, stream: u32, key: &[u8]) -> Option<&str> {
+    std::str::from_utf8(key.strip_prefix(&prefix(lane, stream)[..])?).ok()
 }
 
-pub(super) fn lane_key(lane: LaneId) -> Vec<u8> {
-    vec![b'l', lane.0]
+pub(super) fn lane_key(lane: LaneId, stream: u32) -> Vec<u8> {
+    let mut key = vec![b'l', lane.0];
+    if stream > 0 {
+        key.extend_from_slice(&stream.to_le_bytes());
+    }
+    key
 }
 
 #[cfg(test)]
@@ -107,9 +126,13 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_is_read_back_from_its_key_in_its_lane_only() {
-        let key = topic_key(LaneId(1), "pump");
-        assert_eq!(topic_of_key(LaneId(1), &key), Some("pump"));
-        assert_eq!(topic_of_key(LaneId(0), &key), None);
+    fn a_topic_is_read_back_from_its_key_in_its_stream_only() {
+        for stream in [0, 1, 0x2f, 300] {
+            let key = topic_key(LaneId(1), stream, "pump");
+            assert_eq!(topic_of_key(LaneId(1), stream, &key), Some("pump"));
+            assert_eq!(topic_of_key(LaneId(0), stream, &key), None);
+            assert_eq!(topic_of_key(LaneId(1), stream + 1, &key), None);
+            assert!(stream == 0 || topic_of_key(LaneId(1), 0, &key).is_none());
+        }
     }
 }

@@ -86,6 +86,8 @@ pub(super) struct Target {
     pub expected: Option<i64>,
     /// A request may be on its way to it.
     pub doubt: bool,
+    /// Nothing was ever sent to it as this stream: there is nothing to look for.
+    pub unsent: bool,
     /// A batch of ours stood there that was not replicated yet.
     pub seen_uncommitted: bool,
     /// Until then a higher base offset than expected is looked into.

@@ -1,5 +1,7 @@
 //! The machine against a model upstream: random cuts, lost responses, late landings, crashes, truncations, from seeds.
 
+mod streams;
+
 use std::collections::BTreeMap;
 
 use super::*;
@@ -85,6 +87,7 @@ struct Counts {
     losses: u64,
     refused: Vec<u64>,
     sends: u64,
+    asks: u64,
     cuts: u64,
     crashes: u64,
     landed_late: u64,
@@ -102,8 +105,9 @@ struct World {
     /// Records that the ring will have in the end, and those that it has.
     records: u64,
     end: u64,
-    /// Where the sink began.
+    /// Where the sink began, or the stream.
     start: u64,
+    stream: u32,
     buffers: BTreeMap<(TargetIx, u64), Vec<(u64, usize)>>,
     logs: BTreeMap<(String, u32), Log>,
     partitions: BTreeMap<String, u32>,
@@ -115,7 +119,7 @@ struct World {
 
 const TOPICS: [&str; 2] = ["a", "b"];
 
-fn options(seed: u64, start: u64) -> Options {
+fn options(seed: u64, start: u64, number: u32, unstarted: bool) -> Options {
     Options {
         ring_id: 77,
         former: Vec::new(),
@@ -128,7 +132,7 @@ fn options(seed: u64, start: u64) -> Options {
         retry: (Span::from_millis(100), Span::from_secs(2)),
         search_max: 1 << 20,
         on_loss: OnLoss::Resend,
-        start,
+        stream: Stream { number, start, unstarted },
         committed: true,
         seed,
     }
@@ -151,18 +155,23 @@ impl World {
 
     /// The sink is configured when the ring has records already.
     fn beginning(seed: u64, faults: Faults, records: u64, start: u64) -> Self {
+        Self::of_stream(seed, faults, records, start, 0)
+    }
+
+    fn of_stream(seed: u64, faults: Faults, records: u64, start: u64, stream: u32) -> Self {
         let at = Pos { seq: start, ordinal: start };
         let partitions: BTreeMap<String, u32> = [("a".to_owned(), 3), ("b".to_owned(), 1)].into();
         Self {
             rng: Rng::new(seed),
             faults,
             now: BootTime(0),
-            machine: Forward::new(options(seed, start), at, start, []),
+            machine: Forward::new(options(seed, start, stream, stream > 0), at, start, []),
             durable: (at, BTreeMap::new()),
             volatile: (at, BTreeMap::new()),
             durable_tally: Tally::default(),
             records,
             start,
+            stream,
             end: start,
             buffers: BTreeMap::new(),
             logs: BTreeMap::new(),
@@ -233,6 +242,7 @@ impl World {
             Output::Open { target } => self.wire.push((target, Wire::Response(Input::Up { target }))),
             Output::Refresh { .. } => {}
             Output::Ask { target, query } => {
+                self.counts.asks += 1;
                 self.wire.push((target, Wire::Request(Asked::Query(query))));
             }
             Output::Send { target, batch } => {
@@ -365,7 +375,8 @@ impl World {
         self.buffers.clear();
         self.volatile = self.durable.clone();
         self.counts.tally = self.durable_tally;
-        let options = options(self.rng.next_u64(), self.start);
+        let unstarted = self.stream > 0 && self.durable.0.seq == self.start && self.durable.1.is_empty();
+        let options = options(self.rng.next_u64(), self.start, self.stream, unstarted);
         self.machine = Forward::new(options, self.durable.0, self.end, self.durable.1.clone());
     }
 
@@ -570,7 +581,7 @@ fn a_request_that_lands_after_the_grace_period_is_counted() {
 #[test]
 fn what_may_have_been_forgotten_is_counted_when_it_is_sent() {
     let new = World::new(1, Faults::default(), 300);
-    let options = Options { forgotten_below: 100, ..options(1, 0) };
+    let options = Options { forgotten_below: 100, ..options(1, 0, 0, false) };
     let machine = Forward::new(options, Pos::default(), 0, []);
     let world = World { machine, ..new }.run(3000);
     let sent: u64 = (0..100).map(|seq| u64::from(!outputs(seq).is_empty())).sum();

@@ -7,7 +7,7 @@ use super::core::{Core, Lever};
 use super::{Part, PartKind, PartState, Tally};
 use crate::lane::LaneId;
 use crate::name::Name;
-use crate::pipeline::{Account, Fate, Note, SinkId, SinkPlan, When};
+use crate::pipeline::{Account, Fate, Note, SinkId, SinkPlan, Stream, StreamId, When};
 use crate::ring::{Entry, Frame, Gap, LanePos, ReadStep, RingId};
 use crate::time::{ClockSync, Now};
 use crate::topic::{TopicId, TopicName};
@@ -15,7 +15,8 @@ use crate::topic::{TopicId, TopicName};
 /// What comes next in a lane.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// Records from the position on: `frame.entries_from(pos.seq)`; then go on at `frame.end()`.
+    /// Records from the position on: `frame.entries_from(pos.seq)`; then go on at `frame.end()`. Both only up to
+    /// [`Outlet::end`], where the stream ends.
     Frame(Arc<Frame>),
     /// Go on at `gap.to`, once [`Outlet::persist`] has returned: what is behind a gap must not be sent before the gap is
     /// durable. Counted for this sink when `advance` passes it.
@@ -118,9 +119,35 @@ impl Outlet {
         self.core.pipeline.borrow().ring().clock(boot)
     }
 
-    /// The cursor: everything of the lane below it is accounted for.
-    pub fn cursor(&self, lane: LaneId) -> LanePos {
-        self.core.pipeline.borrow().cursor(self.id, lane)
+    /// The cursor: everything of the stream below it is accounted for.
+    pub fn cursor(&self, of: impl Into<StreamId>) -> LanePos {
+        self.core.pipeline.borrow().cursor(self.id, of)
+    }
+
+    /// The ranges in which the lane is sent, the oldest first.
+    pub fn streams(&self, lane: LaneId) -> Vec<Stream> {
+        self.core.pipeline.borrow().streams(self.id, lane)
+    }
+
+    /// Which of the older ones is to be sent next.
+    pub fn older_stream(&self, lane: LaneId) -> Option<Stream> {
+        self.core.pipeline.borrow().older_stream(self.id, lane)
+    }
+
+    /// Makes what comes from now on a stream of its own if at least `least` records wait in the newest one; to be followed
+    /// by `persist`.
+    pub fn split(&mut self, lane: LaneId, least: u64) -> bool {
+        let now = self.core.now().boot;
+        self.core.pipeline.borrow_mut().split(now, self.id, lane, least)
+    }
+
+    /// The stream has nothing left to send; false: it has, or is the newest. `gone`: keys of its state.
+    pub fn absorb(&mut self, of: impl Into<StreamId>, gone: Vec<Vec<u8>>) -> bool {
+        let absorbed = self.core.pipeline.borrow_mut().absorb(self.id, of, gone);
+        if absorbed {
+            self.core.moved.notify_waiters();
+        }
+        absorbed
     }
 
     pub fn account(&self, lane: LaneId) -> Account {
@@ -129,12 +156,13 @@ impl Outlet {
 
     /// What stands at `pos`; waits for the disk, not for new records. [`Step::End`] also while what a topic left in another
     /// lane is to be finished first.
-    pub async fn read(&mut self, lane: LaneId, pos: LanePos) -> Step {
+    pub async fn read(&mut self, of: impl Into<StreamId>, pos: LanePos) -> Step {
+        let of = of.into();
         loop {
             let moved = self.core.moved.notified();
             tokio::pin!(moved);
             moved.as_mut().enable();
-            let step = self.core.pipeline.borrow_mut().read(self.id, lane, pos);
+            let step = self.core.pipeline.borrow_mut().read(self.id, of, pos);
             match step {
                 ReadStep::Frame(frame) => return Step::Frame(frame),
                 ReadStep::Gap(gap) => return Step::Gap(gap),
@@ -153,31 +181,36 @@ impl Outlet {
         core.until(|| core.pipeline.borrow().ring().lane_durable(lane).ordinal > pos.ordinal).await;
     }
 
-    /// As `wait` for several lanes at once.
-    pub async fn wait_any(&self, places: &[(LaneId, LanePos)]) {
+    /// As `wait` for several streams at once.
+    pub async fn wait_any(&self, places: &[(StreamId, LanePos)]) {
         let core = &self.core;
         core.until(|| {
             let pipeline = core.pipeline.borrow();
-            // By ordinal: after a crash the lane's end has a seq beyond the last record's.
-            let more = |lane: LaneId, pos: LanePos| pipeline.ring().lane_durable(lane).ordinal > pos.ordinal;
-            places.iter().any(|(lane, pos)| more(*lane, *pos) && !pipeline.is_held_back(self.id, *lane, *pos))
+            places.iter().any(|(of, pos)| pipeline.has_more(self.id, *of, *pos))
         })
         .await;
     }
 
     /// What becomes of a record that was read and written in `boot`, as `advance` will count it once the cursor passes it;
     /// `stop`: the cursor may come to rest before it. A record that is read again is noted again, and all after it.
-    pub fn note(&self, lane: LaneId, entry: &Entry<'_>, boot: u32, fate: Fate, stop: bool) {
+    pub fn note(&self, of: impl Into<StreamId>, entry: &Entry<'_>, boot: u32, fate: Fate, stop: bool) {
         let when = When { boot, at: entry.record.admitted };
         let note = Note { ordinal: entry.ordinal, part: entry.part, offset: entry.offset, when, fate, stop };
-        self.core.pipeline.borrow_mut().note(self.id, lane, &note);
+        self.core.pipeline.borrow_mut().note(self.id, of, &note);
     }
 
     /// Moves the cursor to `to`: `tally` says what became of the records passed (gaps met by `read` below `to` are
     /// added by the pipeline). `state` is stored atomically with it; `bytes` were sent for it.
-    pub fn advance(&mut self, lane: LaneId, to: LanePos, tally: Tally, bytes: u64, state: &[(&[u8], Option<&[u8]>)]) {
+    pub fn advance(
+        &mut self,
+        of: impl Into<StreamId>,
+        to: LanePos,
+        tally: Tally,
+        bytes: u64,
+        state: &[(&[u8], Option<&[u8]>)],
+    ) {
         let now = self.core.now();
-        self.core.pipeline.borrow_mut().advance(now.boot, self.id, lane, to, tally, bytes, state);
+        self.core.pipeline.borrow_mut().advance(now.boot, self.id, of, to, tally, bytes, state);
         self.core.moved.notify_waiters();
         self.core.kick.notify_one();
     }
@@ -199,9 +232,14 @@ impl Outlet {
         self.core.wait_settled(ticket).await;
     }
 
-    /// One past the newest durable record.
-    pub fn end(&self, lane: LaneId) -> LanePos {
-        self.core.pipeline.borrow().ring().lane_durable(lane)
+    /// Where the stream ends; the newest one ends past the newest durable record.
+    pub fn end(&self, of: impl Into<StreamId>) -> LanePos {
+        self.core.pipeline.borrow().end(self.id, of)
+    }
+
+    /// Whether nothing will ever stand at `pos` or beyond it: the stream ends there.
+    pub fn is_at_end(&self, of: impl Into<StreamId>, pos: LanePos) -> bool {
+        self.core.pipeline.borrow().is_at_end(self.id, of, pos)
     }
 
     /// The node's id and labels, for templates.
@@ -211,10 +249,12 @@ impl Outlet {
         (node.to_owned(), labels.clone())
     }
 
-    /// Records of the lane that are durable and beyond the cursor.
+    /// Records of the lane that are durable and beyond the cursors.
     pub fn pending(&self, lane: LaneId) -> u64 {
         let pipeline = self.core.pipeline.borrow();
-        pipeline.ring().lane_durable(lane).ordinal.saturating_sub(pipeline.cursor(self.id, lane).ordinal)
+        let end = pipeline.ring().lane_durable(lane);
+        let pending = |of: Stream| of.to.unwrap_or(end).ordinal.saturating_sub(of.cursor.ordinal);
+        pipeline.streams(self.id, lane).into_iter().map(pending).sum()
     }
 
     pub fn order(&self) -> SinkOrder {

@@ -16,7 +16,7 @@ use super::human::seconds;
 use super::meter::{Day, Meter};
 use crate::envelope::rfc3339;
 use crate::hub::{PartKind, PartState, PartView, counters};
-use crate::pipeline::{Counts, SinkBook, Snapshot};
+use crate::pipeline::{Counts, SinkBook, Snapshot, StreamBook};
 use crate::ring::Health;
 use crate::time::Now;
 
@@ -183,9 +183,23 @@ pub struct SinkStatus {
     pub to_send_bytes: u64,
     /// How long it will take, from the last time a backlog was sent.
     pub eta_s: Option<u64>,
+    /// Of lanes that are sent in more than one stream, the oldest first.
+    pub streams: Vec<StreamStatus>,
     /// The account by topic and lane, of those topics of which something was counted or is pending; the sums are the
     /// sink's.
     pub topics: Vec<SinkTopicStatus>,
+}
+
+/// A range of a lane that is sent in order.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StreamStatus {
+    pub lane: String,
+    pub number: u32,
+    /// Everything below is accounted for; and where the stream ends: absent, it is the newest.
+    pub cursor_seq: u64,
+    pub end_seq: Option<u64>,
+    pub pending: u64,
 }
 
 /// What of a sink's account is of one topic in one lane, in ring records.
@@ -377,10 +391,22 @@ fn sinks(now: Now, snapshot: &Snapshot, parts: &[PartView], meter: &Meter) -> Ve
             maybe_duplicated: counted(counters::MAYBE_DUPLICATED),
             to_send_bytes: to_send(snapshot, book, counted(counters::SENT_BYTES)),
             eta_s: meter.eta(book.name.as_str(), book.pending).filter(|_| book.pending > 0),
+            streams: sink_streams(snapshot, book),
             topics: sink_topics(snapshot, book),
         }
     };
     snapshot.sinks.iter().map(sink).collect()
+}
+
+fn sink_streams(snapshot: &Snapshot, book: &SinkBook) -> Vec<StreamStatus> {
+    let stream = |s: &StreamBook| StreamStatus {
+        lane: lane_name(snapshot, s.lane.index()),
+        number: s.number,
+        cursor_seq: s.cursor,
+        end_seq: s.to,
+        pending: s.pending,
+    };
+    book.streams.iter().map(stream).collect()
 }
 
 fn sink_topics(snapshot: &Snapshot, book: &SinkBook) -> Vec<SinkTopicStatus> {

@@ -171,9 +171,21 @@ fn sink(page: &mut Page, sink: &SinkStatus) {
         page.line(name, &format!("NOT IN THE CONFIG: put it back, or `headwater sink forget {name}`"));
     }
     page.more(&format!("{}; {}", waiting(sink), losses(sink)));
+    streams(page, sink);
     let lost = lost_of(sink);
     if !lost.is_empty() {
         page.more(&format!("lost of {}", lost.join("; ")));
+    }
+}
+
+/// Where the streams stand of lanes that are sent in more than one.
+fn streams(page: &mut Page, sink: &SinkStatus) {
+    for lane in sink.streams.chunk_by(|a, b| a.lane == b.lane) {
+        let (newest, older) = lane.split_last().map_or((0, lane), |(newest, older)| (newest.pending, older));
+        let older: Vec<_> = older.iter().rev().map(|stream| thousands(stream.pending)).collect();
+        let name = lane.first().map_or("", |stream| &stream.lane);
+        let (n, newest, older) = (lane.len(), thousands(newest), older.join(", then "));
+        page.more(&format!("lane {name} in {n} streams, the newest first: {newest} waiting, then {older}"));
     }
 }
 
@@ -254,7 +266,7 @@ fn source_numbers(source: &PartStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::status::SinkTopicStatus;
+    use crate::ops::status::{SinkTopicStatus, StreamStatus};
     use crate::ops::testing::{down_sink, sample, up_source};
 
     #[test]
@@ -304,6 +316,19 @@ hq      up 2 h 11 m: connected to sc.example:9003
 broker  up 3 d 4 h: connected to 10.0.0.5:1883; 1,204,332 received, filtered 12, lost before source 3
 ";
         assert_eq!(page(&status), expected);
+    }
+
+    #[test]
+    fn the_streams_of_a_lane_are_told_the_newest_first() {
+        let mut status = sample();
+        let of = |lane: &str, pending| StreamStatus { lane: lane.into(), pending, ..StreamStatus::default() };
+        status.sinks[0].streams = vec![of("urgent", 40_000), of("urgent", 8_000), of("urgent", 11), of("bulk", 200)];
+        status.sinks[0].streams.push(of("bulk", 0));
+        let page = page(&status);
+        assert!(page.contains(
+            "      lane urgent in 3 streams, the newest first: 11 waiting, then 8,000, then 40,000\n      lane bulk in 2 \
+             streams, the newest first: 0 waiting, then 200\n"
+        ), "{page}");
     }
 
     #[test]

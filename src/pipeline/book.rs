@@ -1,4 +1,5 @@
-//! The account of one sink in one lane: promise 2, kept in one state entry, atomic with the cursor.
+//! The account of one stream of a sink in a lane: promise 2, kept in one state entry with those of the lane's other streams
+//! ([`super::streams`]), atomic with the cursor.
 //!
 //! Beside it go the shares of the topics ([`super::shares`]) and the records of `headwater-gaps` that tell of the losses
 //! ([`super::losses`]): all of it moves when the cursor does, from what the sink has noted of the records before it
@@ -20,16 +21,13 @@ use crate::topic::{TopicId, TopicPart};
 const MAX_OPEN_GAPS: usize = 1024;
 /// Offsets that are kept of the ends of gaps; what is more has no topics.
 const MAX_ENDS: usize = 4096;
-/// Stored cursors that are not durable yet; a newer one then replaces the last.
-const MAX_UNSETTLED: usize = 8;
 
-/// What is stored: postcard, under the key `cursor/<lane>` of the sink, and behind it when the last record before the cursor
-/// was admitted.
+/// What was counted of a stream, or of all streams of a lane together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
-    /// Where the sink was first configured.
+    /// Where the sink was first configured, or the stream was split off.
     pub start: LanePos,
-    /// Everything below is accounted for.
+    /// Everything below is accounted for, in this stream.
     pub cursor: LanePos,
     pub delivered: u64,
     pub filtered: u64,
@@ -79,6 +77,18 @@ impl Tally {
 impl Account {
     pub fn new(start: LanePos) -> Self {
         Self { start, cursor: start, ..Self::default() }
+    }
+
+    /// Counts what another stream counted.
+    pub(super) fn add(&mut self, more: Counts) {
+        self.delivered += more.delivered;
+        self.filtered += more.filtered;
+        self.refused += more.refused;
+        self.evicted += more.evicted;
+        self.expired += more.expired;
+        self.corrupt += more.corrupt;
+        self.lost_unsynced += more.lost_unsynced;
+        self.released += more.released;
     }
 
     pub fn counts(&self) -> Counts {
@@ -145,67 +155,61 @@ struct Hole {
 /// The live account: the stored one, and what is known of the records ahead of the cursor.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Book {
+    /// Of its lane's streams, in the order in which they were made.
+    pub number: u32,
+    /// Nothing below was ever sent as this stream: the account may begin lower, with what it absorbed.
+    pub from: LanePos,
+    /// Nothing was ever sent as this stream.
+    pub unstarted: bool,
+    /// When it is durable that there is this stream: nothing of it may be sent before. None: the ring was not told.
+    pub born: Option<Ticket>,
+    /// The seq at which a reader last found nothing that is before the stream's end.
+    pub through: Option<u64>,
     pub account: Account,
     pub shares: Shares,
     pub ahead: Ahead,
     /// Counted and not told yet.
     pub losses: Losses,
     /// When the last record before the cursor was admitted that could be read.
-    seen: Option<When>,
+    pub seen: Option<When>,
     /// In order, without overlaps.
     gaps: VecDeque<Hole>,
     /// What it has from another ring; apart from `gaps`.
     pub elsewhere: Elsewhere,
     /// Changed since it was last given to the ring.
     pub dirty: bool,
-    /// What a crash goes back to: the ring must keep everything from here on, or records that were delivered would be
-    /// met again as evicted.
-    floor: LanePos,
-    unsettled: VecDeque<(Ticket, LanePos)>,
 }
 
 impl Book {
     pub fn new(account: Account) -> Self {
-        let floor = account.cursor;
-        Self { account, floor, dirty: true, ..Self::default() }
+        Self { account, from: account.start, dirty: true, ..Self::default() }
     }
 
-    /// Filled up to `least` bytes with zeros, which say nothing.
-    pub fn encode(&self, least: usize) -> Vec<u8> {
-        // Numbers always encode.
-        let mut bytes = postcard::to_allocvec(&(&self.account, self.seen)).unwrap_or_default();
-        bytes.resize(bytes.len().max(least), 0);
-        bytes
+    /// A stream by its number and where it began.
+    pub fn numbered(number: u32, from: LanePos, unstarted: bool, account: Account, seen: Option<When>) -> Self {
+        Self { number, from, unstarted, seen, ..Self::new(account) }
     }
 
-    pub fn decode(stored: &[u8]) -> Option<Self> {
-        let whole = postcard::from_bytes::<(Account, Option<When>)>(stored).ok();
-        // Of an earlier version.
-        let (account, seen) = whole.or_else(|| Some((postcard::from_bytes(stored).ok()?, None)))?;
-        Some(Self { seen, ..Self::new(account) })
+    /// This stream absorbs `old`, the one before it, of which nothing is left to send.
+    pub fn take_over(&mut self, old: &Self) {
+        self.account.start = old.account.start;
+        self.account.add(old.account.counts());
+        self.shares.take_over(&old.shares);
+        self.dirty = true;
     }
 
-    /// The account was given to the ring under this ticket.
-    pub fn stored(&mut self, ticket: Ticket) {
-        if self.unsettled.len() == MAX_UNSETTLED {
-            self.unsettled.pop_back();
-        }
-        self.unsettled.push_back((ticket, self.account.cursor));
-        self.dirty = false;
-    }
-
-    /// The lowest place that this sink may still ask for, after any crash.
-    pub fn floor(&mut self, settled: Ticket) -> LanePos {
-        while let Some((_, at)) = self.unsettled.front().filter(|(ticket, _)| *ticket <= settled) {
-            self.floor = *at;
-            self.unsettled.pop_front();
-        }
-        self.floor
+    /// This stream absorbs `next`, the one behind it, as which nothing was ever sent.
+    pub fn go_on(&mut self, next: Self) {
+        self.gaps.extend(next.gaps);
+        self.elsewhere.append(next.elsewhere);
+        self.through = None;
+        self.dirty = true;
     }
 
     /// The reader met a gap. A sink that goes back to its cursor meets it again: it is noted once, as it was met last.
     pub fn met(&mut self, gap: &Gap, within: Within) {
-        let (from, to) = (gap.from.ordinal, gap.to.ordinal);
+        // Where only a seq was asked for it may seem to begin far below.
+        let (from, to) = (gap.from.ordinal.max(self.account.start.ordinal), gap.to.ordinal);
         self.forget(from, to);
         let parts = self.elsewhere.outside(from, to);
         if from >= to || parts.is_empty() {
@@ -235,16 +239,10 @@ impl Book {
         self.elsewhere.has(ordinal) || self.gaps.iter().any(|hole| hole.from <= ordinal && ordinal < hole.to)
     }
 
-    /// The gaps ahead of the cursor, as they are stored; None: there are none.
-    pub fn encode_gaps(&self) -> Option<Vec<u8>> {
-        let gaps: Vec<_> = self.gaps.iter().map(|hole| (hole.from, hole.to, hole.reason)).collect();
-        // Numbers and a unit variant always encode.
-        (!gaps.is_empty()).then(|| postcard::to_allocvec(&gaps).unwrap_or_default())
-    }
-
-    pub fn restore_gaps(&mut self, stored: &[u8]) {
-        let gaps: Vec<(u64, u64, GapReason)> = postcard::from_bytes(stored).unwrap_or_default();
-        let ahead = gaps.into_iter().filter(|(_, to, _)| *to > self.account.cursor.ordinal);
+    /// Of all gaps of the lane those that are ahead of the cursor and below `end`.
+    pub fn restore_gaps(&mut self, gaps: &[(u64, u64, GapReason)], end: u64) {
+        let ahead = gaps.iter().map(|(a, b, reason)| (*a, (*b).min(end), *reason));
+        let ahead = ahead.filter(|(from, to, _)| from < to && *to > self.account.cursor.ordinal);
         self.gaps = ahead.map(|(from, to, reason)| Hole { from, to, reason, within: Within::Unknown }).collect();
     }
 
@@ -382,19 +380,20 @@ impl Book {
         }
     }
 
-    /// The account as a person may see it now: what was evicted before the sink came to it is shown at once, and so is
-    /// what it has from another ring.
-    pub fn as_of(&self, lane: &LaneStats) -> (Account, u64) {
+    /// The account as a person may see it now, of a stream that ends at `end`: what was evicted before the sink came to it is
+    /// shown at once, and so is what it has from another ring.
+    pub fn as_of(&self, lane: &LaneStats, end: LanePos) -> (Account, u64) {
         let mut account = self.account;
         let mut elsewhere = self.elsewhere.clone();
-        let (gone, there) = (elsewhere.pass(lane.oldest.ordinal), elsewhere.pass(lane.shown.ordinal));
-        let evicted = lane.oldest.ordinal.saturating_sub(account.cursor.ordinal);
+        let oldest = lane.oldest.ordinal.min(end.ordinal);
+        let (gone, there) = (elsewhere.pass(oldest), elsewhere.pass(end.ordinal));
+        let evicted = oldest.saturating_sub(account.cursor.ordinal);
         account.evicted += evicted - gone.total();
         account.delivered += gone.delivered + there.delivered;
         account.filtered += gone.filtered + there.filtered;
         account.released += gone.released + there.released;
         account.cursor.ordinal += evicted;
-        let ahead = lane.shown.ordinal.saturating_sub(account.cursor.ordinal);
+        let ahead = end.ordinal.saturating_sub(account.cursor.ordinal);
         (account, ahead.saturating_sub(there.total()))
     }
 }
@@ -466,47 +465,21 @@ mod tests {
         let mut book = Book::new(Account::new(pos(0)));
         book.met(&gap(10, 20, GapReason::Corrupt), Within::Unknown);
         book.met(&gap(18, 30, GapReason::Evicted), Within::Unknown);
-        let stored = book.encode_gaps().unwrap();
+        let stored: Vec<_> = book.gaps().collect();
         let mut book = Book::new(Account::new(pos(0)));
-        book.restore_gaps(&stored);
+        book.restore_gaps(&stored, u64::MAX);
         assert!(book.missed(10) && book.missed(29) && !book.missed(9) && !book.missed(30));
         book.advance(pos(40), Tally { delivered: 20, ..Tally::default() }, 8);
         assert_eq!((book.account.corrupt, book.account.evicted), (8, 12));
-        assert!(book.account.balances() && book.encode_gaps().is_none());
+        assert!(book.account.balances() && book.gaps().count() == 0);
     }
 
     #[test]
     fn what_was_evicted_ahead_of_a_sleeping_sink_is_shown_and_balances() {
         let book = Book::new(Account::new(pos(5)));
         let lane = LaneStats { oldest: pos(9), durable: pos(30), shown: pos(30), ..LaneStats::default() };
-        let (account, pending) = book.as_of(&lane);
+        let (account, pending) = book.as_of(&lane, lane.shown);
         assert_eq!((account.evicted, pending), (4, 21));
         assert_eq!(30 - account.start.ordinal, account.settled() + pending);
-    }
-
-    #[test]
-    fn the_floor_follows_the_durable_cursor_and_never_the_live_one() {
-        let mut book = Book::new(Account::new(pos(5)));
-        book.advance(pos(9), Tally { delivered: 4, ..Tally::default() }, 8);
-        assert_eq!(book.floor(Ticket(100)), pos(5), "not stored yet");
-        book.stored(Ticket(101));
-        assert_eq!(book.floor(Ticket(100)), pos(5), "not durable yet");
-        assert_eq!(book.floor(Ticket(101)), pos(9));
-    }
-
-    #[test]
-    fn the_account_survives_its_encoding_and_does_not_grow_for_long() {
-        let most = u64::from(u32::MAX);
-        let account = Account { delivered: most, filtered: most, evicted: most, ..Account::new(pos(most)) };
-        let seen = Some(When { boot: 70_000, at: crate::time::BootTime(1 << 45) });
-        for seen in [None, seen] {
-            let bytes = Book { seen, ..Book::new(account) }.encode(96);
-            assert_eq!(bytes.len(), 96);
-            let book = Book::decode(&bytes).unwrap();
-            assert_eq!((book.account, book.seen), (account, seen));
-            assert_eq!(postcard::from_bytes::<Account>(&bytes).unwrap(), account);
-        }
-        let old = postcard::to_allocvec(&account).unwrap();
-        assert_eq!(Book::decode(&old).map(|book| book.account), Some(account));
     }
 }

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::sinks::cursor_key;
+use super::streams::cursor_key;
 use super::{Account, Tally};
 use crate::lane::LaneId;
 use crate::ring::{Owner, Ring};
@@ -38,7 +38,7 @@ impl Stretch {
     }
 }
 
-/// Of one sink in one lane: the stretches ahead of its cursor, in order, without overlaps.
+/// Of one sink in one lane, or of a stream of it: the stretches ahead of its cursor, in order, without overlaps.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Elsewhere {
     ahead: VecDeque<Stretch>,
@@ -53,9 +53,13 @@ impl Elsewhere {
         all
     }
 
-    /// True once, when nothing of what is stored is left.
-    pub fn is_spent(&mut self) -> bool {
-        self.ahead.is_empty() && std::mem::take(&mut self.stored)
+    pub fn is_empty(&self) -> bool {
+        self.ahead.is_empty()
+    }
+
+    /// True once, when the ring has an entry of it.
+    pub fn take_stored(&mut self) -> bool {
+        std::mem::take(&mut self.stored)
     }
 
     /// As it is stored; None: there is nothing ahead.
@@ -66,6 +70,25 @@ impl Elsewhere {
 
     pub fn ahead(&self) -> impl Iterator<Item = Stretch> {
         self.ahead.iter().copied()
+    }
+
+    /// Takes off what lies from `at` on.
+    pub fn split_off(&mut self, at: u64) -> Self {
+        let split = self.ahead.partition_point(|s| s.from < at);
+        let mut ahead = self.ahead.split_off(split);
+        if let Some(last) = self.ahead.back_mut().filter(|last| last.to > at) {
+            let mut rest = *last;
+            let Tally { delivered, filtered, .. } = rest.pass(at);
+            *last = Stretch { to: at, delivered, filtered, ..*last };
+            ahead.push_front(rest);
+        }
+        Self { ahead, stored: self.stored }
+    }
+
+    /// What lies behind this stream is its own now.
+    pub fn append(&mut self, mut next: Self) {
+        self.ahead.append(&mut next.ahead);
+        self.stored |= next.stored;
     }
 
     pub fn has(&self, ordinal: u64) -> bool {
@@ -159,6 +182,19 @@ mod tests {
             assert_eq!(first.delivered + rest.delivered, 4, "{stop}");
             assert_eq!(first.filtered + rest.filtered, 1, "{stop}");
             assert_eq!(first.released + rest.released, 3, "{stop}");
+        }
+    }
+
+    #[test]
+    fn a_stretch_that_is_cut_keeps_its_counts() {
+        for at in 4..=13 {
+            let mut all = Elsewhere::default();
+            all.add(stretch(5, 12, 3, 2));
+            let mut rest = all.split_off(at);
+            let (below, above) = (all.pass(u64::MAX), rest.pass(u64::MAX));
+            assert_eq!(below.total() + above.total(), 7, "{at}");
+            assert_eq!(below.total(), at.clamp(5, 12) - 5, "{at}");
+            assert_eq!((below.delivered + above.delivered, below.filtered + above.filtered), (3, 2), "{at}");
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A source's event goes in by [`Pipeline::offer`]: key and envelope, the rules of its topic, the ring. A sink reads by
 //! [`Pipeline::read`] and says by [`Pipeline::advance`] what became of what it read; its account and cursor are one state
-//! entry. The cursor rides on frames that are written anyway; only where nothing else is written does it get a frame of
+//! entry a lane, whose format `streams` has: a lane may be sent in several ranges, each with a cursor. The cursor rides on frames that are written anyway; only where nothing else is written does it get a frame of
 //! its own, every 30 s or 8 MiB, because a cursor that is too old costs a longer resume (or, where a sink has no markers,
 //! the same lines again) and never a record.
 //!
@@ -20,28 +20,31 @@ mod route;
 mod shares;
 mod sinks;
 mod snapshot;
+mod streams;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
 pub use ahead::{Fate, Note, When};
+use book::Within;
 pub use book::{Account, Tally};
-use book::{Book, Within};
 pub use elsewhere::{Stretch, note_elsewhere};
 pub use losses::GAPS_TOPIC;
 use route::{Outcome, Route, Stage, Way};
 pub use shares::Counts;
 pub use sinks::{SinkStates, note_sink};
-pub use snapshot::{SinkBook, Snapshot, TopicBook};
+pub use snapshot::{SinkBook, Snapshot, StreamBook, TopicBook};
+use streams::Streams;
+pub use streams::{MAX_STREAMS, Stream, StreamId};
 
 use crate::envelope::{self, ValueMode};
 use crate::lane::LaneId;
 use crate::name::Name;
 use crate::record::{Flags, RecordRef};
 use crate::ring::{
-    Appended, Command, Completion, Entry, GapReason, Health, LanePos, LaneReader, Owner, OwnerKind, PartReader,
-    ReadStep, Report, Ring, RingId, StateError, Stats, Ticket, TopicError, TopicInfo,
+    Appended, Command, Completion, Entry, GapReason, Health, LanePos, Owner, OwnerKind, PartReader, ReadStep, Report,
+    Ring, RingId, StateError, Stats, Ticket, TopicError, TopicInfo,
 };
 use crate::rules::RuleSpec;
 use crate::template::{Context, Template};
@@ -151,7 +154,7 @@ struct Sink {
     owner: Owner,
     topics: TopicSet,
     configured: bool,
-    lanes: Vec<(Book, LaneReader)>,
+    lanes: Vec<Streams>,
     /// State that goes to the ring together with the cursor it belongs to.
     state: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 }
@@ -497,7 +500,7 @@ impl Pipeline {
     }
 
     fn cursor_timeout(&self) -> Option<BootTime> {
-        let dirty = self.sinks.iter().any(|sink| sink.lanes.iter().any(|(book, _)| book.dirty));
+        let dirty = self.sinks.iter().any(Sink::is_dirty);
         dirty.then_some(self.cursors_put + Span(CURSOR_EVERY.0 * i64::from(self.cursor_patience())))
     }
 

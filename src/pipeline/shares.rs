@@ -12,8 +12,12 @@
 //! A topic that moves to another lane is away from this one: its offsets from there on are no records of this lane until it
 //! comes back. A partition that is not known here has no records below the cursor: its next offset is 0.
 //!
-//! Stored: one state entry per topic and lane, `p` + lane + topic number -> postcard of [`Share`], written with the cursor
-//! where it changed: about 20 bytes, so that 256 topics take a tenth of what a sink may store.
+//! Each stream has shares of its own, because it stands somewhere of its own; what it counted goes to the stream that absorbs
+//! it. Where a stream begins the one before it ends: so the offsets are kept that its partitions had there.
+//!
+//! Stored: one state entry per topic and stream, `p` + lane + topic number (+ stream number, four bytes, unless it is 0) ->
+//! postcard of [`Share`] and of the offsets at which the stream began, written with the cursor where it changed: about 20
+//! bytes, so that 256 topics take a tenth of what a sink may store.
 
 use std::collections::BTreeMap;
 
@@ -158,6 +162,9 @@ pub struct Share {
     pub counts: Counts,
     /// By partition.
     seats: Vec<Seat>,
+    /// By partition, the next offset where the stream begins that was split off.
+    #[serde(skip)]
+    began: Vec<u64>,
     #[serde(skip)]
     dirty: bool,
 }
@@ -189,10 +196,49 @@ impl Shares {
     }
 
     pub fn restore(&mut self, topic: TopicId, stored: &[u8]) {
-        if let Ok(share) = postcard::from_bytes::<Share>(stored)
-            && share.seats.len() <= MAX_PARTITIONS
-        {
+        let Ok((mut share, rest)) = postcard::take_from_bytes::<Share>(stored) else { return };
+        // An earlier version had no streams.
+        share.began = postcard::from_bytes(rest).unwrap_or_default();
+        if share.seats.len().max(share.began.len()) <= MAX_PARTITIONS {
             self.0.insert(topic, share);
+        }
+    }
+
+    /// Of a stream that begins behind everything that is ahead of this one, where `ends` has the next offset of every
+    /// partition of the lane.
+    pub fn fork(&self, ends: &[(TopicPart, u64)]) -> Self {
+        let bare = |(id, share): (&TopicId, &Share)| {
+            (*id, Share { seats: share.seats.clone(), dirty: true, ..Share::default() })
+        };
+        let mut new = Self(self.0.iter().map(bare).collect());
+        new.passed_gap(ends);
+        for (part, end) in ends {
+            let began = &mut new.0.entry(part.topic).or_default().began;
+            let at = usize::from(part.partition).min(MAX_PARTITIONS - 1);
+            began.resize(began.len().max(at + 1), 0);
+            began[at] = *end;
+        }
+        new
+    }
+
+    /// The next offsets of the partitions where the stream begins.
+    pub fn began(&self) -> Vec<(TopicPart, u64)> {
+        let of = |(topic, share): (&TopicId, &Share)| {
+            let topic = *topic;
+            let part = move |at: usize| TopicPart { topic, partition: at as u8 };
+            share.began.clone().into_iter().enumerate().map(move |(at, next)| (part(at), next))
+        };
+        self.0.iter().flat_map(of).filter(|(_, next)| *next > 0).collect()
+    }
+
+    /// This stream absorbs the one before it: it begins where that one began, and counts what it counted.
+    pub fn take_over(&mut self, old: &Self) {
+        for (topic, share) in &mut self.0 {
+            share.dirty |= !share.began.is_empty();
+            share.began = old.0.get(topic).map(|old| old.began.clone()).unwrap_or_default();
+        }
+        for (topic, share) in old.0.iter().filter(|(_, share)| share.counts != Counts::default()) {
+            self.count(*topic, share.counts);
         }
     }
 
@@ -200,13 +246,14 @@ impl Shares {
     pub fn take_dirty(&mut self) -> impl Iterator<Item = (TopicId, Vec<u8>)> {
         let dirty = self.0.iter_mut().filter_map(|(id, share)| std::mem::take(&mut share.dirty).then_some((id, share)));
         // Numbers and lists of them always encode.
-        dirty.map(|(id, share)| (*id, postcard::to_allocvec(share).unwrap_or_default()))
+        dirty.map(|(id, share)| (*id, postcard::to_allocvec(&(&*share, &share.began)).unwrap_or_default()))
     }
 
     /// What those will take at most that changed since.
     pub fn dirty_bytes(&self) -> usize {
         // Numbers have at most ten bytes, and every seat one more for how often it is away.
-        let bytes = |share: &Share| share.seats.iter().map(|seat| 11 + 20 * seat.away.len()).sum::<usize>() + 160;
+        let seats = |share: &Share| share.seats.iter().map(|seat| 11 + 20 * seat.away.len()).sum::<usize>();
+        let bytes = |share: &Share| seats(share) + 10 * share.began.len() + 160;
         self.0.values().filter(|share| share.dirty).map(bytes).sum()
     }
 
@@ -294,15 +341,23 @@ impl Shares {
     }
 }
 
-/// The state key of a topic's share in one lane.
-pub fn key(lane: LaneId, topic: TopicId) -> [u8; 4] {
+/// The state key of a topic's share in one stream.
+pub fn key(lane: LaneId, stream: u32, topic: TopicId) -> Vec<u8> {
     let [a, b] = topic.0.to_le_bytes();
-    [b'p', lane.0, a, b]
+    let mut key = vec![b'p', lane.0, a, b];
+    if stream > 0 {
+        key.extend_from_slice(&stream.to_le_bytes());
+    }
+    key
 }
 
-pub fn topic_of_key(lane: LaneId, key: &[u8]) -> Option<TopicId> {
+/// Stream and topic of a state key.
+pub fn of_key(lane: LaneId, key: &[u8]) -> Option<(u32, TopicId)> {
     match key {
-        [b'p', l, a, b] if *l == lane.0 => Some(TopicId(u16::from_le_bytes([*a, *b]))),
+        [b'p', l, a, b, stream @ ..] if *l == lane.0 => {
+            let stream = if stream.is_empty() { 0 } else { u32::from_le_bytes(stream.try_into().ok()?) };
+            Some((stream, TopicId(u16::from_le_bytes([*a, *b]))))
+        }
         _ => None,
     }
 }
@@ -417,7 +472,7 @@ mod tests {
         let mut share = Share::default();
         share.seat(0).next = 1 << 40;
         share.counts = Counts { delivered: 1 << 40, filtered: 1 << 20, evicted: 1 << 20, ..Counts::default() };
-        let bytes = postcard::to_allocvec(&share).unwrap().len() + key(LaneId(0), TopicId(0)).len();
+        let bytes = postcard::to_allocvec(&share).unwrap().len() + key(LaneId(0), 0, TopicId(0)).len();
         assert!(bytes * crate::limits::MAX_TOPICS <= crate::limits::MAX_STATE_OWNER_BYTES / 4, "{bytes} bytes each");
     }
 }

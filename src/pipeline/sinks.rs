@@ -1,8 +1,9 @@
 //! The sinks' side of the pipeline: where each stands in each lane, what it wants, and its cursor on the way to the ring.
 
-use super::elsewhere::{Elsewhere, Stretch, elsewhere_key};
+use super::elsewhere::{Stretch, elsewhere_key};
 use super::losses::{Loss, MAX_LOSSES};
 use super::shares;
+use super::streams::{Streams, cursor_key, gaps_key};
 use super::*;
 use crate::limits::{FRAME_RAW_TARGET, MAX_LANES};
 use crate::ring::Gap;
@@ -45,10 +46,10 @@ impl Pipeline {
     /// and keep the record.
     fn note_beginning(&mut self, sink: &mut Sink) {
         let mut noted = false;
-        for (lane, (book, _)) in sink.lanes.iter_mut().enumerate() {
+        for (lane, streams) in sink.lanes.iter_mut().enumerate() {
             let lane = LaneId(lane as u8);
             if self.ring.state(&sink.owner, &cursor_key(lane)).is_none() {
-                noted |= put_book(&mut self.ring, self.cursors_put, &sink.owner, lane, book);
+                noted |= streams.put(&mut self.ring, self.cursors_put, &sink.owner, lane);
             }
         }
         if noted {
@@ -56,32 +57,28 @@ impl Pipeline {
         }
     }
 
-    pub(super) fn load_lanes(&self, owner: &Owner) -> Vec<(Book, LaneReader)> {
-        let lanes = 0..self.lanes() as u8;
-        let load = |lane| {
-            let book = load_book(&self.ring, owner, LaneId(lane));
-            let reader = self.ring.lane_reader(LaneId(lane), book.account.cursor);
-            (book, reader)
-        };
-        lanes.map(load).collect()
+    pub(super) fn load_lanes(&self, owner: &Owner) -> Vec<Streams> {
+        (0..self.lanes() as u8).map(|lane| Streams::load(&self.ring, owner, LaneId(lane))).collect()
     }
 
     /// Topics were moved to other lanes: where that is ahead of a cursor it must know.
     pub(super) fn note_moves(&mut self) {
         let Self { ring, sinks, .. } = self;
-        for (lane, (book, _)) in sinks.iter_mut().flat_map(|sink| sink.lanes.iter_mut().enumerate()) {
-            note_moves(ring, LaneId(lane as u8), book);
+        for (lane, streams) in sinks.iter_mut().flat_map(|sink| sink.lanes.iter_mut().enumerate()) {
+            streams.note_moves(ring, LaneId(lane as u8));
         }
     }
 
     /// What a topic had is of no topic now.
     pub(super) fn forget_shares(&mut self, topic: TopicId) {
         for sink in &mut self.sinks {
-            for (lane, (book, _)) in sink.lanes.iter_mut().enumerate() {
-                if book.shares.forget(topic) {
-                    // Removing takes no room.
-                    let key = shares::key(LaneId(lane as u8), topic);
-                    let _ = self.ring.put_state(self.cursors_put, &sink.owner, &key, None);
+            for (lane, streams) in sink.lanes.iter_mut().enumerate() {
+                for (book, _) in &mut streams.all {
+                    if book.shares.forget(topic) {
+                        // Removing takes no room.
+                        let key = shares::key(LaneId(lane as u8), book.number, topic);
+                        let _ = self.ring.put_state(self.cursors_put, &sink.owner, &key, None);
+                    }
                 }
             }
         }
@@ -116,27 +113,53 @@ impl Pipeline {
         &self.sinks[id.0].owner
     }
 
-    pub fn cursor(&self, id: SinkId, lane: LaneId) -> LanePos {
-        self.sinks[id.0].lanes[lane.index()].0.account.cursor
+    pub fn cursor(&self, id: SinkId, of: impl Into<StreamId>) -> LanePos {
+        let of = of.into();
+        self.sinks[id.0].lanes[of.lane.index()].book(of).account.cursor
+    }
+
+    /// The sink's streams in a lane, the oldest first.
+    pub fn streams(&self, id: SinkId, lane: LaneId) -> Vec<Stream> {
+        self.sinks[id.0].lanes[lane.index()].view(lane).collect()
+    }
+
+    /// Which of a lane's older streams is to be sent next: the newest that need not wait for what a topic left in another
+    /// lane. Sooner or later that is the oldest one, and what was given first of all is never held back: so no lane waits
+    /// for another for ever.
+    pub fn older_stream(&self, id: SinkId, lane: LaneId) -> Option<Stream> {
+        let mut older = self.streams(id, lane);
+        older.pop();
+        let through = |s: &Stream| s.to.is_some_and(|to| s.cursor.ordinal >= to.ordinal);
+        let goes = older.iter().rposition(|s| through(s) || !self.is_held_back(id, s, s.cursor));
+        older.get(goes.unwrap_or(0)).copied()
+    }
+
+    /// Where a stream ends, or the newest one at present: at the newest durable record.
+    pub fn end(&self, id: SinkId, of: impl Into<StreamId>) -> LanePos {
+        let of = of.into();
+        let streams = &self.sinks[id.0].lanes[of.lane.index()];
+        streams.end(streams.index(of)).unwrap_or_else(|| self.ring.lane_durable(of.lane))
     }
 
     /// Where the configured sinks stand in a lane, and what each has from another ring beyond that.
     pub fn accounts(&self, lane: LaneId) -> Vec<(Owner, Account, Vec<Stretch>)> {
         let configured = self.sinks.iter().filter(|sink| sink.configured);
         let account = |sink: &Sink| {
-            let book = &sink.lanes.get(lane.index())?.0;
-            Some((sink.owner.clone(), book.account, book.elsewhere.ahead().collect()))
+            let streams = sink.lanes.get(lane.index())?;
+            let ahead = streams.books().flat_map(|book| book.elsewhere.ahead()).collect();
+            Some((sink.owner.clone(), streams.account(), ahead))
         };
         configured.filter_map(account).collect()
     }
 
+    /// The account in one lane, of all streams together; the cursor is the lowest.
     pub fn account(&self, id: SinkId, lane: LaneId) -> Account {
-        self.sinks[id.0].lanes[lane.index()].0.account
+        self.sinks[id.0].lanes[lane.index()].account()
     }
 
-    /// How the account in one lane divides among topics, at the cursor.
+    /// How the account in one lane divides among topics, at the cursors.
     pub fn shares(&self, id: SinkId, lane: LaneId) -> impl Iterator<Item = (TopicId, Counts)> {
-        self.sinks[id.0].lanes[lane.index()].0.shares.topics().map(|(topic, share)| (topic, share.counts))
+        self.sinks[id.0].lanes[lane.index()].shares().into_iter()
     }
 
     pub fn wants(&self, id: SinkId, topic: TopicId) -> bool {
@@ -173,14 +196,19 @@ impl Pipeline {
         self.routes.get(topic.0 as usize).and_then(Option::as_ref).map(|route| &route.name)
     }
 
-    /// What stands at `pos` of a lane for this sink, or (where only the seq is given, with the ordinal 0) before it. Gaps
-    /// are noted in its account as they are met.
-    pub fn read(&mut self, id: SinkId, lane: LaneId, pos: LanePos) -> ReadStep {
+    /// What stands at `pos` of a stream, or (where only the seq is given, with the ordinal 0) before it. Gaps are noted in its
+    /// account as they are met. What a frame has from the stream's end on is not the stream's.
+    pub fn read(&mut self, id: SinkId, of: impl Into<StreamId>, pos: LanePos) -> ReadStep {
+        let of = of.into();
+        let lane = of.lane;
         let pos = if pos.ordinal == 0 && pos.seq > 0 { self.ring.seek(lane, pos.seq) } else { pos };
-        if self.is_held_back(id, lane, pos) {
+        let streams = &self.sinks[id.0].lanes[lane.index()];
+        let at = streams.index(of);
+        let end = streams.end(at);
+        if end.is_some_and(|end| pos.ordinal >= end.ordinal) || self.is_held_back(id, of, pos) {
             return ReadStep::End;
         }
-        let (book, reader) = &mut self.sinks[id.0].lanes[lane.index()];
+        let (book, reader) = &mut self.sinks[id.0].lanes[lane.index()].all[at];
         if reader.pos != pos {
             // Where it went back, the physical place is found anew.
             if pos.seq < reader.pos.seq {
@@ -189,9 +217,32 @@ impl Pipeline {
                 reader.pos = pos;
             }
         }
-        let step = self.ring.read_lane(reader);
-        if let ReadStep::Gap(gap) = &step {
-            book.met(gap, within(&self.ring, gap));
+        let mut step = self.ring.read_lane(reader);
+        // Where only the seq was given the search for it may end in the next stream.
+        let beyond = |ordinal| end.is_some_and(|end| ordinal >= end.ordinal);
+        let through = match &step {
+            // A frame may hold the end: small ones are joined when they are moved.
+            ReadStep::Frame(frame) => frame.entries_from(pos.seq).next().is_some_and(|e| beyond(e.ordinal)),
+            ReadStep::Gap(gap) => beyond(gap.from.ordinal),
+            ReadStep::End => end.is_some_and(|end| end.ordinal <= self.ring.lane_durable(lane).ordinal),
+            ReadStep::Wait => false,
+        };
+        if through {
+            book.through = Some(pos.seq);
+            return ReadStep::End;
+        }
+        if let ReadStep::Gap(gap) = &mut step {
+            let mut within = within(&self.ring, gap);
+            if let Some(end) = end.filter(|end| end.ordinal < gap.to.ordinal) {
+                // What lies beyond is the next stream's, and that one knows where its partitions began.
+                let evicted = gap.reason == GapReason::Evicted;
+                (gap.to, gap.parts) = (end, Vec::new());
+                within = Within::Unknown;
+                if let Some((next, _)) = self.sinks[id.0].lanes[lane.index()].all.get(at + 1).filter(|_| evicted) {
+                    within = Within::Ends(next.shares.began(), None);
+                }
+            }
+            self.sinks[id.0].lanes[lane.index()].all[at].0.met(gap, within);
             self.keep_gaps(id, lane);
         }
         step
@@ -199,35 +250,57 @@ impl Pipeline {
 
     /// What becomes of a record that was read, before the cursor passes it: so its topic's share is counted. What is noted
     /// again replaces what was noted from there on.
-    pub fn note(&mut self, id: SinkId, lane: LaneId, note: &Note) {
-        let book = &mut self.sinks[id.0].lanes[lane.index()].0;
+    pub fn note(&mut self, id: SinkId, of: impl Into<StreamId>, note: &Note) {
+        let of = of.into();
+        let streams = &mut self.sinks[id.0].lanes[of.lane.index()];
+        let at = streams.index(of);
+        let book = &mut streams.all[at].0;
         if note.ordinal >= book.account.cursor.ordinal {
             book.ahead.note(note);
         }
     }
 
-    /// Whether the sink must first finish what a topic left in the lane that it came from.
-    pub fn is_held_back(&self, id: SinkId, lane: LaneId, pos: LanePos) -> bool {
+    /// Whether the sink must first finish what a topic left in the lane that it came from: in all streams there, of which
+    /// the oldest has the lowest cursor. Or the ring does not have yet that there is this stream.
+    pub fn is_held_back(&self, id: SinkId, of: impl Into<StreamId>, pos: LanePos) -> bool {
+        let of = of.into();
         let lanes = &self.sinks[id.0].lanes;
-        let passed = |lane: LaneId| lanes.get(lane.index()).map_or(u64::MAX, |(b, _)| b.account.cursor.ordinal);
-        self.ring.barrier(lane, pos.ordinal, passed).is_some()
+        let streams = &lanes[of.lane.index()];
+        let unborn = |at: usize| at > 0 && streams.all[at].0.born.is_none_or(|born| born > self.ring.settled());
+        let passed = |lane: LaneId| lanes.get(lane.index()).map_or(u64::MAX, |s| s.account().cursor.ordinal);
+        unborn(streams.index(of)) || self.ring.barrier(of.lane, pos.ordinal, passed).is_some()
     }
 
-    /// The gaps ahead of the cursor are stored with it. Nothing may be sent from behind one before it is durable (see
+    /// Whether nothing will ever stand at `pos` or beyond it, where something was just looked for: the stream ends there.
+    pub fn is_at_end(&self, id: SinkId, of: impl Into<StreamId>, pos: LanePos) -> bool {
+        let of = of.into();
+        let streams = &self.sinks[id.0].lanes[of.lane.index()];
+        let through = streams.book(of).through == Some(pos.seq);
+        streams.end(streams.index(of)).is_some_and(|end| pos.ordinal >= end.ordinal || through)
+    }
+
+    /// Whether something stands at or beyond `pos` that may be read now.
+    pub fn has_more(&self, id: SinkId, of: impl Into<StreamId>, pos: LanePos) -> bool {
+        let of = of.into();
+        // By ordinal: after a crash the lane's end has a seq beyond the last record's.
+        self.end(id, of).ordinal > pos.ordinal && !self.is_held_back(id, of, pos)
+    }
+
+    /// The gaps ahead of the cursors are stored with them. Nothing may be sent from behind one before it is durable (see
     /// [`Pipeline::store_cursors`]): after a crash nobody could tell what was left out from what was sent.
     fn keep_gaps(&mut self, id: SinkId, lane: LaneId) {
         let sink = &mut self.sinks[id.0];
-        let gaps = sink.lanes[lane.index()].0.encode_gaps();
+        let gaps = sink.lanes[lane.index()].encode_gaps();
         let key = gaps_key(lane);
         if gaps.is_some() || sink.state.contains_key(&key[..]) || self.ring.state(&sink.owner, &key).is_some() {
             sink.state.insert(key.to_vec(), gaps);
         }
     }
 
-    /// Nothing of it is left ahead of the cursor: the entry goes together with it.
+    /// Nothing of it is left ahead of the cursors: the entry goes together with it.
     fn keep_elsewhere(&mut self, id: SinkId, lane: LaneId) {
         let sink = &mut self.sinks[id.0];
-        if sink.lanes[lane.index()].0.elsewhere.is_spent() {
+        if sink.lanes[lane.index()].is_elsewhere_spent() {
             sink.state.insert(elsewhere_key(lane).to_vec(), None);
         }
     }
@@ -239,14 +312,12 @@ impl Pipeline {
         let ids = (0..self.sinks.len()).filter(|at| self.sinks[*at].configured);
         let stands = |at: usize| {
             let sink = &self.sinks[at];
-            let lanes = || sink.lanes.iter().enumerate().map(|(n, (book, _))| (LaneId(n as u8), &book.account));
-            let beyond = lanes().any(|(lane, account)| account.cursor.ordinal > self.ring.lane_written(lane).ordinal);
+            let lanes = || sink.lanes.iter().enumerate().map(|(n, streams)| (LaneId(n as u8), streams));
+            let beyond = lanes().any(|(lane, streams)| streams.is_beyond(self.ring.lane_written(lane)));
             let states = if beyond { self.ring.durable_states(&sink.owner) } else { self.sink_states(SinkId(at)) };
             let mut states: BTreeMap<_, _> = states.into_iter().collect();
-            for (lane, account) in lanes() {
-                // Numbers always encode.
-                let account = postcard::to_allocvec(&account.back_to(self.ring.lane_written(lane))).unwrap_or_default();
-                states.insert(cursor_key(lane).to_vec(), account);
+            for (lane, streams) in lanes() {
+                states.insert(cursor_key(lane).to_vec(), streams.encode_up_to(self.ring.lane_written(lane)));
             }
             (sink.owner.clone(), states.into_iter().collect())
         };
@@ -255,12 +326,12 @@ impl Pipeline {
 
     /// Whether the sink has met the record in a gap, or has it from another ring: then it leaves it there, although it is shown it now.
     pub fn is_missed(&self, id: SinkId, lane: LaneId, ordinal: u64) -> bool {
-        self.sinks[id.0].lanes[lane.index()].0.missed(ordinal)
+        self.sinks[id.0].lanes[lane.index()].books().any(|book| book.missed(ordinal))
     }
 
     /// The gaps that a sink has met and its cursor has not passed: ordinals and why.
     pub fn gaps(&self, id: SinkId, lane: LaneId) -> Vec<(u64, u64, GapReason)> {
-        self.sinks[id.0].lanes[lane.index()].0.gaps().collect()
+        self.sinks[id.0].lanes[lane.index()].books().flat_map(|book| book.gaps()).collect()
     }
 
     /// Moves a sink's cursor; `state` is stored atomically with it. `bytes` were sent for it.
@@ -269,17 +340,21 @@ impl Pipeline {
         &mut self,
         now: BootTime,
         id: SinkId,
-        lane: LaneId,
+        of: impl Into<StreamId>,
         to: LanePos,
         tally: Tally,
         bytes: u64,
         state: &[(&[u8], Option<&[u8]>)],
     ) {
+        let of = of.into();
+        let lane = of.lane;
         let sink = &mut self.sinks[id.0];
-        let waiting: usize = sink.lanes.iter().map(|(book, _)| book.losses.len()).sum();
-        let book = &mut sink.lanes[lane.index()].0;
-        book.advance(to, tally, MAX_LOSSES.saturating_sub(waiting - book.losses.len()));
-        let full = book.losses.len() >= MAX_LOSSES / 2;
+        let waiting: usize = sink.lanes.iter().map(|streams| streams.losses.len()).sum();
+        let streams = &mut sink.lanes[lane.index()];
+        let at = streams.index(of);
+        debug_assert!(streams.end(at).is_none_or(|end| to.ordinal <= end.ordinal), "{of:?} ends before {to:?}");
+        let room = MAX_LOSSES.saturating_sub(waiting - streams.losses.len());
+        let full = streams.advance(at, to, tally, room, !state.is_empty()) >= MAX_LOSSES / 2;
         self.keep_gaps(id, lane);
         self.keep_elsewhere(id, lane);
         let sink = &mut self.sinks[id.0];
@@ -297,17 +372,39 @@ impl Pipeline {
         self.move_floor();
     }
 
+    /// What comes from now on becomes a stream of its own, if at least `least` records wait in the lane's newest one: see
+    /// [`super::streams`]. True: the ring was given the split; nothing of the new stream is shown before it is durable. In
+    /// memory a node is not for long: there a lane stays one.
+    pub fn split(&mut self, now: BootTime, id: SinkId, lane: LaneId, least: u64) -> bool {
+        let sink = &mut self.sinks[id.0];
+        let streams = sink.lanes.get_mut(lane.index()).filter(|_| !self.memory_mode);
+        let Some(gone) = streams.and_then(|streams| streams.split(&self.ring, lane, least)) else { return false };
+        sink.state.extend(gone.into_iter().map(|key| (key, None)));
+        self.put_cursors(now);
+        true
+    }
+
+    /// A stream that has nothing left to send is absorbed by the next one; false: it has, or is the newest. `gone`: what is
+    /// known of it beside its account.
+    pub fn absorb(&mut self, id: SinkId, of: impl Into<StreamId>, gone: Vec<Vec<u8>>) -> bool {
+        let of = of.into();
+        let sink = &mut self.sinks[id.0];
+        let Some(shares) = sink.lanes[of.lane.index()].absorb(of) else { return false };
+        sink.state.extend(gone.into_iter().chain(shares).map(|key| (key, None)));
+        true
+    }
+
     /// Slots that every sink has passed, by cursors that are durable, may be used again.
     pub(super) fn move_floor(&mut self) {
         let settled = self.ring.settled();
         for lane in 0..self.lanes() {
             let configured = self.sinks.iter_mut().filter(|sink| sink.configured);
-            let mut books = configured.filter_map(|sink| sink.lanes.get_mut(lane));
-            let floor = books.by_ref().map(|(b, _)| b.floor(settled)).min();
+            let mut lanes = configured.filter_map(|sink| sink.lanes.get_mut(lane));
+            let floor = lanes.by_ref().map(|streams| streams.floor(settled)).min();
             self.ring.set_floor(LaneId(lane as u8), floor);
             // One that left the config and may come back is to find what it has not had.
             let known = self.sinks.iter().filter_map(|sink| sink.lanes.get(lane));
-            let passed = known.map(|(b, _)| b.account.cursor).min().filter(|_| !self.strangers);
+            let passed = known.map(|streams| streams.account().cursor).min().filter(|_| !self.strangers);
             self.ring.set_passed(LaneId(lane as u8), passed);
         }
     }
@@ -356,11 +453,11 @@ impl Pipeline {
                 // A full owner keeps its older positions: a resume then searches longer, and loses nothing.
                 let _ = self.ring.put_state(now, &sink.owner, &key, value.as_deref());
             }
-            for (lane, (book, _)) in sink.lanes.iter_mut().enumerate().filter(|(_, (book, _))| book.dirty) {
+            for (lane, streams) in sink.lanes.iter_mut().enumerate().filter(|(_, streams)| streams.is_dirty()) {
                 if told.is_some() {
-                    book.losses.clear();
+                    streams.losses.clear();
                 }
-                put_book(&mut self.ring, now, &sink.owner, LaneId(lane as u8), book);
+                streams.put(&mut self.ring, now, &sink.owner, LaneId(lane as u8));
             }
         }
     }
@@ -411,30 +508,31 @@ impl Pipeline {
 }
 
 impl Sink {
-    fn is_dirty(&self) -> bool {
-        self.lanes.iter().any(|(book, _)| book.dirty)
+    pub(super) fn is_dirty(&self) -> bool {
+        self.lanes.iter().any(Streams::is_dirty)
     }
 
     fn has_losses(&self) -> bool {
-        self.lanes.iter().any(|(book, _)| book.losses.len() > 0)
+        self.lanes.iter().any(|streams| streams.losses.len() > 0)
     }
 
     /// What it will store takes at most so many bytes.
     fn stored_bytes(&self) -> usize {
         let own =
             |(key, value): (&Vec<u8>, &Option<Vec<u8>>)| key.len() + value.as_ref().map_or(0, Vec::len) + OVERHEAD;
-        let shares: usize = self.lanes.iter().map(|(book, _)| book.shares.dirty_bytes()).sum();
-        self.state.iter().map(own).sum::<usize>() + shares + self.lanes.len() * (ACCOUNT_LEAST + 2 * OVERHEAD)
+        let lanes: usize = self.lanes.iter().map(|streams| streams.stored_bytes() + 2 * OVERHEAD).sum();
+        self.state.iter().map(own).sum::<usize>() + lanes
     }
 }
 
 /// The records that tell of a sink's losses.
 fn tell(ring: &Ring, sink: &Sink) -> Vec<Vec<u8>> {
     let mut records = Vec::new();
-    for (lane, (book, _)) in sink.lanes.iter().enumerate() {
+    for (lane, streams) in sink.lanes.iter().enumerate() {
         let name = ring.lane_name(LaneId(lane as u8));
         let name = name.as_ref().map_or("", Name::as_str);
-        records.extend(book.losses.iter().filter_map(|loss: &Loss| loss.record(ring, sink.owner.name.as_str(), name)));
+        let record = |loss: &Loss| loss.record(ring, sink.owner.name.as_str(), name);
+        records.extend(streams.losses.iter().filter_map(record));
     }
     records
 }
@@ -450,76 +548,14 @@ fn within(ring: &Ring, gap: &Gap) -> Within {
     }
 }
 
-/// What the ring knows of a sink in one lane; one that it does not know begins at the lane's end.
-fn load_book(ring: &Ring, owner: &Owner, lane: LaneId) -> Book {
-    let Some(mut book) = ring.state(owner, &cursor_key(lane)).and_then(Book::decode) else {
-        let mut book = Book::new(Account::new(ring.lane_end(lane)));
-        for topic in ring.topic_ids().into_iter().filter_map(|id| ring.topic(id)) {
-            book.shares.begin(lane, &topic, ring.moves(topic.id));
-        }
-        return book;
-    };
-    if let Some(gaps) = ring.state(owner, &gaps_key(lane)) {
-        book.restore_gaps(gaps);
-    }
-    if let Some(stored) = ring.state(owner, &elsewhere_key(lane)) {
-        book.elsewhere = Elsewhere::decode(stored, book.account.cursor.ordinal);
-    }
-    for (key, value) in ring.states(owner) {
-        if let Some(topic) = shares::topic_of_key(lane, &key).filter(|topic| ring.topic(*topic).is_some()) {
-            book.shares.restore(topic, &value);
-        }
-    }
-    note_moves(ring, lane, &mut book);
-    book
-}
-
-fn note_moves(ring: &Ring, lane: LaneId, book: &mut Book) {
-    for topic in ring.topic_ids() {
-        book.shares.moved(topic, lane, book.account.cursor.ordinal, ring.moves(topic));
-    }
-}
-
 /// Notes where a sink begins that the ring does not know: at the end of every lane, before what is given next.
 pub fn note_sink(ring: &mut Ring, now: BootTime, name: &Name) {
     let owner = Owner { kind: OwnerKind::Sink, name: name.clone() };
     ring.seal_all();
     for lane in (0..ring.lane_count().min(MAX_LANES) as u8).map(LaneId) {
         if ring.state(&owner, &cursor_key(lane)).is_none() {
-            let mut book = load_book(ring, &owner, lane);
-            put_book(ring, now, &owner, lane, &mut book);
+            Streams::load(ring, &owner, lane).put(ring, now, &owner, lane);
         }
     }
     ring.seal_all();
-}
-
-/// Gives the ring a sink's account in one lane with the shares of the topics; false when it does not take it.
-fn put_book(ring: &mut Ring, now: BootTime, owner: &Owner, lane: LaneId, book: &mut Book) -> bool {
-    // Of one length from the beginning: what does not grow is never refused, and what the account counts has been told.
-    let put = ring.put_state(now, owner, &cursor_key(lane), Some(&book.encode(ACCOUNT_LEAST)));
-    if let Ok(ticket) = put {
-        for (topic, share) in book.shares.take_dirty() {
-            let key = shares::key(lane, topic);
-            if ring.put_state(now, owner, &key, Some(&share)).is_err() {
-                // One that is too old would be wrong; without it the topic's records are of no topic after a restart.
-                let _ = ring.put_state(now, owner, &key, None);
-            }
-        }
-        book.stored(ticket);
-    }
-    put.is_ok()
-}
-
-/// The state key of a sink's account in one lane.
-pub(super) fn cursor_key(lane: LaneId) -> [u8; 8] {
-    let mut key = *b"cursor/0";
-    key[7] += lane.0;
-    key
-}
-
-/// The state key of the gaps ahead of it.
-fn gaps_key(lane: LaneId) -> [u8; 6] {
-    let mut key = *b"gaps/0";
-    key[5] += lane.0;
-    key
 }

@@ -1,5 +1,6 @@
 //! Everything countable of a pipeline, as of one moment.
 
+use super::book::Book;
 use super::*;
 
 /// Everything countable, for status, metrics and heartbeat.
@@ -45,6 +46,19 @@ pub struct SinkBook {
     /// sink's.
     pub unattributed: Counts,
     pub pending_unattributed: u64,
+    /// The streams of lanes that have more than one, the oldest first.
+    pub streams: Vec<StreamBook>,
+}
+
+/// Where one of a lane's streams stands, in seqs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamBook {
+    pub lane: LaneId,
+    pub number: u32,
+    pub cursor: u64,
+    /// None: it is the newest.
+    pub to: Option<u64>,
+    pub pending: u64,
 }
 
 /// One topic's part of a sink's account in one lane.
@@ -77,6 +91,7 @@ impl SinkBook {
             topics: Vec::new(),
             unattributed: Counts::default(),
             pending_unattributed: 0,
+            streams: Vec::new(),
         }
     }
 
@@ -120,21 +135,41 @@ impl Pipeline {
     }
 
     fn book(&self, sink: &Sink, ring: &Stats) -> SinkBook {
-        let cursor = sink.lanes.first().map(|(book, _)| book.account.cursor).unwrap_or_default();
+        let cursor = sink.lanes.first().map(|streams| streams.account().cursor).unwrap_or_default();
         let mut sum = SinkBook { configured: sink.configured, cursor, ..SinkBook::empty(sink.owner.name.clone()) };
-        for (at, ((book, _), lane)) in sink.lanes.iter().zip(&ring.lanes).enumerate() {
-            let (account, pending) = book.as_of(lane);
-            sum.admitted += lane.shown.ordinal.saturating_sub(account.start.ordinal);
-            sum.pending += pending;
-            sum.add(account.counts());
-            self.book_topics(&mut sum, book, LaneId(at as u8), account.counts(), pending);
+        for (at, (streams, stats)) in sink.lanes.iter().zip(&ring.lanes).enumerate() {
+            let lane = LaneId(at as u8);
+            sum.admitted += stats.shown.ordinal.saturating_sub(streams.account().start.ordinal);
+            for (n, (book, account, pending, end)) in streams.as_of(stats).enumerate() {
+                sum.pending += pending;
+                sum.add(account.counts());
+                let newest = n + 1 == streams.all.len();
+                let ends = match streams.all.get(n + 1) {
+                    Some((next, _)) => next.shares.began(),
+                    None => self.ring.lane_ends(lane),
+                };
+                self.book_topics(&mut sum, book, lane, account.counts(), pending, &ends);
+                if streams.all.len() > 1 {
+                    let (number, cursor) = (book.number, account.cursor.seq);
+                    let to = (!newest).then_some(end.seq);
+                    sum.streams.push(StreamBook { lane, number, cursor, to, pending });
+                }
+            }
         }
         sum
     }
 
-    /// Divides one lane's counts among the topics: what was evicted ahead of the cursor, and what is pending, as far as the
-    /// ring can tell.
-    fn book_topics(&self, sum: &mut SinkBook, book: &Book, lane: LaneId, all: Counts, pending: u64) {
+    /// Divides one stream's counts among the topics: what was evicted ahead of the cursor, and what is pending, as far as the
+    /// ring can tell. `ends`: the next offsets where the stream ends.
+    fn book_topics(
+        &self,
+        sum: &mut SinkBook,
+        book: &Book,
+        lane: LaneId,
+        all: Counts,
+        pending: u64,
+        ends: &[(TopicPart, u64)],
+    ) {
         let mut shares = book.shares.clone();
         let gone = all.minus(book.account.counts()).evicted;
         let oldest = book.account.cursor.ordinal + gone;
@@ -147,20 +182,26 @@ impl Pipeline {
             shares.passed_gap(&ends);
         }
         let mut waiting: BTreeMap<TopicId, u64> = BTreeMap::new();
-        for piece in shares.divide(&self.ring.lane_ends(lane), pending).unwrap_or_default() {
+        for piece in shares.divide(ends, pending).unwrap_or_default() {
             *waiting.entry(piece.part.topic).or_default() += piece.to - piece.from;
         }
         sum.pending_unattributed += pending - waiting.values().sum::<u64>();
         sum.unattributed = sum.unattributed.plus(all.minus(shares.sum()));
+        let mut add = |topic, pending, counts| {
+            let of = sum.topics.iter_mut().rev().find(|known| known.topic == topic && known.lane == lane);
+            match of {
+                Some(known) => (known.pending, known.counts) = (known.pending + pending, known.counts.plus(counts)),
+                None => sum.topics.push(TopicBook { topic, lane, pending, counts }),
+            }
+        };
         for (topic, share) in shares.topics() {
             let pending = waiting.get(&topic).copied().unwrap_or(0);
             if pending > 0 || share.counts != Counts::default() {
-                sum.topics.push(TopicBook { topic, lane, pending, counts: share.counts });
+                add(topic, pending, share.counts);
             }
         }
         // A topic that nothing was counted of yet has no share.
         let new = waiting.into_iter().filter(|(topic, _)| shares.topics().all(|(known, _)| known != *topic));
-        let none = Counts::default();
-        sum.topics.extend(new.map(|(topic, pending)| TopicBook { topic, lane, pending, counts: none }));
+        new.for_each(|(topic, pending)| add(topic, pending, Counts::default()));
     }
 }

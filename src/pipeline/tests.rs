@@ -88,36 +88,54 @@ impl Rig {
         self.sink()
     }
 
+    /// The sink takes everything of a stream; how much was delivered.
+    fn take(&mut self, sink: SinkId, of: StreamId) -> u64 {
+        let mut delivered = 0;
+        loop {
+            let (pos, end) = (self.pipeline.cursor(sink, of), self.pipeline.end(sink, of));
+            let (to, mut frame) = match self.pipeline.read(sink, of, pos) {
+                ReadStep::Frame(frame) if frame.end().ordinal > end.ordinal => (end, Some(frame)),
+                ReadStep::Frame(frame) => (frame.end(), Some(frame)),
+                ReadStep::Gap(gap) => (gap.to, None),
+                ReadStep::Wait => {
+                    self.drive();
+                    continue;
+                }
+                ReadStep::End => return delivered,
+            };
+            let mut sum = Tally::default();
+            let entries = frame.iter_mut().flat_map(|frame| frame.entries_from(pos.seq));
+            for entry in entries.take_while(|entry| entry.ordinal < to.ordinal) {
+                let boot = self.pipeline.ring().boot();
+                let expired = self.pipeline.is_expired(|| self.now(), &entry, boot);
+                let fate = if expired { Fate::Expired } else { Fate::Delivered };
+                if expired {
+                    sum.expired += 1
+                } else {
+                    sum.delivered += 1
+                }
+                let (ordinal, part, offset) = (entry.ordinal, entry.part, entry.offset);
+                let when = When { boot, at: entry.record.admitted };
+                self.pipeline.note(sink, of, &Note { ordinal, part, offset, when, fate, stop: false });
+            }
+            delivered += sum.delivered;
+            self.pipeline.advance(self.now().boot, sink, of, to, sum, 0, &[]);
+        }
+    }
+
+    /// The streams of the lane `normal`, the oldest first.
+    fn streams(&self, sink: SinkId) -> Vec<Stream> {
+        self.pipeline.streams(sink, LaneId(1))
+    }
+
+    fn split(&mut self, sink: SinkId, least: u64) -> bool {
+        self.pipeline.split(self.now().boot, sink, LaneId(1), least)
+    }
+
     /// The sink takes everything, lane by lane, and stores where it is.
     fn drain(&mut self, sink: SinkId) {
         for lane in (0..self.pipeline.lanes() as u8).map(LaneId) {
-            loop {
-                let pos = self.pipeline.cursor(sink, lane);
-                let (to, mut tally) = match self.pipeline.read(sink, lane, pos) {
-                    ReadStep::Frame(frame) => (frame.end(), Some(frame)),
-                    ReadStep::Gap(gap) => (gap.to, None),
-                    ReadStep::Wait => {
-                        self.drive();
-                        continue;
-                    }
-                    ReadStep::End => break,
-                };
-                let mut sum = Tally::default();
-                for entry in tally.iter_mut().flat_map(|frame| frame.entries_from(pos.seq)) {
-                    let boot = self.pipeline.ring().boot();
-                    let expired = self.pipeline.is_expired(|| self.now(), &entry, boot);
-                    let fate = if expired { Fate::Expired } else { Fate::Delivered };
-                    if expired {
-                        sum.expired += 1
-                    } else {
-                        sum.delivered += 1
-                    }
-                    let (ordinal, part, offset) = (entry.ordinal, entry.part, entry.offset);
-                    let when = When { boot, at: entry.record.admitted };
-                    self.pipeline.note(sink, lane, &Note { ordinal, part, offset, when, fate, stop: false });
-                }
-                self.pipeline.advance(self.now().boot, sink, lane, to, sum, 0, &[]);
-            }
+            self.take(sink, lane.into());
         }
         self.pipeline.store_cursors(self.now().boot);
         self.flush();
@@ -332,4 +350,112 @@ fn a_topic_that_changed_lanes_while_a_sink_slept_is_told_in_both() {
     assert_eq!(lanes[1], [(3, 23)], "what stood in the lane that it left");
     assert_eq!(lanes[0].first().map(|r| r.0), Some(23), "{lanes:?}");
     assert_eq!(rig.losses().keys().filter(|(topic, _)| topic == "-").count(), 0);
+}
+
+#[test]
+fn a_new_stream_shows_nothing_before_its_split_is_durable_and_a_crash_forgets_both() {
+    let mut rig = Rig::new();
+    let sink = rig.sink();
+    (0..20).for_each(|_| rig.offer("one", 0, 100));
+    rig.flush();
+    assert!(!rig.split(sink, 21), "too little waits");
+    assert!(rig.split(sink, 20));
+    assert!(!rig.split(sink, 1), "nothing waits in the new one");
+    let newest = rig.streams(sink)[1];
+    (0..5).for_each(|_| rig.offer("one", 0, 100));
+    // Nothing was given to the disk yet.
+    assert!(matches!(rig.pipeline.read(sink, &newest, newest.cursor), ReadStep::End));
+    assert!(!rig.pipeline.has_more(sink, &newest, newest.cursor));
+    let sink = rig.crash();
+    assert_eq!(rig.streams(sink).len(), 1);
+    assert_eq!(rig.take(sink, LaneId(1).into()), 20);
+}
+
+#[test]
+fn streams_are_sent_apart_and_what_each_did_is_one_account_after_any_crash() {
+    let mut rig = Rig::new();
+    let sink = rig.sink();
+    (0..20).for_each(|_| rig.offer("one", 0, 100));
+    rig.flush();
+    assert!(rig.split(sink, 1));
+    rig.flush();
+    (0..5).for_each(|_| rig.offer("two", 1, 100));
+    rig.flush();
+    let newest = rig.streams(sink)[1];
+    assert_eq!(rig.take(sink, (&newest).into()), 5);
+    let seen = |rig: &Rig, sink| {
+        let account = rig.pipeline.account(sink, LaneId(1));
+        let shares: Vec<_> = rig.pipeline.shares(sink, LaneId(1)).map(|(_, counts)| counts.delivered).collect();
+        let book = rig.pipeline.snapshot().sinks.remove(0);
+        assert_eq!(book.unattributed, Counts::default());
+        let of_topics: u64 = book.topics.iter().map(|topic| topic.pending).sum();
+        assert_eq!(
+            (book.pending_unattributed, of_topics),
+            (0, book.pending),
+            "the ring knows of which topics they are"
+        );
+        (account.delivered, shares.into_iter().sum::<u64>(), book.pending, rig.streams(sink).len())
+    };
+    assert_eq!(seen(&rig, sink), (5, 5, 20, 2));
+    rig.pipeline.put_cursors(rig.now().boot);
+    rig.flush();
+    let sink = rig.crash();
+    assert_eq!(seen(&rig, sink), (5, 5, 20, 2));
+    assert!(rig.pipeline.streams(sink, LaneId(0)).len() == 1);
+    // The older one goes; it is absorbed only when it is through.
+    assert!(!rig.pipeline.absorb(sink, LaneId(1), vec![]));
+    assert_eq!(rig.take(sink, LaneId(1).into()), 20);
+    assert!(rig.pipeline.absorb(sink, LaneId(1), vec![]));
+    assert_eq!(seen(&rig, sink), (25, 25, 0, 1));
+    assert!(rig.pipeline.account(sink, LaneId(1)).balances());
+    // Not stored: all of it is as it was.
+    let old = rig.crash();
+    assert_eq!(seen(&rig, old), (5, 5, 20, 2));
+    rig.take(old, LaneId(1).into());
+    rig.pipeline.absorb(old, LaneId(1), vec![]);
+    rig.pipeline.put_cursors(rig.now().boot);
+    rig.flush();
+    let new = rig.crash();
+    assert_eq!(seen(&rig, new), (25, 25, 0, 1));
+    assert_eq!(rig.streams(new)[0].number, 1, "it goes on as itself");
+}
+
+#[test]
+fn what_is_evicted_of_an_older_stream_is_told_once_while_the_newest_goes_on() {
+    let mut rig = Rig::new();
+    let sink = rig.sink();
+    for n in 0..300 {
+        rig.offer(["one", "two"][n % 2], (n % 4 / 2 * (n % 2)) as u8, 2000);
+    }
+    rig.flush();
+    assert!(rig.split(sink, 100));
+    rig.flush();
+    let mut delivered = 0;
+    for _ in 0..40 {
+        (0..100).for_each(|_| rig.offer("one", 0, 2000));
+        rig.flush();
+        let newest = *rig.streams(sink).last().unwrap();
+        delivered += rig.take(sink, (&newest).into());
+        if rig.streams(sink).len() > 1 && rig.pipeline.ring().stats().lanes[1].oldest.ordinal >= 300 {
+            assert_eq!(rig.take(sink, LaneId(1).into()), 0);
+            assert!(rig.pipeline.absorb(sink, LaneId(1), vec![]));
+        }
+    }
+    rig.drain(sink);
+    let account = rig.pipeline.account(sink, LaneId(1));
+    assert_eq!((account.delivered, account.evicted), (delivered, 300));
+    assert!(account.balances() && rig.streams(sink).len() == 1);
+    let told = rig.losses();
+    assert_eq!(told.values().sum::<u64>(), 300);
+    assert!(told.keys().all(|(topic, reason)| topic != "-" && reason == "evicted"), "{told:?}");
+}
+
+#[test]
+fn in_memory_a_lane_stays_one() {
+    let mut rig = Rig::new();
+    let sink = rig.sink();
+    rig.pipeline.memory_mode = true;
+    (0..20).for_each(|_| rig.offer("one", 0, 100));
+    rig.flush();
+    assert!(!rig.split(sink, 1));
 }

@@ -60,7 +60,7 @@ pub async fn run(config: &SinkConfig, mut outlet: Outlet, mut lines: impl Lines)
             tokio::task::yield_now().await;
             continue;
         }
-        let ends: Vec<_> = lanes.iter().map(|lane| (*lane, outlet.cursor(*lane))).collect();
+        let ends: Vec<_> = lanes.iter().map(|lane| ((*lane).into(), outlet.cursor(*lane))).collect();
         tokio::select! {
             _ = lever.changed() => {}
             () = outlet.wait_any(&ends) => {}
@@ -78,11 +78,14 @@ async fn turn(
 ) -> Result<bool, SinkError> {
     let pos = outlet.cursor(lane);
     let done = match outlet.read(lane, pos).await {
-        Step::End => return Ok(false),
+        // A sink of another kind and this name may have split the lane: here the oldest part goes first.
+        Step::End => return Ok(outlet.absorb(lane, Vec::new())),
         Step::Gap(gap) => Turn { to: gap.to, tally: Tally::default(), bytes: 0 },
         Step::Frame(frame) => {
             text.clear();
-            let (tally, errors) = render(outlet, &frame, (lane, pos), shape, text);
+            let end = outlet.end(lane);
+            let end = if frame.end().ordinal <= end.ordinal { frame.end() } else { end };
+            let (tally, errors) = render(outlet, &frame, (lane, pos, end), shape, text);
             lines.write(text).await?;
             lines.settle().await?;
             outlet.count(counters::RULE_ERRORS, errors);
@@ -91,7 +94,7 @@ async fn turn(
                 // A rare huge record must not leave its size behind for good.
                 *text = Vec::new();
             }
-            Turn { to: frame.end(), tally, bytes }
+            Turn { to: end, tally, bytes }
         }
     };
     outlet.count(counters::SENT_BYTES, done.bytes);
@@ -102,13 +105,13 @@ async fn turn(
 fn render(
     outlet: &Outlet,
     frame: &Frame,
-    (lane, pos): (LaneId, LanePos),
+    (lane, pos, end): (LaneId, LanePos, LanePos),
     shape: &mut Shape,
     text: &mut Vec<u8>,
 ) -> (Tally, u64) {
     let clock = outlet.clock(frame.boot());
     let (mut tally, mut errors) = (Tally::default(), 0);
-    for entry in frame.entries_from(pos.seq) {
+    for entry in frame.entries_from(pos.seq).take_while(|entry| entry.ordinal < end.ordinal) {
         if outlet.is_missed(lane, entry.ordinal) {
             continue;
         }

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use headwater::pipeline::{Account, Counts};
+use headwater::pipeline::{Account, Counts, MAX_STREAMS, Stream};
 use headwater::ring::GapReason;
 use headwater::topic::TopicPart;
 
@@ -89,13 +89,28 @@ enum Fate {
     Released,
 }
 
+/// A record that a cursor has passed.
+#[derive(Clone, Copy, Debug)]
+struct Passed {
+    fate: Fate,
+    /// Of which topic it was, where anybody ever saw it.
+    topic: Option<u8>,
+    /// The number of the stream that passed it.
+    stream: u32,
+}
+
+/// What streams have passed: number and ordinals.
+fn ranges(account: &Account, streams: &[Stream]) -> Vec<(u32, std::ops::Range<u64>)> {
+    let begins = std::iter::once(Some(account.start)).chain(streams.iter().map(|s| s.to)).flatten();
+    begins.zip(streams).map(|(from, s)| (s.number, from.ordinal..s.cursor.ordinal)).collect()
+}
+
 /// One sink in one lane.
 #[derive(Clone, Debug, Default)]
 struct LaneLedger {
     start: Option<u64>,
-    fates: Vec<Fate>,
-    /// And of which topic each record was, where anybody ever saw it.
-    topics: Vec<Option<u8>>,
+    /// Of every ordinal that is behind the cursor of its stream.
+    passed: BTreeMap<u64, Passed>,
     by_topic: BTreeMap<Option<u8>, [u64; 8]>,
     /// Ordinals that this sink met in a gap last, not as records.
     missed: BTreeMap<u64, GapReason>,
@@ -112,14 +127,13 @@ struct LaneLedger {
 
 impl LaneLedger {
     /// What was too old once, and would have been refused, may count as delivered like the rest of it.
-    fn take_for_delivered(&mut self, start: u64, from: u64, delivered: u64) {
+    fn take_for_delivered(&mut self, new: std::ops::Range<u64>, delivered: u64) {
         let (is, was) = (slot(Fate::Delivered), slot(Fate::Refused));
-        for ordinal in from..start + self.fates.len() as u64 {
-            let at = (ordinal - start) as usize;
-            let old = self.fates[at] == Fate::Refused && self.was_expired.contains(&ordinal);
+        for (ordinal, passed) in self.passed.range_mut(new) {
+            let old = passed.fate == Fate::Refused && self.was_expired.contains(ordinal);
             if old && self.counts[is] < delivered {
-                self.fates[at] = Fate::Delivered;
-                let by_topic = self.by_topic.entry(self.topics[at]).or_default();
+                passed.fate = Fate::Delivered;
+                let by_topic = self.by_topic.entry(passed.topic).or_default();
                 for counts in [by_topic, &mut self.counts] {
                     counts[is] += 1;
                     counts[was] -= 1;
@@ -225,33 +239,35 @@ impl SinkLedger {
         }
     }
 
-    /// The cursor moved: what was passed has the fate that the account says.
+    /// A cursor moved: what was passed has the fate that the account says.
     pub fn advanced(
         &mut self,
         lane: usize,
         account: &Account,
+        streams: &[Stream],
         model: &Model,
         ledger: &Ledger,
         upstream: &Upstream,
     ) -> Check {
-        let start = self.lanes[lane].start.unwrap_or(account.start.ordinal);
-        let have = start + self.lanes[lane].fates.len() as u64;
-        for ordinal in have..account.cursor.ordinal {
-            let fate = match self.lanes[lane].missed.get(&ordinal) {
-                Some(reason) => Fate::Gap(*reason),
-                None if self.lanes[lane].released.contains(&ordinal) => Fate::Released,
-                None if self.lanes[lane].expired.contains(&ordinal) => Fate::Gap(GapReason::Expired),
-                None => self.fate(lane, ordinal, model, ledger, upstream)?,
-            };
-            let topic = model.standing(lane, ordinal).map(|tag| Id::unpack(tag).local);
-            let own = &mut self.lanes[lane];
-            own.fates.push(fate);
-            own.topics.push(topic);
-            own.counts[slot(fate)] += 1;
-            own.by_topic.entry(topic).or_default()[slot(fate)] += 1;
+        for (stream, range) in ranges(account, streams) {
+            let known = self.lanes[lane].passed.range(range.clone()).next_back();
+            let new = known.map_or(range.start, |(ordinal, _)| ordinal + 1)..range.end;
+            for ordinal in new.clone() {
+                let fate = match self.lanes[lane].missed.get(&ordinal) {
+                    Some(reason) => Fate::Gap(*reason),
+                    None if self.lanes[lane].released.contains(&ordinal) => Fate::Released,
+                    None if self.lanes[lane].expired.contains(&ordinal) => Fate::Gap(GapReason::Expired),
+                    None => self.fate(lane, ordinal, model, ledger, upstream)?,
+                };
+                let topic = model.standing(lane, ordinal).map(|tag| Id::unpack(tag).local);
+                let own = &mut self.lanes[lane];
+                own.passed.insert(ordinal, Passed { fate, topic, stream });
+                own.counts[slot(fate)] += 1;
+                own.by_topic.entry(topic).or_default()[slot(fate)] += 1;
+            }
+            self.lanes[lane].take_for_delivered(new, account.delivered);
         }
-        self.lanes[lane].take_for_delivered(start, have, account.delivered);
-        self.compare(lane, account)
+        self.compare(lane, account, streams)
     }
 
     fn fate(&self, lane: usize, ordinal: u64, model: &Model, ledger: &Ledger, upstream: &Upstream) -> Check<Fate> {
@@ -281,7 +297,10 @@ impl SinkLedger {
     }
 
     /// The identity of promise 2, number by number.
-    fn compare(&self, lane: usize, account: &Account) -> Check {
+    fn compare(&self, lane: usize, account: &Account, streams: &[Stream]) -> Check {
+        let ranges = ranges(account, streams);
+        let whole = ranges.iter().map(|(_, range)| range.end - range.start).sum::<u64>() == account.settled();
+        let apart = ranges.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1.end <= pair[1].1.start);
         let own = &self.lanes[lane];
         let theirs = [
             account.delivered,
@@ -294,8 +313,8 @@ impl SinkLedger {
             account.released,
         ];
         ensure!(
-            own.counts == theirs && account.balances(),
-            "{}: lane {lane}: the account says {account:?}, true is (delivered, filtered, refused, evicted, expired, \
+            own.counts == theirs && whole && apart && ranges.len() <= MAX_STREAMS,
+            "{}: lane {lane}: the account says {account:?} of {streams:?}, true is (delivered, filtered, refused, evicted, expired, \
              corrupt, lost, released) {:?}",
             self.name,
             own.counts
@@ -380,6 +399,7 @@ impl SinkLedger {
         &mut self,
         lane: usize,
         account: &Account,
+        streams: &[Stream],
         gaps: &[(u64, u64, GapReason)],
         model: &Model,
     ) -> Check {
@@ -394,7 +414,7 @@ impl SinkLedger {
             // As if it had never been: nothing that it would get was durable either. Or what said so was destroyed.
             let fresh = account.cursor == account.start && account.balances();
             let unborn =
-                own.fates.is_empty() && (start..account.start.ordinal).all(|o| model.standing(lane, o).is_none());
+                own.passed.is_empty() && (start..account.start.ordinal).all(|o| model.standing(lane, o).is_none());
             ensure!(
                 fresh && (unborn || model.any_tainted()),
                 "{name}: lane {lane}: began at #{start}, after a crash at {:?}: what lies between goes nowhere",
@@ -403,19 +423,22 @@ impl SinkLedger {
             *own = LaneLedger { missed: std::mem::take(&mut own.missed), ..LaneLedger::default() };
         }
         let start = *own.start.get_or_insert(account.start.ordinal);
-        let below = account.cursor.ordinal - start;
-        ensure!(
-            below <= own.fates.len() as u64,
-            "{name}: lane {lane}: the cursor is at {:?}, but only {} records from #{start} on are accounted for",
-            account.cursor,
-            own.fates.len()
-        );
-        let topics = own.topics.split_off(below as usize);
-        for (fate, topic) in own.fates.split_off(below as usize).into_iter().zip(topics) {
-            own.counts[slot(fate)] -= 1;
-            own.by_topic.entry(topic).or_default()[slot(fate)] -= 1;
+        let mut kept = BTreeMap::new();
+        for (_, range) in ranges(account, streams) {
+            for ordinal in range {
+                let known = own.passed.remove(&ordinal);
+                ensure!(
+                    known.is_some(),
+                    "{name}: lane {lane}: {streams:?} from #{start} on have passed #{ordinal}, which is not accounted for"
+                );
+                kept.extend(known.map(|passed| (ordinal, passed)));
+            }
         }
-        self.compare(lane, account)
+        for passed in std::mem::replace(&mut own.passed, kept).into_values() {
+            own.counts[slot(passed.fate)] -= 1;
+            own.by_topic.entry(passed.topic).or_default()[slot(passed.fate)] -= 1;
+        }
+        self.compare(lane, account, streams)
     }
 
     /// Promise 2 and 3 at the end of a run: everything that is not in a gap is upstream, once, in order.
@@ -440,9 +463,8 @@ impl SinkLedger {
             }
         }
         for (lane, own) in self.lanes.iter().enumerate() {
-            let start = own.start.unwrap_or(0);
-            for (i, _) in own.fates.iter().enumerate().filter(|(_, fate)| **fate == Fate::Delivered) {
-                let ordinal = start + i as u64;
+            for (ordinal, passed) in own.passed.iter().filter(|(_, passed)| passed.fate == Fate::Delivered) {
+                let (ordinal, stream) = (*ordinal, passed.stream);
                 if own.was_expired.contains(&ordinal) {
                     continue;
                 }
@@ -451,7 +473,7 @@ impl SinkLedger {
                     // What an upstream has lost can be sent again only as long as the ring has it, and only where
                     // markers show that it is lost, not taken by retention.
                     let gone = ordinal < oldest[lane] || model.is_tainted(lane, ordinal);
-                    let seen = upstream.was_looked_for(lane, &out) && !upstream.looks_trimmed(&out);
+                    let seen = upstream.was_looked_for((lane, stream), &out) && !upstream.looks_trimmed(&out);
                     let told = resend && !gone && !upstream.nature.opaque && seen;
                     let excused = upstream.has_lost(&out) && !told;
                     ensure!(excused, "{name}: lane {lane} #{ordinal}: {out:?} is not upstream any more");
@@ -470,15 +492,16 @@ impl SinkLedger {
 
     fn in_order(&self, ledger: &Ledger, upstream: &Upstream) -> Check {
         for (part, log) in upstream.logs() {
-            let mut last: BTreeMap<usize, (u64, u8)> = BTreeMap::new();
+            let mut last: BTreeMap<(usize, u32), (u64, u8)> = BTreeMap::new();
             for out in log.batches.iter().filter(|b| !b.overdue).flat_map(|b| &b.outs) {
                 let Some((lane, ordinal)) = ledger.places.get(&out.id).copied() else {
                     return Err(Violation(format!("{}: {part:?} holds {out:?}, which was not durable", self.name)));
                 };
-                let before = last.insert(lane, (ordinal, out.n));
+                let stream = self.lanes[lane].passed.get(&ordinal).map_or(0, |passed| passed.stream);
+                let before = last.insert((lane, stream), (ordinal, out.n));
                 ensure!(
                     before.is_none_or(|b| b < (ordinal, out.n)),
-                    "{}: {part:?}: {out:?} (lane {lane} #{ordinal}) stands behind {before:?}",
+                    "{}: {part:?}: {out:?} (lane {lane} #{ordinal}, stream {stream}) stands behind {before:?}",
                     self.name
                 );
             }

@@ -324,6 +324,20 @@ impl Model {
         }
     }
 
+    /// A crash comes before the ring has heard of a copy: its records may live there from now on, or where they were.
+    pub fn perhaps_copied<'a>(&mut self, copies: impl Iterator<Item = &'a Copied>) {
+        for Copied { extent, parts } in copies {
+            for (part, offset) in parts.iter().flat_map(|(part, from, to)| (*from..*to).map(|o| (*part, o))) {
+                let Some(group) = self.rec(part, offset).and_then(|rec| rec.group) else { continue };
+                let Group { mut extents, tainted, overwritten } = self.groups[group].clone();
+                extents.push(*extent);
+                self.groups.push(Group { extents, tainted: tainted || extent.tainted, overwritten });
+                let group = self.groups.len() - 1;
+                self.rec_mut(part, offset).expect("it has a group").group = Some(group);
+            }
+        }
+    }
+
     /// The ring says that everything up to `ticket` is durable. Where in particular nobody tells: each of it was
     /// brought there by one of the writes that landed after it was given.
     pub fn settle(&mut self, ticket: u64) -> Check {

@@ -1,7 +1,7 @@
 //! A node whose disk fails and comes back, again and again: the moves of `node::carry` between a ring on a disk and one in
 //! memory, under sinks that read at their own pace.
 //!
-//! What is checked: every record that was taken, durable or not, is sent to each sink once, whatever the disk had kept of
+//! One of the sinks sends lanes in several streams. What is checked: every record that was taken, durable or not, is sent to each sink once, whatever the disk had kept of
 //! writes and syncs that failed, and wherever a return to it broke off; and each sink's account adds up at every step.
 
 use std::cell::Cell;
@@ -12,7 +12,7 @@ use headwater::lane::LaneId;
 use headwater::limits::MIN_RING;
 use headwater::name::Name;
 use headwater::node::carry::{Left, Target, leave, over};
-use headwater::pipeline::{OfferError, Pipeline, Plan, SinkId, SinkPlan, Tally, TopicPlan};
+use headwater::pipeline::{OfferError, Pipeline, Plan, SinkId, SinkPlan, Stream, Tally, TopicPlan};
 use headwater::record::RecordRef;
 use headwater::ring::{
     Disk, DiskError, DiskErrorKind, FileId, LaneOptions, MemDisk, Options, ReadStep, Ring, SlotId, execute,
@@ -104,6 +104,9 @@ struct Met {
     stepped_over: u64,
     restarts: u64,
     ahead: u64,
+    splits: u64,
+    /// A return was made with lanes that were split.
+    split_returns: u64,
 }
 
 struct World {
@@ -222,20 +225,36 @@ impl World {
         }
     }
 
-    /// A sink takes a frame of a lane; false at its end.
+    /// A sink takes a frame of a lane, of its newest stream if that has any; false at the end of all.
     fn send(&mut self, at: usize, lane: LaneId) -> Check<bool> {
-        let (id, now) = (self.sinks[at], self.now());
-        let pos = self.pipeline.cursor(id, lane);
+        for stream in self.pipeline.streams(self.sinks[at], lane).iter().rev() {
+            if self.send_stream(at, stream)? {
+                return Ok(true);
+            }
+            if self.pipeline.absorb(self.sinks[at], stream, vec![]) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn send_stream(&mut self, at: usize, stream: &Stream) -> Check<bool> {
+        let (id, now, lane) = (self.sinks[at], self.now(), stream.lane);
+        let (pos, stream_end) = (self.pipeline.cursor(id, stream), self.pipeline.end(id, stream));
         let (to, tally) = loop {
-            match self.pipeline.read(id, lane, pos) {
+            match self.pipeline.read(id, stream, pos) {
                 ReadStep::End => return Ok(false),
                 ReadStep::Wait => self.drive(),
                 ReadStep::Gap(gap) => break (gap.to, Tally::default()),
                 ReadStep::Frame(frame) => {
                     let (mut tally, mut end) = (Tally::default(), frame.end());
+                    if end.ordinal > stream_end.ordinal {
+                        end = stream_end;
+                    }
+                    let last = end.ordinal;
                     // Now and then it stops within a frame.
                     let stop = if self.rng.below(4) == 0 { 1 + self.rng.below(5) } else { u64::MAX };
-                    for (n, entry) in frame.entries_from(pos.seq).enumerate() {
+                    for (n, entry) in frame.entries_from(pos.seq).take_while(|e| e.ordinal < last).enumerate() {
                         if n as u64 == stop {
                             end = headwater::ring::LanePos { seq: entry.seq, ordinal: entry.ordinal };
                             break;
@@ -254,9 +273,10 @@ impl World {
                 }
             }
         };
-        self.pipeline.advance(now.boot, id, lane, to, tally, 0, &[(b"place", Some(&to.seq.to_le_bytes()))]);
+        self.pipeline.advance(now.boot, id, stream, to, tally, 0, &[(b"place", Some(&to.seq.to_le_bytes()))]);
         let account = self.pipeline.account(id, lane);
-        ensure!(account.balances(), "sink {at} in {lane:?}: {account:?}");
+        let streams = self.pipeline.streams(id, lane);
+        ensure!(streams.len() > 1 || account.balances(), "sink {at} in {lane:?}: {account:?}");
         Ok(true)
     }
 
@@ -271,6 +291,10 @@ impl World {
     fn some_use(&mut self) -> Check<()> {
         for _ in 0..self.rng.below(60) {
             self.now.set(self.now.get() + 1 + self.rng.below(100_000) as i64);
+            if self.rng.below(12) == 0 {
+                let (now, lane) = (self.now().boot, LaneId(self.rng.below(2) as u8));
+                self.met.splits += u64::from(self.pipeline.split(now, self.sinks[1], lane, 3));
+            }
             match self.rng.below(5) {
                 4 => {
                     let online = self.rng.below(4) != 0;
@@ -316,6 +340,8 @@ impl World {
         };
         self.met.ahead += self.sinks.iter().filter(|sink| ahead(sink)).count() as u64;
         let left = leave(&mut self.pipeline, &mut to, &SINKS.map(name));
+        let split = |lane| self.pipeline.streams(self.sinks[1], LaneId(lane)).len() > 1;
+        self.met.split_returns += u64::from((0..2).any(split));
         self.met.taken += left.taken;
         self.met.moves += 1;
         self.pipeline = pipeline_of(ring, report, true);
@@ -433,6 +459,8 @@ fn a_record_is_sent_once_to_each_sink_however_often_the_disk_fails_and_comes_bac
                 sum.stepped_over += met.stepped_over;
                 sum.restarts += met.restarts;
                 sum.ahead += met.ahead;
+                sum.splits += met.splits;
+                sum.split_returns += met.split_returns;
             }
             Err(Violation(what)) => {
                 panic!("seed {seed}: {what}\n  rerun: HEADWATER_SEED={seed} cargo test --test sim moves")
@@ -440,7 +468,7 @@ fn a_record_is_sent_once_to_each_sink_however_often_the_disk_fails_and_comes_bac
         }
     }
     println!("{sum:?}");
-    let Met { moves, taken, void, carried, broken_off, stepped_over, restarts, ahead } = sum;
-    let all = [moves, taken, void, carried, broken_off, stepped_over, restarts, ahead];
+    let Met { moves, taken, void, carried, broken_off, stepped_over, restarts, ahead, splits, split_returns } = sum;
+    let all = [moves, taken, void, carried, broken_off, stepped_over, restarts, ahead, splits, split_returns];
     assert!(one.is_some() || all.iter().all(|n| *n > 0), "{sum:?}");
 }

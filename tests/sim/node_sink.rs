@@ -1,4 +1,4 @@
-//! A sink as the simulation has it: the real machines of `forward`, one for each lane, driven as the Fluvio sink drives
+//! A sink as the simulation has it: the real machines of `forward`, one or two for each lane, driven as the Fluvio sink drives
 //! them, over connections that stall, break and come back, to a model of an upstream.
 //!
 //! What is the real driver's (feeding, carrying out, connecting, visiting) is here line by line, without sockets; what
@@ -14,7 +14,7 @@ use headwater::forward::{
 };
 use headwater::lane::LaneId;
 use headwater::name::Name;
-use headwater::pipeline::{self, Counts as Shared, Fate, GAPS_TOPIC, Pipeline, SinkId, Tally, When};
+use headwater::pipeline::{self, Counts as Shared, Fate, GAPS_TOPIC, Pipeline, SinkId, Stream, StreamId, Tally, When};
 use headwater::ring::{Appended, Entry, Frame, LanePos, Owner, ReadStep, Ticket};
 use headwater::time::{ClockSync, Now, Span};
 
@@ -101,7 +101,7 @@ fn ring_records(pipeline: &Pipeline, before: Ticket) -> Vec<(usize, Appended)> {
     pipeline.gap_records().iter().filter(|a| a.ticket > before).map(|a| (lane(a), *a)).collect()
 }
 
-/// A lane by its place in `feeds`, and a partition of it.
+/// A stream by its place in `feeds`, and a partition of it.
 type At = (usize, TargetIx);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +130,13 @@ struct Wire {
 
 struct Feed {
     lane: LaneId,
+    of: StreamId,
+    number: u32,
+    /// The lane's newest stream.
+    newest: bool,
+    ended: bool,
+    /// No stream is left for it.
+    over: bool,
     forward: Forward,
     buffers: BTreeMap<(TargetIx, u64), Vec<Out>>,
     frame: Option<Arc<Frame>>,
@@ -151,6 +158,17 @@ pub struct Profile {
     pub resend: bool,
     /// Requests may land after the grace period.
     pub overdue: bool,
+    /// What waits when the link comes back is worth a split from so many records on.
+    pub newest_first: Option<u64>,
+}
+
+/// What became of streams.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Splits {
+    pub split: u64,
+    pub absorbed: u64,
+    /// The most of one lane at once.
+    pub most: u64,
 }
 
 pub struct NodeSink {
@@ -175,6 +193,9 @@ pub struct NodeSink {
     persisting: Option<(Option<usize>, Ticket)>,
     /// Planted: the base offset that was acknowledged last.
     acked: BTreeMap<At, i64>,
+    /// The first connection after a time without one was made.
+    came_back: bool,
+    pub splits: Splits,
 }
 
 enum Fed {
@@ -213,6 +234,8 @@ impl NodeSink {
             visit_at: 0,
             persisting: None,
             acked: BTreeMap::new(),
+            came_back: false,
+            splits: Splits::default(),
         }
     }
 
@@ -222,16 +245,124 @@ impl NodeSink {
 
     /// A process begins: everything but the upstream is new.
     pub fn begin(&mut self, ctx: &mut Ctx<'_>) {
-        let lanes = ctx.pipeline.lanes();
-        self.feeds = (0..lanes as u8).map(|lane| self.feed_of(ctx, LaneId(lane))).collect();
-        self.stuck = vec![false; lanes];
+        if ctx.rng.below(16) == 0 {
+            // The config says otherwise now.
+            self.profile.newest_first = self.profile.newest_first.map_or(Some(5), |_| None);
+        }
+        let lanes = (0..ctx.pipeline.lanes() as u8).map(LaneId);
+        (self.feeds, self.stuck) = Default::default();
+        for lane in lanes.clone() {
+            let newest = *ctx.pipeline.streams(self.id, lane).last().expect("a stream");
+            self.push_feed(&newest, ctx);
+        }
+        lanes.for_each(|lane| self.arrange(lane, ctx));
+        self.came_back = false;
         (self.opens, self.on, self.meta, self.made) = Default::default();
         self.conns.fill(Conn::Closed { retry_at: 0 });
         (self.visiting, self.visit_wanted, self.visit_at, self.persisting) = (None, true, 0, None);
         self.acked.clear();
     }
 
-    fn feed_of(&self, ctx: &mut Ctx<'_>, lane: LaneId) -> Feed {
+    fn push_feed(&mut self, stream: &Stream, ctx: &mut Ctx<'_>) {
+        self.feeds.push(self.feed_of(ctx, stream));
+        self.stuck.push(false);
+    }
+
+    /// Gives a lane's streams their feeds: its newest one, and the newest of the older ones.
+    fn arrange(&mut self, lane: LaneId, ctx: &mut Ctx<'_>) {
+        let mut streams = ctx.pipeline.streams(self.id, lane);
+        self.splits.most = self.splits.most.max(streams.len() as u64);
+        let slot = |feeds: &[Feed], newest| feeds.iter().position(|f| f.lane == lane && f.newest == newest);
+        let of_newest = streams.pop().zip(slot(&self.feeds, true));
+        if let Some((stream, i)) = of_newest.filter(|(stream, i)| self.feeds[*i].number != stream.number) {
+            self.replace(i, &stream, ctx);
+        }
+        match (ctx.pipeline.older_stream(self.id, lane), slot(&self.feeds, false)) {
+            (Some(stream), None) => self.push_feed(&stream, ctx),
+            (Some(stream), Some(i)) if self.feeds[i].over || self.feeds[i].number != stream.number => {
+                self.replace(i, &stream, ctx);
+            }
+            (None, Some(i)) => {
+                self.let_go(i);
+                self.feeds[i].over = true;
+            }
+            _ => {}
+        }
+    }
+
+    fn replace(&mut self, i: usize, stream: &Stream, ctx: &mut Ctx<'_>) {
+        self.let_go(i);
+        self.feeds[i] = self.feed_of(ctx, stream);
+        self.stuck[i] = false;
+    }
+
+    fn let_go(&mut self, i: usize) {
+        self.opens.retain(|at| at.0 != i);
+        self.on.retain(|at, _| at.0 != i);
+        self.wire.retain(|wire| wire.at.0 != i);
+        self.acked.retain(|at, _| at.0 != i);
+    }
+
+    /// The upstream can be reached again: what comes from now on goes first, where much waits.
+    fn split(&mut self, ctx: &mut Ctx<'_>) -> Check {
+        let Some(least) = self.profile.newest_first else { return Ok(()) };
+        let mut split = Vec::new();
+        for lane in (0..ctx.pipeline.lanes() as u8).map(LaneId) {
+            let before = ctx.pipeline.ring().last_ticket();
+            if ctx.pipeline.split(ctx.now.boot, self.id, lane, least) {
+                trace!(ctx, "{} {lane:?}: split: {:?}", self.book.name, ctx.pipeline.streams(self.id, lane));
+                split.push(lane);
+            }
+            ctx.note_states(before, 0)?;
+        }
+        self.splits.split += split.len() as u64;
+        if split.is_empty() {
+            return Ok(());
+        }
+        split.into_iter().for_each(|lane| self.arrange(lane, ctx));
+        self.persist(None, ctx)
+    }
+
+    /// An older stream that has nothing left to send is absorbed by the next one; one that must wait gives its place to another.
+    fn make_way(&mut self, i: usize, ctx: &mut Ctx<'_>) {
+        let feed = &self.feeds[i];
+        if feed.newest || feed.over || !feed.forward.is_settled() {
+            return;
+        }
+        let (lane, of) = (feed.lane, feed.of);
+        let through = feed.forward.cursor().ordinal >= ctx.pipeline.end(self.id, of).ordinal;
+        let absorbed = through && ctx.pipeline.absorb(self.id, of, feed.forward.keys());
+        if absorbed {
+            trace!(
+                ctx,
+                "{} {lane:?}: absorbed {}: {:?}",
+                self.book.name,
+                feed.number,
+                ctx.pipeline.streams(self.id, lane)
+            );
+            self.splits.absorbed += 1;
+        }
+        if absorbed || feed.ended {
+            self.arrange(lane, ctx);
+        }
+    }
+
+    /// The streams that are sent, in the order of their turns.
+    fn turns(&self) -> Vec<usize> {
+        let mut turns: Vec<usize> = (0..self.feeds.len()).filter(|i| !self.feeds[*i].over).collect();
+        turns.sort_by_key(|i| (!self.feeds[*i].newest, self.feeds[*i].lane));
+        turns
+    }
+
+    /// The newest stream of its lane is being sent.
+    fn gives_way(&self, i: usize) -> bool {
+        let feed = &self.feeds[i];
+        let sends = |f: &Feed| f.newest && f.lane == feed.lane && !f.ended && f.forward.held() > 0;
+        feed.over || !feed.newest && self.feeds.iter().any(sends)
+    }
+
+    fn feed_of(&self, ctx: &mut Ctx<'_>, stream: &Stream) -> Feed {
+        let (lane, of) = (stream.lane, StreamId::from(stream));
         let grace = if ctx.plant == Plant::NoGrace { 0 } else { GRACE };
         let options = Options {
             ring_id: ctx.pipeline.ring().id().0,
@@ -245,14 +376,22 @@ impl NodeSink {
             retry: (Span::from_millis(100), Span::from_secs(2)),
             search_max: self.profile.search_max,
             on_loss: if self.profile.resend { OnLoss::Resend } else { OnLoss::Continue },
-            start: ctx.pipeline.account(self.id, lane).start.seq,
+            stream: match ctx.plant {
+                Plant::OneIdentity => forward::Stream { start: stream.from.seq, ..forward::Stream::default() },
+                _ => forward::Stream { number: stream.number, start: stream.from.seq, unstarted: stream.unstarted },
+            },
             committed: true,
             seed: ctx.rng.next_u64(),
         };
-        let (cursor, end) = (ctx.pipeline.cursor(self.id, lane), ctx.pipeline.ring().lane_durable(lane));
-        let cursor = Pos { seq: cursor.seq, ordinal: cursor.ordinal };
+        let end = ctx.pipeline.end(self.id, of);
+        let cursor = Pos { seq: stream.cursor.seq, ordinal: stream.cursor.ordinal };
         Feed {
             lane,
+            of,
+            number: stream.number,
+            newest: stream.to.is_none(),
+            ended: false,
+            over: false,
             forward: Forward::new(options, cursor, end.seq, ctx.pipeline.sink_states(self.id)),
             buffers: BTreeMap::new(),
             frame: None,
@@ -290,7 +429,20 @@ impl NodeSink {
         for _ in 0..1 + ctx.rng.below(4) {
             self.hear(ctx)?;
         }
-        for i in 0..self.feeds.len() {
+        if self.came_back {
+            for i in self.turns() {
+                self.carry_out(i, ctx)?;
+                if self.persisting.is_some() {
+                    return Ok(());
+                }
+            }
+            self.came_back = false;
+            self.split(ctx)?;
+            if self.persisting.is_some() {
+                return Ok(());
+            }
+        }
+        for i in self.turns() {
             if self.feeds[i].forward.next_timeout().is_some_and(|at| at <= ctx.now.boot) {
                 self.stuck[i] = false;
             }
@@ -304,6 +456,7 @@ impl NodeSink {
             if self.persisting.is_some() {
                 return Ok(());
             }
+            self.make_way(i, ctx);
         }
         self.connect(ctx);
         self.visit(ctx);
@@ -339,7 +492,8 @@ impl NodeSink {
         trace!(ctx, "{} lane {} {target:?}: {answer:?}", self.book.name, at.0);
         if let Answer::Offsets(Ok(_)) = answer {
             let (_, name, partition) = self.feeds[at.0].forward.target_name(target);
-            self.upstream.looked.insert((at.0, (upstream_of(name), partition)), ctx.time);
+            let Feed { lane, number, .. } = &self.feeds[at.0];
+            self.upstream.looked.insert((lane.index(), *number, (upstream_of(name), partition)), ctx.time);
         }
         let input = match answer {
             Answer::Sent(result) => Input::Sent { target, result },
@@ -382,7 +536,7 @@ impl NodeSink {
 
     fn feed(&mut self, i: usize, ctx: &mut Ctx<'_>) -> Check {
         for _ in 0..1 + ctx.rng.below(3) {
-            if self.stuck[i] {
+            if self.stuck[i] || self.gives_way(i) {
                 return Ok(());
             }
             match self.feed_once(i, ctx)? {
@@ -399,16 +553,17 @@ impl NodeSink {
     }
 
     fn feed_once(&mut self, i: usize, ctx: &mut Ctx<'_>) -> Check<Fed> {
-        let lane = self.feeds[i].lane;
-        let end = ctx.pipeline.ring().lane_durable(lane);
-        let Feed { forward, furthest, .. } = &mut self.feeds[i];
+        let end = ctx.pipeline.end(self.id, self.feeds[i].of);
+        let Feed { forward, furthest, ended, .. } = &mut self.feeds[i];
         forward.set_ring_end(end.seq);
+        *ended = false;
         if ctx.plant == Plant::NotRewound {
             forward.skip(*furthest);
         }
         let Pos { seq, ordinal } = self.feeds[i].forward.read_pos();
         let pos = LanePos { seq, ordinal };
-        let holds = |f: &Arc<Frame>| f.first().seq <= seq && seq < f.end().seq;
+        let inside = ordinal < end.ordinal;
+        let holds = |f: &Arc<Frame>| inside && f.first().seq <= seq && seq < f.end().seq;
         let frame = match self.feeds[i].frame.take().filter(holds) {
             Some(frame) => frame,
             None => match self.read(i, pos, ctx)? {
@@ -421,32 +576,38 @@ impl NodeSink {
                 }
                 ReadStep::Wait => return Ok(Fed::Wait),
                 ReadStep::End => {
-                    self.feeds[i].forward.caught_up();
+                    let feed = &mut self.feeds[i];
+                    if ctx.pipeline.is_at_end(self.id, feed.of, pos) {
+                        feed.forward.skip(Pos { seq: end.seq, ordinal: end.ordinal });
+                    }
+                    feed.ended = true;
+                    feed.forward.caught_up();
                     return Ok(Fed::End);
                 }
             },
         };
-        let fed = self.offer_frame(i, &frame, seq, ctx)?;
+        let fed = self.offer_frame(i, &frame, (seq, end.ordinal), ctx)?;
         if !matches!(fed, Fed::End) {
             self.feeds[i].frame = Some(frame);
             return Ok(fed);
         }
-        let end = frame.end();
+        let end = if frame.end().ordinal <= end.ordinal { frame.end() } else { end };
         self.feeds[i].forward.skip(Pos { seq: end.seq, ordinal: end.ordinal });
         Ok(Fed::More)
     }
 
     /// Reads what stands at `pos`, and holds it against the model.
     fn read(&mut self, i: usize, pos: LanePos, ctx: &mut Ctx<'_>) -> Check<ReadStep> {
-        let (lane, at) = (self.feeds[i].lane, i);
+        let (lane, of) = (self.feeds[i].lane, self.feeds[i].of);
+        let at = lane.index();
         let hidden = ctx.plant == Plant::GapNotCounted;
         // A resend asks by seq alone.
-        let resend = pos.seq < ctx.pipeline.cursor(self.id, lane).seq;
+        let resend = pos.seq < ctx.pipeline.cursor(self.id, of).seq;
         let step = if hidden {
             let mut reader = ctx.pipeline.ring().lane_reader(lane, pos);
             ctx.pipeline.ring_mut().read_lane(&mut reader)
         } else {
-            ctx.pipeline.read(self.id, lane, pos)
+            ctx.pipeline.read(self.id, of, pos)
         };
         match &step {
             ReadStep::Frame(frame) => {
@@ -470,7 +631,7 @@ impl NodeSink {
                 trace!(ctx, "{} lane {at}: {:?} gap {:?}..{:?}", self.book.name, gap.reason, gap.from, gap.to);
                 ctx.model.gap(gap, gap.from, gap.to, oldest)?;
                 ensure!(pos == gap.from || resend, "asked at {pos:?}, told of {gap:?}");
-                let cursor = ctx.pipeline.cursor(self.id, lane).ordinal;
+                let cursor = ctx.pipeline.cursor(self.id, of).ordinal;
                 let from = gap.from.ordinal.max(cursor);
                 self.book.missed(at, from, gap.to.ordinal, gap.reason);
                 ctx.gaps.gap(gap.reason, gap.to.ordinal.saturating_sub(from));
@@ -483,10 +644,10 @@ impl NodeSink {
         Ok(step)
     }
 
-    fn offer_frame(&mut self, i: usize, frame: &Frame, from: u64, ctx: &mut Ctx<'_>) -> Check<Fed> {
+    fn offer_frame(&mut self, i: usize, frame: &Frame, (from, end): (u64, u64), ctx: &mut Ctx<'_>) -> Check<Fed> {
         let clock = ctx.pipeline.ring().clock(frame.boot());
         let ring = frame.ring_id().0;
-        for entry in frame.entries_from(from) {
+        for entry in frame.entries_from(from).take_while(|entry| entry.ordinal < end) {
             match self.offer_one(i, &entry, ring, frame.boot(), clock, ctx)? {
                 Offered::Taken(took) => self.note_record(i, &entry, frame.boot(), took, ctx),
                 Offered::Missed => {}
@@ -508,7 +669,7 @@ impl NodeSink {
     ) -> Check<Offered> {
         let missed = ctx.pipeline.is_missed(self.id, self.feeds[i].lane, entry.ordinal);
         let expired = !missed && ctx.pipeline.is_expired(|| ctx.now, entry, boot);
-        self.book.expired(i, entry.ordinal, expired);
+        self.book.expired(self.feeds[i].lane.index(), entry.ordinal, expired);
         if !expired {
             return self.offer(i, entry, ring, clock, ctx);
         }
@@ -540,7 +701,7 @@ impl NodeSink {
         let Some(local) = local else {
             // No topic is ever removed here: what said its name was destroyed.
             ensure!(ctx.model.any_tainted(), "{}: a record of no topic at {at:?}", self.book.name);
-            self.book.released(i, entry.ordinal);
+            self.book.released(feed.lane.index(), entry.ordinal);
             return pass(Unsent::Released);
         };
         if !ctx.pipeline.wants(self.id, entry.part.topic) {
@@ -604,7 +765,7 @@ impl NodeSink {
         if ctx.plant == Plant::NoteLeftOut && ordinal % 64 == 7 {
             return;
         }
-        ctx.pipeline.note(self.id, self.feeds[i].lane, &note);
+        ctx.pipeline.note(self.id, self.feeds[i].of, &note);
     }
 
     // ------------------------------------------------------------------------------------ carrying out
@@ -670,7 +831,7 @@ impl NodeSink {
         state: Vec<(Vec<u8>, Vec<u8>)>,
         ctx: &mut Ctx<'_>,
     ) -> Check {
-        let lane = self.feeds[i].lane;
+        let (lane, of) = (self.feeds[i].lane, self.feeds[i].of);
         let mut to = LanePos { seq: to.seq, ordinal: to.ordinal };
         let forward::Tally { delivered, filtered, refused, expired, released } = tally;
         let mut tally = Tally { delivered, filtered, refused, expired, released };
@@ -680,12 +841,13 @@ impl NodeSink {
             entries.clear();
         }
         let before = ctx.pipeline.ring().last_ticket();
-        let from = ctx.pipeline.cursor(self.id, lane);
-        ctx.pipeline.advance(ctx.now.boot, self.id, lane, to, tally, ctx.rng.below(100_000), &entries);
+        let from = ctx.pipeline.cursor(self.id, of);
+        ctx.pipeline.advance(ctx.now.boot, self.id, of, to, tally, ctx.rng.below(100_000), &entries);
         ctx.note_states(before, 0)?;
         trace!(ctx, "{} lane {i}: cursor {from:?} -> {to:?} {tally:?}", self.book.name);
         let account = ctx.pipeline.account(self.id, lane);
-        self.book.advanced(i, &account, ctx.model, ctx.ledger, &self.upstream)?;
+        let (i, streams) = (lane.index(), ctx.pipeline.streams(self.id, lane));
+        self.book.advanced(i, &account, &streams, ctx.model, ctx.ledger, &self.upstream)?;
         self.book.compare_shares(i, &account, &shares_of(ctx.pipeline, self.id, lane))
     }
 
@@ -751,9 +913,15 @@ impl NodeSink {
                         self.visit_wanted = true;
                         Conn::Closed { retry_at: ctx.time + 100_000 + ctx.rng.below(1_000_000) as i64 }
                     }
-                    false => Conn::Up,
+                    false => {
+                        self.came_back |= !self.conns.contains(&Conn::Up);
+                        Conn::Up
+                    }
                 };
             }
+        }
+        if self.came_back {
+            return;
         }
         for at in self.opens.clone() {
             let (_, name, partition) = self.feeds[at.0].forward.target_name(at.1);
@@ -847,7 +1015,7 @@ impl NodeSink {
     }
 
     fn tell_partitions(&mut self, i: usize, topic: TopicIx, now: Now) {
-        let alone = self.feeds.len() == 1;
+        let alone = self.feeds.iter().filter(|feed| !feed.over).count() == 1;
         let forward = &mut self.feeds[i].forward;
         let name = upstream_of(forward.topic_name(topic));
         match self.meta.get(&name).map(|l| l.len() as u32).filter(|n| *n > 0) {
@@ -864,8 +1032,9 @@ impl NodeSink {
 
     fn is_through(&self, f: &Feed, pipeline: &Pipeline) -> bool {
         let durable = pipeline.ring().lane_durable(f.lane);
-        let at_end = pipeline.cursor(self.id, f.lane).ordinal >= durable.ordinal;
-        at_end && f.forward.read_pos().ordinal >= durable.ordinal && f.forward.held() == 0
+        let one = f.over || pipeline.streams(self.id, f.lane).len() == 1;
+        let at_end = one && pipeline.cursor(self.id, f.lane).ordinal >= durable.ordinal;
+        f.over || at_end && f.forward.read_pos().ordinal >= durable.ordinal && f.forward.held() == 0
     }
 
     /// Nothing waits and nothing is under way.
@@ -877,8 +1046,9 @@ impl NodeSink {
     /// What is not drained, for messages.
     pub fn describe(&self, pipeline: &Pipeline) -> String {
         let feeds = self.feeds.iter().filter(|f| !self.is_through(f, pipeline));
-        let feeds: Vec<_> =
-            feeds.map(|f| format!("{:?}: read {:?} of {:?}", f.lane, f.forward.read_pos(), f.forward)).collect();
+        let feeds: Vec<_> = feeds
+            .map(|f| format!("{:?} {}: read {:?} of {:?}", f.lane, f.number, f.forward.read_pos(), f.forward))
+            .collect();
         let Self { conns, wire, opens, stuck, meta, persisting, .. } = self;
         let limbo = self.upstream.has_limbo();
         format!(

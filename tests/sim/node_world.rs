@@ -111,6 +111,9 @@ pub fn run(seed: u64, plant: Plant) -> Check<Coverage> {
         world.cover.filtered += filtered;
         world.cover.refused += refused;
         let said = sink.book.announced;
+        world.cover.splits += sink.splits.split;
+        world.cover.absorbed += sink.splits.absorbed;
+        world.cover.most_streams = world.cover.most_streams.max(sink.splits.most);
         world.cover.announced += said.duplicated + said.maybe + said.losses;
     }
     Ok(world.cover)
@@ -269,6 +272,7 @@ impl World {
             search_max: if self.rng.below(8) == 0 { 1024 } else { 1 << 20 },
             resend: self.rng.below(4) != 0,
             overdue: self.rng.below(6) == 0,
+            newest_first: [None, None, Some(1), Some(20)][self.rng.below(4) as usize],
         };
         trace!(self, "sink{n}: excluded {excluded:?} {nature:?} {profile:?}");
         self.sinks.push(NodeSink::new(n, book, profile, Upstream::new(nature)));
@@ -290,8 +294,9 @@ impl World {
             let gaps = self.pipeline().gaps(id, LaneId(lane as u8));
             let pipeline = self.pipeline.as_ref().expect("the node runs between crashes");
             let shares = shares_of(pipeline, id, LaneId(lane as u8));
+            let streams = pipeline.streams(id, LaneId(lane as u8));
             let book = &mut self.sinks[s].book;
-            book.recovered(lane, &account, &gaps, &self.model)?;
+            book.recovered(lane, &account, &streams, &gaps, &self.model)?;
             book.compare_shares(lane, &account, &shares)?;
         }
         self.sink(s, |sink, ctx| sink.begin(ctx));
@@ -460,6 +465,7 @@ impl World {
 
     /// Everything that lived in the process (and, with the power, in the kernel) is gone.
     fn forget_process(&mut self, crash: Crash) {
+        self.model.perhaps_copied(self.threads.unheard_copies());
         let extents = self.threads.crash(crash);
         self.model.crash(extents);
         let (time, rng, tape) = (self.time, &mut self.rng, &mut self.tape);

@@ -43,6 +43,10 @@ pub struct Coverage {
     pub expired: u64,
     /// Topics that went to another lane.
     pub moves: u64,
+    /// Streams that were split off and absorbed, and the most of one sink and lane at once.
+    pub splits: u64,
+    pub absorbed: u64,
+    pub most_streams: u64,
     /// Of the seed that had least.
     pub least_ops: u64,
     pub least_faults: u64,
@@ -67,6 +71,9 @@ impl Coverage {
         self.refused += o.refused;
         self.announced += o.announced;
         self.moves += o.moves;
+        self.splits += o.splits;
+        self.absorbed += o.absorbed;
+        self.most_streams = self.most_streams.max(o.most_streams);
         let least = |mine: &mut u64, theirs: u64| *mine = if *mine == 0 { theirs } else { theirs.min(*mine) };
         least(&mut self.least_ops, o.least_ops);
         least(&mut self.least_faults, o.least_faults);
@@ -615,6 +622,7 @@ impl World {
 
     /// Everything that lived in the process (and, with the power, in the kernel) is gone.
     fn forget_process(&mut self, crash: Crash) {
+        self.model.perhaps_copied(self.threads.unheard_copies());
         let extents = self.threads.crash(crash);
         self.model.crash(extents);
         if crash == Crash::Power {

@@ -186,6 +186,11 @@ impl Threads {
         std::mem::take(&mut self.copied)
     }
 
+    /// Copies of which the ring has not learned whether they landed; after a crash it may find them.
+    pub fn unheard_copies(&self) -> impl Iterator<Item = &Copied> {
+        self.copies.iter().map(|(_, copied)| copied).chain(&self.copied)
+    }
+
     /// Bytes of the device were destroyed: of writes that the ring has not learned of as well.
     pub fn taint(&mut self, file: FileId, from: u64, to: u64) {
         let unknown = self.under_way.iter_mut().map(|(_, extent)| extent).chain(&mut self.landed);

@@ -131,8 +131,8 @@ pub struct Upstream {
     pub sc_away: i64,
     /// Outputs that were stored and acknowledged as committed, and then lost by the upstream: where they stood, and when.
     lost: BTreeMap<Out, (Part, i64, i64)>,
-    /// When a lane of the sink last looked what stands in a partition.
-    pub looked: BTreeMap<(usize, Part), i64>,
+    /// When a stream (of a lane, by its number) last looked what stands in a partition.
+    pub looked: BTreeMap<(usize, u32, Part), i64>,
     /// Outputs ever stored, however often.
     pub ever: BTreeSet<Out>,
     /// Batches that stand where retention has taken the log's beginning away.
@@ -334,9 +334,10 @@ impl Upstream {
         self.lost.contains_key(out)
     }
 
-    /// Whether the lane has looked into the partition since: one that it has nothing more for it never opens.
-    pub fn was_looked_for(&self, lane: usize, out: &Out) -> bool {
-        let looked = |part| self.looked.get(&(lane, part)).copied();
+    /// Whether the stream that sent it has looked into the partition since: one that it has nothing more for it never opens,
+    /// and of what it absorbed the next one knows nothing.
+    pub fn was_looked_for(&self, (lane, stream): (usize, u32), out: &Out) -> bool {
+        let looked = |part| self.looked.get(&(lane, stream, part)).copied();
         self.lost.get(out).is_some_and(|(part, _, at)| looked(*part).is_some_and(|looked| looked > *at))
     }
 

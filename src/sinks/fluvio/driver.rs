@@ -30,7 +30,7 @@ pub(super) enum Event {
     Spu { id: i32, generation: u64, event: SpuEvent },
 }
 
-/// A lane by its place in `feeds`, and a partition of it.
+/// A stream by its place in `feeds`, and a partition of it.
 pub(super) type Place = (usize, TargetIx);
 
 /// A connection to an SPU, or the wish for one.
@@ -53,10 +53,14 @@ pub(super) enum Asked {
 
 pub struct Driver {
     pub outlet: Outlet,
+    pub(super) config: SinkConfig,
     pub(super) sink: FluvioSink,
+    /// Of each lane the newest stream, in the order of the lanes; behind them those of older streams, see [`super::streams`].
     pub(super) feeds: Vec<Feed>,
     /// Feeds that could not offer more until something happens.
     pub(super) stuck: Vec<bool>,
+    /// The first connection after a time without one was made.
+    pub(super) came_back: bool,
     /// Bytes sent per feed since its cursor moved last.
     pub(super) sent: Vec<u64>,
     /// Partitions whose leader is to be connected to.
@@ -89,15 +93,15 @@ impl Driver {
     pub fn new(config: &SinkConfig, sink: &FluvioSink, outlet: Outlet) -> Self {
         // Many nodes that lost the same upstream must not come back in step: the wall clock and the ring differ.
         let seed = outlet.ring_id().0 as u64 ^ outlet.now().wall.0 as u64;
-        let feeds: Vec<_> =
-            outlet.lanes().into_iter().map(|lane| Feed::new(config, sink, &outlet, lane, seed)).collect();
         let (tell, events) = mpsc::channel(EVENTS);
         let now = Instant::now();
-        Self {
-            stuck: vec![false; feeds.len()],
-            sent: vec![0; feeds.len()],
-            feeds,
+        let mut driver = Self {
+            stuck: Vec::new(),
+            sent: Vec::new(),
+            feeds: Vec::new(),
+            came_back: false,
             outlet,
+            config: config.clone(),
             sink: sink.clone(),
             opens: BTreeSet::new(),
             on: BTreeMap::new(),
@@ -118,7 +122,9 @@ impl Driver {
             tell,
             tasks: JoinSet::new(),
             seed,
-        }
+        };
+        driver.begin_feeds();
+        driver
     }
 
     /// One round: events, records, requests. True when there is more to do at once.
@@ -128,17 +134,21 @@ impl Driver {
         }
         // Ended tasks are only bookkeeping.
         while self.tasks.try_join_next().is_some() {}
+        if std::mem::take(&mut self.came_back) {
+            self.split().await;
+        }
         let (mut more, mut fed) = (false, false);
-        for i in 0..self.feeds.len() {
+        for i in self.turns() {
             // What time has changed first: a lane whose wait is over takes records again, and nothing else says so; and
             // a Discard that an event left behind must not meet the bytes of new batches.
             more |= self.carry_out(i).await;
-            // A lane goes on when those before it have no more, or can go no further now.
+            // A stream goes on when those before it have no more, or can go no further now.
             if !fed {
                 fed = self.feed(i).await;
                 more |= fed;
             }
             more |= self.carry_out(i).await;
+            more |= self.make_way(i);
         }
         self.connect();
         self.visit();
@@ -146,9 +156,9 @@ impl Driver {
         more
     }
 
-    /// Offers records of one lane; true when there are more.
+    /// Offers records of one stream; true when there are more.
     async fn feed(&mut self, i: usize) -> bool {
-        if self.stuck[i] {
+        if self.stuck[i] || self.gives_way(i) {
             return false;
         }
         match self.feeds[i].turn(&mut self.outlet).await {
@@ -182,8 +192,8 @@ impl Driver {
         }
     }
 
-    /// Does what `forward` of one lane wants; true when it wanted anything.
-    async fn carry_out(&mut self, i: usize) -> bool {
+    /// Does what `forward` of one stream wants; true when it wanted anything.
+    pub(super) async fn carry_out(&mut self, i: usize) -> bool {
         let mut any = false;
         loop {
             let now = self.outlet.now().boot;
@@ -231,7 +241,7 @@ impl Driver {
         };
         let entries: Vec<_> = state.iter().map(|(k, v)| (k.as_slice(), Some(v.as_slice()))).collect();
         let bytes = std::mem::take(&mut self.sent[i]);
-        self.outlet.advance(self.feeds[i].lane, to, tally, bytes, &entries);
+        self.outlet.advance(self.feeds[i].of, to, tally, bytes, &entries);
     }
 
     pub(super) fn warn(&mut self, what: String) {
@@ -392,6 +402,7 @@ impl Driver {
                 spu.up = true;
                 spu.trouble = None;
                 spu.backoff.reset();
+                self.came_back |= self.spus.values().filter(|spu| spu.up).count() == 1;
                 self.outlet.count(counters::CONNECTS, 1);
             }
             SpuEvent::Answer { correlation, body } => {
@@ -456,7 +467,7 @@ impl Driver {
         while self.feeds.iter().any(|f| f.forward.in_flight() > 0) {
             let Ok(Some(event)) = timeout_at(deadline, self.events.recv()).await else { break };
             self.take(event);
-            for i in 0..self.feeds.len() {
+            for i in self.turns() {
                 self.settle(i);
             }
         }
@@ -480,19 +491,16 @@ impl Driver {
         let now = Instant::now();
         let boot = self.outlet.now().boot;
         let soon = |at: crate::time::BootTime| now + (at - boot).to_std();
-        let forward = self.feeds.iter().filter_map(|f| f.forward.next_timeout()).min().map(soon);
+        let sent = self.feeds.iter().filter(|f| !f.over);
+        let forward = sent.filter_map(|f| f.forward.next_timeout()).min().map(soon);
         let spus =
             self.opens.iter().next().and(self.spus.values().filter(|s| s.requests.is_none()).map(|s| s.retry_at).min());
         let visit = (self.visit_wanted && !self.visiting).then_some(self.visit_at);
         let calm = self.warned.as_ref().and_then(|(_, until)| *until);
         let wake = [forward, spus, visit, calm].into_iter().flatten().min();
-        let places: Vec<_> = self
-            .feeds
-            .iter()
-            .zip(&self.stuck)
-            .filter(|(_, stuck)| !**stuck)
-            .map(|(feed, _)| (feed.lane, feed.read_pos()))
-            .collect();
+        let waits = |i: &usize| !self.stuck[*i] && !self.gives_way(*i);
+        let place = |i: usize| (self.feeds[i].of, self.feeds[i].read_pos());
+        let places: Vec<_> = (0..self.feeds.len()).filter(waits).map(place).collect();
         let event = tokio::select! {
             event = self.events.recv() => event,
             () = self.outlet.wait_any(&places), if !places.is_empty() => None,

@@ -1,13 +1,13 @@
-//! Feeding one lane: records from the outlet through the sink's rules into `forward`'s batches.
+//! Feeding one stream of a lane: records from the outlet through the sink's rules into `forward`'s batches.
 
 use std::sync::Arc;
 
 use super::buffers::Buffers;
 use super::encode::RECORD_OVERHEAD;
 use crate::config::model::{FluvioSink, SinkConfig};
-use crate::forward::{Forward, Offer, OnLoss, Options, Out, Placing, Pos, TargetIx, Took, TopicIx, Unsent};
+use crate::forward::{self, Forward, Offer, OnLoss, Options, Out, Placing, Pos, TargetIx, Took, TopicIx, Unsent};
 use crate::hub::{Fate, Outlet, Step, counters};
-use crate::lane::LaneId;
+use crate::pipeline::{Stream, StreamId};
 use crate::ring::{Entry, Frame, LanePos};
 use crate::sinks::shape::Shape;
 use crate::time::ClockSync;
@@ -48,7 +48,13 @@ enum Offered {
 }
 
 pub struct Feed {
-    pub lane: LaneId,
+    pub of: StreamId,
+    /// It is the lane's newest.
+    pub newest: bool,
+    /// The ring had nothing more for it when it was asked last.
+    pub ended: bool,
+    /// Nothing is left of it, and no older stream is there to take its place.
+    pub over: bool,
     pub forward: Forward,
     pub buffers: Buffers,
     frame: Option<Arc<Frame>>,
@@ -63,27 +69,31 @@ pub struct Feed {
 }
 
 impl Feed {
-    pub fn new(config: &SinkConfig, sink: &FluvioSink, outlet: &Outlet, lane: LaneId, seed: u64) -> Self {
+    pub fn new(config: &SinkConfig, sink: &FluvioSink, outlet: &Outlet, stream: &Stream, seed: u64) -> Self {
+        let of = StreamId::from(stream);
         let options = Options {
             ring_id: outlet.ring_id().0,
             former: outlet.former_rings(),
             forgotten_below: outlet.forgotten_below(),
             sink: config.name.clone(),
-            lane,
+            lane: of.lane,
+            stream: forward::Stream { number: stream.number, start: stream.from.seq, unstarted: stream.unstarted },
             max_batch: sink.max_batch,
             window: 2 * sink.max_batch,
             grace: sink.grace,
             retry: sink.retry,
             search_max: sink.search_max,
             on_loss: if sink.resend_on_loss { OnLoss::Resend } else { OnLoss::Continue },
-            start: outlet.account(lane).start.seq,
             committed: !sink.acks_leader,
             seed,
         };
-        let (cursor, end) = (outlet.cursor(lane), outlet.end(lane));
-        let cursor = Pos { seq: cursor.seq, ordinal: cursor.ordinal };
+        let cursor = Pos { seq: stream.cursor.seq, ordinal: stream.cursor.ordinal };
+        let end = outlet.end(of);
         Self {
-            lane,
+            of,
+            newest: stream.to.is_none(),
+            ended: false,
+            over: false,
             forward: Forward::new(options, cursor, end.seq, outlet.states()),
             buffers: Buffers::default(),
             frame: None,
@@ -96,6 +106,12 @@ impl Feed {
         }
     }
 
+    /// Whether it is through with its stream: everything up to its end is settled.
+    pub fn is_through(&self, outlet: &Outlet) -> bool {
+        let end = outlet.end(self.of).ordinal;
+        !self.newest && !self.over && self.forward.cursor().ordinal >= end && self.forward.is_settled()
+    }
+
     pub fn read_pos(&self) -> LanePos {
         let Pos { seq, ordinal } = self.forward.read_pos();
         LanePos { seq, ordinal }
@@ -104,17 +120,25 @@ impl Feed {
     /// Offers what stands at the read position, up to a frame's worth.
     pub async fn turn(&mut self, outlet: &mut Outlet) -> Fed {
         let pos = self.read_pos();
-        self.forward.set_ring_end(outlet.end(self.lane).seq);
-        let holds = |f: &Arc<Frame>| f.first().seq <= pos.seq && pos.seq < f.end().seq;
+        // A marker beyond the stream's end is as little this ring's doing as one beyond the ring's.
+        let end = outlet.end(self.of);
+        self.forward.set_ring_end(end.seq);
+        self.ended = false;
+        let inside = pos.ordinal < end.ordinal;
+        let holds = |f: &Arc<Frame>| inside && f.first().seq <= pos.seq && pos.seq < f.end().seq;
         let frame = match self.frame.take().filter(holds) {
             Some(frame) => frame,
-            None => match outlet.read(self.lane, pos).await {
+            None => match outlet.read(self.of, pos).await {
                 Step::Frame(frame) => frame,
                 Step::Gap(gap) => {
                     self.forward.skip(Pos { seq: gap.to.seq, ordinal: gap.to.ordinal });
                     return Fed::Gap;
                 }
                 Step::End => {
+                    if outlet.is_at_end(self.of, pos) {
+                        self.forward.skip(Pos { seq: end.seq, ordinal: end.ordinal });
+                    }
+                    self.ended = true;
                     self.forward.caught_up();
                     if self.forward.held() == 0 {
                         self.rest();
@@ -123,12 +147,12 @@ impl Feed {
                 }
             },
         };
-        let fed = self.offer_frame(outlet, &frame, pos.seq);
+        let fed = self.offer_frame(outlet, &frame, pos.seq, end.ordinal);
         if fed != Fed::End {
             self.frame = Some(frame);
             return fed;
         }
-        let end = frame.end();
+        let end = if frame.end().ordinal <= end.ordinal { frame.end() } else { end };
         self.forward.skip(Pos { seq: end.seq, ordinal: end.ordinal });
         Fed::More
     }
@@ -140,20 +164,20 @@ impl Feed {
         self.arena = Vec::new();
     }
 
-    /// Offers a frame's records; End when all are taken.
-    fn offer_frame(&mut self, outlet: &Outlet, frame: &Frame, from: u64) -> Fed {
+    /// Offers a frame's records from the seq `from` up to the ordinal `end`; End when all are taken.
+    fn offer_frame(&mut self, outlet: &Outlet, frame: &Frame, from: u64, end: u64) -> Fed {
         let (boot, ring) = (frame.boot(), frame.ring_id().0);
         let clock = outlet.clock(boot);
-        for (n, entry) in frame.entries_from(from).enumerate() {
+        for (n, entry) in frame.entries_from(from).take_while(|entry| entry.ordinal < end).enumerate() {
             if n == TURN {
                 return Fed::More;
             }
-            let offered = match outlet.is_expired(&entry, boot) && !outlet.is_missed(self.lane, entry.ordinal) {
+            let offered = match outlet.is_expired(&entry, boot) && !outlet.is_missed(self.of.lane, entry.ordinal) {
                 true => self.pass(Pos { seq: entry.seq, ordinal: entry.ordinal }, Unsent::Expired),
                 false => self.offer(outlet, &entry, ring, clock),
             };
             match offered {
-                Offered::Taken(took) => outlet.note(self.lane, &entry, boot, fate(took.unsent), took.begins),
+                Offered::Taken(took) => outlet.note(self.of, &entry, boot, fate(took.unsent), took.begins),
                 Offered::Missed => {}
                 Offered::Full => return Fed::Full,
                 Offered::Needs(topic) => return Fed::Needs(topic),
@@ -164,7 +188,7 @@ impl Feed {
 
     fn offer(&mut self, outlet: &Outlet, entry: &Entry<'_>, ring: u128, clock: Option<ClockSync>) -> Offered {
         let at = Pos { seq: entry.seq, ordinal: entry.ordinal };
-        if outlet.is_missed(self.lane, entry.ordinal) {
+        if outlet.is_missed(self.of.lane, entry.ordinal) {
             self.forward.skip(Pos { seq: at.seq + 1, ordinal: at.ordinal + 1 });
             return Offered::Missed;
         }

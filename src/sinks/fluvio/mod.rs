@@ -8,7 +8,7 @@
 //!
 //! - [`driver`]: one per sink. Carries out what `forward` says, keeps track of connections, reports.
 //! - [`session`], [`report`]: its connections, and what it says about them.
-//! - [`feed`]: reads lanes and offers their records; owns the bytes of batches.
+//! - [`feed`]: reads streams of lanes and offers their records; owns the bytes of batches. [`streams`]: which ones.
 //! - [`spu`]: one task per SPU that is needed now. [`meta`]: one short visit to the SC when metadata is needed.
 //! - [`conn`], [`wire`], [`encode`]: connections, messages, batches. [`trouble`]: what to tell a person.
 //!
@@ -35,6 +35,7 @@ mod meta;
 mod report;
 mod session;
 mod spu;
+mod streams;
 #[cfg(test)]
 mod testing;
 mod trouble;

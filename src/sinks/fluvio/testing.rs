@@ -21,6 +21,7 @@ pub fn sink(endpoint: &str) -> FluvioSink {
         retry: (Span::from_millis(20), Span::from_millis(200)),
         search_max: 64 * 1024,
         resend_on_loss: true,
+        newest_first: false,
         grace: Span::from_millis(50),
     }
 }
