@@ -141,13 +141,12 @@ impl Pipeline {
         streams.end(streams.index(of)).unwrap_or_else(|| self.ring.lane_durable(of.lane))
     }
 
-    /// Where the configured sinks stand in a lane, and what each has from another ring beyond that.
+    /// Where the configured sinks stand in a lane, and what each has beyond that: from another ring, or by newer streams.
     pub fn accounts(&self, lane: LaneId) -> Vec<(Owner, Account, Vec<Stretch>)> {
         let configured = self.sinks.iter().filter(|sink| sink.configured);
         let account = |sink: &Sink| {
-            let streams = sink.lanes.get(lane.index())?;
-            let ahead = streams.books().flat_map(|book| book.elsewhere.ahead()).collect();
-            Some((sink.owner.clone(), streams.account(), ahead))
+            let (oldest, ahead) = sink.lanes.get(lane.index())?.passed()?;
+            Some((sink.owner.clone(), oldest, ahead))
         };
         configured.filter_map(account).collect()
     }

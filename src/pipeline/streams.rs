@@ -33,7 +33,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use super::book::{Account, Book};
-use super::elsewhere::{Elsewhere, elsewhere_key};
+use super::elsewhere::{Elsewhere, Stretch, elsewhere_key};
 use super::losses::Losses;
 use super::shares;
 use super::{ACCOUNT_LEAST, Counts, Tally, When};
@@ -202,6 +202,17 @@ impl Streams {
         let mut sum = books.next().map(|book| book.account).unwrap_or_default();
         books.for_each(|book| sum.add(book.account.counts()));
         sum
+    }
+
+    /// The oldest's account, and what is passed beyond its cursor: by other streams, and what is there from another ring.
+    pub fn passed(&self) -> Option<(Account, Vec<Stretch>)> {
+        let oldest = self.books().next()?.account;
+        let own = |book: &Book| {
+            let Account { start, cursor, delivered, filtered, .. } = book.account;
+            Stretch { from: start.ordinal, to: cursor.ordinal, delivered, filtered }
+        };
+        let elsewhere = self.books().flat_map(|book| book.elsewhere.ahead());
+        Some((oldest, self.books().skip(1).map(own).chain(elsewhere).collect()))
     }
 
     /// How that divides among topics.

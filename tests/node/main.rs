@@ -13,6 +13,7 @@ mod load;
 #[path = "../support/mosquitto.rs"]
 #[allow(dead_code, reason = "shared: not every test program needs all of it")]
 mod mosquitto;
+mod newest_first;
 mod node;
 mod ram_first;
 mod reload;
