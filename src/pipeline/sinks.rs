@@ -138,7 +138,7 @@ impl Pipeline {
     pub fn end(&self, id: SinkId, of: impl Into<StreamId>) -> LanePos {
         let of = of.into();
         let streams = &self.sinks[id.0].lanes[of.lane.index()];
-        streams.end(streams.index(of)).unwrap_or_else(|| self.ring.lane_durable(of.lane))
+        streams.end(streams.index(of)).unwrap_or_else(|| self.ring.lane_shown(of.lane))
     }
 
     /// Where the configured sinks stand in a lane, and what each has beyond that: from another ring, or by newer streams.

@@ -541,6 +541,7 @@ impl<'a> Replay<'a> {
         ring.next_commit = ring.last_commit + if clean { 1 } else { SKIP_COMMITS };
         if !clean {
             ring.next_seq += SKIP_SEQS;
+            ring.note_shown_before();
             ring.topics.skip_reserved();
         }
         if !clean || self.again {

@@ -58,6 +58,8 @@ pub(super) struct Spill {
     scarce: bool,
     /// Somebody waits for everything up to this ticket.
     wanted: u64,
+    /// Below it an earlier process may have given seqs that were shown and are not here.
+    shown_before: u64,
     /// How often records were shown before they were durable.
     shown: u64,
     /// The next seq when the queue was empty last.
@@ -110,6 +112,19 @@ impl Ring {
     /// Bytes that are held in memory and not on their way to the disk.
     pub fn held_bytes(&self) -> usize {
         if self.is_held() { self.queue_weight } else { 0 }
+    }
+
+    /// An unclean start: where records were shown before they were durable, what was given then stands below the next seq.
+    pub(super) fn note_shown_before(&mut self) {
+        let reserves = self.topics.iter().flat_map(|t| &t.parts).any(|p| p.floor > 0);
+        self.spill.shown_before = if reserves { self.next_seq } else { 0 };
+    }
+
+    /// The place one past the newest record of a lane that readers see, or may have seen before a crash: nothing that was
+    /// ever sent has a seq at or above it.
+    pub fn lane_shown(&self, lane: LaneId) -> LanePos {
+        let shown = self.lane_durable(lane);
+        LanePos { seq: shown.seq.max(self.spill.shown_before), ..shown }
     }
 
     /// Somebody waits until everything up to this ticket is durable.
