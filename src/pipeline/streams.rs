@@ -459,7 +459,8 @@ mod tests {
     fn ring() -> Ring {
         let lanes = vec![LaneOptions { name: Name::new("normal").unwrap(), reserve: 0 }];
         let linger = Span::from_secs(1);
-        let options = Options { max_bytes: MIN_RING, lanes, linger, binding: [1; 16], boot_id: [2; 16], seed: 7 };
+        let keys = Default::default();
+        let options = Options { max_bytes: MIN_RING, lanes, linger, binding: [1; 16], boot_id: [2; 16], seed: 7, keys };
         Ring::recover(&mut MemDisk::new(MIN_RING), options).unwrap().0
     }
 
