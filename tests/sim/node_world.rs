@@ -13,7 +13,7 @@ use headwater::limits::MIN_RING;
 use headwater::name::Name;
 use headwater::pipeline::{Account, GAPS_TOPIC, Pipeline, Plan, RulePlan, SinkPlan, SourcePlan, TopicPlan};
 use headwater::record::RecordRef;
-use headwater::ring::{LaneOptions, Options, Owner, OwnerKind, ROOT_BYTES, ReadStep, Report, Ring, Ticket};
+use headwater::ring::{Health, LaneOptions, Options, Owner, OwnerKind, ROOT_BYTES, ReadStep, Report, Ring, Ticket};
 use headwater::rules::RuleSpec;
 use headwater::rules::filter::{Condition, Needle};
 use headwater::time::{BootTime, Now, Span, WallTime};
@@ -632,7 +632,9 @@ impl World {
 
     /// Planted: what the topics have of the accounts is not on the disk when the node comes back.
     fn lose_shares(&mut self) -> Check {
-        if self.plant != Plant::SharesNotStored {
+        // Nothing becomes durable any more: to wait for it would end in this crash again.
+        let failed = matches!(self.pipeline().ring().health(), Health::Failed(_));
+        if self.plant != Plant::SharesNotStored || failed || self.threads.disk.dead().is_some() {
             return Ok(());
         }
         let now = self.now().boot;
