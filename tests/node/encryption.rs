@@ -67,6 +67,7 @@ fn without_its_key_the_ring_is_left_alone_and_with_it_every_record_is_there() {
     assert_eq!(node.send("pump-house", &["c"]), ["0"]);
     node.write_config(&ring("encryption = { file = \"other\" }\nold_keys = [{ file = \"key\" }]"));
     node.run(&["reload"]).ok();
+    node.is_in_memory(false);
     node.says("disk", "up", &format!("encrypted under key {}", id(OTHER)));
     assert_eq!(node.tail("pump-house", 3), ["a marker of its own", "b", "c"]);
     node.stop();
