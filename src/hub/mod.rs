@@ -81,6 +81,8 @@ impl Hub {
     pub fn replan(&self, plan: Plan) {
         self.core.pipeline.borrow_mut().replan(plan);
         self.core.moved.notify_waiters();
+        // What was held in memory perhaps goes to the disk now.
+        self.kick();
     }
 
     /// The node shuts down.

@@ -19,7 +19,8 @@ pub type SinkStates = (Owner, Vec<(Vec<u8>, Vec<u8>)>);
 impl Pipeline {
     /// A sink begins where its cursor is, or at the end of every lane when it is new.
     pub fn add_sink(&mut self, plan: SinkPlan) -> SinkId {
-        if let Some(index) = self.sinks.iter().position(|sink| sink.owner.name == plan.name) {
+        let place = self.sinks.iter().position(|sink| sink.owner.name == plan.name);
+        if let Some(index) = place.filter(|at| !self.sinks[*at].lanes.is_empty()) {
             self.sinks[index].topics = plan.topics;
             self.sinks[index].configured = true;
             self.move_floor();
@@ -31,10 +32,15 @@ impl Pipeline {
         let lanes = self.load_lanes(&owner);
         let mut sink = Sink { owner, topics: plan.topics, configured: true, lanes, state: BTreeMap::new() };
         self.note_beginning(&mut sink);
-        self.sinks.push(sink);
+        // One that was forgotten has its place still.
+        let index = place.unwrap_or(self.sinks.len());
+        match place {
+            Some(at) => self.sinks[at] = sink,
+            None => self.sinks.push(sink),
+        }
         self.note_strangers();
         self.move_floor();
-        SinkId(self.sinks.len() - 1)
+        SinkId(index)
     }
 
     fn note_strangers(&mut self) {
@@ -101,11 +107,13 @@ impl Pipeline {
             // Removing takes no room.
             let _ = self.ring.put_state(now, &owner, key, None);
         }
+        // Its place stays taken: the others are known by theirs.
         if let Some(sink) = self.sinks.iter_mut().find(|sink| sink.owner == owner) {
             sink.lanes.clear();
+            sink.state.clear();
         }
-        self.sinks.retain(|sink| sink.owner != owner || sink.configured);
         self.note_strangers();
+        self.move_floor();
         !entries.is_empty()
     }
 

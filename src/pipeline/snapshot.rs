@@ -111,7 +111,8 @@ impl SinkBook {
 impl Pipeline {
     pub fn snapshot(&self) -> Snapshot {
         let ring = self.ring.stats();
-        let mut sinks: Vec<_> = self.sinks.iter().map(|sink| self.book(sink, &ring)).collect();
+        let known = self.sinks.iter().filter(|sink| !sink.lanes.is_empty());
+        let mut sinks: Vec<_> = known.map(|sink| self.book(sink, &ring)).collect();
         for owner in self.ring.owners(OwnerKind::Sink) {
             if !sinks.iter().any(|book| book.name == owner.name) {
                 let lanes = self.load_lanes(&owner);

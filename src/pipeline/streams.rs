@@ -259,7 +259,7 @@ impl Streams {
     /// A new stream begins at the lane's durable end, if at least `least` records wait in the newest one. What is removed from
     /// the ring's state for it; None: nothing is split.
     pub fn split(&mut self, ring: &Ring, lane: LaneId, least: u64) -> Option<Vec<Vec<u8>>> {
-        let end = ring.lane_durable(lane);
+        let end = ring.lane_shown(lane);
         if end.ordinal != ring.lane_written(lane).ordinal {
             // What was shown beyond what is written was perhaps sent.
             return None;

@@ -459,3 +459,28 @@ fn in_memory_a_lane_stays_one() {
     rig.flush();
     assert!(!rig.split(sink, 1));
 }
+
+#[test]
+fn a_sink_that_is_forgotten_leaves_the_others_what_is_theirs() {
+    let mut rig = Rig::new();
+    let add = |rig: &mut Rig, sink: &str| {
+        let topics = TopicSet { include: vec!["*".into()], exclude: vec![] };
+        rig.pipeline.add_sink(SinkPlan { name: name(sink), topics })
+    };
+    let sinks = ["a", "b", "c"].map(|sink| add(&mut rig, sink));
+    rig.offer("one", 0, 100);
+    rig.flush();
+    let end = rig.pipeline.ring().lane_durable(LaneId(1));
+    let now = rig.now().boot;
+    rig.pipeline.advance(now, sinks[2], LaneId(1), end, Tally { delivered: 1, ..Tally::default() }, 0, &[]);
+    rig.pipeline.remove_sink(sinks[0]);
+    assert!(rig.pipeline.forget_sink(now, &name("a")));
+    assert_eq!(rig.pipeline.cursor(sinks[1], LaneId(1)).ordinal, 0);
+    assert_eq!(rig.pipeline.cursor(sinks[2], LaneId(1)), end);
+    let shown: Vec<_> = rig.pipeline.snapshot().sinks.iter().map(|sink| sink.name.to_string()).collect();
+    assert_eq!(shown, ["b", "c"]);
+    // Of the same name, it is a new one.
+    let again = add(&mut rig, "a");
+    assert_eq!(rig.pipeline.cursor(again, LaneId(1)).ordinal, end.ordinal);
+    assert_eq!(rig.pipeline.snapshot().sinks.len(), 3);
+}

@@ -250,7 +250,7 @@ impl Ring {
                 }
                 Load::Passed(runs) => {
                     let to = LanePos { seq: header.end_seq(), ordinal: header.end_ordinal() };
-                    let parts = gap_parts(&runs, reader.pos.ordinal - first.ordinal);
+                    let parts = super::spill::parts_of(&runs, reader.pos.ordinal == first.ordinal);
                     return lane_gap(reader, to, GapReason::Passed, parts);
                 }
             }

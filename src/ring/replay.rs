@@ -539,14 +539,17 @@ impl<'a> Replay<'a> {
         ring.note_forgotten(std::mem::take(&mut self.forgotten));
         ring.writer.synced_through = ring.writer.synced_through.max(ring.last_commit);
         ring.next_commit = ring.last_commit + if clean { 1 } else { SKIP_COMMITS };
+        let mut skipped = Vec::new();
         if !clean {
             ring.next_seq += SKIP_SEQS;
-            ring.note_shown_before();
-            ring.topics.skip_reserved();
+            skipped = ring.topics.skip_reserved();
         }
+        ring.note_shown_before();
         if !clean || self.again {
             ring.put_found();
         }
+        // Else a clean end after this, with nothing written of them, would forget it.
+        skipped.into_iter().for_each(|topic| ring.store_topic(topic));
         ring.put_moved(std::mem::take(&mut self.moved));
     }
 

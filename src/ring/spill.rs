@@ -11,7 +11,7 @@
 //! - a frame with state entries comes (a checkpoint, cursors, a topic), or one that somebody waits for;
 //! - more than [`HELD_MOST`] bytes are held: the sinks are behind;
 //! - the ring is told that it is RAM-first no more (a sink is down), or is closed;
-//! - more seqs were given than an unclean start skips, less a margin: no seq is ever used twice.
+//! - more seqs or commit numbers were given than an unclean start skips, less a margin: none is ever used twice.
 //!
 //! Offsets that are shown before they are durable are reserved: a topic's entry has floors, and its records are shown early
 //! only below those that are durable.
@@ -24,7 +24,7 @@
 use std::sync::Arc;
 
 use super::batch::{Sealed, Stamp};
-use super::core::{Closing, Ring, SKIP_SEQS};
+use super::core::{Closing, Ring, SKIP_COMMITS, SKIP_SEQS};
 use super::format::{FrameKind, MAX_RUNS, PrevCount, Run, flags};
 use super::frame::Frame;
 use super::*;
@@ -64,6 +64,8 @@ pub(super) struct Spill {
     shown: u64,
     /// The next seq when the queue was empty last.
     written_seq: u64,
+    /// And the next commit.
+    written_commit: u64,
     stubs: [Stub; MAX_LANES],
     /// Commit numbers of what was dropped: the one before the first, and the last.
     commits: Option<(u64, u64)>,
@@ -90,7 +92,7 @@ impl Ring {
         }
         self.spill.on = on;
         self.spill.lifting = true;
-        self.spill.written_seq = self.next_seq;
+        (self.spill.written_seq, self.spill.written_commit) = (self.next_seq, self.next_commit);
         self.spill.scarce = on;
     }
 
@@ -114,7 +116,7 @@ impl Ring {
         if self.is_held() { self.queue_weight } else { 0 }
     }
 
-    /// An unclean start: where records were shown before they were durable, what was given then stands below the next seq.
+    /// At a start: where records were shown before they were durable, all that was ever given stands below the next seq.
     pub(super) fn note_shown_before(&mut self) {
         let reserves = self.topics.iter().flat_map(|t| &t.parts).any(|p| p.floor > 0);
         self.spill.shown_before = if reserves { self.next_seq } else { 0 };
@@ -161,8 +163,9 @@ impl Ring {
         }
         let waited = sealed.first_ticket.0 <= self.spill.wanted || sealed.hurried;
         let plain = sealed.state.is_empty() && sealed.header.flags == 0;
-        let given = self.next_seq.saturating_sub(self.spill.written_seq);
-        if waited || !plain || given > SKIP_SEQS / 2 {
+        let seqs = self.next_seq.saturating_sub(self.spill.written_seq);
+        let commits = self.next_commit.saturating_sub(self.spill.written_commit);
+        if waited || !plain || seqs > SKIP_SEQS / 2 || commits > SKIP_COMMITS / 2 {
             self.spill.lifting = true;
         }
         let Some(frame) = &sealed.frame else { return };
@@ -181,7 +184,8 @@ impl Ring {
 
     /// Reserves offsets of all topics that are short of them.
     pub(super) fn reserve_offsets(&mut self) {
-        if !std::mem::take(&mut self.spill.scarce) {
+        // Behind the frame that says that all is over nothing comes.
+        if self.closing != Closing::No || !std::mem::take(&mut self.spill.scarce) {
             return;
         }
         for id in self.topic_ids() {
@@ -272,7 +276,7 @@ impl Ring {
     pub(super) fn lifted(&mut self) {
         if self.queue.is_empty() && !self.spill.has_stubs() {
             self.spill.lifting = false;
-            self.spill.written_seq = self.next_seq;
+            (self.spill.written_seq, self.spill.written_commit) = (self.next_seq, self.next_commit);
         }
     }
 
@@ -288,11 +292,13 @@ impl Ring {
         let stub = &self.spill.stubs[lane.index()];
         if stub.records > 0 && ordinal < stub.first_ordinal + stub.records {
             let end = LanePos { seq: stub.end_seq, ordinal: stub.first_ordinal + stub.records };
-            return Err((end, parts_of(&stub.runs)));
+            return Err((end, parts_of(&stub.runs, ordinal == stub.first_ordinal)));
         }
         let here = |s: &&Sealed| s.frame.as_ref().is_some_and(|f| f.lane == lane && ordinal < f.end().ordinal);
         match self.held_frames().find(here).and_then(|s| Some((s, s.frame.as_ref()?))) {
-            Some((s, frame)) if s.header.is_stub() => Err((frame.end(), parts_of(&frame.runs))),
+            Some((s, frame)) if s.header.is_stub() => {
+                Err((frame.end(), parts_of(&frame.runs, ordinal == frame.first.ordinal)))
+            }
             Some((_, frame)) => Ok(frame.clone()),
             // There is no such place; a reader is not to stand still.
             None => Err((self.lanes[lane.index()].shown, Vec::new())),
@@ -351,8 +357,9 @@ impl Stub {
     }
 }
 
-/// All records of a directory.
-fn parts_of(runs: &[Run]) -> Vec<GapPart> {
+/// All records of a stub's directory. From within it nobody can tell: its runs are sums of many frames'.
+pub(super) fn parts_of(runs: &[Run], whole: bool) -> Vec<GapPart> {
+    let runs = if whole { runs } else { &[] };
     let part = |r: &Run| GapPart { part: r.part, from_offset: r.first_offset, to_offset: r.end_offset() };
     runs.iter().map(part).collect()
 }

@@ -328,6 +328,23 @@ impl World {
         self.recover()
     }
 
+    /// The process ends well, if nothing prevents it, and another begins.
+    fn restart(&mut self) -> Check {
+        let now = self.now();
+        let ticket = self.pipeline().close(now);
+        for _ in 0..40 {
+            self.time += 100_000;
+            self.turn_disk(true);
+            if self.threads.disk.dead().is_some() || self.pipeline().ring().settled() >= ticket {
+                break;
+            }
+        }
+        self.time += 100_000;
+        self.turn_disk(true);
+        trace!(self, "restart");
+        self.crash(Crash::Process)
+    }
+
     fn step(&mut self) -> Check {
         self.time += 1 + self.rng.below(100_000) as i64;
         match self.rng.below(100) {
@@ -337,7 +354,7 @@ impl World {
                 while self.rng.below(4) != 0 && self.send(sink, lane)? {}
             }
             75..92 => self.turn_disk(false),
-            92..95 => self.look()?,
+            92..94 => self.look()?,
             95 => {
                 let online = self.rng.below(3) != 0;
                 self.pipeline().set_online(online);
@@ -346,6 +363,7 @@ impl World {
                 let now = self.now().boot;
                 self.pipeline().store_cursors(now);
             }
+            94 if self.rng.below(8) == 0 => return self.restart(),
             97 if self.rng.below(3) == 0 => {
                 // Without room it would evict, which others look at.
                 let on = [Call::Create, Call::Read, Call::Write, Call::Sync][self.rng.below(4) as usize];
