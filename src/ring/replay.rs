@@ -539,6 +539,12 @@ impl<'a> Replay<'a> {
         ring.note_forgotten(std::mem::take(&mut self.forgotten));
         ring.writer.synced_through = ring.writer.synced_through.max(ring.last_commit);
         ring.next_commit = ring.last_commit + if clean { 1 } else { SKIP_COMMITS };
+        self.tell(clean);
+    }
+
+    /// What this recovery found and decided goes on to the next one.
+    fn tell(&mut self, clean: bool) {
+        let ring = &mut *self.ring;
         let mut skipped = Vec::new();
         if !clean {
             ring.next_seq += SKIP_SEQS;
