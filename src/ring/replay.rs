@@ -545,17 +545,15 @@ impl<'a> Replay<'a> {
     /// What this recovery found and decided goes on to the next one.
     fn tell(&mut self, clean: bool) {
         let ring = &mut *self.ring;
-        let mut skipped = Vec::new();
         if !clean {
             ring.next_seq += SKIP_SEQS;
-            skipped = ring.topics.skip_reserved();
         }
+        // After a clean end as well: the process before may have skipped them and written nothing of it.
+        ring.topics.skip_reserved();
         ring.note_shown_before();
         if !clean || self.again {
             ring.put_found();
         }
-        // Else a clean end after this, with nothing written of them, would forget it.
-        skipped.into_iter().for_each(|topic| ring.store_topic(topic));
         ring.put_moved(std::mem::take(&mut self.moved));
     }
 
