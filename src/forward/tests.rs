@@ -514,9 +514,9 @@ fn without_faults_each_record_is_there_once_in_order() {
     }
 }
 
-#[test]
-fn cuts_crashes_and_landings_within_the_grace_period_leave_each_record_once_in_order() {
-    let faults = Faults {
+/// Everything that a link and an upstream do, short of losing what they acknowledged.
+fn rough() -> Faults {
+    Faults {
         cuts: true,
         crashes: true,
         late: Some(Span::from_secs(2)),
@@ -524,7 +524,12 @@ fn cuts_crashes_and_landings_within_the_grace_period_leave_each_record_once_in_o
         others_write: true,
         lag: true,
         ..Faults::default()
-    };
+    }
+}
+
+#[test]
+fn cuts_crashes_and_landings_within_the_grace_period_leave_each_record_once_in_order() {
+    let faults = rough();
     let mut met = Counts::default();
     for seed in 0..300 {
         let world = World::new(seed, faults, 1500).run(3000);

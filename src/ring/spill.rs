@@ -165,14 +165,11 @@ impl Ring {
         let plain = sealed.state.is_empty() && sealed.header.flags == 0;
         let seqs = self.next_seq.saturating_sub(self.spill.written_seq);
         let commits = self.next_commit.saturating_sub(self.spill.written_commit);
-        if waited || !plain || seqs > SKIP_SEQS / 2 || commits > SKIP_COMMITS / 2 {
-            self.spill.lifting = true;
-        }
-        let Some(frame) = &sealed.frame else { return };
         let reserved = |r: &Run| self.topics.part(r.part).is_some_and(|p| r.end_offset() <= p.floor);
-        if waited || !plain || !frame.runs.iter().all(reserved) {
-            self.spill.lifting = true;
-        } else if self.lanes[at].shown.ordinal == frame.first().ordinal {
+        let early = !waited && plain && sealed.frame.as_ref().is_some_and(|f| f.runs.iter().all(reserved));
+        self.spill.lifting |= !early || seqs > SKIP_SEQS / 2 || commits > SKIP_COMMITS / 2;
+        let Some(frame) = &sealed.frame else { return };
+        if early && self.lanes[at].shown.ordinal == frame.first().ordinal {
             self.lanes[at].shown = frame.end();
             self.spill.shown += 1;
             frame.runs.iter().for_each(|r| self.topics.show(r.part, r.end_offset()));

@@ -114,15 +114,7 @@ fn two_streams_of_a_lane_to_one_partition_leave_each_record_once_wherever_a_cras
 
 #[test]
 fn whatever_is_cut_lost_and_refused_two_streams_leave_each_record_once() {
-    let faults = Faults {
-        cuts: true,
-        crashes: true,
-        late: Some(Span::from_secs(2)),
-        rejects: true,
-        others_write: true,
-        lag: true,
-        ..Faults::default()
-    };
+    let faults = rough();
     for seed in 0..150 {
         // A crash takes both: the pair sees to it.
         let mut pair = Pair::new(seed, Faults { crashes: false, ..faults }, seed * 7 % 500);
