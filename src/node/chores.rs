@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::identity;
 use crate::config::{self, Config, HttpConfig};
 use crate::hub::{Hub, OfferError, PartKind, PartState};
+use crate::ops::control::Door;
 use crate::ops::{self, Facts, Ops};
 use crate::record::{Flags, RecordRef};
 use crate::ring::Health;
@@ -62,13 +63,13 @@ pub(super) fn facts(config: &Config, started: Now) -> Facts {
     }
 }
 
-pub(super) async fn start(hub: &Hub, ops: &Rc<Ops>, config: &Config) -> Chores {
+pub(super) async fn start(hub: &Hub, ops: &Rc<Ops>, config: &Config, door: Rc<Door>) -> Chores {
     let watched = ops.clone();
     let mut fixed = vec![
         Chore::start(look(hub.clone(), ops.clone(), config.node.data_dir.clone())),
         Chore::start(events(hub.clone())),
         Chore::start(async move { watched.watch().await }),
-        Chore::start(ops::control::run(ops.clone(), config.node.control.clone())),
+        Chore::start(ops::control::run(ops.clone(), door)),
     ];
     if let Some(main) = config.files.first().cloned() {
         fixed.push(Chore::start(compare_files(ops.clone(), main)));

@@ -30,6 +30,7 @@ use tokio::sync::mpsc;
 use crate::config::{Config, ConfigError};
 use crate::hub::{Board, Hub, PartKind, PartState, Requests, SinkOrder, Stop};
 use crate::ops::Ops;
+use crate::ops::control::Door;
 use crate::pipeline::Pipeline;
 use crate::ring::Health;
 use crate::time::Span;
@@ -70,9 +71,10 @@ const LAST_LOOK: Span = Span::from_millis(1500);
 /// anew in memory, one in memory begins anew on the disk once that can be used; each takes along what it has.
 pub async fn run(config: Config, load: Load, mut signals: mpsc::Receiver<Signal>) -> Result<(), NodeError> {
     let mut opened = open(&config).await?;
+    let door = Rc::new(Door::new(config.node.control.clone()));
     let mut parts = (config, load);
     loop {
-        match live(opened, parts, &mut signals).await? {
+        match live(opened, parts, &door, &mut signals).await? {
             Ended::Stopped => return Ok(()),
             Ended::Moved(next) => (opened, parts) = *next,
         }
@@ -97,6 +99,7 @@ enum Turn {
 async fn live(
     opened: Opened,
     (config, load): (Config, Load),
+    door: &Rc<Door>,
     signals: &mut mpsc::Receiver<Signal>,
 ) -> Result<Ended, NodeError> {
     let Opened { mut ring, report, memory, threads, completions, mut lock, keep_free, states, paused } = opened;
@@ -110,7 +113,7 @@ async fn live(
     let ops = Ops::new(hub.admin(), hub.store(), chores::facts(&config, hub.now()));
     let driven = Stop::default();
     let driver = tokio::task::spawn_local(drive(hub.clone(), threads, completions, driven.clone()));
-    let chores = chores::start(&hub, &ops, &config).await;
+    let chores = chores::start(&hub, &ops, &config, door.clone()).await;
     let mut parts = Parts::default();
     parts.apply(&hub, &config, false).await;
     // Before any of them runs.
@@ -120,6 +123,9 @@ async fn live(
     hub.board().part(PartKind::Node, "node", hub.now()).report(hub.now(), PartState::up("running"));
 
     let turn = serve(&mut running, signals, requests, memory.as_ref(), &mut lock).await;
+    if matches!(turn, Turn::Stop) {
+        door.close();
+    }
     let paused = running.parts.paused();
     // At a change of rings nobody has asked for an end yet: the first who does gets it once all is where it belongs.
     let mut stops = usize::from(matches!(turn, Turn::Stop));

@@ -4,15 +4,16 @@
 //! everything. It appears under its name only when its mode is set. A file left over from a crash is replaced; one that
 //! another live node answers on is not, and that is shown and tried again like every other trouble with a port.
 //!
-//! The language is [`protocol`]'s. Here is the server: [`run`] binds and serves until the node stops.
+//! The language is [`protocol`]'s. Here is the server: [`run`] opens the process's [`Door`] and serves.
 
 pub mod lines;
 pub mod protocol;
 mod send;
 pub mod tail;
 
+use std::cell::RefCell;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,13 +40,68 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// The group whose members may use the socket.
 pub const GROUP: &str = "headwater";
 
-/// Binds `path`, for as long as it takes, and serves until the node stops; the file is removed then.
-pub async fn run(ops: Rc<Ops>, path: PathBuf) {
+/// The socket of a process, whose lives on one ring after another share it: who connects between two of them waits a
+/// moment and is answered by the next. Its file is removed when this is dropped or closed.
+pub struct Door {
+    path: PathBuf,
+    bound: RefCell<Option<Rc<Bound>>>,
+}
+
+/// A listener, and which file it is.
+struct Bound {
+    listener: UnixListener,
+    file: (u64, u64),
+}
+
+impl Door {
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, bound: RefCell::default() }
+    }
+
+    /// The listener; bound anew where its file is not there any more, as after a card was changed.
+    fn open(&self) -> Result<Rc<Bound>, BindError> {
+        let mut bound = self.bound.borrow_mut();
+        if let Some(bound) = bound.as_ref().filter(|bound| file_at(&self.path) == Some(bound.file)) {
+            return Ok(bound.clone());
+        }
+        // It answers nobody any more, so that it is not taken for another node.
+        *bound = None;
+        let listener = bind(&self.path)?;
+        let Some(file) = file_at(&self.path) else {
+            let error = io::ErrorKind::NotFound.into();
+            return Err(BindError::Io { path: self.path.clone(), error, hint: "; it was bound and is gone" });
+        };
+        Ok(bound.insert(Rc::new(Bound { listener, file })).clone())
+    }
+
+    /// Nobody is let in any more.
+    pub fn close(&self) {
+        let Some(bound) = self.bound.take() else { return };
+        if file_at(&self.path) == Some(bound.file) {
+            // Nothing to be done when it is gone already.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Device and inode.
+fn file_at(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
+/// Opens the door, for as long as it takes, and serves until this life of the node ends.
+pub async fn run(ops: Rc<Ops>, door: Rc<Door>) {
     let part = ops.part(PartKind::Control, "control");
     let mut backoff = Backoff::new(Span::from_secs(1), Span::from_secs(60), ops.seed());
-    let listener = loop {
-        match bind(&path) {
-            Ok(listener) => break listener,
+    let bound = loop {
+        match door.open() {
+            Ok(bound) => break bound,
             Err(error) => {
                 let wait = backoff.next_wait();
                 part.report(ops.now(), PartState::down(error.to_string(), Some(wait)));
@@ -56,10 +112,8 @@ pub async fn run(ops: Rc<Ops>, path: PathBuf) {
             }
         }
     };
-    part.report(ops.now(), PartState::up(path.display().to_string()));
-    serve(&ops, listener).await;
-    // Nothing to be done when it is gone already.
-    let _ = std::fs::remove_file(&path);
+    part.report(ops.now(), PartState::up(door.path.display().to_string()));
+    serve(&ops, &bound.listener).await;
 }
 
 /// Why the socket cannot be had; tried again.
@@ -119,8 +173,8 @@ fn group_number(groups: &str, name: &str) -> Option<u32> {
     lines.find_map(|mut fields| if fields.next()? == name { fields.nth(1)?.parse().ok() } else { None })
 }
 
-/// Serves until the node stops.
-pub async fn serve(ops: &Rc<Ops>, listener: UnixListener) {
+/// Serves until this life of the node ends.
+pub async fn serve(ops: &Rc<Ops>, listener: &UnixListener) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let accepted = tokio::select! {

@@ -34,3 +34,29 @@ async fn trouble_with_the_path_says_what_to_do() {
     let missing = dir.path().join("no/where");
     assert!(bind(&missing).unwrap_err().to_string().contains("make that directory"));
 }
+
+#[tokio::test]
+async fn a_door_stays_the_same_until_its_file_is_another_and_takes_only_its_own_along() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
+    let door = Door::new(path.clone());
+    let (first, again) = (door.open().unwrap(), door.open().unwrap());
+    assert!(Rc::ptr_eq(&first, &again));
+    // Between two lives of the node: in the queue.
+    let waiting = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    first.listener.accept().await.unwrap();
+    drop((first, again, waiting));
+    std::fs::remove_file(&path).unwrap();
+    let other = door.open().unwrap();
+    std::os::unix::net::UnixStream::connect(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let foreign = bind(&path).unwrap();
+    drop(other);
+    door.close();
+    assert!(path.exists(), "another's");
+    drop(foreign);
+    let door = Door::new(path.clone());
+    door.open().unwrap();
+    drop(door);
+    assert!(!path.exists());
+}
