@@ -462,14 +462,17 @@ impl Driver {
         self.asked.clear();
     }
 
-    /// Gives what is in flight until `deadline`.
+    /// Stores what was answered, also what was taken note of a moment ago, and gives what is in flight until `deadline`:
+    /// in another ring the records have other numbers, and what is not stored here is sent again from there.
     pub async fn leave(&mut self, deadline: Instant) {
-        while self.feeds.iter().any(|f| f.forward.in_flight() > 0) {
+        loop {
+            self.turns().into_iter().for_each(|i| self.settle(i));
+            // `forward` counts what it would like to be sent as well.
+            if !self.asked.values().any(|(_, asked)| matches!(asked, Asked::Sent)) {
+                break;
+            }
             let Ok(Some(event)) = timeout_at(deadline, self.events.recv()).await else { break };
             self.take(event);
-            for i in self.turns() {
-                self.settle(i);
-            }
         }
         self.hang_up();
     }

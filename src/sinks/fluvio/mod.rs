@@ -29,6 +29,8 @@ mod buffers;
 mod captures;
 mod conn;
 mod driver;
+#[cfg(test)]
+mod driver_tests;
 mod encode;
 mod feed;
 mod meta;
