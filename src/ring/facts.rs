@@ -11,9 +11,34 @@ use crate::topic::TopicId;
 /// The ring's entry that says that entries are lost.
 const FORGOTTEN: &[u8] = b"d";
 
+/// What a recovery found and decided, and the next one is to know.
+pub(super) struct Findings {
+    /// The end was clean.
+    pub clean: bool,
+    /// Where earlier processes ended, what they lost and tore: it may stand nowhere yet.
+    pub untold: bool,
+    /// Topics that were found in another lane than their entries say.
+    pub moved: BTreeSet<TopicId>,
+}
+
 impl Ring {
+    /// Entries for the findings. Some of them seal a frame, so this process has its numbers by now.
+    pub(super) fn tell(&mut self, found: Findings) {
+        let skipped = if found.clean { Vec::new() } else { self.topics.skip_reserved() };
+        self.note_shown_before();
+        if found.untold {
+            self.put_found();
+        }
+        // Where this process ends cleanly and writes nothing else of them, the next one knows it all the same.
+        skipped.into_iter().for_each(|topic| self.store_topic(topic));
+        for topic in found.moved {
+            self.store_moves(topic);
+            self.store_topic(topic);
+        }
+    }
+
     /// What an unclean end was found to have left.
-    pub(super) fn put_found(&mut self) {
+    fn put_found(&mut self) {
         for (session, last, through) in self.sessions.ended.clone() {
             let mut value = Vec::new();
             super::wire::append(&mut value, &(last, through));
@@ -32,14 +57,6 @@ impl Ring {
             let lanes = &self.lanes;
             let lost = self.sessions.encode_lost(|lane| lanes.get(lane as usize).map_or(0, |l| l.oldest.ordinal));
             self.put_fact(b"u", &lost);
-        }
-    }
-
-    /// Topics that were found in another lane than their entries say.
-    pub(super) fn put_moved(&mut self, moved: BTreeSet<TopicId>) {
-        for topic in moved {
-            self.store_moves(topic);
-            self.store_topic(topic);
         }
     }
 

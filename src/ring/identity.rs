@@ -49,6 +49,7 @@ impl Ring {
         sessions: impl Iterator<Item = u32>,
         report: &mut Report,
     ) {
+        debug_assert!(self.queue.is_empty(), "a frame under the numbers of the process before");
         self.believe_move(moved, &ids);
         let stored = self.stored_boot();
         self.boot = self.boot.max(stored.map_or(0, |s| s.0));

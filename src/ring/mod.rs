@@ -267,7 +267,7 @@
 //! next.
 //!
 //! Offsets that may be shown before they are durable are reserved: a topic's entry has a floor for each partition, else 0,
-//! and after a start no offset below it is given. Seqs need no entry: fewer are given between two writes than an
+//! and after an unclean end no offset below it is given. Seqs need no entry: fewer are given between two writes than an
 //! unclean start skips. Cursors never get to the disk before what they passed: a frame with entries lifts all before it.
 //!
 //! # Each crash, argued

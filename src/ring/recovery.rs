@@ -169,13 +169,14 @@ impl Ring {
         }
         let ends = replay.run(disk);
         let went_back = replay.went_back();
-        replay.finish(disk, &survey, &ends, clean);
+        let found = replay.finish(disk, &survey, &ends, clean);
         report.cloned = binding.is_some_and(|b| b != ring.options.binding);
         if write {
             let ids = survey.found.iter().map(|f| f.meta.ring).collect();
             let headers = || survey.found.iter().filter_map(|f| f.header.as_ref());
             let moved = headers().rev().find(|h| h.ring == ring.id).and_then(|h| h.former);
             ring.adopt(survey.root, ids, moved, headers().map(|h| h.session), &mut report);
+            ring.tell(found);
             ring.name_lanes(true, &mut report);
             // What was found is the first frame of this process: nothing of it stands without that.
             ring.to_lanes = went_back.iter().any(|log| *log != JOURNAL);
@@ -184,6 +185,7 @@ impl Ring {
             ring.to_lanes = false;
         } else {
             ring.visit();
+            ring.tell(found);
             ring.name_lanes(false, &mut report);
         }
         Ok((ring, report))

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::core::{Life, Ring, SKIP_COMMITS, SKIP_SEQS};
+use super::facts::Findings;
 use super::format::{Counters, FrameKind, SlotKind, flags};
 use super::journal::{JOURNAL, LOGS, Rejoin, log_of};
 use super::recovery::{RESUME_AT, Survey};
@@ -479,8 +480,8 @@ impl<'a> Replay<'a> {
         (0..LOGS).filter(|log| self.went_back[*log]).collect()
     }
 
-    /// The slot table, the numbers to go on with, the place to go on at.
-    pub fn finish(&mut self, disk: &mut dyn Disk, survey: &Survey, ends: &Ends, hint: bool) {
+    /// The slot table, the numbers to go on with, the place to go on at. Gives back what goes on to the next recovery.
+    pub fn finish(&mut self, disk: &mut dyn Disk, survey: &Survey, ends: &Ends, hint: bool) -> Findings {
         self.believe_headers(disk, survey);
         let clean = hint && survey.root.is_some_and(|r| r.commit == self.ring.last_commit);
         self.report.clean_shutdown = clean;
@@ -538,23 +539,11 @@ impl<'a> Replay<'a> {
         ring.slots.free.extend(given_up);
         ring.note_forgotten(std::mem::take(&mut self.forgotten));
         ring.writer.synced_through = ring.writer.synced_through.max(ring.last_commit);
-        ring.next_commit = ring.last_commit + if clean { 1 } else { SKIP_COMMITS };
-        self.tell(clean);
-    }
-
-    /// What this recovery found and decided goes on to the next one.
-    fn tell(&mut self, clean: bool) {
-        let ring = &mut *self.ring;
         if !clean {
             ring.next_seq += SKIP_SEQS;
         }
-        // After a clean end as well: the process before may have skipped them and written nothing of it.
-        ring.topics.skip_reserved();
-        ring.note_shown_before();
-        if !clean || self.again {
-            ring.put_found();
-        }
-        ring.put_moved(std::mem::take(&mut self.moved));
+        ring.next_commit = ring.last_commit + if clean { 1 } else { SKIP_COMMITS };
+        Findings { clean, untold: !clean || self.again, moved: std::mem::take(&mut self.moved) }
     }
 
     /// Where each log's next frame goes.

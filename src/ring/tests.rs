@@ -837,3 +837,26 @@ fn seeking_a_time_skips_whole_slots_and_no_record_of_that_time_or_later() {
     ring.set_clock(hour(41), ClockSync { offset: 9_000_000, trusted: false });
     assert_eq!(ring.seek_time(LaneId(0), wall(39)), ring.stats().lanes[0].oldest, "of a clock that is not trusted");
 }
+
+#[test]
+fn what_a_recovery_finds_stands_in_frames_of_the_process_that_found_it() {
+    let lane = |name: &str| LaneOptions { name: Name::new(name).unwrap(), reserve: 0 };
+    let options = || Options { lanes: vec![lane("a"), lane("b"), lane("c")], ..options() };
+    let mut disk = MemDisk::new(MIN_RING);
+    let (mut ring, _) = Ring::recover(&mut disk, options()).unwrap();
+    ring.set_ram_first(true);
+    for (n, name) in ["ta", "tb", "tc"].into_iter().enumerate() {
+        let id = ring.open_topic(&TopicName::new(name).unwrap(), LaneId(n as u8), 1).unwrap();
+        value(&mut ring, &mut disk, id, b"one");
+    }
+    drive(&mut ring, &mut disk, NOW + Span::from_secs(2));
+    ring.set_ram_first(false);
+    flush(&mut ring, &mut disk);
+    let session = ring.session;
+    drop(ring);
+    // Each topic's entry goes into a frame of its lane: not all of them wait until the process has begun.
+    let (ring, _) = Ring::recover(&mut disk, options()).unwrap();
+    let sessions: Vec<_> = ring.queue.iter().map(|sealed| sealed.header.session).collect();
+    assert!(sessions.len() > 1, "{sessions:?}");
+    assert!(ring.session > session && sessions.iter().all(|of| *of == ring.session), "{sessions:?}");
+}

@@ -237,15 +237,21 @@ impl Topics {
         }
     }
 
-    /// At a start: offsets that were reserved ahead are not given again.
-    pub fn skip_reserved(&mut self) {
-        for part in self.list.iter_mut().flat_map(|t| &mut t.parts) {
-            if part.info.next < part.floor {
-                part.skipped = part.floor;
-                part.stands_at(part.floor);
+    /// After an unclean end: offsets that were reserved ahead are not given again. Gives back the topics of which some
+    /// were.
+    pub fn skip_reserved(&mut self) -> Vec<TopicId> {
+        let mut skipped = Vec::new();
+        for topic in &mut self.list {
+            for part in &mut topic.parts {
+                if part.info.next < part.floor {
+                    part.skipped = part.floor;
+                    part.stands_at(part.floor);
+                    skipped.push(topic.id);
+                }
             }
-            part.stands_at(part.info.next);
         }
+        skipped.dedup();
+        skipped
     }
 
     /// Next durable offsets of one lane's partitions, in order; also of those that left it above the ordinal `durable`, or

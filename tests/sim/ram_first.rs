@@ -8,6 +8,7 @@
 //! - what somebody waited for and was told is safe reaches every sink, once, whatever happens;
 //! - what nobody waited for reaches a sink at most once;
 //! - an offset of a partition that was ever shown is never another record's;
+//! - after a clean end the next offset is the one that would have been given;
 //! - every sink's account adds up at every step, across every crash, and nothing is ever called corrupt.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +48,7 @@ struct Met {
     passed: u64,
     failed_writes: u64,
     waited_for: u64,
+    clean_ends: u64,
 }
 
 struct World {
@@ -67,6 +69,8 @@ struct World {
     /// What a reader was shown at an offset.
     shown: BTreeMap<(TopicPart, u64), u64>,
     readers: Vec<PartReader>,
+    /// Next offsets at an end that was to be clean.
+    ended: Vec<(TopicPart, u64)>,
     met: Met,
     trace: bool,
 }
@@ -123,6 +127,7 @@ impl World {
             has: vec![Default::default(); SINKS.len()],
             shown: BTreeMap::new(),
             readers: Vec::new(),
+            ended: Vec::new(),
             met: Met::default(),
             trace: std::env::var_os("HEADWATER_TRACE").is_some(),
             rng,
@@ -151,6 +156,12 @@ impl World {
         };
         trace!(self, "recovered: {report:?} {:?}", ring.stats().lanes);
         ensure!(report.corrupt_records == 0, "{report:?}");
+        let (ended, clean) = (std::mem::take(&mut self.ended), report.clean_shutdown);
+        let next = |part: &TopicPart| ring.topic(part.topic)?.partitions.get(part.partition as usize).map(|p| p.next);
+        for (part, then) in ended.iter().filter(|_| clean) {
+            ensure!(next(part) == Some(*then), "{part:?}: {:?} is next after a clean end at {then}", next(part));
+            self.met.clean_ends += 1;
+        }
         self.pipeline = Some(Pipeline::new(ring, report, false, plan()));
         let mut parts = Vec::new();
         for topic in TOPICS {
@@ -342,6 +353,10 @@ impl World {
         self.time += 100_000;
         self.turn_disk(true);
         trace!(self, "restart");
+        let parts: Vec<_> = self.readers.iter().map(|reader| reader.part).collect();
+        let ring = self.pipeline().ring();
+        let next = |part: TopicPart| Some((part, ring.topic(part.topic)?.partitions[part.partition as usize].next));
+        self.ended = parts.into_iter().filter_map(next).collect();
         self.crash(Crash::Process)
     }
 
@@ -424,9 +439,10 @@ fn what_was_waited_for_is_never_lost_and_nothing_is_sent_twice_although_the_rest
         sum.passed += met.passed;
         sum.failed_writes += met.failed_writes;
         sum.waited_for += met.waited_for;
+        sum.clean_ends += met.clean_ends;
     });
     println!("{sum:?}");
-    let Met { crashes, never_written, lost_from_memory, passed, failed_writes, waited_for } = sum;
-    let all = [crashes, never_written, lost_from_memory, passed, failed_writes, waited_for];
+    let Met { crashes, never_written, lost_from_memory, passed, failed_writes, waited_for, clean_ends } = sum;
+    let all = [crashes, never_written, lost_from_memory, passed, failed_writes, waited_for, clean_ends];
     assert!(one || all.iter().all(|n| *n > 0), "{sum:?}");
 }
