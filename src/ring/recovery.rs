@@ -58,6 +58,12 @@ pub(super) struct Survey {
 }
 
 impl Survey {
+    /// Records of the lane below this ordinal were evicted, as any slot header has it.
+    pub(super) fn oldest(&self, lane: LaneId) -> u64 {
+        let headers = self.found.iter().filter_map(|f| f.header.as_ref());
+        headers.map(|h| h.oldest[lane.index()]).max().unwrap_or(0)
+    }
+
     /// A slot of this ring is encrypted under this key; 0: it is not.
     fn uses(&mut self, id: u32, keys: &Keys) {
         match self.keys.iter_mut().find(|key| key.id == id) {
@@ -167,7 +173,7 @@ impl Ring {
         if let Some(id) = replay.locked.filter(|_| write) {
             return Err(locked(id));
         }
-        let ends = replay.run(disk);
+        let ends = replay.run(disk, &survey);
         let went_back = replay.went_back();
         let found = replay.finish(disk, &survey, &ends, clean);
         report.cloned = binding.is_some_and(|b| b != ring.options.binding);

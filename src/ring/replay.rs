@@ -190,7 +190,7 @@ impl<'a> Replay<'a> {
     }
 
     /// Plays the frames over the snapshot. Gives back where the slots end.
-    pub fn run(&mut self, disk: &mut dyn Disk) -> Ends {
+    pub fn run(&mut self, disk: &mut dyn Disk, survey: &Survey) -> Ends {
         self.drop_dead();
         for put in std::mem::take(&mut self.base) {
             self.ring.apply(put);
@@ -238,8 +238,12 @@ impl<'a> Replay<'a> {
             ended.push((session, commit, through));
         }
         self.ring.sessions.ended.sort_unstable();
-        for (lane, from, to) in self.rejoin.rebuild(disk, self.ring) {
-            self.lose(lane, from, to - from, true);
+        let kept = survey.found.iter().filter(|f| !self.abandoned.contains(&f.meta.id));
+        let own = |lane: LaneId| kept.clone().filter(move |f| f.log == lane.index()).map(|f| f.meta.first.ordinal);
+        for (lane, from, to) in self.rejoin.rebuild(disk, self.ring, |lane| own(lane).min().unwrap_or(0)) {
+            // What the snapshot knew may be evicted since: its copy stood in the slot that was begun anew.
+            let from = from.max(survey.oldest(lane));
+            self.lose(lane, from, to.saturating_sub(from), true);
         }
         let ring = &mut self.ring;
         ring.last_commit = last.0;
@@ -519,8 +523,7 @@ impl<'a> Replay<'a> {
             ring.next_seq = ring.next_seq.max(lane.end.seq);
             (lane.durable, lane.shown) = (lane.end, lane.end);
             // What was evicted stays evicted, also where its slot was never written over.
-            let headers = survey.found.iter().filter_map(|f| f.header.as_ref());
-            let oldest = headers.map(|h| h.oldest[lane.id.index()]).max().unwrap_or(0);
+            let oldest = survey.oldest(lane.id);
             let dense = lane.dense();
             if let Some(last) = lane.log.slots.back_mut().filter(|last| last.first.ordinal > dense.ordinal) {
                 // Its header is lost: what stood in the journal alone when it was opened comes into it.

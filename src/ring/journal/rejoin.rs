@@ -130,14 +130,21 @@ impl Rejoin {
     }
 
     /// Builds the lanes' tails of what the journal still has. Gives back what the base snapshot knew there and what is not
-    /// to be found: lanes and ordinals.
-    pub fn rebuild(&mut self, disk: &mut dyn Disk, ring: &mut Ring) -> Vec<(LaneId, u64, u64)> {
+    /// to be found: lanes and ordinals. `begins`: where a lane's own slots begin. What the journal has from before that was
+    /// copied to a slot that is evicted, be it that its header, written over, tells nothing yet.
+    pub fn rebuild(
+        &mut self,
+        disk: &mut dyn Disk,
+        ring: &mut Ring,
+        begins: impl Fn(LaneId) -> u64,
+    ) -> Vec<(LaneId, u64, u64)> {
         let mut spots = std::mem::take(&mut self.journal);
         spots.retain(|s| {
             let lost = || ring.sessions.lost_of(s.lane, s.first, s.end) > 0;
-            s.first >= self.dense[s.lane.index()] && !ring.sessions.dead(s.session, s.commit) && !lost()
+            !ring.sessions.dead(s.session, s.commit) && !lost()
         });
         spots.sort_by_key(|s| (s.lane, s.first, std::cmp::Reverse(s.generation)));
+        let (spots, spent): (Vec<_>, Vec<_>) = spots.into_iter().partition(|s| s.first >= self.dense[s.lane.index()]);
         let (mut found, mut missing): (Vec<(LaneId, u64, u64)>, Vec<_>) = Default::default();
         let mut rest = &spots[..];
         while let Some(slot) = rest.first().map(|s| s.slot) {
@@ -161,8 +168,11 @@ impl Rejoin {
         }
         for &(lane, from, _, to) in &self.base {
             let lane = LaneId(lane);
-            let found = || found.iter().filter(|f| f.0 == lane).map(|f| (f.1, f.2));
-            let gone = self.uncopied(lane, from, to).into_iter().flat_map(|(from, to)| without(from, to, found()));
+            let evicted = spent.iter().filter(|s| s.lane == lane).map(|s| (s.first, s.end.min(begins(lane))));
+            let found = found.iter().filter(|f| f.0 == lane).map(|f| (f.1, f.2));
+            let there = evicted.filter(|(first, end)| first < end).chain(found);
+            let gone =
+                self.uncopied(lane, from, to).into_iter().flat_map(|(from, to)| without(from, to, there.clone()));
             missing.extend(gone.map(|(from, to)| (lane, from, to)));
         }
         missing
