@@ -46,6 +46,16 @@ pub struct PartReader {
     place: Option<Place>,
     /// The offset for which `place` was right.
     placed: u64,
+    missing: Missing,
+}
+
+/// What was found to be missing on the way from the last frame with something of the partition to a reader's place.
+#[derive(Clone, Copy, Debug, Default)]
+struct Missing {
+    /// One past the ordinals that were walked over; None: no frame was met.
+    met: Option<u64>,
+    /// Some of it was durable.
+    corrupt: bool,
 }
 
 /// What a reader meets next. Only durable records are ever shown.
@@ -122,7 +132,7 @@ impl Ring {
     }
 
     pub fn part_reader(&self, part: TopicPart, offset: u64) -> PartReader {
-        PartReader { part, offset, place: None, placed: 0 }
+        PartReader { part, offset, place: None, placed: 0, missing: Missing::default() }
     }
 
     pub(super) fn complete_read(&mut self, completion: Completion) {
@@ -309,12 +319,16 @@ impl Ring {
             let left = moved.and_then(|m| m.offsets.get(reader.part.partition as usize)).copied();
             let next = tailed.map_or(part.durable, |(_, run)| run.first_offset);
             let to = left.unwrap_or(part.durable).min(next).min(part.durable);
-            let reason = if left == Some(to) { GapReason::Evicted } else { GapReason::Corrupt };
+            reader.missing = Missing { met: Some(lane.oldest.ordinal), corrupt: false };
+            let reason = if left == Some(to) { GapReason::Evicted } else { self.why_at_end(reader, lane.id, until) };
             return self.part_gap(reader, lane.id, to, reason);
         };
         let start = Place::slot_start(lane, index);
         let usable = |p: &Place| p.is_in(lane, start.generation) && reader.placed <= reader.offset;
-        let place = reader.place.filter(usable).unwrap_or(start);
+        let place = reader.place.filter(usable).unwrap_or_else(|| {
+            reader.missing = Missing { met: Some(lane.log.slots[index].first.ordinal), corrupt: false };
+            start
+        });
         self.walk_part(reader, place)
     }
 
@@ -324,6 +338,7 @@ impl Ring {
         };
         let end = end.durable;
         let (lane, moved) = topic.lane_of(reader.part.partition, reader.offset);
+        let until = moved.map_or(u64::MAX, |m| m.end);
         let end = moved.and_then(|m| m.offsets.get(reader.part.partition as usize).copied()).unwrap_or(end).min(end);
         let next = self.lanes[lane.index()].tail.of_part(reader.part, reader.offset).map(|(_, run)| run.first_offset);
         let end = next.map_or(end, |next| next.min(end));
@@ -335,27 +350,39 @@ impl Ring {
                     (reader.place, reader.placed) = (Some(place), reader.offset);
                     return ReadStep::Wait;
                 }
-                Scan::End => return self.part_hole(reader, lane, end, GapReason::Corrupt),
+                Scan::End => return self.part_gap(reader, lane, end, self.why_at_end(reader, lane, until)),
             };
             (reader.place, reader.placed) = (Some(place), reader.offset);
             match self.directory(&header, &place, &mut runs, &mut prev) {
                 Some(true) => {}
-                Some(false) => runs.clear(),
+                // As if it were not there: a copy may stand once more behind it.
+                Some(false) => {
+                    place.pass(&header);
+                    continue;
+                }
                 None => return ReadStep::Wait,
             }
+            if header.records == 0 {
+                place.pass(&header);
+                continue;
+            }
+            let met = reader.missing.met.unwrap_or(header.first_ordinal());
+            reader.missing.corrupt |= self.was_durable(lane, met, header.first_ordinal());
+            // What was missing before a record that the reader has passed is not what it misses now.
+            let passed = runs.iter().any(|r| r.part == reader.part && r.end_offset() <= reader.offset);
+            reader.missing.corrupt &= !passed;
             let run = runs.iter().find(|r| r.part == reader.part && r.end_offset() > reader.offset).copied();
             let Some(run) = run else {
+                reader.missing.met = Some(met.max(header.end_ordinal()));
                 place.pass(&header);
                 continue;
             };
             if run.first_offset >= end {
                 // The topic came back to this lane: what is missing was lost before it left.
-                return self.part_gap(reader, lane, end, GapReason::Corrupt);
+                return self.part_gap(reader, lane, end, reader.missing.why());
             }
             if run.first_offset > reader.offset {
-                let before = header.first_ordinal().saturating_sub(1);
-                let (reason, _) = self.sessions.reason(lane, before, before + 1);
-                return self.part_hole(reader, lane, run.first_offset, reason);
+                return self.part_gap(reader, lane, run.first_offset, reader.missing.why());
             }
             return match self.fetch(&header, &place) {
                 Load::Wait => ReadStep::Wait,
@@ -479,10 +506,32 @@ impl Ring {
         prev.iter().filter(of_lane).map(part).collect()
     }
 
-    /// Offsets of which nothing is there; those that were only reserved had nothing that was durable.
-    fn part_hole(&self, reader: &mut PartReader, lane: LaneId, to: u64, reason: GapReason) -> ReadStep {
-        let skipped = self.topics.part(reader.part).is_some_and(|p| p.skipped == to && to > 0);
-        self.part_gap(reader, lane, to, if skipped { GapReason::LostUnsynced } else { reason })
+    /// Whether any of these ordinals, of which nothing is there, is not known to have been lost before it was synced.
+    fn was_durable(&self, lane: LaneId, mut from: u64, to: u64) -> bool {
+        while from < to {
+            let (reason, end) = self.sessions.reason(lane, from, to);
+            if reason == GapReason::Corrupt {
+                return true;
+            }
+            from = end;
+        }
+        false
+    }
+
+    /// Why nothing of the partition is there from the reader's place to the lane's tail, or to the ordinal where the topic
+    /// left the lane.
+    fn why_at_end(&self, reader: &PartReader, lane: LaneId, until: u64) -> GapReason {
+        let tail = &self.lanes[lane.index()].tail;
+        let next = tail.of_part(reader.part, reader.offset).map(|(frame, _)| frame.first.ordinal);
+        let until = next.unwrap_or(self.lanes[lane.index()].durable.ordinal).min(until);
+        let mut missing = reader.missing;
+        let mut met = missing.met.unwrap_or(0);
+        for (first, end) in tail.stretches() {
+            missing.corrupt |= self.was_durable(lane, met, first.ordinal.min(until));
+            met = met.max(end);
+        }
+        missing.corrupt |= self.was_durable(lane, met, until);
+        missing.why()
     }
 
     fn part_gap(&self, reader: &mut PartReader, lane: LaneId, to: u64, reason: GapReason) -> ReadStep {
@@ -490,6 +539,14 @@ impl Ring {
         let part = GapPart { part: reader.part, from_offset: reader.offset, to_offset: to };
         reader.offset = to;
         ReadStep::Gap(Gap { lane, from: pos, to: pos, reason, parts: vec![part] })
+    }
+}
+
+impl Missing {
+    /// Offsets of which there never was a durable record are those that a crash took from memory: where every ordinal of
+    /// the lane is accounted for, they were given or reserved and not written.
+    fn why(self) -> GapReason {
+        if self.corrupt { GapReason::Corrupt } else { GapReason::LostUnsynced }
     }
 }
 

@@ -238,6 +238,13 @@ impl<'a> Replay<'a> {
             ended.push((session, commit, through));
         }
         self.ring.sessions.ended.sort_unstable();
+        self.rebuild_tails(disk, survey);
+        self.take_numbers(&last);
+        std::mem::take(&mut self.ends)
+    }
+
+    /// What stands in the journal alone comes back into memory; what of it is not there was durable.
+    fn rebuild_tails(&mut self, disk: &mut dyn Disk, survey: &Survey) {
         let kept = survey.found.iter().filter(|f| !self.abandoned.contains(&f.meta.id));
         let own = |lane: LaneId| kept.clone().filter(move |f| f.log == lane.index()).map(|f| f.meta.first.ordinal);
         for (lane, from, to) in self.rejoin.rebuild(disk, self.ring, |lane| own(lane).min().unwrap_or(0)) {
@@ -245,6 +252,10 @@ impl<'a> Replay<'a> {
             let from = from.max(survey.oldest(lane));
             self.lose(lane, from, to.saturating_sub(from), true);
         }
+    }
+
+    /// Of the last commit that is there: its number, session and counters.
+    fn take_numbers(&mut self, last: &(u64, u32, [Counters; MAX_LANES])) {
         let ring = &mut self.ring;
         ring.last_commit = last.0;
         ring.writer.synced_through = last.0;
@@ -262,7 +273,6 @@ impl<'a> Replay<'a> {
             };
         }
         ring.session = last.1.max(1);
-        std::mem::take(&mut self.ends)
     }
 
     /// The newest process that got as far as writing what its recovery found. Of a later one nothing counts: the next

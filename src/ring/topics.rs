@@ -20,8 +20,6 @@ pub struct Part {
     pub floor: u64,
     /// The same as its newest entry has it, which is perhaps not durable yet.
     pub reserved: u64,
-    /// One past the offsets that were skipped at the start of this process, because they had been reserved.
-    pub skipped: u64,
     /// Which batch last had a record of it, and its number there.
     pub stamp: u64,
     pub index: u16,
@@ -244,7 +242,6 @@ impl Topics {
         for topic in &mut self.list {
             for part in &mut topic.parts {
                 if part.info.next < part.floor {
-                    part.skipped = part.floor;
                     part.stands_at(part.floor);
                     skipped.push(topic.id);
                 }

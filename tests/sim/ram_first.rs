@@ -307,7 +307,7 @@ impl World {
                         reader.offset = entry.offset + 1;
                     }
                 }
-                ReadStep::Gap(_) => {}
+                ReadStep::Gap(gap) => ensure!(gap.reason != GapReason::Corrupt, "a reader meets {gap:?}"),
                 ReadStep::Wait | ReadStep::End => return Ok(()),
             }
         }

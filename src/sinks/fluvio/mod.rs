@@ -29,8 +29,6 @@ mod buffers;
 mod captures;
 mod conn;
 mod driver;
-#[cfg(test)]
-mod driver_tests;
 mod encode;
 mod feed;
 mod meta;
@@ -40,6 +38,8 @@ mod spu;
 mod streams;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod trouble;
 pub mod wire;
 
