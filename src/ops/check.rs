@@ -74,6 +74,17 @@ fn findings(status: &Status) -> Vec<(Level, String)> {
     } else if ring.health == "degraded" {
         found.push((Level::Warning, format!("ring degraded: {}", ring.trouble)));
     }
+    if ring.recovery.set_aside {
+        let notes = ring.recovery.notes.iter().filter(|note| note.contains("set aside"));
+        let first = notes.clone().next().map_or("slots are set aside", String::as_str);
+        let more = notes.count().saturating_sub(1);
+        let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+        found.push((Level::Warning, format!("ring: {first}{more}")));
+    }
+    let paused = |p: &&PartStatus| p.kind == "disk" && p.name == "ring" && p.state == "warn";
+    if let Some(part) = status.parts.iter().find(paused).filter(|_| ring.health == "good" && !ring.evicting) {
+        found.push((Level::Warning, format!("ring {}", part.what)));
+    }
     if ring.lost_today > 0 {
         found.push((Level::Critical, format!("{} records lost today", thousands(ring.lost_today))));
     }

@@ -136,6 +136,8 @@ pub struct RecoveryStatus {
     pub fresh: bool,
     pub cloned: bool,
     pub clean_shutdown: bool,
+    /// Slots are there that are neither read nor written: of another ring, of a newer version, or in another's place.
+    pub set_aside: bool,
     pub corrupt: u64,
     pub lost_unsynced: u64,
     pub tail_unknown: bool,
@@ -337,6 +339,7 @@ fn ring(snapshot: &Snapshot, day: Day, evicting: bool) -> RingStatus {
             fresh: report.fresh,
             cloned: report.cloned,
             clean_shutdown: report.clean_shutdown,
+            set_aside: report.set_aside,
             corrupt: report.corrupt_records,
             lost_unsynced: report.lost_unsynced,
             tail_unknown: report.tail_unknown,

@@ -99,6 +99,9 @@ fn ring(page: &mut Page, status: &Status) {
         if ring.health != "good" && !ring.health.is_empty() {
             page.more(&format!("{}: {}", ring.health.to_uppercase(), ring.trouble));
         }
+        if let Some(said) = ring_says(status) {
+            page.more(&said);
+        }
         if let Some(held) = ring.held_bytes {
             page.more(&format!("RAM-first: all sinks are up, {} wait for them in memory alone", binary(held)));
         }
@@ -108,6 +111,16 @@ fn ring(page: &mut Page, status: &Status) {
     }
     for line in recovery(ring) {
         page.more(&line);
+    }
+}
+
+/// What the ring does otherwise than usual while its health is good, unless the first line says it.
+fn ring_says(status: &Status) -> Option<String> {
+    let part = status.parts.iter().find(|p| p.kind == "disk" && p.name == "ring")?;
+    match part.state.as_str() {
+        "warn" if status.ring.health == "good" && !status.ring.evicting => Some(format!("WARNING: {}", part.what)),
+        "up" => part.what.strip_prefix("ok; ").map(ToOwned::to_owned),
+        _ => None,
     }
 }
 
@@ -131,6 +144,8 @@ fn recovery(ring: &RingStatus) -> Vec<String> {
     if found.cloned {
         lines.push("came from another machine: took a new ring id, what waited may be sent twice".into());
     }
+    let notes = found.notes.iter().filter(|note| !note.contains("written on another machine"));
+    lines.extend(notes.map(|note| format!("found at the start: {note}")));
     if !found.fresh && !found.clean_shutdown && !ring.in_memory {
         let tail = if found.tail_unknown { "; its very last commit is unreadable or never was" } else { "" };
         lines.push(format!(
@@ -358,16 +373,43 @@ refused 6, duplicated 7, released 8
         status.ring.recovery.lost_unsynced = 12;
         status.ring.recovery.tail_unknown = true;
         status.ring.recovery.cloned = true;
+        status.ring.recovery.notes = vec!["slot-0009: this slot belongs elsewhere; set aside".into()];
         let expected = "\
 pump-0417  v0.3.1  config 9c1e  up 3d 4h  clock trusted 2m ago
 ring  312 MiB of 1 GiB; room for 9 d at today's rate; card written 41 MB today
       DEGRADED: slot-0007 quarantined: sync failed, input/output error; replace the card soon
       came from another machine: took a new ring id, what waited may be sent twice
+      found at the start: slot-0009: this slot belongs elsewhere; set aside
       started after a crash or power cut: corrupt 0, lost unsynced 12; its very last commit is unreadable or never was
 hq    DOWN 2 h 11 m: connect sc.example:9003 timed out; next try 38 s
       48,211 waiting (3.1 MiB to send, about 4 min); evicted 0, corrupt 0, maybe duplicated 0
 ";
         assert_eq!(page(&status), expected);
+    }
+
+    #[test]
+    fn what_a_good_ring_does_otherwise_than_usual_is_on_the_page() {
+        let mut status = sample();
+        let ring = |state: &str, what: &str| PartStatus {
+            kind: "disk".into(),
+            name: "ring".into(),
+            state: state.into(),
+            what: what.into(),
+            ..PartStatus::default()
+        };
+        for (part, line) in [
+            (ring("warn", "full: sources wait"), Some("      WARNING: full: sources wait\n")),
+            (ring("up", "ok; written later"), Some("      written later\n")),
+            (ring("up", "ok"), None),
+        ] {
+            let bare = page(&sample());
+            status.parts = vec![part];
+            let said = page(&status);
+            match line {
+                Some(line) => assert!(said.contains(line), "{said}"),
+                None => assert_eq!(said, bare),
+            }
+        }
     }
 
     #[test]

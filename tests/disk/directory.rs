@@ -159,9 +159,59 @@ fn a_ring_of_a_later_version_is_set_aside_and_said_and_not_written_to() {
     let said = disk_says(&node);
     println!("a later version: {said}");
     assert!(said.starts_with("warn") && said.contains("slot-0000") && said.contains("version"), "{said}");
+    is_on_the_page(&node, "slot-0000", "set aside");
     assert_eq!(node.send("other", &["a"]), ["0"]);
     node.stop();
     assert!(std::fs::read(&slot).unwrap() == before, "it was written to");
+}
+
+/// The page for people has a line with both, and the check for monitors warns with it.
+fn is_on_the_page(node: &Node, what: &str, outcome: &str) {
+    let page = node.run(&["status"]).ok();
+    assert!(page.lines().any(|line| line.contains(what) && line.contains(outcome)), "{page}");
+    let check = node.run(&["status", "--check"]);
+    assert!(check.code == Some(1) && check.out.contains(outcome), "{check:?}");
+}
+
+#[test]
+fn two_copies_of_a_slot_are_one_and_the_other_is_set_aside_and_said() {
+    let mut node = node();
+    node.start();
+    let mut kept = Kept::new("notes");
+    kept.send(&node, 200, 5000);
+    node.stop();
+    let (slot, copy) = (node.data().join("slot-0001"), node.data().join("slot-0019"));
+    assert!(!copy.exists());
+    std::fs::copy(&slot, &copy).unwrap();
+    let before = std::fs::read(&copy).unwrap();
+    node.start();
+    is_on_the_page(&node, "slot-0019", "set aside");
+    kept.send(&node, 200, 300);
+    node.stop();
+    assert!(std::fs::read(&copy).unwrap() == before, "it was written to");
+    kept.check(&node.data());
+}
+
+#[test]
+fn a_slot_of_another_ring_is_set_aside_and_said_and_its_records_are_nobodys() {
+    let mut other = node();
+    other.start();
+    Kept::new("notes").send(&other, 200, 5000);
+    other.stop();
+    let mut node = node();
+    node.start();
+    let mut kept = Kept::new("notes");
+    kept.send(&node, 200, 5000);
+    node.stop();
+    let foreign = node.data().join("slot-0019");
+    std::fs::copy(other.data().join("slot-0001"), &foreign).unwrap();
+    let before = std::fs::read(&foreign).unwrap();
+    node.start();
+    is_on_the_page(&node, "slot-0019", "set aside");
+    kept.send(&node, 200, 300);
+    node.stop();
+    assert!(std::fs::read(&foreign).unwrap() == before, "it was written to");
+    kept.check(&node.data());
 }
 
 #[test]
