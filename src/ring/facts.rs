@@ -17,22 +17,45 @@ pub(super) struct Findings {
     pub clean: bool,
     /// Where earlier processes ended, what they lost and tore: it may stand nowhere yet.
     pub untold: bool,
+    /// Commits, from and to, whose state entries are lost although they were synced.
+    pub forgotten: Vec<(u64, u64)>,
     /// Topics that were found in another lane than their entries say.
     pub moved: BTreeSet<TopicId>,
 }
 
 impl Ring {
+    /// What is shown differently for it; gives back the topics of which offsets are skipped. All that a ring that is only
+    /// read does with what was found.
+    pub(super) fn heed(&mut self, clean: bool) -> Vec<TopicId> {
+        let skipped = if clean { Vec::new() } else { self.topics.skip_reserved() };
+        self.note_shown_before();
+        self.refresh_all();
+        skipped
+    }
+
     /// Entries for the findings. Some of them seal a frame, so this process has its numbers by now.
     pub(super) fn tell(&mut self, found: Findings) {
-        let skipped = if found.clean { Vec::new() } else { self.topics.skip_reserved() };
-        self.note_shown_before();
+        let skipped = self.heed(found.clean);
+        self.keep_ids();
+        self.note_forgotten(found.forgotten);
         if found.untold {
             self.put_found();
         }
-        // Where this process ends cleanly and writes nothing else of them, the next one knows it all the same.
-        skipped.into_iter().for_each(|topic| self.store_topic(topic));
-        for topic in found.moved {
-            self.store_moves(topic);
+        if found.clean && self.topics.is_ahead() {
+            // Offsets may be shown before anything is written: with a frame of this process on the disk nobody takes the
+            // clean end before it for its own.
+            self.put_own(b"n", Some(&self.topics.next_id.to_le_bytes()));
+        }
+        // Where this process ends cleanly and writes nothing else of them, the next one knows it all the same. Lane by lane:
+        // entries beside those of another lane seal a frame.
+        let lane = |topic: &TopicId| self.topics.get(*topic).map(|topic| topic.lane);
+        let mut topics: Vec<(TopicId, bool)> = skipped.into_iter().map(|topic| (topic, false)).collect();
+        topics.extend(found.moved.into_iter().map(|topic| (topic, true)));
+        topics.sort_by_key(|(topic, _)| lane(topic));
+        for (topic, moved) in topics {
+            if moved {
+                self.store_moves(topic);
+            }
             self.store_topic(topic);
         }
     }
@@ -62,7 +85,7 @@ impl Ring {
 
     /// State entries are lost: what was sent until now was perhaps sent in ways that none tells any more. A loss that is
     /// found at one start after the other is told once.
-    pub(super) fn note_forgotten(&mut self, found: Vec<(u64, u64)>) {
+    fn note_forgotten(&mut self, found: Vec<(u64, u64)>) {
         let (_, known) = self.forgotten();
         if found.iter().any(|range| !known.contains(range)) {
             let mut value = Vec::new();
@@ -94,7 +117,7 @@ impl Ring {
 
     /// That an id is taken may be known from records alone, where the entry of their topic is lost. The next snapshot
     /// says it too: whoever begins there does not see the records.
-    pub(super) fn keep_ids(&mut self) {
+    fn keep_ids(&mut self) {
         let next = self.topics.next_id.to_le_bytes();
         if self.topics.next_id > 0 && self.state.newest(&ring_owner(), b"n") != Some(&next) {
             self.put_fact(b"n", &next);

@@ -75,7 +75,6 @@ impl Ring {
             ));
             self.take_new_id(ids);
         }
-        self.refresh_all();
     }
 
     /// A header under this id may be all that was written of a change of machine.
@@ -121,10 +120,9 @@ impl Ring {
         self.boot = self.boot.max(self.stored_boot().map_or(0, |s| s.0));
         // No frame is of this process: what is known of the last one that wrote decides about its losses.
         self.session += 1;
-        self.refresh_all();
     }
 
-    fn refresh_all(&mut self) {
+    pub(super) fn refresh_all(&mut self) {
         (0..self.lanes.len()).for_each(|lane| self.refresh_earliest(LaneId(lane as u8)));
     }
 }

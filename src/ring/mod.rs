@@ -252,7 +252,8 @@
 //! - A slot of the journal is written over when every record in it is in a durable copy, and when its snapshot and its
 //!   state entries are in two later ones, as for all slots. Its slots go round in order.
 //! - Recovery plays the journal's commits among the others. A tail is what its snapshot says (`j`) and what was played
-//!   since, above what the lane's own slots have; what of it is not to be found was durable, and is corrupt. Where a
+//!   since, above what the lane's own slots have; what of it is not to be found was durable, and is corrupt, unless it was
+//!   evicted since: its copy stood in the slot that was begun anew. Where a
 //!   frame of the journal is damaged whose records were copied, nothing is lost. A copy that tells of more than all
 //!   commits that are left is believed, as a slot header is.
 //! - A frame stays in the journal, or in its lane, also where it is written again after a failed sync.

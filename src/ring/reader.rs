@@ -56,6 +56,8 @@ struct Missing {
     met: Option<u64>,
     /// Some of it was durable.
     corrupt: bool,
+    /// The way began at the lane's oldest slot, which does not say that it has the reader's offset.
+    early: bool,
 }
 
 /// What a reader meets next. Only durable records are ever shown.
@@ -314,19 +316,24 @@ impl Ring {
         let before = |s: &super::slots::SlotMeta| {
             s.first.ordinal < until && s.start_of(reader.part).is_some_and(|o| o <= reader.offset)
         };
-        let Some(index) = lane.log.slots.iter().rposition(before).or((!lane.log.slots.is_empty()).then_some(0)) else {
+        let known = lane.log.slots.iter().rposition(before);
+        let Some(index) = known.or((!lane.log.slots.is_empty()).then_some(0)) else {
             // Of a lane that the topic left: all that was there is evicted. Else it stood in the journal, and is lost.
             let left = moved.and_then(|m| m.offsets.get(reader.part.partition as usize)).copied();
             let next = tailed.map_or(part.durable, |(_, run)| run.first_offset);
             let to = left.unwrap_or(part.durable).min(next).min(part.durable);
-            reader.missing = Missing { met: Some(lane.oldest.ordinal), corrupt: false };
+            reader.missing = Missing { met: Some(lane.oldest.ordinal), ..Missing::default() };
             let reason = if left == Some(to) { GapReason::Evicted } else { self.why_at_end(reader, lane.id, until) };
             return self.part_gap(reader, lane.id, to, reason);
         };
         let start = Place::slot_start(lane, index);
         let usable = |p: &Place| p.is_in(lane, start.generation) && reader.placed <= reader.offset;
         let place = reader.place.filter(usable).unwrap_or_else(|| {
-            reader.missing = Missing { met: Some(lane.log.slots[index].first.ordinal), corrupt: false };
+            let slot = &lane.log.slots[index];
+            let early = known.is_none() && slot.first.ordinal > 0;
+            // A slot that lost its header may have lost what it began with.
+            let corrupt = early && slot.opened.is_none();
+            reader.missing = Missing { met: Some(slot.first.ordinal), corrupt, early };
             start
         });
         self.walk_part(reader, place)
@@ -367,10 +374,11 @@ impl Ring {
                 continue;
             }
             let met = reader.missing.met.unwrap_or(header.first_ordinal());
-            reader.missing.corrupt |= self.was_durable(lane, met, header.first_ordinal());
+            reader.missing.corrupt |= self.was_durable(lane, met, header.first_ordinal().min(until));
             // What was missing before a record that the reader has passed is not what it misses now.
             let passed = runs.iter().any(|r| r.part == reader.part && r.end_offset() <= reader.offset);
             reader.missing.corrupt &= !passed;
+            reader.missing.early &= !passed;
             let run = runs.iter().find(|r| r.part == reader.part && r.end_offset() > reader.offset).copied();
             let Some(run) = run else {
                 reader.missing.met = Some(met.max(header.end_ordinal()));
@@ -546,7 +554,11 @@ impl Missing {
     /// Offsets of which there never was a durable record are those that a crash took from memory: where every ordinal of
     /// the lane is accounted for, they were given or reserved and not written.
     fn why(self) -> GapReason {
-        if self.corrupt { GapReason::Corrupt } else { GapReason::LostUnsynced }
+        match self {
+            Self { corrupt: true, .. } => GapReason::Corrupt,
+            Self { early: true, .. } => GapReason::Evicted,
+            _ => GapReason::LostUnsynced,
+        }
     }
 }
 

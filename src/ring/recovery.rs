@@ -182,16 +182,16 @@ impl Ring {
             let headers = || survey.found.iter().filter_map(|f| f.header.as_ref());
             let moved = headers().rev().find(|h| h.ring == ring.id).and_then(|h| h.former);
             ring.adopt(survey.root, ids, moved, headers().map(|h| h.session), &mut report);
-            ring.tell(found);
-            ring.name_lanes(true, &mut report);
             // What was found is the first frame of this process: nothing of it stands without that.
             ring.to_lanes = went_back.iter().any(|log| *log != JOURNAL);
+            ring.tell(found);
+            ring.name_lanes(true, &mut report);
             ring.seal_all();
             went_back.into_iter().for_each(|log| ring.begin_slot(log));
             ring.to_lanes = false;
         } else {
             ring.visit();
-            ring.tell(found);
+            ring.heed(found.clean);
             ring.name_lanes(false, &mut report);
         }
         Ok((ring, report))

@@ -503,7 +503,6 @@ impl<'a> Replay<'a> {
         let ring = &mut *self.ring;
         ring.beside = went_back.first().copied().filter(|log| *log != JOURNAL).unwrap_or(ring.beside);
         ring.restore_own();
-        ring.keep_ids();
         ring.forget(&held);
         // Used again first, the oldest first: what says that a slot was given up may stand in any other of those free.
         let given_up = std::mem::take(&mut ring.slots.free);
@@ -550,13 +549,17 @@ impl<'a> Replay<'a> {
             lane.refresh_oldest();
         }
         ring.slots.free.extend(given_up);
-        ring.note_forgotten(std::mem::take(&mut self.forgotten));
         ring.writer.synced_through = ring.writer.synced_through.max(ring.last_commit);
         if !clean {
             ring.next_seq += SKIP_SEQS;
         }
         ring.next_commit = ring.last_commit + if clean { 1 } else { SKIP_COMMITS };
-        Findings { clean, untold: !clean || self.again, moved: std::mem::take(&mut self.moved) }
+        Findings {
+            clean,
+            untold: !clean || self.again,
+            forgotten: std::mem::take(&mut self.forgotten),
+            moved: std::mem::take(&mut self.moved),
+        }
     }
 
     /// Where each log's next frame goes.

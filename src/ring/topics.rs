@@ -251,6 +251,11 @@ impl Topics {
         skipped
     }
 
+    /// Whether offsets are reserved that were not given yet.
+    pub fn is_ahead(&self) -> bool {
+        self.list.iter().flat_map(|topic| &topic.parts).any(|part| part.info.next < part.floor)
+    }
+
     /// Next durable offsets of one lane's partitions, in order; also of those that left it above the ordinal `durable`, or
     /// whose move may yet not have been.
     pub fn starts(&self, lane: LaneId, durable: u64) -> impl Iterator<Item = (TopicPart, u64)> {

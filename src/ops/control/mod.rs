@@ -58,20 +58,25 @@ impl Door {
         Self { path, bound: RefCell::default() }
     }
 
-    /// The listener; bound anew where its file is not there any more, as after a card was changed.
-    fn open(&self) -> Result<Rc<Bound>, BindError> {
-        let mut bound = self.bound.borrow_mut();
-        if let Some(bound) = bound.as_ref().filter(|bound| file_at(&self.path) == Some(bound.file)) {
-            return Ok(bound.clone());
-        }
-        // It answers nobody any more, so that it is not taken for another node.
-        *bound = None;
-        let listener = bind(&self.path)?;
-        let Some(file) = file_at(&self.path) else {
-            let error = io::ErrorKind::NotFound.into();
-            return Err(BindError::Io { path: self.path.clone(), error, hint: "; it was bound and is gone" });
+    /// The listener; bound anew where its file is not there any more, as after a card was changed. A card that hangs keeps
+    /// nobody but the caller waiting.
+    async fn open(&self) -> Result<Rc<Bound>, BindError> {
+        let known = self.bound.take();
+        let (path, file) = (self.path.clone(), known.as_ref().map(|bound| bound.file));
+        let io = |error| BindError::Io { path: self.path.clone(), error, hint: "" };
+        let same = tokio::task::spawn_blocking(move || file.is_some() && file_at(&path) == file).await;
+        let bound = match known.filter(|_| same.unwrap_or(false)) {
+            Some(bound) => bound,
+            // What was bound answers nobody any more, so that it is not taken for another node.
+            None => {
+                let path = self.path.clone();
+                let done = tokio::task::spawn_blocking(move || bind(&path)).await;
+                let (listener, file) = done.map_err(|error| io(io::Error::other(error)))??;
+                Rc::new(Bound { listener: UnixListener::from_std(listener).map_err(io)?, file })
+            }
         };
-        Ok(bound.insert(Rc::new(Bound { listener, file })).clone())
+        self.bound.replace(Some(bound.clone()));
+        Ok(bound)
     }
 
     /// Nobody is let in any more.
@@ -100,7 +105,7 @@ pub async fn run(ops: Rc<Ops>, door: Rc<Door>) {
     let part = ops.part(PartKind::Control, "control");
     let mut backoff = Backoff::new(Span::from_secs(1), Span::from_secs(60), ops.seed());
     let bound = loop {
-        match door.open() {
+        match door.open().await {
             Ok(bound) => break bound,
             Err(error) => {
                 let wait = backoff.next_wait();
@@ -127,8 +132,9 @@ pub enum BindError {
     Io { path: PathBuf, error: io::Error, hint: &'static str },
 }
 
-/// Binds under another name, sets mode and group, then renames: nobody meets a socket with the wrong mode.
-fn bind(path: &Path) -> Result<UnixListener, BindError> {
+/// Binds under another name, sets mode and group, then renames: nobody meets a socket with the wrong mode. Gives back which
+/// file it is, too.
+fn bind(path: &Path) -> Result<(std::os::unix::net::UnixListener, (u64, u64)), BindError> {
     let failed = |error: io::Error| {
         let hint = match error.kind() {
             io::ErrorKind::InvalidInput => {
@@ -155,7 +161,9 @@ fn bind(path: &Path) -> Result<UnixListener, BindError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
-    let listener = UnixListener::bind(&new).map_err(failed)?;
+    let listener = std::os::unix::net::UnixListener::bind(&new).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    let Some(file) = file_at(&new) else { return Err(failed(io::ErrorKind::NotFound.into())) };
     std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
     let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
     if let Some(group) = group_number(&groups, GROUP)
@@ -165,7 +173,7 @@ fn bind(path: &Path) -> Result<UnixListener, BindError> {
         tracing::debug!("control socket keeps the node's own group: {error}");
     }
     std::fs::rename(&new, path).map_err(failed)?;
-    Ok(listener)
+    Ok((listener, file))
 }
 
 fn group_number(groups: &str, name: &str) -> Option<u32> {
@@ -178,8 +186,10 @@ pub async fn serve(ops: &Rc<Ops>, listener: &UnixListener) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            biased;
+            // Who comes now is let in by the next life.
             () = ops.stopping() => return,
+            accepted = listener.accept() => accepted,
         };
         let stream = match accepted {
             Ok((stream, _)) => stream,

@@ -40,14 +40,14 @@ async fn a_door_stays_the_same_until_its_file_is_another_and_takes_only_its_own_
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("control.sock");
     let door = Door::new(path.clone());
-    let (first, again) = (door.open().unwrap(), door.open().unwrap());
+    let (first, again) = (door.open().await.unwrap(), door.open().await.unwrap());
     assert!(Rc::ptr_eq(&first, &again));
     // Between two lives of the node: in the queue.
     let waiting = std::os::unix::net::UnixStream::connect(&path).unwrap();
     first.listener.accept().await.unwrap();
     drop((first, again, waiting));
     std::fs::remove_file(&path).unwrap();
-    let other = door.open().unwrap();
+    let other = door.open().await.unwrap();
     std::os::unix::net::UnixStream::connect(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
     let foreign = bind(&path).unwrap();
@@ -56,7 +56,7 @@ async fn a_door_stays_the_same_until_its_file_is_another_and_takes_only_its_own_
     assert!(path.exists(), "another's");
     drop(foreign);
     let door = Door::new(path.clone());
-    door.open().unwrap();
+    door.open().await.unwrap();
     drop(door);
     assert!(!path.exists());
 }

@@ -2,7 +2,7 @@
 //!
 //! A snapshot says what stood in the journal alone when it was made (`j`). Since then a lane's own slots may have gone on:
 //! the newest good copy, or a frame with new records, says how far. Everything below is in the lane's slots, whatever the
-//! journal shows of it; everything above is in the journal, or lost.
+//! journal shows of it, or evicted with them; everything above is in the journal, or lost.
 
 use std::collections::BTreeMap;
 
