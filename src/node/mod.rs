@@ -13,6 +13,7 @@ mod chores;
 pub mod clock;
 pub mod disk;
 pub mod identity;
+mod look;
 mod open;
 mod parts;
 pub mod plan;
@@ -36,6 +37,7 @@ use crate::ring::Health;
 use crate::time::Span;
 use disk::{Completions, Threads};
 use identity::{Lock, LockError};
+use look::Refused;
 use open::{Memory, Opened, open};
 use parts::Parts;
 
@@ -102,7 +104,7 @@ async fn live(
     door: &Rc<Door>,
     signals: &mut mpsc::Receiver<Signal>,
 ) -> Result<Ended, NodeError> {
-    let Opened { mut ring, report, memory, threads, completions, mut lock, keep_free, states, paused } = opened;
+    let Opened { mut ring, report, mut memory, threads, completions, mut lock, keep_free, states, paused } = opened;
     let clock = clock::Clock::default();
     ring.set_write_budget(clock.now().boot, config.ring.write_budget);
     let pipeline = Pipeline::new(ring, report, memory.is_some(), plan::plan(&config));
@@ -122,7 +124,7 @@ async fn live(
     let mut running = reload::Running { hub: hub.clone(), ops, config, load, parts, chores, keep_free, in_memory };
     hub.board().part(PartKind::Node, "node", hub.now()).report(hub.now(), PartState::up("running"));
 
-    let turn = serve(&mut running, signals, requests, memory.as_ref(), &mut lock).await;
+    let turn = serve(&mut running, signals, requests, &mut memory, &mut lock).await;
     if matches!(turn, Turn::Stop) {
         door.close();
     }
@@ -168,13 +170,12 @@ async fn change(
         return if stops { Ok(None) } else { open::after_failure(hub, threads, lock, config, &what).map(Some) };
     }
     threads.join();
-    let Some(memory) = memory else { return Ok(None) };
+    let Some(mut memory) = memory else { return Ok(None) };
     let disk = match turn {
         Turn::DiskIsBack(disk) => Some(disk),
         // Perhaps it can be used by now: what is in memory ends with the process.
-        _ if memory.may_look(&config.node.data_dir, false) => {
-            let look = open::on_disk(config, &mut lock, true);
-            let found = tokio::time::timeout(LAST_LOOK.to_std(), look).await;
+        _ if memory.look(config, &mut lock, false) => {
+            let found = tokio::time::timeout(LAST_LOOK.to_std(), memory.looked()).await;
             found.ok().and_then(Result::ok).and_then(Result::ok).map(Box::new)
         }
         _ => None,
@@ -197,11 +198,12 @@ async fn serve(
     running: &mut reload::Running,
     signals: &mut mpsc::Receiver<Signal>,
     mut requests: Requests,
-    memory: Option<&Memory>,
+    memory: &mut Option<Memory>,
     lock: &mut Option<Lock>,
 ) -> Turn {
     let hub = running.hub.clone();
     let mut probe = tokio::time::Instant::now() + PROBE.to_std();
+    let in_memory = memory.is_some();
     loop {
         let (look, asked) = tokio::select! {
             signal = signals.recv() => match signal {
@@ -219,25 +221,36 @@ async fn serve(
                 let _ = reply.send(answer);
                 (reload, true)
             }
-            () = hub.failed(), if memory.is_none() => {
+            () = hub.failed(), if !in_memory => {
                 let health = hub.with_pipeline(|pipeline| pipeline.ring().health());
                 if let Health::Failed(what) = health {
                     return Turn::DiskFailed(what);
                 }
                 (false, false)
             }
-            () = tokio::time::sleep_until(probe), if memory.is_some() => (true, false),
+            () = tokio::time::sleep_until(probe), if in_memory => (true, false),
+            found = looked(memory) => match found {
+                Ok(Ok(opened)) => return Turn::DiskIsBack(Box::new(opened)),
+                Ok(Err(refused)) => {
+                    *lock = running.refused(memory, refused);
+                    (false, false)
+                }
+                // A thread that cannot be had now.
+                Err(_) => (false, false),
+            },
         };
         if look && let Some(memory) = memory {
             probe = tokio::time::Instant::now() + PROBE.to_std();
-            if !memory.may_look(&running.config.node.data_dir, asked) {
-                continue;
-            }
-            // Another node may have taken the directory meanwhile: then this one stays where it is.
-            if let Ok(Ok(opened)) = open::on_disk(&running.config, lock, true).await {
-                return Turn::DiskIsBack(Box::new(opened));
-            }
+            memory.look(&running.config, lock, asked);
         }
+    }
+}
+
+/// What came of a look for the disk; for ever where the ring is there.
+async fn looked(memory: &mut Option<Memory>) -> Result<Result<Opened, Refused>, NodeError> {
+    match memory {
+        Some(memory) => memory.looked().await,
+        None => std::future::pending().await,
     }
 }
 

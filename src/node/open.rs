@@ -1,6 +1,5 @@
 //! Opening the ring: on the disk, else in memory until the disk can be used; in memory too when the disk fails later.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
@@ -9,13 +8,18 @@ use std::time::Duration;
 use super::carry::{self, Carried, Left, Target};
 use super::clock::Clock;
 use super::disk::{Completions, FileDisk, SharedMemDisk, Threads};
-use super::identity::{self, Lock, LockError};
+use super::identity::Lock;
+use super::look::{self, Look, Refused, Terms};
 use super::{NodeError, plan};
 use crate::config::Config;
 use crate::hub::{Hub, PartState};
 use crate::name::Name;
 use crate::ops::human::binary;
-use crate::ring::{Disk, DiskError, DiskErrorKind, Key, Options, Owner, OwnerKind, Report, Ring};
+use crate::ring::{Disk, Report, Ring};
+use crate::time::Span;
+
+/// How long the sources wait for the ring on the disk.
+const START: Span = Span::from_secs(2);
 
 /// How long to wait before a disk that took nothing is asked again.
 const RETRY: Duration = Duration::from_millis(20);
@@ -42,109 +46,68 @@ pub struct Memory {
     /// Threads of the disk that failed: while one hangs in it nothing is begun there.
     hanging: Vec<JoinHandle<()>>,
     /// Why the ring is in memory.
-    why: String,
+    pub why: String,
+    /// One for the disk that is under way.
+    look: Option<Look>,
 }
 
 impl Memory {
-    /// Whether a disk may be looked for. A directory that is empty now may be what is below a card that was pulled: without
-    /// a person's word (`asked`) only one with a ring in it is taken where there was one before.
-    pub fn may_look(&self, dir: &Path, asked: bool) -> bool {
-        let ring_there = || dir.join("root").exists();
-        self.hanging.iter().all(JoinHandle::is_finished) && (asked || self.left.is_none() || ring_there())
+    /// Looks for a disk, unless that is under way or a thread still hangs in the one that failed. A directory that is empty
+    /// now may be what is below a card that was pulled: without a person's word (`asked`) only one with a ring in it is taken
+    /// where there was one before.
+    /// Gives back whether one is under way.
+    pub fn look(&mut self, config: &Config, lock: &mut Option<Lock>, asked: bool) -> bool {
+        if self.look.is_none() && self.hanging.iter().all(JoinHandle::is_finished) {
+            let only_a_ring = !asked && self.left.is_some();
+            self.look = Some(Look::begin(config, Terms { lock: lock.take(), proven: true, only_a_ring }));
+        }
+        self.look.is_some()
+    }
+
+    /// What came of a look that is under way; for ever where none is. May be given up.
+    pub async fn looked(&mut self) -> Result<Result<Opened, Refused>, NodeError> {
+        let Some(look) = &mut self.look else { return std::future::pending().await };
+        let found = look.done().await;
+        self.look = None;
+        found
+    }
+
+    /// Records wait nowhere else: what was on a disk, if there was one, is not known.
+    pub fn is_first(&self) -> bool {
+        self.left.is_none()
     }
 }
 
-/// The ring in the best mode left: on the disk, else in memory.
+/// The ring in the best mode left: on the disk, else in memory; there too while a disk does not answer.
 pub async fn open(config: &Config) -> Result<Opened, NodeError> {
-    let mut lock = None;
-    match on_disk(config, &mut lock, false).await? {
-        Ok(opened) => Ok(opened),
-        Err(why) => memory(config, why, lock),
-    }
-}
-
-/// The ring on the disk, or why not; `proven`: it has taken something. `lock` is the directory's, if it is held already; it
-/// is left there where only what is in the directory cannot be used.
-pub async fn on_disk(
-    config: &Config,
-    lock: &mut Option<Lock>,
-    proven: bool,
-) -> Result<Result<Opened, String>, NodeError> {
-    let dir = config.node.data_dir.as_path();
-    *lock = lock.take().filter(|lock| lock.is_of(dir));
-    if lock.is_none() {
-        match identity::lock(dir) {
-            Ok(locked) => *lock = Some(locked),
-            Err(error @ LockError::Io { .. }) => return Ok(Err(error.to_string())),
-            Err(owned) => return Err(NodeError::Owned(owned)),
+    let mut look = Look::begin(config, Terms::default());
+    match tokio::time::timeout(START.to_std(), look.done()).await {
+        Ok(found) => match found? {
+            Ok(opened) => Ok(opened),
+            Err(Refused::Owned(owned)) => Err(NodeError::Owned(owned)),
+            Err(Refused::Unusable(why, lock)) => memory(config, until_usable(&why), lock, None),
+        },
+        Err(_) => {
+            look.is_late();
+            let dir = config.node.data_dir.display();
+            let why = format!(
+                "{dir} has not answered since the start: a card that hangs, or much to recover; records are kept in memory \
+                 until it does"
+            );
+            memory(config, why, None, Some(look))
         }
     }
-    let (max_bytes, shrunk) = match identity::max_bytes(dir, config.ring.max_bytes, config.ring.keep_free) {
-        Ok(found) => found,
-        Err(why) => return Ok(Err(why)),
-    };
-    let options = Options { keys: plan::keys(config), ..plan::ring(config, max_bytes) };
-    let keep_free = Arc::new(AtomicU64::new(config.ring.keep_free));
-    let mut disk = FileDisk::sharing(dir, keep_free.clone());
-    let home = dir.to_owned();
-    let recovery = tokio::task::spawn_blocking(move || {
-        let (mut ring, report) = Ring::recover(&mut disk, options).map_err(|error| unusable(&error, &home))?;
-        if proven {
-            prove(&mut ring, &mut disk)?;
-        }
-        Ok((ring, report))
-    });
-    let (ring, report) = match recovery.await {
-        Ok(Ok(recovered)) => recovered,
-        Ok(Err(e)) => return Ok(Err(e)),
-        Err(e) => return Ok(Err(format!("recovery failed: {e}"))),
-    };
-    let file_disk = |dir: &Path| Box::new(FileDisk::sharing(dir, keep_free.clone())) as Box<dyn Disk>;
-    let (threads, completions) = Threads::start(file_disk(dir), file_disk(dir)).map_err(NodeError::Thread)?;
-    let mut states = vec![(found(&report, config.ring.encryption.as_ref()), "disk")];
-    if let Some(shrunk) = shrunk {
-        states.push((PartState::warn(shrunk), identity::RING_SIZE));
-    }
-    if let Some(volatile) = identity::volatile(dir) {
-        states.push((PartState::warn(volatile), "data-dir"));
-    }
-    let lock = lock.take();
-    Ok(Ok(Opened { ring, report, memory: None, threads, completions, lock, keep_free, states, paused: Vec::new() }))
 }
 
-/// Why the ring in a directory cannot be gone on with.
-fn unusable(error: &DiskError, dir: &Path) -> String {
-    match error.kind {
-        DiskErrorKind::Locked(id) => format!(
-            "the ring in {} is encrypted under key {id:08x}, which the config does not have, and is left as it is: name its \
-             file as `ring.encryption`, or in `ring.old_keys`, and `headwater reload`; without it, move the slot files away",
-            dir.display()
-        ),
-        _ => error.to_string(),
-    }
+pub fn until_usable(why: &str) -> String {
+    format!("{why}; records are kept in memory until it can be used; looked at every minute and at `headwater reload`")
 }
 
-fn found(report: &Report, key: Option<&Key>) -> PartState {
-    let mut found = if report.notes.is_empty() { "ok".to_owned() } else { report.notes.join("; ") };
-    if let Some(key) = key {
-        found += &format!("; encrypted under {key:?}");
-    }
-    let warn = report.cloned || report.set_aside || report.corrupt_records > 0 || report.lost_unsynced > 0;
-    if warn { PartState::warn(found) } else { PartState::up(found) }
-}
-
-/// Has the disk take an entry, before anybody leaves what works for it.
-fn prove(ring: &mut Ring, disk: &mut FileDisk) -> Result<(), String> {
-    let clock = Clock::default();
-    if let Ok(name) = Name::new("disk") {
-        let (owner, now) = (Owner { kind: OwnerKind::Node, name }, clock.now().boot);
-        // Its state may be full: what a recovery writes is there in any case but after a clean end.
-        let _ = ring.put_state(now, &owner, b"back", Some(&now.0.to_le_bytes()));
-    }
-    target(ring, disk, &move || clock.now().boot).settle()
-}
-
-fn target<'a>(ring: &'a mut Ring, disk: &'a mut dyn Disk, now: &'a dyn Fn() -> crate::time::BootTime) -> Target<'a> {
+pub fn target<'a>(
+    ring: &'a mut Ring,
+    disk: &'a mut dyn Disk,
+    now: &'a dyn Fn() -> crate::time::BootTime,
+) -> Target<'a> {
     Target { ring, disk, now, pause: &|| std::thread::sleep(RETRY) }
 }
 
@@ -153,12 +116,9 @@ fn sinks(config: &Config) -> Vec<Name> {
 }
 
 /// A ring of its own id in memory: records are kept until they are sent or the process ends.
-fn memory(config: &Config, why: String, lock: Option<Lock>) -> Result<Opened, NodeError> {
+fn memory(config: &Config, why: String, lock: Option<Lock>, look: Option<Look>) -> Result<Opened, NodeError> {
     let disk = SharedMemDisk::new(config.ring.memory_bytes);
-    let why = format!(
-        "{why}; records are kept in memory until it can be used; looked at every minute and at `headwater reload`"
-    );
-    in_memory(config, Memory { disk, left: None, hanging: Vec::new(), why }, lock)
+    in_memory(config, Memory { disk, left: None, hanging: Vec::new(), why, look }, lock)
 }
 
 /// The ring that is in this memory, or a new one.
@@ -182,7 +142,7 @@ pub fn after_failure(
     what: &str,
 ) -> Result<Opened, NodeError> {
     let disk = SharedMemDisk::new(config.ring.memory_bytes);
-    let memory = Memory { disk, left: None, hanging: threads.let_go(), why: String::new() };
+    let memory = Memory { disk, left: None, hanging: threads.let_go(), why: String::new(), look: None };
     let mut opened = in_memory(config, memory, lock)?;
     if let Some(memory) = &mut opened.memory {
         let clock = Clock::default();
@@ -233,7 +193,7 @@ pub fn back_on_disk(
             if !carried.other {
                 // What was not synced is not lost: memory had it.
                 (disk.report.lost_unsynced, disk.report.tail_unknown) = (0, false);
-                disk.states[0].0 = found(&disk.report, config.ring.encryption.as_ref());
+                disk.states[0].0 = look::said(&disk.report, config.ring.encryption.as_ref());
             }
             Ok(said(&carried, &left, gone))
         }

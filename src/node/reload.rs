@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::chores::{self, Chores};
+use super::identity::Lock;
+use super::look::Refused;
+use super::open::{self, Memory};
 use super::parts::Parts;
 use super::{Load, identity, plan};
 use crate::config::{self, Changes, Config, ConfigError};
@@ -35,6 +38,22 @@ impl Running {
             Request::SinkFlush(name) => self.order(&name, SinkOrder::Flush, "sends what waits now"),
             Request::SinkForget(name) => self.forget(&name),
         }
+    }
+
+    /// A look for the disk found none. Where none was there from the start, the page says what is in the way now. Gives
+    /// back the directory's lock, if it is ours.
+    pub fn refused(&self, memory: &mut Option<Memory>, refused: Refused) -> Option<Lock> {
+        let (why, lock) = match refused {
+            // Another node may have taken the directory meanwhile: then this one stays where it is.
+            Refused::Owned(owned) => (owned.to_string(), None),
+            Refused::Unusable(why, lock) => (why, lock),
+        };
+        if let Some(memory) = memory.as_mut().filter(|memory| memory.is_first()) {
+            memory.why = open::until_usable(&why);
+            let disk = self.hub.board().part(PartKind::Disk, "disk", self.hub.now());
+            disk.report(self.hub.now(), PartState::down(memory.why.clone(), None));
+        }
+        lock
     }
 
     fn order(&mut self, name: &Name, order: SinkOrder, done: &str) -> Reply {

@@ -1,7 +1,7 @@
 //! System calls that fail, in a node that runs: strace attaches to it, injects, and lets go again.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use super::node::Node;
@@ -40,6 +40,34 @@ impl Fault {
         // Whatever else it says must not fill its pipe.
         std::thread::spawn(move || said.for_each(drop));
         Some(Fault { strace, log })
+    }
+
+    /// Starts a node whose calls of one file do so: `openat:delay_enter=5s`. False, and said so, where nobody may be traced.
+    pub fn at_start(node: &mut Node, inject: &str, file: &Path) -> bool {
+        // Whether it can be done is asked of a program that does nothing.
+        if !Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|done| done.success()) {
+            return missing("no program can be traced").is_some();
+        }
+        let (log, file) = (node.path("strace").display().to_string(), file.display().to_string());
+        let call = inject.split(':').next().unwrap_or_default();
+        let (trace, inject) = (format!("trace={call}"), format!("inject={inject}"));
+        // -D: the node is the child, strace is not between.
+        node.spawn_under(&[
+            "strace",
+            "-D",
+            "-f",
+            "-o",
+            &log,
+            "-e",
+            &trace,
+            "-P",
+            &file,
+            "-e",
+            "signal=none",
+            "-e",
+            &inject,
+        ]);
+        true
     }
 
     /// Calls that failed or waited so far.

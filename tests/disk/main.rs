@@ -8,6 +8,7 @@ mod directory;
 mod fault;
 mod followed;
 mod full;
+mod hanging;
 mod kept;
 #[path = "../node/node.rs"]
 #[allow(dead_code, reason = "shared: what the node's tests ask of it")]

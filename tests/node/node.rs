@@ -133,10 +133,17 @@ impl Node {
 
     /// Starts it without waiting for anything.
     pub fn spawn(&mut self) {
+        self.spawn_under(&[]);
+    }
+
+    /// As `spawn`, by a program that becomes it: the name and first arguments.
+    pub fn spawn_under(&mut self, by: &[&str]) {
         assert!(self.child.is_none(), "it runs already");
         let log = std::fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
-        let child = Command::new(BINARY)
-            .args(["run", "-c", &self.config_path()])
+        let config = self.config_path();
+        let words: Vec<&str> = by.iter().copied().chain([BINARY, "run", "-c", config.as_str()]).collect();
+        let child = Command::new(words[0])
+            .args(&words[1..])
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
