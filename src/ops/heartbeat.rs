@@ -92,7 +92,7 @@ pub fn heartbeat(status: &Status) -> Vec<u8> {
             failed_syncs: ring.failed_syncs,
             admitted: lanes(|l| l.admitted),
             evicted: lanes(|l| l.evicted),
-            expired: lanes(|l| l.expired),
+            expired: status.sinks.iter().map(|s| s.expired).sum(),
             corrupt: lanes(|l| l.corrupt),
             lost_unsynced: lanes(|l| l.lost_unsynced),
         },

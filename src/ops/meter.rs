@@ -145,7 +145,7 @@ fn mark(now: Now, snapshot: &Snapshot) -> Mark {
     Mark {
         at: now.boot,
         written: snapshot.ring.synced_bytes,
-        lost: lanes.iter().map(|l| l.evicted + l.expired + l.corrupt + l.lost_unsynced).sum(),
+        lost: lanes.iter().map(|l| l.evicted + l.corrupt + l.lost_unsynced).sum(),
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::status::{LaneStatus, PartStatus, SinkStatus, Status};
+use super::status::{LaneStatus, PartStatus, SinkStatus, SinkTopicStatus, Status};
 
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -105,6 +105,9 @@ fn ring(page: &mut Page, status: &Status) {
         page.gauge("ring_held_bytes", "Bytes in memory that sinks take before they are written.", held);
     }
     page.gauge("ring_state_entries", "State entries of all owners.", ring.state_entries);
+    let help = "State entries that found no room since the node started.";
+    page.family("ring_state_refused_total", Kind::Counter, help);
+    page.sample("ring_state_refused_total", &[], ring.state_refused);
     page.counter("ring_logical_bytes_total", "Bytes of records, over the ring's life.", ring.logical_bytes);
     page.counter(
         "ring_stored_bytes_total",
@@ -125,12 +128,7 @@ fn lanes(page: &mut Page, lanes: &[LaneStatus]) {
     }
     page.family("lane_lost_records_total", Kind::Counter, "Records that can no longer be read, by reason.");
     for lane in lanes {
-        let reasons = [
-            ("evicted", lane.evicted),
-            ("expired", lane.expired),
-            ("corrupt", lane.corrupt),
-            ("lost_unsynced", lane.lost_unsynced),
-        ];
+        let reasons = [("evicted", lane.evicted), ("corrupt", lane.corrupt), ("lost_unsynced", lane.lost_unsynced)];
         for (reason, count) in reasons {
             page.sample("lane_lost_records_total", &[("lane", &lane.name), ("reason", reason)], count);
         }
@@ -166,10 +164,28 @@ fn sinks(page: &mut Page, sinks: &[SinkStatus]) {
             }
         }
     }
+    let parts = || sinks.iter().flat_map(|sink| sink.topics.iter().map(move |part| (sink, part)));
+    type PartColumn = (&'static str, Kind, &'static str, fn(&SinkTopicStatus) -> u64);
+    let columns: [PartColumn; 2] = [
+        ("sink_topic_admitted_records_total", Kind::Counter, "Records admitted for a sink, by topic and lane.", |p| {
+            p.admitted
+        }),
+        ("sink_topic_pending_records", Kind::Gauge, "Durable records that wait for a sink, by topic and lane.", |p| {
+            p.pending
+        }),
+    ];
+    for (name, kind, help, value) in columns {
+        page.family(name, kind, help);
+        for (sink, part) in parts() {
+            let (topic, lane) = (part.topic.as_deref().unwrap_or_default(), part.lane.as_deref().unwrap_or_default());
+            page.sample(name, &[("sink", &*sink.part.name), ("topic", topic), ("lane", lane)], value(part));
+        }
+    }
     type Column = (&'static str, Kind, &'static str, fn(&SinkStatus) -> Option<u64>);
-    let columns: [Column; 4] = [
+    let columns: [Column; 5] = [
         ("sink_admitted_records_total", Kind::Counter, "Records admitted for a sink.", |s| Some(s.admitted)),
         ("sink_pending_records", Kind::Gauge, "Durable records that wait for a sink.", |s| Some(s.pending)),
+        ("sink_held_bytes", Kind::Gauge, "What of the ring is kept for them.", |s| Some(s.held_bytes)),
         ("sink_pending_bytes", Kind::Gauge, "What they will take on the wire, estimated.", |s| Some(s.to_send_bytes)),
         ("sink_pending_seconds", Kind::Gauge, "How long they will take, estimated.", |s| s.eta_s),
     ];
@@ -355,7 +371,7 @@ mod tests {
         status.ring.lanes.push(LaneStatus { name: "normal".into(), admitted: 12, evicted: 3, ..LaneStatus::default() });
         let counts = Counts { delivered: 7, evicted: 2, ..Counts::default() };
         let (topic, lane) = (Some("pump".into()), Some("normal".into()));
-        status.sinks[0].topics.push(SinkTopicStatus { topic, lane, pending: 1, counts });
+        status.sinks[0].topics.push(SinkTopicStatus { topic, lane, admitted: 10, pending: 1, counts });
         status.sinks[0].topics.push(SinkTopicStatus { counts, ..SinkTopicStatus::default() });
         let partitions = vec![PartitionStatus { earliest: 1, end: 5 }, PartitionStatus::default()];
         status.topics.push(TopicStatus { name: "pump".into(), lane: "normal".into(), partitions });
@@ -375,6 +391,8 @@ mod tests {
         assert_eq!(value("headwater_lane_lost_records_total", "evicted"), 3.0);
         assert_eq!(value("headwater_sink_topic_records_total", "pump"), 7.0);
         assert_eq!(value("headwater_sink_topic_records_total", "evicted"), 2.0);
+        assert_eq!(value("headwater_sink_topic_admitted_records_total", "pump"), 10.0);
+        assert_eq!(value("headwater_sink_topic_pending_records", "pump"), 1.0);
         assert_eq!(value("headwater_part_up", "hq"), 0.0);
         assert_eq!(value("headwater_topic_end_offset", "pump"), 5.0);
     }

@@ -112,6 +112,8 @@ pub struct RingStatus {
     pub slots: u32,
     pub slot_bytes: u64,
     pub state_entries: u32,
+    /// Entries (places of sources, sinks and rules) that found no room since the node started.
+    pub state_refused: u64,
     pub lanes: Vec<LaneStatus>,
     pub recovery: RecoveryStatus,
 }
@@ -122,7 +124,6 @@ pub struct LaneStatus {
     pub name: String,
     pub admitted: u64,
     pub evicted: u64,
-    pub expired: u64,
     pub corrupt: u64,
     pub lost_unsynced: u64,
     pub oldest_seq: u64,
@@ -183,6 +184,8 @@ pub struct SinkStatus {
     pub maybe_duplicated: u64,
     /// What `pending` will take on the wire, estimated.
     pub to_send_bytes: u64,
+    /// What of the ring is kept for it.
+    pub held_bytes: u64,
     /// How long it will take, from the last time a backlog was sent.
     pub eta_s: Option<u64>,
     /// Of lanes that are sent in more than one stream, the oldest first.
@@ -211,6 +214,8 @@ pub struct SinkTopicStatus {
     /// Absent: of topics that nobody can tell any more, in all lanes.
     pub topic: Option<String>,
     pub lane: Option<String>,
+    /// What became of it and what is pending, together.
+    pub admitted: u64,
     pub pending: u64,
     #[serde(flatten)]
     pub counts: Counts,
@@ -334,6 +339,7 @@ fn ring(snapshot: &Snapshot, day: Day, evicting: bool) -> RingStatus {
         slots: stats.slots,
         slot_bytes: stats.slot_bytes,
         state_entries: stats.state_entries,
+        state_refused: stats.state_refused,
         lanes: lanes(snapshot),
         recovery: RecoveryStatus {
             fresh: report.fresh,
@@ -357,7 +363,6 @@ fn lanes(snapshot: &Snapshot) -> Vec<LaneStatus> {
         name: lane_name(snapshot, at),
         admitted: stats.admitted,
         evicted: stats.evicted,
-        expired: stats.expired,
         corrupt: stats.corrupt,
         lost_unsynced: stats.lost_unsynced,
         oldest_seq: stats.oldest.seq,
@@ -392,6 +397,7 @@ fn sinks(now: Now, snapshot: &Snapshot, parts: &[PartView], meter: &Meter) -> Ve
             released: book.released,
             duplicated: counted(counters::DUPLICATED),
             maybe_duplicated: counted(counters::MAYBE_DUPLICATED),
+            held_bytes: u64::from(book.held_slots) * snapshot.ring.slot_bytes,
             to_send_bytes: to_send(snapshot, book, counted(counters::SENT_BYTES)),
             eta_s: meter.eta(book.name.as_str(), book.pending).filter(|_| book.pending > 0),
             streams: sink_streams(snapshot, book),
@@ -420,6 +426,7 @@ fn sink_topics(snapshot: &Snapshot, book: &SinkBook) -> Vec<SinkTopicStatus> {
             Some(info) => topics.push(SinkTopicStatus {
                 topic: Some(info.name.as_str().into()),
                 lane: Some(lane_name(snapshot, part.lane.index())),
+                admitted: part.pending + part.counts.total(),
                 pending: part.pending,
                 counts: part.counts,
             }),
@@ -427,7 +434,8 @@ fn sink_topics(snapshot: &Snapshot, book: &SinkBook) -> Vec<SinkTopicStatus> {
         }
     }
     if pending > 0 || rest != Counts::default() {
-        topics.push(SinkTopicStatus { topic: None, lane: None, pending, counts: rest });
+        let admitted = pending + rest.total();
+        topics.push(SinkTopicStatus { topic: None, lane: None, admitted, pending, counts: rest });
     }
     topics
 }

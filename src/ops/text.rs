@@ -109,6 +109,10 @@ fn ring(page: &mut Page, status: &Status) {
     for part in status.parts.iter().filter(|p| is_disk_warning(p)) {
         page.more(&format!("WARNING: {}", part.what));
     }
+    if ring.state_refused > 0 {
+        let count = thousands(ring.state_refused);
+        page.more(&format!("WARNING: {count} entries of where sources and sinks stand found no room: what is sent may come twice after a restart"));
+    }
     for line in recovery(ring) {
         page.more(&line);
     }
@@ -232,7 +236,9 @@ fn waiting(sink: &SinkStatus) -> String {
         return "nothing waiting".into();
     }
     let eta = sink.eta_s.map_or(String::new(), |s| format!(", about {}", about(s)));
-    format!("{} waiting ({} to send{eta})", thousands(sink.pending), binary(sink.to_send_bytes))
+    let held =
+        if sink.held_bytes > 0 { format!("; keeps {} of the ring", binary(sink.held_bytes)) } else { String::new() };
+    format!("{} waiting ({} to send{eta}{held})", thousands(sink.pending), binary(sink.to_send_bytes))
 }
 
 /// The three that everybody asks about always, the others when there are any.

@@ -40,6 +40,8 @@ pub struct SinkBook {
     pub corrupt: u64,
     pub lost_unsynced: u64,
     pub released: u64,
+    /// Slots of the ring that hold records which it has not passed.
+    pub held_slots: u32,
     /// By topic and lane, those of which something was counted or is pending, the lanes in their order.
     pub topics: Vec<TopicBook>,
     /// What of the counts above, and of `pending`, belongs to no topic that could be told. With it the topics' sums are the
@@ -88,6 +90,7 @@ impl SinkBook {
             corrupt: 0,
             lost_unsynced: 0,
             released: 0,
+            held_slots: 0,
             topics: Vec::new(),
             unattributed: Counts::default(),
             pending_unattributed: 0,
@@ -140,6 +143,7 @@ impl Pipeline {
         let mut sum = SinkBook { configured: sink.configured, cursor, ..SinkBook::empty(sink.owner.name.clone()) };
         for (at, (streams, stats)) in sink.lanes.iter().zip(&ring.lanes).enumerate() {
             let lane = LaneId(at as u8);
+            sum.held_slots += self.ring.slots_from(lane, streams.account().cursor.ordinal);
             sum.admitted += stats.shown.ordinal.saturating_sub(streams.account().start.ordinal);
             for (n, (book, account, pending, end)) in streams.as_of(stats).enumerate() {
                 sum.pending += pending;

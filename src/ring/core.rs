@@ -64,6 +64,8 @@ pub struct Ring {
     pub(super) life: Life,
     pub(super) budget: Budget,
     pub(super) sessions: Sessions,
+    /// Entries for which their owner or the ring had no room.
+    pub(super) state_refused: u64,
     pub(super) spill: Spill,
 }
 
@@ -291,7 +293,7 @@ impl Ring {
         if value.is_none() && self.state.newest(owner, key).is_none() {
             return Ok(self.last_ticket());
         }
-        let put = self.state.put(owner, key, value)?;
+        let put = self.state.put(owner, key, value).inspect_err(|_| self.state_refused += 1)?;
         Ok(self.add_state(now + self.options.linger, now, put))
     }
 
@@ -510,15 +512,17 @@ impl Ring {
         }
     }
 
+    /// Slots of a lane with records at or above an ordinal: what a sink that stands there keeps from being used again.
+    pub fn slots_from(&self, lane: LaneId, ordinal: u64) -> u32 {
+        let Some(lane) = self.lanes.get(lane.index()) else { return 0 };
+        (0..lane.log.slots.len()).filter(|at| lane.slot_end(*at).ordinal > ordinal).count() as u32
+    }
+
     pub fn stats(&self) -> Stats {
-        let pending = |l: &Lane| {
-            let floor = l.floor.map_or(l.durable.ordinal, |f| f.ordinal);
-            (0..l.log.slots.len()).filter(|at| l.slot_end(*at).ordinal > floor).count() as u32
-        };
+        let pending = |l: &Lane| self.slots_from(l.id, l.floor.map_or(l.durable.ordinal, |f| f.ordinal));
         let lane = |l: &Lane| LaneStats {
             admitted: l.counters.admitted,
             evicted: l.counters.evicted,
-            expired: l.counters.expired,
             corrupt: l.counters.corrupt,
             lost_unsynced: l.counters.lost_unsynced,
             oldest: l.oldest,
@@ -530,6 +534,7 @@ impl Ring {
             slot_bytes: self.slots.slot_bytes.into(),
             slots: self.slots.existing.len() as u32,
             slots_pending: self.lanes.iter().map(pending).sum(),
+            state_refused: self.state_refused,
             logical_bytes: self.life.logical,
             stored_bytes: self.life.stored,
             padded_bytes: self.life.padded,

@@ -247,6 +247,7 @@ impl Ring {
             life: Life::default(),
             budget: Default::default(),
             sessions: Sessions::default(),
+            state_refused: 0,
             spill: Spill::default(),
             options,
         })

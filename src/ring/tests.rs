@@ -839,6 +839,24 @@ fn seeking_a_time_skips_whole_slots_and_no_record_of_that_time_or_later() {
 }
 
 #[test]
+fn an_entry_that_finds_no_room_is_refused_counted_and_changes_nothing() {
+    let mut disk = MemDisk::new(MIN_RING);
+    let (mut ring, _) = open(&mut disk);
+    let owner = Owner { kind: OwnerKind::Source, name: Name::new("app").unwrap() };
+    let value = vec![7; 4000];
+    let taken = (0..100_u8).take_while(|n| ring.put_state(NOW, &owner, &[*n], Some(&value)).is_ok()).count();
+    assert_eq!(taken, crate::limits::MAX_STATE_OWNER_BYTES / 4001);
+    assert_eq!(ring.stats().state_refused, 1);
+    assert_eq!(ring.state(&owner, &[taken as u8]), None);
+    // What there is can still be replaced.
+    ring.put_state(NOW, &owner, &[0], Some(&value)).unwrap();
+    flush(&mut ring, &mut disk);
+    drop(ring);
+    let (ring, _) = open(&mut disk);
+    assert_eq!((ring.states(&owner).len(), ring.stats().state_refused), (taken, 0));
+}
+
+#[test]
 fn what_a_recovery_finds_stands_in_frames_of_the_process_that_found_it() {
     let lane = |name: &str| LaneOptions { name: Name::new(name).unwrap(), reserve: 0 };
     let options = || Options { lanes: vec![lane("a"), lane("b"), lane("c")], ..options() };

@@ -222,6 +222,8 @@ pub struct Stats {
     /// In RAM-first mode: bytes of those that are held in memory for the sinks; None: what comes is written.
     pub held_bytes: Option<u64>,
     pub state_entries: u32,
+    /// Entries that were refused in this process, because their owner or the ring had no room for them.
+    pub state_refused: u64,
     pub lanes: Vec<LaneStats>,
 }
 
@@ -230,7 +232,6 @@ pub struct LaneStats {
     /// Records ever given a seq in this lane (= the next ordinal).
     pub admitted: u64,
     pub evicted: u64,
-    pub expired: u64,
     pub corrupt: u64,
     pub lost_unsynced: u64,
     /// The oldest record that can be read.

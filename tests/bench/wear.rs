@@ -109,13 +109,13 @@ fn held(rate: u64, wait: Wait, events: &[Vec<u8>]) -> Result<f64> {
 
 pub fn run() -> Outcome {
     let events = events(100_000);
-    println!("| events a second | who waits | device MB a day | of the bytes given | days of outage in 256 MiB |");
+    println!("| events a second | who waits | device MB a day | of the bytes given | hours of outage in 256 MiB |");
     println!("|---|---|---|---|---|");
     for (rate, seconds) in [(1, 48 * 3600), (10, 6 * 3600), (100, 3600), (1000, 1200)] {
         for (wait, who) in [(Wait::Linger, "nobody, or QoS 1 with room"), (Wait::Blocked, "a blocked peer")] {
             let (bytes, share) = written(rate, seconds, wait, &events)?;
-            let days = held(rate, wait, &events)? / DAY;
-            println!("| {rate} | {who} | {:.0} | {share:.2} | {days:.1} |", bytes / 1e6);
+            let hours = held(rate, wait, &events)? / 3600.0;
+            println!("| {rate} | {who} | {:.0} | {share:.2} | {hours:.1} |", bytes / 1e6);
         }
         let (bytes, share) = written(rate, seconds, Wait::RamFirst, &events)?;
         let who = "nobody, RAM-first, link up";

@@ -162,12 +162,11 @@ fn write_stat(out: &mut impl Write, stat: &Stat, running: bool) -> std::io::Resu
     for lane in stat.lanes.iter().filter(|lane| lane.admitted > 0) {
         writeln!(
             out,
-            "lane {}  {} records; admitted {}, evicted {}, expired {}, corrupt {}, lost unsynced {}",
+            "lane {}  {} records; admitted {}, evicted {}, corrupt {}, lost unsynced {}",
             lane.lane,
             thousands(lane.records),
             thousands(lane.admitted),
             thousands(lane.evicted),
-            thousands(lane.expired),
             thousands(lane.corrupt),
             thousands(lane.lost_unsynced)
         )?;
