@@ -182,7 +182,7 @@
 //! With an unknown **read-only** flag it is read and, once a later generation, reused, but no frame is added to it.
 //! Unknown **compat** flags and frame flags are ignored. Reserved, so that what comes later finds its place:
 //!
-//! - *Expired*: the counter is there, nothing expires yet.
+//! - *Expired*: a lane's counter stays 0; what was too old when it was to be sent is counted by each sink.
 //!
 //! # Encryption
 //!

@@ -3,8 +3,10 @@
 //! A change of the format that an older ring does not survive fails here. The files under `tests/data/ring-v1` are
 //! slots as a node wrote them, compressed because they are mostly empty; those under `ring-v1-journal` were written when
 //! the journal was in use; those under `ring-v1-encrypted` under one key, then another. They are never written again: a
-//! new format gets a directory of its own. `HEADWATER_WRITE_GOLDEN=DIR cargo test --test format` writes one for that, and
-//! `DIR-encrypted`.
+//! new format gets a directory of its own. `HEADWATER_WRITE_GOLDEN=DIR cargo test --test format` writes one for that,
+//! `DIR-encrypted` and, of what does not happen every day, `DIR-encrypted-odd`.
+
+mod odd;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -220,7 +222,9 @@ fn a_ring_of_format_1_is_read_to_exactly_its_records() {
     if let Some(mut dir) = std::env::var_os("HEADWATER_WRITE_GOLDEN") {
         write(&mut populate(clear), Path::new(&dir));
         dir.push("-encrypted");
-        return write(&mut populate(keys), Path::new(&dir));
+        write(&mut populate(keys), Path::new(&dir));
+        dir.push("-odd");
+        return odd::write_golden(Path::new(&dir));
     }
     for (mut disk, keys) in golden() {
         let (mut ring, report) = Ring::open_read_only(&mut disk, options(2, keys)).unwrap();
