@@ -3,6 +3,7 @@
 
 use std::io::Write as _;
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::fault::Fault;
@@ -239,9 +240,22 @@ fn fails(site: &Site, fault: &str, round: usize, durable: &mut Kept, given: &mut
     Some(injected)
 }
 
-#[test]
-fn while_a_sync_stalls_for_five_seconds_sources_are_served_and_the_backlog_is_read() {
-    let mut site = Site::start();
+/// Lines as fast as they are taken, until it is to stop; how many.
+fn flood(port: u16, stop: &AtomicBool) -> usize {
+    let mut peer = TcpStream::connect(("127.0.0.1", port)).expect("the source listens");
+    peer.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+    let lines = format!("{}\n", "x".repeat(499)).repeat(100);
+    let mut taken = 0;
+    while !stop.load(Ordering::Relaxed) {
+        // It is made to wait while the disk is behind.
+        taken += peer.write(lines.as_bytes()).unwrap_or(0);
+    }
+    taken / 500
+}
+
+/// `stall`: as strace has it.
+fn is_served_while(stall: &str) {
+    let mut site = Site::with_ring("16MiB");
     let mut kept = Kept::new("notes");
     kept.send(&site.node, 200, 1000);
     // So that the backlog is on the disk only.
@@ -249,25 +263,41 @@ fn while_a_sync_stalls_for_five_seconds_sources_are_served_and_the_backlog_is_re
     site.node.start();
     site.node.says("net", "up", "");
     let before = site.rss_kib();
-    let Some(injected) = Fault::on(&site.node, "fdatasync:delay_enter=5000000") else { return };
-    let mut during = 0;
-    std::thread::scope(|scope| {
+    let Some(injected) = Fault::on(&site.node, stall) else { return };
+    let (mut during, mut most, stop) = (0, before, AtomicBool::new(false));
+    let flooded = std::thread::scope(|scope| {
         let node = &site.node;
         let kept = &mut kept;
+        let flooding = scope.spawn(|| flood(site.port, &stop));
         let stalled = scope.spawn(move || kept.send(node, 2, 300));
         while !stalled.is_finished() {
             site.is_served();
             assert_eq!(site.node.tail("notes", 200).len(), 200);
             during += usize::from(!stalled.is_finished());
+            most = most.max(site.rss_kib());
         }
+        stop.store(true, Ordering::Relaxed);
+        flooding.join().unwrap()
     });
-    assert!(injected.fired() >= 1 && during >= 1, "{during} reads while a sync stalled");
-    let grown = site.rss_kib().saturating_sub(before);
-    assert!(grown < 16 * 1024, "memory grew by {grown} KiB");
+    assert!(injected.fired() >= 1 && during >= 1 && flooded > 0, "{during} reads while the disk stalled");
+    assert!(most - before < 16 * 1024, "memory grew by {} KiB", most - before);
     drop(injected);
     kept.send(&site.node, 20, 300);
     site.holds(&kept);
-    println!("{during} reads of the whole backlog while a sync stalled");
+    println!(
+        "{stall}: {during} reads of the whole backlog and {flooded} lines of a flood; memory grew by {} KiB",
+        most - before
+    );
+}
+
+#[test]
+fn while_a_sync_stalls_for_five_seconds_sources_are_served_and_the_backlog_is_read() {
+    is_served_while("fdatasync:delay_enter=5000000");
+}
+
+#[test]
+fn while_writes_stall_for_five_seconds_sources_are_served_and_the_backlog_is_read() {
+    is_served_while("pwrite64:delay_enter=5000000:when=1..2");
 }
 
 #[test]
