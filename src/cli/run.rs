@@ -44,18 +44,18 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let load = Box::new(move || config::load(&file).inspect(|config| set_log(config)));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        // Recovery, name look-ups and file reads of sources; threads end when they are idle.
+        // Name look-ups and file reads of sources; threads end when they are idle.
         .max_blocking_threads(2)
         .thread_keep_alive(std::time::Duration::from_secs(2))
         .build()
         .context("cannot start the event loop")?;
-    tokio::task::LocalSet::new().block_on(&runtime, async {
+    let ended = tokio::task::LocalSet::new().block_on(&runtime, async {
         let signals = signals()?;
         node::run(config, load, signals).await.map_err(anyhow::Error::from)
-    })?;
+    });
     // A thread may still hang in a stalled disk or a name look-up: nothing is gained by waiting for it.
     runtime.shutdown_background();
-    Ok(ExitCode::SUCCESS)
+    ended.map(|()| ExitCode::SUCCESS)
 }
 
 /// Every error on a line of its own.

@@ -63,10 +63,11 @@ pub(super) fn facts(config: &Config, started: Now) -> Facts {
     }
 }
 
-pub(super) async fn start(hub: &Hub, ops: &Rc<Ops>, config: &Config, door: Rc<Door>) -> Chores {
+/// `on_disk`: the ring is, so that the disk may be asked.
+pub(super) async fn start(hub: &Hub, ops: &Rc<Ops>, config: &Config, door: Rc<Door>, on_disk: bool) -> Chores {
     let watched = ops.clone();
     let mut fixed = vec![
-        Chore::start(look(hub.clone(), ops.clone(), config.node.data_dir.clone())),
+        Chore::start(look(hub.clone(), ops.clone(), on_disk.then(|| config.node.data_dir.clone()))),
         Chore::start(events(hub.clone())),
         Chore::start(async move { watched.watch().await }),
         Chore::start(ops::control::run(ops.clone(), door)),
@@ -123,7 +124,7 @@ pub(super) fn compare(ops: &Ops, main: &Path) {
 }
 
 /// Clock trust, the ring's health and the room beside it, every few seconds.
-async fn look(hub: Hub, ops: Rc<Ops>, data_dir: PathBuf) {
+async fn look(hub: Hub, ops: Rc<Ops>, data_dir: Option<PathBuf>) {
     let clock = hub.board().part(PartKind::Clock, "clock", hub.now());
     let disk = hub.board().part(PartKind::Disk, "ring", hub.now());
     loop {
@@ -150,7 +151,7 @@ async fn look(hub: Hub, ops: Rc<Ops>, data_dir: PathBuf) {
             Health::Failed(what) => PartState::down(what, None),
         };
         disk.report(now, state);
-        if let Ok(free) = identity::free_bytes(&data_dir) {
+        if let Some(Ok(free)) = data_dir.as_deref().map(identity::free_bytes) {
             disk.gauge("free_bytes", free);
         }
         tokio::time::sleep(LOOK.to_std()).await;

@@ -4,17 +4,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use tokio::task::{JoinError, JoinHandle};
+use tokio::sync::oneshot;
 
 use super::clock::Clock;
 use super::disk::{FileDisk, Threads};
 use super::identity::{self, Lock, LockError};
 use super::open::{Opened, target};
-use super::{NodeError, plan};
+use super::plan;
 use crate::config::Config;
+use crate::config::model::RingConfig;
 use crate::hub::PartState;
 use crate::name::Name;
-use crate::ring::{DiskError, DiskErrorKind, Key, Options, Owner, OwnerKind, Report, Ring};
+use crate::ring::{Disk, DiskError, DiskErrorKind, FileId, Key, Options, Owner, OwnerKind, Report, Ring, SlotId};
 
 /// What is to be known before one begins.
 #[derive(Default)]
@@ -27,11 +28,20 @@ pub struct Terms {
     pub only_a_ring: bool,
 }
 
-/// One that is under way.
+/// One that is under way, in a thread of its own: those of the runtime are few, and others need them meanwhile.
 pub struct Look {
-    task: JoinHandle<Result<Found, Refused>>,
+    found: oneshot::Receiver<Result<Found, Refused>>,
     proven: Arc<AtomicBool>,
-    key: Option<Key>,
+    /// Calls that the disk has answered.
+    answered: Arc<AtomicU64>,
+    /// What it was begun with.
+    ring: RingConfig,
+}
+
+/// A disk that counts its answers.
+struct Watched {
+    disk: FileDisk,
+    answered: Arc<AtomicU64>,
 }
 
 struct Found {
@@ -58,9 +68,10 @@ impl Look {
         let (configured, keep_free) = (config.ring.max_bytes, config.ring.keep_free);
         // How large it may be is known when the disk was asked.
         let options = Options { keys: plan::keys(config), ..plan::ring(config, 0) };
-        let proven = Arc::new(AtomicBool::new(terms.proven));
-        let (must_prove, key) = (proven.clone(), config.ring.encryption.clone());
-        let task = tokio::task::spawn_blocking(move || {
+        let (proven, answered) = (Arc::new(AtomicBool::new(terms.proven)), Arc::new(AtomicU64::new(0)));
+        let (must_prove, answers) = (proven.clone(), answered.clone());
+        let (tell, found) = oneshot::channel();
+        let look = move || {
             let unusable = |why| Refused::Unusable(why, None);
             if terms.only_a_ring && !dir.join("root").exists() {
                 return Err(Refused::Unusable(format!("there is no ring in {}", dir.display()), terms.lock));
@@ -72,12 +83,13 @@ impl Look {
                     LockError::Owned { .. } => Refused::Owned(error),
                 })?,
             };
+            answers.fetch_add(1, Ordering::Relaxed);
             let (max_bytes, shrunk) = match identity::max_bytes(&dir, configured, keep_free) {
                 Ok(found) => found,
                 Err(why) => return Err(Refused::Unusable(why, Some(lock))),
             };
             let keep_free = Arc::new(AtomicU64::new(keep_free));
-            let mut disk = FileDisk::sharing(&dir, keep_free.clone());
+            let mut disk = Watched { disk: FileDisk::sharing(&dir, keep_free.clone()), answered: answers };
             let recovered = Ring::recover(&mut disk, Options { max_bytes, ..options });
             let recovered = recovered.map_err(|error| in_words(&error, &dir)).and_then(|(mut ring, report)| {
                 if must_prove.load(Ordering::Relaxed) {
@@ -92,10 +104,23 @@ impl Look {
             let shrunk = shrunk.map(|shrunk| (shrunk, identity::RING_SIZE));
             let volatile = identity::volatile(&dir).map(|volatile| (volatile, "data-dir"));
             let warnings = shrunk.into_iter().chain(volatile).collect();
-            let disks = [FileDisk::sharing(&dir, keep_free.clone()), disk];
+            let disks = [FileDisk::sharing(&dir, keep_free.clone()), disk.disk];
             Ok(Found { disks, ring, report, lock, keep_free, warnings })
-        });
-        Self { task, proven, key }
+        };
+        let thread = std::thread::Builder::new().name("look".into());
+        // Where none can be had the sender goes with it, and is missed. Who asked may have gone.
+        let _ = thread.spawn(move || tell.send(look()).map_err(drop));
+        Self { found, proven, answered, ring: config.ring.clone() }
+    }
+
+    /// How many calls the disk has answered.
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Whether this config would have it done otherwise.
+    pub fn is_stale(&self, config: &Config) -> bool {
+        self.ring != config.ring
     }
 
     /// Nobody waits for it any more: what it finds has to be proven.
@@ -104,20 +129,54 @@ impl Look {
     }
 
     /// What came of it. May be given up and asked again until it has answered.
-    pub async fn done(&mut self) -> Result<Result<Opened, Refused>, NodeError> {
-        let found = (&mut self.task).await;
-        let found =
-            found.unwrap_or_else(|error: JoinError| Err(Refused::Unusable(format!("recovery failed: {error}"), None)));
+    pub async fn done(&mut self) -> Result<Opened, Refused> {
+        // Its thread panicked, or there was none.
+        let gone = |_| Err(Refused::Unusable("recovery failed".into(), None));
+        let found = (&mut self.found).await.unwrap_or_else(gone);
         let Found { disks: [writer, reader], ring, report, lock, keep_free, warnings } = match found {
             Ok(found) => found,
-            Err(refused) => return Ok(Err(refused)),
+            Err(refused) => return Err(refused),
         };
-        let started = Threads::start(Box::new(writer), Box::new(reader));
-        let (threads, completions) = started.map_err(NodeError::Thread)?;
-        let mut states = vec![(said(&report, self.key.as_ref()), "disk")];
+        let (threads, completions) = match Threads::start(Box::new(writer), Box::new(reader)) {
+            Ok(started) => started,
+            Err(error) => return Err(Refused::Unusable(format!("cannot start a thread: {error}"), Some(lock))),
+        };
+        let mut states = vec![(said(&report, self.ring.encryption.as_ref()), "disk")];
         states.extend(warnings.into_iter().map(|(warning, name)| (PartState::warn(warning), name)));
         let (lock, paused) = (Some(lock), Vec::new());
-        Ok(Ok(Opened { ring, report, memory: None, threads, completions, lock, keep_free, states, paused }))
+        Ok(Opened { ring, report, memory: None, threads, completions, lock, keep_free, states, paused })
+    }
+}
+
+impl Watched {
+    fn watch<T>(&mut self, call: impl FnOnce(&mut FileDisk) -> T) -> T {
+        let done = call(&mut self.disk);
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        done
+    }
+}
+
+impl Disk for Watched {
+    fn list(&mut self) -> Result<Vec<(SlotId, u64)>, DiskError> {
+        self.watch(Disk::list)
+    }
+    fn create(&mut self, file: FileId, bytes: u64) -> Result<(), DiskError> {
+        self.watch(|disk| disk.create(file, bytes))
+    }
+    fn read(&mut self, file: FileId, at: u64, buf: &mut [u8]) -> Result<usize, DiskError> {
+        self.watch(|disk| disk.read(file, at, buf))
+    }
+    fn write(&mut self, file: FileId, at: u64, data: &[u8]) -> Result<(), DiskError> {
+        self.watch(|disk| disk.write(file, at, data))
+    }
+    fn sync(&mut self, file: FileId) -> Result<(), DiskError> {
+        self.watch(|disk| disk.sync(file))
+    }
+    fn drop_cache(&mut self, file: FileId) -> Result<(), DiskError> {
+        self.watch(|disk| disk.drop_cache(file))
+    }
+    fn remove(&mut self, file: FileId) -> Result<(), DiskError> {
+        self.watch(|disk| disk.remove(file))
     }
 }
 
@@ -144,7 +203,7 @@ pub fn said(report: &Report, key: Option<&Key>) -> PartState {
 }
 
 /// Has the disk take an entry, before anybody leaves what works for it.
-fn prove(ring: &mut Ring, disk: &mut FileDisk) -> Result<(), String> {
+fn prove(ring: &mut Ring, disk: &mut dyn Disk) -> Result<(), String> {
     let clock = Clock::default();
     if let Ok(name) = Name::new("disk") {
         let (owner, now) = (Owner { kind: OwnerKind::Node, name }, clock.now().boot);

@@ -115,13 +115,15 @@ async fn live(
     let ops = Ops::new(hub.admin(), hub.store(), chores::facts(&config, hub.now()));
     let driven = Stop::default();
     let driver = tokio::task::spawn_local(drive(hub.clone(), threads, completions, driven.clone()));
-    let chores = chores::start(&hub, &ops, &config, door.clone()).await;
+    let chores = chores::start(&hub, &ops, &config, door.clone(), memory.is_none()).await;
     let mut parts = Parts::default();
-    parts.apply(&hub, &config, false).await;
+    let held_back = memory.as_ref().is_some_and(Memory::is_awaited);
+    parts.apply(&hub, &reload::without_followed(&hub, &config, held_back), false).await;
     // Before any of them runs.
     paused.iter().filter_map(|sink| parts.lever(sink)).for_each(|lever| lever.give(SinkOrder::Pause));
     let in_memory = memory.is_some();
-    let mut running = reload::Running { hub: hub.clone(), ops, config, load, parts, chores, keep_free, in_memory };
+    let mut running =
+        reload::Running { hub: hub.clone(), ops, config, load, parts, chores, keep_free, in_memory, held_back };
     hub.board().part(PartKind::Node, "node", hub.now()).report(hub.now(), PartState::up("running"));
 
     let turn = serve(&mut running, signals, requests, &mut memory, &mut lock).await;
@@ -175,8 +177,8 @@ async fn change(
         Turn::DiskIsBack(disk) => Some(disk),
         // Perhaps it can be used by now: what is in memory ends with the process.
         _ if memory.look(config, &mut lock, false) => {
-            let found = tokio::time::timeout(LAST_LOOK.to_std(), memory.looked()).await;
-            found.ok().and_then(Result::ok).and_then(Result::ok).map(Box::new)
+            let found = tokio::time::timeout(LAST_LOOK.to_std(), memory.looked(config)).await;
+            found.ok().and_then(Result::ok).map(Box::new)
         }
         _ => None,
     };
@@ -204,7 +206,9 @@ async fn serve(
     let hub = running.hub.clone();
     let mut probe = tokio::time::Instant::now() + PROBE.to_std();
     let in_memory = memory.is_some();
+    let mut again = false;
     loop {
+        let config = running.config.clone();
         let (look, asked) = tokio::select! {
             signal = signals.recv() => match signal {
                 Some(Signal::Reload) => {
@@ -229,27 +233,27 @@ async fn serve(
                 (false, false)
             }
             () = tokio::time::sleep_until(probe), if in_memory => (true, false),
-            found = looked(memory) => match found {
-                Ok(Ok(opened)) => return Turn::DiskIsBack(Box::new(opened)),
-                Ok(Err(refused)) => {
-                    *lock = running.refused(memory, refused);
-                    (false, false)
+            found = looked(memory, &config) => match found {
+                Ok(opened) => return Turn::DiskIsBack(Box::new(opened)),
+                Err(refused) => {
+                    *lock = running.refused(memory, refused, again).await;
+                    // It was asked for while another was under way.
+                    (std::mem::take(&mut again), true)
                 }
-                // A thread that cannot be had now.
-                Err(_) => (false, false),
             },
         };
         if look && let Some(memory) = memory {
             probe = tokio::time::Instant::now() + PROBE.to_std();
+            again |= asked && memory.is_looking();
             memory.look(&running.config, lock, asked);
         }
     }
 }
 
 /// What came of a look for the disk; for ever where the ring is there.
-async fn looked(memory: &mut Option<Memory>) -> Result<Result<Opened, Refused>, NodeError> {
+async fn looked(memory: &mut Option<Memory>, config: &Config) -> Result<Opened, Refused> {
     match memory {
-        Some(memory) => memory.looked().await,
+        Some(memory) => memory.looked(config).await,
         None => std::future::pending().await,
     }
 }

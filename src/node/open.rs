@@ -18,7 +18,7 @@ use crate::ops::human::binary;
 use crate::ring::{Disk, Report, Ring};
 use crate::time::Span;
 
-/// How long the sources wait for the ring on the disk.
+/// How long a disk may take for one call until the sources do not wait any more.
 const START: Span = Span::from_secs(2);
 
 /// How long to wait before a disk that took nothing is asked again.
@@ -64,12 +64,29 @@ impl Memory {
         self.look.is_some()
     }
 
-    /// What came of a look that is under way; for ever where none is. May be given up.
-    pub async fn looked(&mut self) -> Result<Result<Opened, Refused>, NodeError> {
+    /// What came of a look that is under way; for ever where none is. May be given up. One that was begun with other
+    /// settings of the ring than those of `config` found nothing.
+    pub async fn looked(&mut self, config: &Config) -> Result<Opened, Refused> {
         let Some(look) = &mut self.look else { return std::future::pending().await };
         let found = look.done().await;
+        let stale = look.is_stale(config);
         self.look = None;
-        found
+        match found {
+            Ok(opened) if stale => {
+                opened.threads.join();
+                Err(Refused::Unusable("the config has changed meanwhile".into(), opened.lock))
+            }
+            found => found,
+        }
+    }
+
+    pub fn is_looking(&self) -> bool {
+        self.look.is_some()
+    }
+
+    /// Whether a look for the disk that the node was started for is under way.
+    pub fn is_awaited(&self) -> bool {
+        self.left.is_none() && self.look.is_some()
     }
 
     /// Records wait nowhere else: what was on a disk, if there was one, is not known.
@@ -81,22 +98,21 @@ impl Memory {
 /// The ring in the best mode left: on the disk, else in memory; there too while a disk does not answer.
 pub async fn open(config: &Config) -> Result<Opened, NodeError> {
     let mut look = Look::begin(config, Terms::default());
-    match tokio::time::timeout(START.to_std(), look.done()).await {
-        Ok(found) => match found? {
-            Ok(opened) => Ok(opened),
-            Err(Refused::Owned(owned)) => Err(NodeError::Owned(owned)),
-            Err(Refused::Unusable(why, lock)) => memory(config, until_usable(&why), lock, None),
-        },
-        Err(_) => {
-            look.is_late();
-            let dir = config.node.data_dir.display();
-            let why = format!(
-                "{dir} has not answered since the start: a card that hangs, or much to recover; records are kept in memory \
-                 until it does"
-            );
-            memory(config, why, None, Some(look))
+    let mut answered = 0;
+    loop {
+        match tokio::time::timeout(START.to_std(), look.done()).await {
+            Ok(Ok(opened)) => return Ok(opened),
+            Ok(Err(Refused::Owned(owned))) => return Err(NodeError::Owned(owned)),
+            Ok(Err(Refused::Unusable(why, lock))) => return memory(config, until_usable(&why), lock, None),
+            // Much to recover, or slow: what is there is waited for.
+            Err(_) if look.answered() != answered => answered = look.answered(),
+            Err(_) => break,
         }
     }
+    look.is_late();
+    let dir = config.node.data_dir.display();
+    let why = format!("{dir} does not answer, the card hangs: records are kept in memory until it does");
+    memory(config, why, None, Some(look))
 }
 
 pub fn until_usable(why: &str) -> String {

@@ -10,7 +10,7 @@ use super::look::Refused;
 use super::open::{self, Memory};
 use super::parts::Parts;
 use super::{Load, identity, plan};
-use crate::config::{self, Changes, Config, ConfigError};
+use crate::config::{self, Changes, Config, ConfigError, SourceConfig, SourceKind};
 use crate::hub::{Hub, PartKind, PartState, Reply, Request, SinkOrder};
 use crate::limits::MIN_RING;
 use crate::name::Name;
@@ -27,6 +27,22 @@ pub(super) struct Running {
     pub keep_free: Arc<AtomicU64>,
     /// The ring is in memory: what is on the disk is not open.
     pub in_memory: bool,
+    /// Sources that stand somewhere in files wait for the disk, which knows where.
+    pub held_back: bool,
+}
+
+/// The config, without sources that follow files where they are held back: begun anew they would bring all of them again.
+pub fn without_followed(hub: &Hub, config: &Config, held_back: bool) -> Config {
+    let mut config = config.clone();
+    let follows = |source: &SourceConfig| held_back && matches!(source.kind, SourceKind::File(_));
+    for source in config.sources.iter().filter(|source| follows(source)) {
+        let waits = PartState::warn(
+            "waits for the data directory, where it stands is kept there; nothing of the files is lost",
+        );
+        hub.board().part(PartKind::Source, source.name.as_str(), hub.now()).report(hub.now(), waits);
+    }
+    config.sources.retain(|source| !follows(source));
+    config
 }
 
 impl Running {
@@ -40,16 +56,22 @@ impl Running {
         }
     }
 
-    /// A look for the disk found none. Where none was there from the start, the page says what is in the way now. Gives
+    /// A look for the disk found none; `again`: another begins at once. Where none was there from the start, the page says what is in the way now. Gives
     /// back the directory's lock, if it is ours.
-    pub fn refused(&self, memory: &mut Option<Memory>, refused: Refused) -> Option<Lock> {
+    pub async fn refused(&mut self, memory: &mut Option<Memory>, refused: Refused, again: bool) -> Option<Lock> {
         let (why, lock) = match refused {
             // Another node may have taken the directory meanwhile: then this one stays where it is.
             Refused::Owned(owned) => (owned.to_string(), None),
             Refused::Unusable(why, lock) => (why, lock),
         };
-        if let Some(memory) = memory.as_mut().filter(|memory| memory.is_first()) {
-            memory.why = open::until_usable(&why);
+        if !again && std::mem::take(&mut self.held_back) {
+            self.parts.apply(&self.hub, &self.config, false).await;
+        }
+        // Not for other figures in the same words.
+        let words = |text: &str| text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
+        let why = open::until_usable(&why);
+        if let Some(memory) = memory.as_mut().filter(|memory| memory.is_first() && words(&memory.why) != words(&why)) {
+            memory.why = why;
             let disk = self.hub.board().part(PartKind::Disk, "disk", self.hub.now());
             disk.report(self.hub.now(), PartState::down(memory.why.clone(), None));
         }
@@ -103,7 +125,8 @@ impl Running {
         self.ring_limits(&changes);
         self.ops.set_facts(chores::facts(&self.config, self.hub.now()));
         self.chores.apply(&self.hub, &self.ops, &self.config).await;
-        self.parts.apply(&self.hub, &self.config, changes.any(&["node.id", "node.labels"])).await;
+        let config = without_followed(&self.hub, &self.config, self.held_back);
+        self.parts.apply(&self.hub, &config, changes.any(&["node.id", "node.labels"])).await;
 
         let text = format!("config {} is loaded: {changes}", short(&self.config.hash));
         let part = self.hub.board().part(PartKind::Config, "config", self.hub.now());
@@ -141,17 +164,18 @@ impl Running {
         }
         let ring = &self.config.ring;
         self.keep_free.store(ring.keep_free, Ordering::Relaxed);
-        let (on_disk, shrunk) = identity::max_bytes(&self.config.node.data_dir, ring.max_bytes, ring.keep_free)
-            .unwrap_or_else(|why| (MIN_RING, Some(why)));
+        // A disk that may hang is not asked.
+        let on_disk = (!self.in_memory).then(|| {
+            identity::max_bytes(&self.config.node.data_dir, ring.max_bytes, ring.keep_free)
+                .unwrap_or_else(|why| (MIN_RING, Some(why)))
+        });
         let now = self.hub.now().boot;
-        let in_memory = self.hub.with_pipeline(|pipeline| {
-            let snapshot = pipeline.snapshot();
-            let cap = if snapshot.memory_mode { snapshot.ring.max_bytes } else { on_disk };
+        self.hub.with_pipeline(|pipeline| {
+            let cap = on_disk.as_ref().map_or_else(|| pipeline.ring().stats().max_bytes, |(cap, _)| *cap);
             pipeline.ring_mut().set_limits(cap, ring.linger);
             pipeline.ring_mut().set_write_budget(now, ring.write_budget);
-            snapshot.memory_mode
         });
-        if !in_memory {
+        if let Some((_, shrunk)) = on_disk {
             let (board, now) = (self.hub.board(), self.hub.now());
             match shrunk {
                 Some(shrunk) => {

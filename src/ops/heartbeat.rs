@@ -41,7 +41,6 @@ struct Ring<'a> {
     failed_syncs: u64,
     admitted: u64,
     evicted: u64,
-    expired: u64,
     corrupt: u64,
     lost_unsynced: u64,
 }
@@ -92,7 +91,6 @@ pub fn heartbeat(status: &Status) -> Vec<u8> {
             failed_syncs: ring.failed_syncs,
             admitted: lanes(|l| l.admitted),
             evicted: lanes(|l| l.evicted),
-            expired: status.sinks.iter().map(|s| s.expired).sum(),
             corrupt: lanes(|l| l.corrupt),
             lost_unsynced: lanes(|l| l.lost_unsynced),
         },

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::status::{LaneStatus, PartStatus, SinkStatus, SinkTopicStatus, Status};
+use super::status::{LaneStatus, PartStatus, SinkStatus, Status};
 
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -165,21 +165,11 @@ fn sinks(page: &mut Page, sinks: &[SinkStatus]) {
         }
     }
     let parts = || sinks.iter().flat_map(|sink| sink.topics.iter().map(move |part| (sink, part)));
-    type PartColumn = (&'static str, Kind, &'static str, fn(&SinkTopicStatus) -> u64);
-    let columns: [PartColumn; 2] = [
-        ("sink_topic_admitted_records_total", Kind::Counter, "Records admitted for a sink, by topic and lane.", |p| {
-            p.admitted
-        }),
-        ("sink_topic_pending_records", Kind::Gauge, "Durable records that wait for a sink, by topic and lane.", |p| {
-            p.pending
-        }),
-    ];
-    for (name, kind, help, value) in columns {
-        page.family(name, kind, help);
-        for (sink, part) in parts() {
-            let (topic, lane) = (part.topic.as_deref().unwrap_or_default(), part.lane.as_deref().unwrap_or_default());
-            page.sample(name, &[("sink", &*sink.part.name), ("topic", topic), ("lane", lane)], value(part));
-        }
+    page.family("sink_topic_pending_records", Kind::Gauge, "Durable records that wait for a sink, by topic and lane.");
+    for (sink, part) in parts() {
+        let (topic, lane) = (part.topic.as_deref().unwrap_or_default(), part.lane.as_deref().unwrap_or_default());
+        let labels = [("sink", &*sink.part.name), ("topic", topic), ("lane", lane)];
+        page.sample("sink_topic_pending_records", &labels, part.pending);
     }
     type Column = (&'static str, Kind, &'static str, fn(&SinkStatus) -> Option<u64>);
     let columns: [Column; 5] = [
@@ -391,7 +381,6 @@ mod tests {
         assert_eq!(value("headwater_lane_lost_records_total", "evicted"), 3.0);
         assert_eq!(value("headwater_sink_topic_records_total", "pump"), 7.0);
         assert_eq!(value("headwater_sink_topic_records_total", "evicted"), 2.0);
-        assert_eq!(value("headwater_sink_topic_admitted_records_total", "pump"), 10.0);
         assert_eq!(value("headwater_sink_topic_pending_records", "pump"), 1.0);
         assert_eq!(value("headwater_part_up", "hq"), 0.0);
         assert_eq!(value("headwater_topic_end_offset", "pump"), 5.0);

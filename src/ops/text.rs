@@ -111,7 +111,7 @@ fn ring(page: &mut Page, status: &Status) {
     }
     if ring.state_refused > 0 {
         let count = thousands(ring.state_refused);
-        page.more(&format!("WARNING: {count} entries of where sources and sinks stand found no room: what is sent may come twice after a restart"));
+        page.more(&format!("WARNING: {count} times an entry of where a source or a sink stands found no room; after a crash, some may come twice"));
     }
     for line in recovery(ring) {
         page.more(&line);

@@ -293,7 +293,7 @@ impl Ring {
         if value.is_none() && self.state.newest(owner, key).is_none() {
             return Ok(self.last_ticket());
         }
-        let put = self.state.put(owner, key, value).inspect_err(|_| self.state_refused += 1)?;
+        let put = self.state.put(owner, key, value).inspect_err(|_| self.state_refused += u64::from(stands(owner)))?;
         Ok(self.add_state(now + self.options.linger, now, put))
     }
 
@@ -566,4 +566,9 @@ pub(super) fn clock_key(boot: u32) -> [u8; 5] {
 pub(super) fn slot_cap(max_bytes: u64, slot_bytes: u32) -> usize {
     let fit = max_bytes.saturating_sub(ROOT_BYTES) / u64::from(slot_bytes.max(1));
     fit.clamp(4, u64::from(u16::MAX)) as usize
+}
+
+/// Whether its entries say where something stands that would begin again without them.
+fn stands(owner: &Owner) -> bool {
+    matches!(owner.kind, OwnerKind::Source | OwnerKind::Rule | OwnerKind::Sink)
 }

@@ -12,17 +12,20 @@ mod send;
 pub mod tail;
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use self::lines::{LineError, Lines};
 use self::protocol::{Answer, Ask, MAX_LINE, SinkVerb, Waiting, decode, encode, encode_into};
@@ -35,6 +38,8 @@ use crate::time::Span;
 
 /// Who connects must ask within this.
 const ASK_WITHIN: Duration = Duration::from_secs(30);
+/// How long a disk may take to remove the socket's file.
+const CLOSE_WITHIN: Duration = Duration::from_millis(500);
 /// Progress of a drain is told this often.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// The group whose members may use the socket.
@@ -45,7 +50,15 @@ pub const GROUP: &str = "headwater";
 pub struct Door {
     path: PathBuf,
     bound: RefCell<Option<Rc<Bound>>>,
+    /// Under way.
+    binding: RefCell<Option<Binding>>,
 }
+
+/// None: what was bound is there.
+type Binding = oneshot::Receiver<Result<Option<Listening>, BindError>>;
+
+/// A bound socket and its file.
+type Listening = (std::os::unix::net::UnixListener, (u64, u64));
 
 /// A listener, and which file it is.
 struct Bound {
@@ -55,36 +68,58 @@ struct Bound {
 
 impl Door {
     pub fn new(path: PathBuf) -> Self {
-        Self { path, bound: RefCell::default() }
+        Self { path, bound: RefCell::default(), binding: RefCell::default() }
     }
 
-    /// The listener; bound anew where its file is not there any more, as after a card was changed. A card that hangs keeps
-    /// nobody but the caller waiting.
+    /// The listener; bound anew where its file is not there any more, as after a card was changed. In a thread of its own:
+    /// a card that hangs keeps nobody but the caller waiting. What a caller began who did not wait for it is waited for.
     async fn open(&self) -> Result<Rc<Bound>, BindError> {
-        let known = self.bound.take();
-        let (path, file) = (self.path.clone(), known.as_ref().map(|bound| bound.file));
+        if self.binding.borrow().is_none() {
+            let (path, known) = (self.path.clone(), self.bound.borrow().as_ref().map(|bound| bound.file));
+            let (tell, done) = oneshot::channel();
+            let bind = move || {
+                let same = known.is_some() && file_at(&path) == known;
+                // Who asked may have gone for good.
+                let _ = tell.send(if same { Ok(None) } else { bind(&path).map(Some) });
+            };
+            // Where no thread can be had the sender goes with it, and is missed.
+            let _ = std::thread::Builder::new().name("control".into()).spawn(bind);
+            self.binding.replace(Some(done));
+        }
+        let done = poll_fn(|context| match self.binding.borrow_mut().as_mut() {
+            Some(done) => Pin::new(done).poll(context).map(Result::ok),
+            None => Poll::Ready(None),
+        });
+        let done = done.await;
+        self.binding.take();
         let io = |error| BindError::Io { path: self.path.clone(), error, hint: "" };
-        let same = tokio::task::spawn_blocking(move || file.is_some() && file_at(&path) == file).await;
-        let bound = match known.filter(|_| same.unwrap_or(false)) {
-            Some(bound) => bound,
-            // What was bound answers nobody any more, so that it is not taken for another node.
-            None => {
-                let path = self.path.clone();
-                let done = tokio::task::spawn_blocking(move || bind(&path)).await;
-                let (listener, file) = done.map_err(|error| io(io::Error::other(error)))??;
-                Rc::new(Bound { listener: UnixListener::from_std(listener).map_err(io)?, file })
+        let known = self.bound.borrow().clone();
+        match (done, known) {
+            (Some(Ok(None)), Some(bound)) => Ok(bound),
+            (Some(Ok(Some((listener, file)))), _) => {
+                let bound = Rc::new(Bound { listener: UnixListener::from_std(listener).map_err(io)?, file });
+                self.bound.replace(Some(bound.clone()));
+                Ok(bound)
             }
-        };
-        self.bound.replace(Some(bound.clone()));
-        Ok(bound)
+            (Some(Err(error)), _) => Err(error),
+            _ => Err(io(io::Error::other("no thread to bind it in"))),
+        }
     }
 
     /// Nobody is let in any more.
     pub fn close(&self) {
         let Some(bound) = self.bound.take() else { return };
-        if file_at(&self.path) == Some(bound.file) {
-            // Nothing to be done when it is gone already.
-            let _ = std::fs::remove_file(&self.path);
+        let (path, file, (tell, done)) = (self.path.clone(), bound.file, mpsc::channel());
+        let remove = move || {
+            if file_at(&path) == Some(file) {
+                // Nothing to be done when it is gone already.
+                let _ = std::fs::remove_file(&path);
+            }
+            let _ = tell.send(());
+        };
+        // A card that hangs keeps its socket, which answers nobody; else it is gone when this returns.
+        if std::thread::Builder::new().name("control".into()).spawn(remove).is_ok() {
+            let _ = done.recv_timeout(CLOSE_WITHIN);
         }
     }
 }
@@ -134,7 +169,7 @@ pub enum BindError {
 
 /// Binds under another name, sets mode and group, then renames: nobody meets a socket with the wrong mode. Gives back which
 /// file it is, too.
-fn bind(path: &Path) -> Result<(std::os::unix::net::UnixListener, (u64, u64)), BindError> {
+fn bind(path: &Path) -> Result<Listening, BindError> {
     let failed = |error: io::Error| {
         let hint = match error.kind() {
             io::ErrorKind::InvalidInput => {
