@@ -119,7 +119,8 @@
 //!
 //! **Run** (a partition's records in a frame; consecutive in seq, offset and byte): topic u16, partition u8, 0, count
 //! u32, first seq u64, first offset u64, first byte u32, end byte u32. Runs follow each other without a gap; in a copy,
-//! which may have several of a partition, seqs of other lanes stand between them. **Prev count** (what the previous commit held of a partition): topic u16, partition u8, lane u8, count u32, first offset
+//! which may have several of a partition, seqs of other lanes stand between them. Those of a partition rise in offset.
+//! **Prev count** (what the previous commit held of a partition): topic u16, partition u8, lane u8, count u32, first offset
 //! u64. It tells a lost commit's records to their topics.
 //!
 //! **Payload**: records back to back in [postcard](https://docs.rs/postcard) (integers as varints, signed ones

@@ -1,6 +1,7 @@
 //! Laws of the whole ring, over a disk in memory. Crashes and faults are the simulation's (`tests/sim`).
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
@@ -836,6 +837,49 @@ fn seeking_a_time_skips_whole_slots_and_no_record_of_that_time_or_later() {
     }
     ring.set_clock(hour(41), ClockSync { offset: 9_000_000, trusted: false });
     assert_eq!(ring.seek_time(LaneId(0), wall(39)), ring.stats().lanes[0].oldest, "of a clock that is not trusted");
+}
+
+#[test]
+fn two_readers_of_one_backlog_share_each_frame_that_was_read_and_decompressed() {
+    let mut disk = MemDisk::new(MIN_RING);
+    let (mut ring, _) = open(&mut disk);
+    let id = topic(&mut ring, "pump");
+    for n in 0..12_000_u32 {
+        value(
+            &mut ring,
+            &mut disk,
+            id,
+            format!("{{\"reading\":{n},\"of\":\"a pump that is some way off\"}}").as_bytes(),
+        );
+    }
+    flush(&mut ring, &mut disk);
+    drop(ring);
+    // Nothing is in memory.
+    let (mut ring, _) = open(&mut disk);
+    let mut readers = [0, 1].map(|_| ring.lane_reader(LaneId(0), LanePos::default()));
+    let mut shared = 0;
+    loop {
+        let mut frames = Vec::new();
+        for reader in &mut readers {
+            loop {
+                match ring.read_lane(reader) {
+                    ReadStep::Frame(frame) => frames.push(frame),
+                    ReadStep::Wait => {
+                        drive(&mut ring, &mut disk, NOW);
+                        continue;
+                    }
+                    ReadStep::Gap(gap) => panic!("{gap:?}"),
+                    ReadStep::End => {}
+                }
+                break;
+            }
+        }
+        let [one, other] = &frames[..] else { break };
+        assert!(Arc::ptr_eq(one, other), "decompressed twice: {:?}", one.first());
+        shared += 1;
+        readers.iter_mut().for_each(|reader| reader.pos = frames[0].end());
+    }
+    assert!(shared >= 8, "{shared} frames");
 }
 
 #[test]

@@ -93,11 +93,12 @@ fn parse(header: &FrameHeader, frame: &[u8], runs: &mut Vec<Run>, prev: &mut Vec
     runs.extend(run_bytes.chunks_exact(RUN).map(Run::parse));
     prev.extend(prev_bytes.chunks_exact(PREV_COUNT).map(PrevCount::parse));
     let (mut seq, mut byte, mut records) = (header.first_seq, 0u32, 0u32);
-    for run in runs.iter() {
+    for (at, run) in runs.iter().enumerate() {
         // Between the records of a copy stand those of other lanes.
         let next = run.first_seq == seq || header.kind == FrameKind::Copy && run.first_seq > seq && byte > 0;
         let fits = next && run.start == byte && run.end >= run.start && run.count > 0;
-        if !fits || run.first_offset > MAX_NUMBER {
+        let rises = |before: &Run| before.part != run.part || before.end_offset() <= run.first_offset;
+        if !fits || run.first_offset > MAX_NUMBER || !runs[..at].iter().all(rises) {
             return None;
         }
         seq = run.first_seq.checked_add(run.count.into())?;
