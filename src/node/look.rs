@@ -72,14 +72,13 @@ impl Look {
         let (must_prove, answers) = (proven.clone(), answered.clone());
         let (tell, found) = oneshot::channel();
         let look = move || {
-            let unusable = |why| Refused::Unusable(why, None);
             if terms.only_a_ring && !dir.join("root").exists() {
                 return Err(Refused::Unusable(format!("there is no ring in {}", dir.display()), terms.lock));
             }
             let lock = match terms.lock.filter(|lock| lock.is_of(&dir)) {
                 Some(lock) => lock,
                 None => identity::lock(&dir).map_err(|error| match error {
-                    LockError::Io { .. } => unusable(error.to_string()),
+                    LockError::Io { .. } => Refused::Unusable(error.to_string(), None),
                     LockError::Owned { .. } => Refused::Owned(error),
                 })?,
             };

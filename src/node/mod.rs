@@ -208,7 +208,6 @@ async fn serve(
     let in_memory = memory.is_some();
     let mut again = false;
     loop {
-        let config = running.config.clone();
         let (look, asked) = tokio::select! {
             signal = signals.recv() => match signal {
                 Some(Signal::Reload) => {
@@ -233,7 +232,7 @@ async fn serve(
                 (false, false)
             }
             () = tokio::time::sleep_until(probe), if in_memory => (true, false),
-            found = looked(memory, &config) => match found {
+            found = looked(memory, &running.config) => match found {
                 Ok(opened) => return Turn::DiskIsBack(Box::new(opened)),
                 Err(refused) => {
                     *lock = running.refused(memory, refused, again).await;

@@ -86,7 +86,7 @@ impl Memory {
 
     /// Whether a look for the disk that the node was started for is under way.
     pub fn is_awaited(&self) -> bool {
-        self.left.is_none() && self.look.is_some()
+        self.is_first() && self.is_looking()
     }
 
     /// Records wait nowhere else: what was on a disk, if there was one, is not known.

@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use super::human::{about, compact, thousands};
 use super::status::{PartStatus, Status};
-use super::text::is_disk_warning;
+use super::text::{is_disk_warning, ring_warning};
 use crate::hub::counters;
 
 const ROOM_CRITICAL_S: u64 = 4 * 3600;
@@ -81,10 +81,7 @@ fn findings(status: &Status) -> Vec<(Level, String)> {
         let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
         found.push((Level::Warning, format!("ring: {first}{more}")));
     }
-    let paused = |p: &&PartStatus| p.kind == "disk" && p.name == "ring" && p.state == "warn";
-    if let Some(part) = status.parts.iter().find(paused).filter(|_| ring.health == "good" && !ring.evicting) {
-        found.push((Level::Warning, format!("ring {}", part.what)));
-    }
+    found.extend(ring_warning(status).map(|what| (Level::Warning, format!("ring {what}"))));
     if ring.lost_today > 0 {
         found.push((Level::Critical, format!("{} records lost today", thousands(ring.lost_today))));
     }

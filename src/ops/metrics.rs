@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::status::{LaneStatus, PartStatus, SinkStatus, Status};
+use super::status::{LaneStatus, PartStatus, SinkStatus, SinkTopicStatus, Status};
 
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -105,7 +105,7 @@ fn ring(page: &mut Page, status: &Status) {
         page.gauge("ring_held_bytes", "Bytes in memory that sinks take before they are written.", held);
     }
     page.gauge("ring_state_entries", "State entries of all owners.", ring.state_entries);
-    let help = "State entries that found no room since the node started.";
+    let help = "State entries that found no room since the ring was opened.";
     page.family("ring_state_refused_total", Kind::Counter, help);
     page.sample("ring_state_refused_total", &[], ring.state_refused);
     page.counter("ring_logical_bytes_total", "Bytes of records, over the ring's life.", ring.logical_bytes);
@@ -154,21 +154,14 @@ fn sinks(page: &mut Page, sinks: &[SinkStatus]) {
     }
     let help = "The same by topic and lane, what is not 0; without a topic: of topics that nobody can tell.";
     page.family("sink_topic_records_total", Kind::Counter, help);
-    for sink in sinks {
-        for part in &sink.topics {
-            let topic = part.topic.as_deref().unwrap_or_default();
-            let lane = part.lane.as_deref().unwrap_or_default();
-            for (outcome, count) in part.counts.named().into_iter().filter(|(_, count)| *count > 0) {
-                let labels = [("sink", &*sink.part.name), ("topic", topic), ("lane", lane), ("outcome", outcome)];
-                page.sample("sink_topic_records_total", &labels, count);
-            }
+    for (labels, part) in topics_of(sinks) {
+        for (outcome, count) in part.counts.named().into_iter().filter(|(_, count)| *count > 0) {
+            let [sink, topic, lane] = labels;
+            page.sample("sink_topic_records_total", &[sink, topic, lane, ("outcome", outcome)], count);
         }
     }
-    let parts = || sinks.iter().flat_map(|sink| sink.topics.iter().map(move |part| (sink, part)));
     page.family("sink_topic_pending_records", Kind::Gauge, "Durable records that wait for a sink, by topic and lane.");
-    for (sink, part) in parts() {
-        let (topic, lane) = (part.topic.as_deref().unwrap_or_default(), part.lane.as_deref().unwrap_or_default());
-        let labels = [("sink", &*sink.part.name), ("topic", topic), ("lane", lane)];
+    for (labels, part) in topics_of(sinks) {
         page.sample("sink_topic_pending_records", &labels, part.pending);
     }
     type Column = (&'static str, Kind, &'static str, fn(&SinkStatus) -> Option<u64>);
@@ -187,6 +180,16 @@ fn sinks(page: &mut Page, sinks: &[SinkStatus]) {
             }
         }
     }
+}
+
+/// Each sink's part of each topic, with what names it.
+fn topics_of(sinks: &[SinkStatus]) -> impl Iterator<Item = ([(&str, &str); 3], &SinkTopicStatus)> {
+    sinks.iter().flat_map(|sink| {
+        sink.topics.iter().map(|part| {
+            let (topic, lane) = (part.topic.as_deref().unwrap_or_default(), part.lane.as_deref().unwrap_or_default());
+            ([("sink", &*sink.part.name), ("topic", topic), ("lane", lane)], part)
+        })
+    })
 }
 
 fn all_parts(status: &Status) -> impl Iterator<Item = &PartStatus> {

@@ -112,7 +112,7 @@ pub struct RingStatus {
     pub slots: u32,
     pub slot_bytes: u64,
     pub state_entries: u32,
-    /// Entries (places of sources, sinks and rules) that found no room since the node started.
+    /// Entries (places of sources, sinks and rules) that found no room since the ring was opened.
     pub state_refused: u64,
     pub lanes: Vec<LaneStatus>,
     pub recovery: RecoveryStatus,

@@ -111,21 +111,31 @@ fn ring(page: &mut Page, status: &Status) {
     }
     if ring.state_refused > 0 {
         let count = thousands(ring.state_refused);
-        page.more(&format!("WARNING: {count} times an entry of where a source or a sink stands found no room; after a crash, some may come twice"));
+        page.more(&format!(
+            "WARNING: {count} times an entry of where a source or a sink stands found no room; after a crash, some may come \
+             twice"
+        ));
     }
     for line in recovery(ring) {
         page.more(&line);
     }
 }
 
-/// What the ring does otherwise than usual while its health is good, unless the first line says it.
+fn ring_part(status: &Status) -> Option<&PartStatus> {
+    status.parts.iter().find(|p| p.kind == "disk" && p.name == "ring")
+}
+
+/// What is the matter with a ring whose health is good, unless it is the eviction that is said elsewhere.
+pub(super) fn ring_warning(status: &Status) -> Option<&str> {
+    let unsaid = status.ring.health == "good" && !status.ring.evicting;
+    ring_part(status).filter(|part| part.state == "warn" && unsaid).map(|part| part.what.as_str())
+}
+
+/// What the ring does otherwise than usual.
 fn ring_says(status: &Status) -> Option<String> {
-    let part = status.parts.iter().find(|p| p.kind == "disk" && p.name == "ring")?;
-    match part.state.as_str() {
-        "warn" if status.ring.health == "good" && !status.ring.evicting => Some(format!("WARNING: {}", part.what)),
-        "up" => part.what.strip_prefix("ok; ").map(ToOwned::to_owned),
-        _ => None,
-    }
+    let usual =
+        || ring_part(status).filter(|part| part.state == "up")?.what.strip_prefix("ok; ").map(ToOwned::to_owned);
+    ring_warning(status).map(|what| format!("WARNING: {what}")).or_else(usual)
 }
 
 fn room(ring: &RingStatus) -> String {

@@ -462,13 +462,17 @@ impl Driver {
         self.asked.clear();
     }
 
+    /// Whether records are on their way; `forward` counts what it would like to be sent as well.
+    pub(super) fn awaits_answers(&self) -> bool {
+        self.asked.values().any(|(_, asked)| matches!(asked, Asked::Sent))
+    }
+
     /// Stores what was answered, also what was taken note of a moment ago, and gives what is in flight until `deadline`:
     /// in another ring the records have other numbers, and what is not stored here is sent again from there.
     pub async fn leave(&mut self, deadline: Instant) {
         loop {
             self.turns().into_iter().for_each(|i| self.settle(i));
-            // `forward` counts what it would like to be sent as well.
-            if !self.asked.values().any(|(_, asked)| matches!(asked, Asked::Sent)) {
+            if !self.awaits_answers() {
                 break;
             }
             let Ok(Some(event)) = timeout_at(deadline, self.events.recv()).await else { break };

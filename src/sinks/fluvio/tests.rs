@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::driver::{Asked, Driver};
+use super::driver::Driver;
 use super::testing::sink;
 use crate::config::model::{EndpointConfig, SinkConfig, SinkKind, ValueMode};
 use crate::endpoint::Bound;
@@ -38,20 +38,16 @@ async fn with_a_record() -> (Driver, crate::hub::Hub) {
     (Driver::new(&config, &to, outlet), hub)
 }
 
-fn waits_for_an_answer(driver: &Driver) -> bool {
-    driver.asked.values().any(|(_, asked)| matches!(asked, Asked::Sent))
-}
-
 #[test]
 fn what_was_answered_before_a_sink_leaves_is_stored_when_it_leaves() {
     block_on(async {
         let (mut driver, _hub) = with_a_record().await;
-        while !waits_for_an_answer(&driver) {
+        while !driver.awaits_answers() {
             if !driver.turn().await {
                 driver.idle().await;
             }
         }
-        while waits_for_an_answer(&driver) {
+        while driver.awaits_answers() {
             driver.idle().await;
         }
         let lanes = driver.outlet.lanes();
