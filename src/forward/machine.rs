@@ -248,11 +248,6 @@ impl Forward {
         self.held
     }
 
-    /// How many requests with records are in flight.
-    pub fn in_flight(&self) -> usize {
-        self.targets.iter().filter(|t| t.inflight.is_some()).count()
-    }
-
     /// One past the newest durable record of the lane: a marker at or above it is not this ring's doing. Tell it before
     /// records up to there are offered.
     pub fn set_ring_end(&mut self, seq: u64) {
