@@ -239,17 +239,19 @@ impl Reading {
         let narrow = Stretch { len: (pages(len as usize) as u32).min(room), ..wide };
         let now = self.now;
         self.troubles.retain(|t| !t.given_up || t.again > now);
-        let known = |of: &Stretch| self.troubles.iter().find(|t| t.of == *of);
-        if known(&narrow).is_some_and(|t| t.given_up) {
+        // A frame may be as long as a window: that the window was given up does not say that the frame was tried.
+        let known = |of: Stretch, narrow| self.troubles.iter().find(|t| t.of == of && t.narrow == narrow);
+        if known(narrow, true).is_some_and(|t| t.given_up) {
             return Peek::Unreadable;
         }
-        let want = if wide != narrow && known(&wide).is_some() { narrow } else { wide };
-        if known(&want).is_some() {
+        let no_narrower = wide == narrow || known(wide, false).is_some();
+        let want = if no_narrower { narrow } else { wide };
+        if known(want, no_narrower).is_some() {
             // Asked for again when it is time.
             return Peek::Wait;
         }
         if self.wanted.len() < MAX_READS && !self.wanted.iter().any(|w| w.of == want) {
-            self.ask(want, want == narrow);
+            self.ask(want, no_narrower);
         }
         Peek::Wait
     }
@@ -265,7 +267,7 @@ impl Reading {
     fn failed(&mut self, of: Stretch, narrow: bool, error: &DiskError) {
         let now = self.now;
         self.error = Some(error.to_string());
-        let index = self.troubles.iter().position(|t| t.of == of).unwrap_or_else(|| {
+        let index = self.troubles.iter().position(|t| t.of == of && t.narrow == narrow).unwrap_or_else(|| {
             if self.troubles.len() >= MAX_TROUBLES {
                 self.troubles.remove(0);
             }
@@ -411,6 +413,18 @@ mod tests {
         assert!(answer(&mut reading, false).is_some());
         let mut two_pages = || reading.peek(SlotId(1), 7, AT, 2 * PAGE as u32, MIN_SLOT as u32);
         assert_eq!(two_pages(), Peek::Wait);
+    }
+
+    #[test]
+    fn a_window_that_fails_once_does_not_make_a_frame_as_long_as_it_unreadable() {
+        let mut reading = Reading::new(Keys::default()).unwrap();
+        assert_eq!((look(&mut reading), answer(&mut reading, false)), (Peek::Wait, Some(WINDOW)), "its header");
+        let mut whole = || reading.peek(SlotId(1), 7, AT, WINDOW, MIN_SLOT as u32);
+        assert_eq!(whole(), Peek::Wait);
+        assert_eq!(answer(&mut reading, false), Some(WINDOW), "tried for its own sake");
+        reading.set_now(reading.next_try().expect("it is tried again"));
+        assert_eq!(answer(&mut reading, true), Some(WINDOW));
+        assert_eq!(reading.peek(SlotId(1), 7, AT, WINDOW, MIN_SLOT as u32), Peek::At(0, 0));
     }
 
     #[test]
