@@ -158,6 +158,8 @@ pub struct Model {
     at_most: HashMap<StateKey, (u32, u64)>,
     /// Owners of state entries that damage to the device has taken back.
     destroyed: HashSet<u8>,
+    /// Versions, by life and ticket, that damage to the device has taken.
+    destroyed_versions: HashSet<(u32, u64)>,
     /// Durable records that damage to the device has taken with all that told of them.
     destroyed_records: HashSet<(TopicPart, u64)>,
     groups: Vec<Group>,
@@ -596,6 +598,8 @@ impl Model {
         if versions[keep..].iter().any(|v| v.settled) {
             self.destroyed.insert(key.0);
         }
+        let gone = versions[keep..].iter().filter(|v| v.group.is_some_and(|g| self.groups[g].tainted));
+        self.destroyed_versions.extend(gone.map(|v| (v.life, v.ticket)));
         versions.truncate(keep);
         let Some(last) = versions.last_mut() else { return Ok(None) };
         let fresh = last.life == ended;
@@ -635,6 +639,10 @@ impl Model {
             for (key, ticket) in &whole.states {
                 let versions = self.states.get(key).map_or(&[][..], |v| v);
                 let present = versions.iter().any(|v| v.life == whole.life && v.ticket == *ticket);
+                // The records may stand in a copy, and have been spared what hit the frame in the journal.
+                if !present && self.destroyed_versions.contains(&(whole.life, *ticket)) {
+                    continue;
+                }
                 // Where several versions had the same value nobody can tell which one it is.
                 if present || self.at_most.get(key).is_none_or(|most| *most < (whole.life, *ticket)) {
                     there.push(present);
