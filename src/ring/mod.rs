@@ -314,7 +314,8 @@
 //!   one, which names the one before, and the first frame of the process stands there: what could not be read then may
 //!   be read later, and must not count against what came after. A generation is never given twice, be it seen in a dead
 //!   slot only, or not at all: where an old header stands before frames of a slot that was begun over it, they would pass
-//!   for those of whoever begins it again. So generations go on 4,096 further after an unclean end, for each process since
+//!   for those of whoever begins it again; and nothing more is written into such a slot, since without that header they
+//!   would pass for what the slot is. So generations go on 4,096 further after an unclean end, for each process since
 //!   the one that began the newest slot; the root page counts those that left no frame.
 //! - **Failed read**: says nothing about what is there. A reader waits while it is tried again, for a minute, page by page
 //!   where a whole window fails; only then is it stepped over as corrupt, and tried again later if somebody asks. A tool,

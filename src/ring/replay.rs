@@ -576,9 +576,11 @@ impl<'a> Replay<'a> {
             let next = if clean { end } else { end.next_multiple_of(RESUME_AT) };
             let header = survey.found.iter().find(|f| f.meta.id == id).and_then(|f| f.header.as_ref());
             // Nothing more goes into a slot that recovery might not find again, that stands under a former id, or of a
-            // newer program that this one may read and not add to, or is encrypted otherwise than what comes now.
+            // newer program that this one may read and not add to, or is encrypted otherwise than what comes now; nor into
+            // one that another was begun over: without its header what it is would be told by the newer frames.
             let key = ring.options.keys.current();
             let ours = header.is_some_and(|h| h.read_only == 0 && h.ring == ring.id && h.key_id == key);
+            let ours = ours && !content.is_some_and(|c| c.begun_over);
             let ours = ours && !ring.slots.short.contains(&id) && !self.went_back[at] && next < ring.slots.slot_bytes;
             let log = ring.log_mut(at);
             (log.reach, log.write_at) = ((generation, end), ours.then_some(next));

@@ -581,6 +581,30 @@ fn a_slot_that_was_given_up_unread_does_not_come_back_over_what_was_acknowledged
     assert_eq!(gaps, before.1);
 }
 
+/// A slot of which nothing is wanted any more is begun again; a frame gets there, and the header does not.
+#[test]
+fn what_is_written_after_a_slot_was_begun_in_vain_outlives_the_header_before_it() {
+    let mut disk = MemDisk::new(MIN_RING);
+    let (mut ring, _) = open(&mut disk);
+    let id = topic(&mut ring, "t");
+    value(&mut ring, &mut disk, id, b"before");
+    flush(&mut ring, &mut disk);
+    drop(ring);
+    let begun = 128 * 1024;
+    let mut newer = frames(&mut disk, 0).pop().unwrap().header;
+    (newer.generation, newer.at) = (newer.generation + 1, begun as u32);
+    let file = disk.file_mut(FileId::Slot(SlotId(0))).unwrap();
+    newer.emit(&mut file[begun..begun + FRAME_HEADER]);
+    let (mut ring, _) = open(&mut disk);
+    let later = value(&mut ring, &mut disk, id, b"later");
+    flush(&mut ring, &mut disk);
+    drop(ring);
+    rot(&mut disk, 0, 64);
+    let (mut ring, _) = open(&mut disk);
+    let read = drain_part(&mut ring, &mut disk, part(id));
+    assert_eq!(read.last(), Some(&(later.offset, b"later".to_vec())));
+}
+
 /// A crash leaves the second of two commits that were written together, or both; what its recovery said of them rots.
 #[test]
 fn a_recovery_whose_findings_rot_is_made_again_to_the_same_end() {

@@ -70,6 +70,8 @@ pub struct SlotContent {
     pub unreadable: usize,
     /// A key that is not here and that frames of it are encrypted under.
     pub locked: Option<u32>,
+    /// A slot was begun over this one, and its header did not get there.
+    pub begun_over: bool,
 }
 
 impl SlotContent {
@@ -95,11 +97,13 @@ pub struct Cursor {
     slot_bytes: u32,
     at: u32,
     commit: u64,
+    /// Frames of a later generation were passed.
+    newer: bool,
 }
 
 impl Cursor {
     pub fn new(ring: RingId, generation: u64, slot_bytes: u32) -> Self {
-        Self { ring, generation, slot_bytes, at: FIRST_FRAME, commit: 0 }
+        Self { ring, generation, slot_bytes, at: FIRST_FRAME, commit: 0, newer: false }
     }
 }
 
@@ -209,6 +213,7 @@ impl<'a> Walker<'a> {
             }
         }
         (content.unreadable, content.locked) = (self.unreadable.len(), self.locked);
+        content.begun_over = cursor.newer;
         content
     }
 
@@ -224,9 +229,14 @@ impl<'a> Walker<'a> {
                     let own = h.generation == cursor.generation && h.ring == cursor.ring;
                     if own && h.commit >= cursor.commit {
                         cursor.commit = h.commit;
-                        cursor.at = at + h.frame_len;
-                        return Some(Met::Frame(Box::new(self.check(h))));
+                        let end = at + h.frame_len;
+                        let seen = self.check(h);
+                        // A later one may have been written over its end.
+                        cursor.newer |= !seen.whole() && self.has_newer(cursor, end);
+                        cursor.at = end;
+                        return Some(Met::Frame(Box::new(seen)));
                     }
+                    cursor.newer |= h.generation > cursor.generation;
                 }
                 Err(_) if FrameHeader::resembles(bytes, cursor.ring, slot, cursor.generation) => {
                     return Some(Met::Damaged(at));
@@ -235,6 +245,15 @@ impl<'a> Walker<'a> {
             }
         }
         None
+    }
+
+    /// Whether a frame of a later generation begins between the cursor and `end`.
+    fn has_newer(&mut self, cursor: &Cursor, end: u32) -> bool {
+        let slot = self.slot;
+        (cursor.at..end).step_by(PAGE).any(|at| {
+            let header = FrameHeader::parse(self.bytes(at, FRAME_HEADER), slot, at);
+            header.is_ok_and(|h| h.generation > cursor.generation)
+        })
     }
 
     /// The snapshot at the beginning of a slot; None unless all of it is good. With it, where the lane stood. Without the key
