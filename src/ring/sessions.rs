@@ -36,6 +36,13 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
+    /// Whether this commit may have been synced by the process that made it: where one ended uncleanly, no frame of it says
+    /// so of a later commit.
+    pub fn synced(&self, session: u32, commit: u64) -> bool {
+        let at = self.ended.binary_search_by_key(&session, |e| e.0);
+        at.is_err() || at.is_ok_and(|at| commit <= self.ended[at].2)
+    }
+
     /// Whether recovery gave this frame up.
     pub fn dead(&self, session: u32, commit: u64) -> bool {
         let at = self.ended.binary_search_by_key(&session, |e| e.0);

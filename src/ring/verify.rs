@@ -220,17 +220,28 @@ impl Check {
     }
 
     /// Puts one of the ring's own slots on the list: a lane's, or without a lane the journal's.
-    pub(super) fn listed_own(
-        &mut self,
-        meta: &SlotMeta,
-        lane: Option<LaneId>,
-        bytes: u64,
-        header: Result<SlotHeader, Bad>,
-    ) {
-        if self.listed(meta.id, bytes, Some((lane, meta)), header) == HeaderState::Damaged {
-            let meaning = "the slot is read by what its frames say of themselves; no record is lost by this".into();
-            self.damage((FileId::Slot(meta.id), 0), "the slot's header is damaged", meaning, STEPPED_OVER);
+    pub(super) fn listed_own(&mut self, meta: &SlotMeta, lane: Option<LaneId>, bytes: u64, walker: &mut Walker) {
+        if self.listed(meta.id, bytes, Some((lane, meta)), walker.slot_header()) == HeaderState::Damaged {
+            let (place, what) = ((FileId::Slot(meta.id), 0), "the slot's header is damaged");
+            let meaning = "the slot is read by what its frames say of themselves; no record is lost by this";
+            // A slot was being begun over this one: its header names a generation that comes next.
+            let next = meta.generation + 1..=self.ring.slots.next_generation;
+            let begun_over = walker.torn_generation().is_some_and(|torn| next.contains(&torn));
+            match !begun_over && self.was_synced(meta, walker) {
+                true => self.damage(place, what, meaning.into(), STEPPED_OVER),
+                false => {
+                    self.note(place, "the slot's header was torn when the power was cut, or damaged since", meaning)
+                }
+            }
         }
+    }
+
+    /// Whether the first commit in a slot, and so the slot's header and snapshot, may have been synced by the process that
+    /// began it.
+    fn was_synced(&self, meta: &SlotMeta, walker: &mut Walker) -> bool {
+        let content = walker.frames(meta.ring, meta.generation, self.ring.slots.slot_bytes);
+        let own = content.frames.iter().map(|seen| &seen.header).filter(|h| h.is_commit());
+        own.min_by_key(|h| h.commit).is_some_and(|first| self.ring.sessions.synced(first.session, first.commit))
     }
 
     pub(super) fn own_slot(
@@ -244,7 +255,7 @@ impl Check {
         let meta = own.1;
         let file = FileId::Slot(meta.id);
         let mut walker = Walker::new(disk, meta.id, &self.ring.options.keys);
-        self.listed_own(meta, Some(own.0), bytes, walker.slot_header());
+        self.listed_own(meta, Some(own.0), bytes, &mut walker);
         trail.ordinal.get_or_insert(meta.first.ordinal);
         let mut cursor = Cursor::new(meta.ring, meta.generation, self.ring.slots.slot_bytes);
         let mut snapshot = SnapshotCheck::default();
@@ -252,14 +263,14 @@ impl Check {
             match met {
                 Met::Damaged(at) if !snapshot.done => {
                     self.counts().damaged_headers += 1;
-                    self.snapshot_damage((file, at.into()), &mut snapshot);
+                    snapshot.damaged.get_or_insert(at.into());
                 }
                 Met::Damaged(at) => {
                     self.counts().damaged_headers += 1;
                     trail.suspects.push((file, at.into()));
                 }
                 Met::Frame(seen) if seen.header.kind == FrameKind::Snapshot => {
-                    self.snapshot_part(file, &seen, &mut snapshot);
+                    self.snapshot_part(&seen, &mut snapshot);
                 }
                 Met::Frame(seen) => {
                     snapshot.done = true;
@@ -268,14 +279,30 @@ impl Check {
                 }
             }
         }
-        self.snapshot_end(file, &mut snapshot);
+        self.snapshot_end(meta, &mut walker, &snapshot);
         self.unreadable(file, walker.unreadable());
     }
 
-    pub(super) fn snapshot_end(&mut self, file: FileId, snapshot: &mut SnapshotCheck) {
-        if !snapshot.whole() {
-            self.snapshot_damage((file, FIRST_FRAME.into()), snapshot);
+    /// Says so if the snapshot that a slot begins with does not hold.
+    pub(super) fn snapshot_end(&mut self, meta: &SlotMeta, walker: &mut Walker, snapshot: &SnapshotCheck) {
+        if snapshot.whole() {
+            return;
         }
+        let place = (FileId::Slot(meta.id), snapshot.damaged.unwrap_or(FIRST_FRAME.into()));
+        let what = "the snapshot at the beginning of the slot";
+        if !self.was_synced(meta, walker) {
+            let meaning = "recovery begins at the one before, as it did before this slot was begun";
+            return self.note(place, &format!("{what} was torn when the power was cut, or damaged since"), meaning);
+        }
+        let meaning = match self.snapshot {
+            Some((_, slot)) => {
+                format!("recovery begins at the snapshot of {} instead; nothing is lost", FileId::Slot(slot))
+            }
+            None => {
+                "there is no other: cursors and checkpoints are lost as far as later frames do not have them".into()
+            }
+        };
+        self.damage(place, &format!("{what} is damaged"), meaning, STEPPED_OVER);
     }
 
     pub(super) fn unreadable(&mut self, file: FileId, pages: &BTreeSet<u64>) {
@@ -333,7 +360,7 @@ impl Check {
 
     // ---- one frame ----
 
-    pub(super) fn snapshot_part(&mut self, file: FileId, seen: &Seen, snapshot: &mut SnapshotCheck) {
+    pub(super) fn snapshot_part(&mut self, seen: &Seen, snapshot: &mut SnapshotCheck) {
         snapshot.parts = seen.header.parts;
         snapshot.good += u8::from(seen.state.is_some());
         snapshot.done |= seen.header.part + 1 >= seen.header.parts;
@@ -341,23 +368,8 @@ impl Check {
             self.counts().good(seen);
         } else {
             self.counts().damaged_states += 1;
-            self.snapshot_damage((file, place_of_state(&seen.header)), snapshot);
+            snapshot.damaged.get_or_insert(place_of_state(&seen.header));
         }
-    }
-
-    pub(super) fn snapshot_damage(&mut self, place: (FileId, u64), snapshot: &mut SnapshotCheck) {
-        if std::mem::replace(&mut snapshot.told, true) {
-            return;
-        }
-        let meaning = match self.snapshot {
-            Some((_, slot)) => {
-                format!("recovery begins at the snapshot of {} instead; nothing is lost", FileId::Slot(slot))
-            }
-            None => {
-                "there is no other: cursors and checkpoints are lost as far as later frames do not have them".into()
-            }
-        };
-        self.damage(place, "the snapshot at the beginning of the slot is damaged", meaning, STEPPED_OVER);
     }
 
     fn frame(&mut self, trail: &mut Trail, file: FileId, seen: &Seen, next: Option<&SlotMeta>, decodes: bool) {
@@ -568,8 +580,8 @@ pub(super) struct SnapshotCheck {
     good: u8,
     /// What comes now is no part of it.
     pub done: bool,
-    /// Its damage is on the list.
-    told: bool,
+    /// Where the first of it that does not hold stands.
+    pub damaged: Option<u64>,
 }
 
 impl SnapshotCheck {

@@ -7,7 +7,7 @@ use super::stat::stat;
 use super::verify::{Finding, HeaderState, Severity, Verification, verify};
 use super::walk::Walker;
 use super::*;
-use crate::limits::MIN_RING;
+use crate::limits::{MIN_RING, PAGE};
 use crate::name::Name;
 use crate::record::RecordRef;
 use crate::ring::tests::options;
@@ -190,6 +190,45 @@ fn a_damaged_slot_header_is_found_and_costs_no_record() {
         assert_eq!(found.slots[1].header, HeaderState::Damaged);
         assert_eq!((found.totals.records, found.totals.records_lost), (RECORDS, 0));
     }
+}
+
+/// What is left where the power went while a slot was begun: it was not synced, and nothing in it acknowledged.
+#[test]
+fn a_slot_header_or_snapshot_that_a_power_cut_tore_is_a_note() {
+    for (at, header) in [(600, HeaderState::Damaged), (4096 + 300, HeaderState::Ok)] {
+        let mut disk = populated(false);
+        let (slot, mut rng) = (disk.list().unwrap().len() as u16, crate::backoff::Rng::new(6));
+        let mut ring = Ring::recover(&mut disk, options()).unwrap().0;
+        drive(&mut ring, &mut disk, NOW);
+        // All of one commit that begins a slot; no later one says that it was synced.
+        while disk.list().unwrap().len() == usize::from(slot) {
+            let part = TopicPart { topic: ring.topic_id("log").unwrap(), partition: 0 };
+            let bytes: Vec<u8> = (0..40_000).map(|_| rng.next_u64() as u8).collect();
+            ring.append(NOW, part, &RecordRef::of(&bytes)).unwrap();
+            ring.seal_all();
+            drive(&mut ring, &mut disk, NOW);
+        }
+        drop(ring);
+        flip(&mut disk, slot, at);
+        let found = check(&mut disk);
+        assert!(found.is_good() && found.findings.len() == 1, "{:#?}", found.findings);
+        assert!(found.findings[0].what.contains("torn when the power was cut"), "{:#?}", found.findings);
+        assert_eq!((found.slots[usize::from(slot)].header, found.totals.records_lost), (header, 0));
+    }
+}
+
+#[test]
+fn a_slot_header_that_was_being_written_over_by_the_next_is_a_note() {
+    let mut disk = populated(false);
+    let mut newest = Walker::new(&mut disk, SlotId(0), &Keys::default()).slot_header().unwrap();
+    let last = disk.list().unwrap().len() as u16 - 1;
+    newest.generation = Walker::new(&mut disk, SlotId(last), &Keys::default()).slot_header().unwrap().generation + 1;
+    let mut page = [0; PAGE];
+    newest.emit(&mut page);
+    disk.file_mut(FileId::Slot(SlotId(0))).unwrap()[..1024].copy_from_slice(&page[..1024]);
+    let found = check(&mut disk);
+    assert!(found.is_good() && found.findings[0].what.contains("torn"), "{:#?}", found.findings);
+    assert_eq!((found.totals.records, found.totals.records_lost), (RECORDS, 0));
 }
 
 #[test]

@@ -199,6 +199,11 @@ impl<'a> Walker<'a> {
         newest.map(|(generation, ring)| (ring, generation))
     }
 
+    /// The generation that the header names, which does not hold.
+    pub fn torn_generation(&mut self) -> Option<u64> {
+        SlotHeader::torn_generation(self.bytes(0, PAGE))
+    }
+
     /// All frames of one generation.
     pub fn frames(&mut self, ring: RingId, generation: u64, slot_bytes: u32) -> SlotContent {
         let mut content = SlotContent { end: FIRST_FRAME, ..SlotContent::default() };

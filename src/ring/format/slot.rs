@@ -151,6 +151,12 @@ impl SlotHeader {
         set(out, CRC, crc.to_le_bytes());
     }
 
+    /// The generation that a header names which does not hold; None: it is none at all.
+    pub fn torn_generation(b: &[u8]) -> Option<u64> {
+        use slot_field::*;
+        (b.len() >= PAGE && b[MAGIC] == SLOT_MAGIC).then(|| u64_at(b, GENERATION))
+    }
+
     /// Reads the first page of `slot`.
     pub fn parse(b: &[u8], slot: SlotId) -> Result<SlotHeader, Bad> {
         use slot_field::*;

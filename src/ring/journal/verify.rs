@@ -44,7 +44,7 @@ impl Check {
     ) {
         let file = FileId::Slot(meta.id);
         let mut walker = Walker::new(disk, meta.id, &self.ring.options.keys);
-        self.listed_own(meta, None, bytes, walker.slot_header());
+        self.listed_own(meta, None, bytes, &mut walker);
         let mut cursor = Cursor::new(meta.ring, meta.generation, self.ring.slots.slot_bytes);
         let mut snapshot = SnapshotCheck::default();
         while let Some(met) = walker.next(&mut cursor) {
@@ -53,10 +53,12 @@ impl Check {
                     self.counts().damaged_headers += 1;
                     match snapshot.done {
                         true => trail.suspects.push((file, at.into())),
-                        false => self.snapshot_damage((file, at.into()), &mut snapshot),
+                        false => {
+                            snapshot.damaged.get_or_insert(at.into());
+                        }
                     }
                 }
-                Met::Frame(seen) if !seen.is_commit() => self.snapshot_part(file, &seen, &mut snapshot),
+                Met::Frame(seen) if !seen.is_commit() => self.snapshot_part(&seen, &mut snapshot),
                 Met::Frame(seen) => {
                     snapshot.done = true;
                     let good = seen.payload_ok && walker.decodes(&seen.header);
@@ -64,7 +66,7 @@ impl Check {
                 }
             }
         }
-        self.snapshot_end(file, &mut snapshot);
+        self.snapshot_end(meta, &mut walker, &snapshot);
         self.unreadable(file, walker.unreadable());
     }
 
