@@ -15,7 +15,7 @@ pub struct Card {
 }
 
 /// Runs a program that administrators have; what it said if it failed.
-fn tool(program: &str, args: &[&str]) -> Result<(), String> {
+pub fn tool(program: &str, args: &[&str]) -> Result<(), String> {
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
     let output = Command::new(program).args(args).env("PATH", path).output();
     let output = output.map_err(|error| format!("{program}: {error}"))?;
@@ -24,24 +24,35 @@ fn tool(program: &str, args: &[&str]) -> Result<(), String> {
     output.status.success().then_some(()).ok_or_else(|| format!("{program}: {said}"))
 }
 
+/// Makes a file system in an image.
+pub fn make(file_system: &str, image: &Path) -> Result<(), String> {
+    tool(&format!("mkfs.{file_system}"), &["-q", &image.display().to_string()])
+}
+
 impl Card {
     /// None, and said so, where it cannot be had.
     pub fn new(file_system: &str, mib: u64) -> Option<Card> {
         let home = tempfile::tempdir().unwrap();
         let image = home.path().join("image");
         std::fs::File::create(&image).unwrap().set_len(mib * MIB).unwrap();
-        std::fs::create_dir(home.path().join("card")).unwrap();
-        let (image, place) = (image.display().to_string(), home.path().join("card").display().to_string());
-        let made = tool(&format!("mkfs.{file_system}"), &["-q", &image]);
-        let mounted = made.and_then(|()| tool("mount", &["-t", file_system, "-o", "loop", &image, &place]));
-        match mounted {
-            Ok(()) => Some(Card { home }),
+        let made = make(file_system, &image);
+        match made.and_then(|()| Self::mounted(home, file_system, &image)) {
+            Ok(card) => Some(card),
             Err(why) => {
                 let what = if file_system == "ext4" { "loop mounts" } else { file_system };
                 println!("{what}: not available here ({why})");
                 None
             }
         }
+    }
+
+    /// An image that has a file system, mounted in a directory of its own.
+    pub fn mounted(home: TempDir, file_system: &str, image: &Path) -> Result<Card, String> {
+        let place = home.path().join("card");
+        std::fs::create_dir(&place).unwrap();
+        let (image, place) = (image.display().to_string(), place.display().to_string());
+        tool("mount", &["-t", file_system, "-o", "loop", &image, &place])?;
+        Ok(Card { home })
     }
 
     pub fn path(&self) -> PathBuf {

@@ -13,4 +13,6 @@ mod kept;
 #[path = "../node/node.rs"]
 #[allow(dead_code, reason = "shared: what the node's tests ask of it")]
 mod node;
+mod power;
+mod recorded;
 mod trouble;
