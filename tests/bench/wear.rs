@@ -107,6 +107,23 @@ fn held(rate: u64, wait: Wait, events: &[Vec<u8>]) -> Result<f64> {
     Ok(stream.sent as f64 / rate as f64 * (LARGE / SMALL) as f64)
 }
 
+/// As `written`, of 256 MiB that the stream has gone around once.
+fn written_around(rate: u64, seconds: u64, wait: Wait, events: &[Vec<u8>]) -> Result<(f64, f64)> {
+    let mut stream = Stream::new(LARGE)?;
+    while stream.ring.stats().lanes[0].evicted == 0 {
+        for _ in 0..10_000 {
+            stream.send(rate, wait, events)?;
+        }
+    }
+    let before = stream.ring.stats();
+    for _ in 0..rate * seconds {
+        stream.send(rate, wait, events)?;
+    }
+    let now = stream.ring.stats();
+    let synced = (now.synced_bytes - before.synced_bytes) as f64;
+    Ok((synced * DAY / seconds as f64, synced / (now.logical_bytes - before.logical_bytes) as f64))
+}
+
 pub fn run() -> Outcome {
     let events = events(100_000);
     println!("| events a second | who waits | device MB a day | of the bytes given | hours of outage in 256 MiB |");
@@ -121,5 +138,7 @@ pub fn run() -> Outcome {
         let who = "nobody, RAM-first, link up";
         println!("| {rate} | {who} | {:.1} | {share:.4} | as the first once it is down |", bytes / 1e6);
     }
+    let (bytes, share) = written_around(1000, 1200, Wait::Linger, &events)?;
+    println!("| 1000 | nobody, in a ring that is full | {:.0} | {share:.2} | |", bytes / 1e6);
     Ok(())
 }
