@@ -49,6 +49,8 @@ pub mod counters {
     pub const MAYBE_DUPLICATED: &str = "maybe_duplicated";
     /// Times the upstream no longer had what it had acknowledged.
     pub const UPSTREAM_LOSSES: &str = "upstream_losses";
+    /// Times a partition had records of ours that this life of the ring has not sent, in each lane.
+    pub const BACKUPS_PUT_BACK: &str = "backups_put_back";
     /// Records that a sink's rule failed on; they passed unchanged.
     pub const RULE_ERRORS: &str = "rule_errors";
 }

@@ -265,6 +265,7 @@ fn losses(sink: &SinkStatus) -> String {
         ("refused", sink.refused),
         ("duplicated", sink.duplicated),
         ("released", sink.released),
+        ("backups put back", sink.part.counters.get("backups_put_back").copied().unwrap_or(0)),
     ];
     for (name, count) in others.into_iter().filter(|(_, n)| *n > 0) {
         let _ = write!(text, ", {name} {}", thousands(count));
