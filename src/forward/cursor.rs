@@ -111,7 +111,7 @@ impl Forward {
             }
             if std::mem::take(&mut self.topics[i].dirty) {
                 let key = state::topic_key(self.options.lane, self.options.stream.number, &self.topics[i].name);
-                entries.push((key, state::encode(&self.topic_state(&self.topics[i]))));
+                entries.push((key, self.topic_state(&self.topics[i]).encode()));
             }
         }
         entries
@@ -127,6 +127,8 @@ impl Forward {
             opaque: t.opaque,
             proven: t.proven,
             unsure_below: t.unsure_below,
+            own_below: t.own_below,
+            lives: t.lives,
         }));
         stored
     }

@@ -40,19 +40,19 @@ impl Mine {
 }
 
 impl Forward {
-    pub(super) fn identity(&self, topic: TopicIx, partition: u32) -> Identity<'_> {
+    pub(super) fn identity(&self, topic: TopicIx, partition: u32, lives: u32) -> Identity<'_> {
         Identity {
             sink: self.options.sink.as_str(),
             lane: self.options.lane,
             stream: self.options.stream,
-            incarnation: self.lane.incarnation,
+            incarnation: self.lane.incarnation.saturating_add(lives),
             topic: self.topic_name(topic),
             partition,
         }
     }
 
-    pub(super) fn mine(&self, topic: TopicIx, partition: u32) -> Mine {
-        let identity = self.identity(topic, partition);
+    pub(super) fn mine(&self, topic: TopicIx, partition: u32, lives: u32) -> Mine {
+        let identity = self.identity(topic, partition, lives);
         let former = self.options.former.iter().map(|(ring, below)| (identity.producer_id(*ring), *below));
         Mine { id: identity.producer_id(self.options.ring_id), former: former.collect() }
     }

@@ -115,10 +115,13 @@ impl Forward {
         forward
     }
 
-    fn restore(&mut self, name: String, stored: TopicState) {
+    fn restore(&mut self, name: String, mut stored: TopicState) {
+        let lowered = stored.lower_bounds(self.born_end);
         let resends: Vec<u32> =
             stored.positions.iter().filter(|p| p.resend_below.is_some()).map(|p| p.partition).collect();
         let ix = self.add_topic(name, stored);
+        let topic = &mut self.topics[ix.0 as usize];
+        (topic.sync, topic.dirty) = (if lowered { Sync::Wanted } else { Sync::Done }, lowered);
         // An unfinished resend is read from where it stopped, so its target must be known before reading begins.
         for partition in resends {
             self.target(ix, partition);
@@ -198,11 +201,12 @@ impl Forward {
         let ix = TargetIx(self.targets.len() as u16);
         let unsent = self.options.stream.unstarted;
         let fresh = t.fresh || unsent;
-        let mine = self.mine(topic, partition);
         let positions = &mut self.topics[topic.0 as usize].state.positions;
         let at = positions.iter().position(|p| p.partition == partition);
         let position = at.map(|at| positions.swap_remove(at)).unwrap_or_default();
+        let mine = self.mine(topic, partition, position.lives);
         let next = position.last.map_or(0, |s| s.number + 1).max(self.options.stream.start);
+        let own_below = self.own_below(&position);
         let (base, cap) = self.options.retry;
         self.targets.push(Target {
             topic,
@@ -221,6 +225,8 @@ impl Forward {
             seen_uncommitted: false,
             suspect_until: None,
             sent_below: self.born_end,
+            own_below,
+            lives: position.lives,
             unsure_below: position.unsure_below,
             open: None,
             inflight: None,
@@ -248,8 +254,8 @@ impl Forward {
         self.held
     }
 
-    /// One past the newest durable record of the lane: a marker at or above it is not this ring's doing. Tell it before
-    /// records up to there are offered.
+    /// One past the newest durable record of the lane, or where the stream ends. Tell it before records up to there are
+    /// offered.
     pub fn set_ring_end(&mut self, seq: u64) {
         self.ring_end = self.ring_end.max(seq);
     }
@@ -440,12 +446,12 @@ impl Forward {
         t.sent_below = t.sent_below.max(open.last_seq + 1);
         t.inflight = Some(open);
         t.phase = Phase::Sending;
-        let (topic, partition) = (t.topic, t.partition);
+        let (topic, partition, lives) = (t.topic, t.partition, t.lives);
         if open.unsure {
             // Now: whether it lands may never be heard of.
             self.note(Note::MaybeDuplicated { target: ix, count: u64::from(open.records) });
         }
-        let batch = open.batch(&self.identity(topic, partition));
+        let batch = open.batch(&self.identity(topic, partition, lives));
         self.work.push_back(Output::Send { target: ix, batch });
     }
 

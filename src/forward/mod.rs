@@ -30,8 +30,7 @@
 //! - The position of the last acknowledged batch is stored with the cursor. If that batch is not there any more, the
 //!   upstream was truncated or recreated: announced, and the ring is sent again from the newest marker
 //!   (`on_upstream_loss = "resend"`) or not. What a search could not prove is counted as `maybe_duplicated`.
-//! - A marker above the ring's own end means that this ring is a restored backup: the machine takes a new
-//!   incarnation (part of the producer id), so that it neither skips new records nor meets its former self again.
+//! - A marker that this life of the ring did not send means that the ring is a backup that was put back: see below.
 //!
 //! # The cursor
 //!
@@ -53,18 +52,50 @@
 //! shows a record of it: no record is ever in two streams.
 //!
 //! - The ids are made of the stream's number and of the seq at which it begins. Numbers grow, and are stored with the cursors.
-//!   Should they be lost with them, or a backup be restored that gives one away again: the new stream begins above
+//!   Should they be lost with them, or a backup be put back that gives one away again: the new stream begins above
 //!   everything that this ring ever gave, so no marker of the old one has a number in its range; and the other life's stream
-//!   began elsewhere. Stream 0 has the ids that a lane had before it had streams.
+//!   began elsewhere. Or at the same seq, where both lives were split before they had taken anything in: that is seen by the
+//!   last batch of a partition, if no other writer's stands there. Stream 0 has the ids that a lane had before it had streams.
 //! - Nothing is stored of a stream before it has looked for partitions, and nothing is sent before that is durable. So of one
-//!   that is stored as unstarted nothing can be upstream nor on its way: its partitions are asked for their end, and for no
-//!   marker, however long they are.
+//!   that is stored as unstarted nothing can be upstream nor on its way: its partitions are asked for their end and for the
+//!   last batch there, however long they are.
 //! - A stream never reads at or above its end: the driver offers nothing from there on, and tells that end for the ring's. A
-//!   marker at or above it is another life's doing. A new partition count, which holds from there on, then comes to nothing:
+//!   marker at or above it is another life's doing (see below). A new partition count, which holds from there on, then comes to nothing:
 //!   the stream stays with the count that it has, and the next stream begins with the new one.
 //! - What an upstream has lost is sent again by the stream that sent it, from its first seq on at most, and before it ends
 //!   ([`Forward::is_settled`]). A stream that was absorbed is not there any more to notice: its positions are given up with it,
 //!   because the log has other streams' batches among its own, and no single number says what of them is left.
+//!
+//! # A backup that is put back
+//!
+//! gives seqs again that another life of the ring used, for other records. A marker of that life must not be believed: a
+//! record would pass for sent because another one had its number. The ring cannot know of it, only the upstream remembers. Nor
+//! does the ring's end tell: when the upstream is reached, this life may have given more numbers than the other one sent. So
+//! of each partition a bound is stored with its position, below which every marker of ours is true (`own_below`):
+//!
+//! - A process begins by lowering it to the ring's end, durable before it sends: what the ring has by then, both lives
+//!   have. There it stays, for as many processes as it takes, until the partition was searched and had no marker of ours at
+//!   or above it. From there on this life alone sends: the bound is lifted, durable before the first batch. That costs a sync
+//!   for each process and partition that is sent to. What a process admits before the bound is stored, at its very start,
+//!   and then dies with, would pass for what both have.
+//! - Where nothing is stored of a partition, this life has sent nothing to it, and no marker there is its own. Where entries
+//!   were lost to damage, those below `forgotten_below` may be.
+//! - Within a process, nothing at or above what it has sent itself is its own either: so a second node with the same directory is
+//!   noticed at the next connect.
+//!
+//! A marker beyond that is announced, and the partition gets a new **incarnation**, which is part of the producer id: what the
+//! other life sent there is then a stranger's. Of the new one nothing was ever sent, so its bound is where the stream begins; a
+//! backup that is put back twice meets the incarnation of its second life and takes the next. Cursor and account stay as they
+//! are.
+//!
+//! What both lives have and the newest marker below the bound does not prove was perhaps sent by the other one, in a batch
+//! with more: it is sent again, and counted as `maybe_duplicated`. A marker beyond the bound would prove no more than that the other
+//! life was done with it. If that life sent nothing but what both have, nothing comes twice, and nobody needs to know. But what a
+//! process collected that never reached the upstream is beyond the bound, in a backup of it as well: a later process of
+//! one that was put back would look the same.
+//!
+//! Why not a new ring id, as for a clone? Records that were written before the upstream was reached stand in slots under the
+//! old id, with numbers that the other life used: they need another incarnation anyway, and with it a new id adds nothing here.
 //!
 //! # What it is not
 //!
@@ -332,6 +363,7 @@ pub enum Note {
     Refused { target: TargetIx, seq: u64 },
     /// The upstream rebuilds batches: markers do not survive.
     MarkersLost { target: TargetIx },
-    /// The upstream holds records that this ring has not written yet: a restored backup; a new incarnation was taken.
-    AheadOfRing { target: TargetIx, seq: u64 },
+    /// The partition holds records of ours that this life of the ring has not sent: a backup was put back. A new incarnation
+    /// was taken for it.
+    AnotherLife { target: TargetIx, seq: u64 },
 }

@@ -2,7 +2,7 @@
 
 use super::machine::{Forward, Sync};
 use super::search::{Found, HEADER_COST, Own, Search, Step, Verdict};
-use super::state::Stored;
+use super::state::{ALL, Position, Stored};
 use super::target::Phase;
 use super::{Header, Marker, Note, OnLoss, Output, Query, Reject, TargetIx};
 use crate::time::{BootTime, Span};
@@ -27,9 +27,9 @@ impl Forward {
             }
             return;
         }
-        // Of a stream as which nothing was sent only the log's end is asked for.
-        let search_max = if t.unsent { 0 } else { search_max };
-        let (search, query) = Search::new(t.mine.clone(), t.last, t.expected.unwrap_or(0), search_max);
+        // Of a stream as which nothing was sent only the log's end is asked for, and whether another life's stands there.
+        let search_max = if t.unsent { 2 * HEADER_COST } else { search_max };
+        let (search, query) = Search::of(t, search_max);
         t.phase = Phase::Resume(search);
         self.ask(ix, query);
     }
@@ -75,7 +75,7 @@ impl Forward {
                 self.ask(ix, query);
             }
             Phase::Uncommitted { .. } => {
-                let (search, query) = Search::new(t.mine.clone(), t.last, t.expected.unwrap_or(0), search_max);
+                let (search, query) = Search::of(t, search_max);
                 t.phase = Phase::Resume(search);
                 self.ask(ix, query);
             }
@@ -125,11 +125,11 @@ impl Forward {
     }
 
     fn found(&mut self, now: BootTime, ix: TargetIx, found: Found) {
-        if let Some(newest) = found.newest.filter(|n| n.number >= self.ring_end) {
-            return self.ahead_of_ring(ix, newest.number);
-        }
         let grace = self.options.grace;
         let t = &mut self.targets[ix.0 as usize];
+        if let Some(seq) = found.beyond {
+            return self.of_another_life(ix, seq, found.newest);
+        }
         if t.doubt
             && let Phase::Resume(search) = &t.phase
         {
@@ -154,6 +154,7 @@ impl Forward {
         }
         t.phase = Phase::Ready;
         t.expected = Some(found.log_end);
+        self.goes_on(ix);
         if found.doubled > 0 && found.verdict == Verdict::There {
             self.note(Note::Duplicated { target: ix, count: found.doubled });
         }
@@ -203,28 +204,42 @@ impl Forward {
         self.rewind();
     }
 
-    /// Another life of this ring has written above what this one has: become someone else.
-    fn ahead_of_ring(&mut self, ix: TargetIx, seq: u64) {
-        self.note(Note::AheadOfRing { target: ix, seq });
-        self.lane.incarnation += 1;
-        self.lane.unsure_below = self.lane.unsure_below.max(self.ring_end);
-        self.lane_sync = Sync::Wanted;
-        for i in 0..self.targets.len() {
-            let target = TargetIx(i as u16);
-            self.forget_requests(target);
-            let (topic, partition) = (self.targets[i].topic, self.targets[i].partition);
-            let mine = self.mine(topic, partition);
-            let t = &mut self.targets[i];
-            (t.mine, t.last, t.doubt, t.phase) = (mine, None, false, Phase::Closed);
-            self.discard(target);
-            self.dirty(target);
+    /// Markers of ours below this seq are true in a partition of which this is stored.
+    pub(super) fn own_below(&self, position: &Position) -> u64 {
+        // What is not stored was never sent, unless it was stored and is lost.
+        let least = self.options.stream.start.max(self.options.forgotten_below);
+        position.own_below.max(least).min(self.born_end)
+    }
+
+    /// Nothing of another life is there: from here on this one sends, and every marker of ours is its doing. Durable before
+    /// anything is sent, or the next process would take its own records for another life's.
+    fn goes_on(&mut self, ix: TargetIx) {
+        let t = &mut self.targets[ix.0 as usize];
+        if t.own_below != ALL {
+            t.own_below = ALL;
+            self.topics[t.topic.0 as usize].sync = Sync::Wanted;
+            self.dirty(ix);
         }
-        for topic in &mut self.topics {
-            for position in &mut topic.state.positions {
-                position.last = None;
-            }
-            topic.dirty = true;
-        }
+    }
+
+    /// Another life of this ring has sent what this one has not: become someone else. `newest`: what both had sent is there.
+    fn of_another_life(&mut self, ix: TargetIx, seq: u64, newest: Option<Own>) {
+        self.note(Note::AnotherLife { target: ix, seq });
+        self.forget_requests(ix);
+        let start = self.options.stream.start;
+        let t = &self.targets[ix.0 as usize];
+        let (topic, lives) = (t.topic, t.lives.saturating_add(1));
+        let mine = self.mine(topic, t.partition, lives);
+        let t = &mut self.targets[ix.0 as usize];
+        (t.mine, t.lives, t.last, t.doubt, t.phase) = (mine, lives, None, false, Phase::Closed);
+        t.next = newest.map_or(t.next, |own| t.next.max(own.number + 1));
+        // What else both have, the other one may have sent.
+        t.unsure_below = t.unsure_below.max(t.sent_below);
+        // Under this name nothing was sent: if something is there, then of a third life, put back as this one was.
+        t.own_below = start;
+        self.topics[topic.0 as usize].sync = Sync::Wanted;
+        self.discard(ix);
+        self.dirty(ix);
     }
 
     pub(super) fn acknowledged(&mut self, now: BootTime, ix: TargetIx, base: i64) {

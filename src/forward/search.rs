@@ -14,6 +14,7 @@
 
 use super::identity::Mine;
 use super::state::Stored;
+use super::target::Target;
 use super::{Header, Marker, Query};
 
 /// Bytes that one header downloads, without TCP's own.
@@ -59,6 +60,8 @@ pub(super) struct Found {
     pub start: i64,
     pub high_watermark: i64,
     pub log_end: i64,
+    /// The highest number of a batch that bears our name and is another life's.
+    pub beyond: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +91,8 @@ enum Stage {
 #[derive(Clone, Debug)]
 pub(super) struct Search {
     mine: Mine,
+    /// At or above it another life numbers.
+    own_below: u64,
     stored: Option<Stored>,
     budget: usize,
     stage: Stage,
@@ -105,8 +110,13 @@ pub(super) struct Search {
 }
 
 impl Search {
+    pub fn of(target: &Target, search_max: usize) -> (Self, Query) {
+        let own_below = target.own_below.min(target.sent_below);
+        Self::new(target.mine.clone(), own_below, target.last, target.expected.unwrap_or(0), search_max)
+    }
+
     /// `seen_below`: everything below this offset was looked at before, doubles there are counted already.
-    pub fn new(mine: Mine, stored: Option<Stored>, seen_below: i64, search_max: usize) -> (Self, Query) {
+    fn new(mine: Mine, own_below: u64, stored: Option<Stored>, seen_below: i64, search_max: usize) -> (Self, Query) {
         let found = Found {
             newest: None,
             verdict: if stored.is_some() { Verdict::Lost } else { Verdict::NothingStored },
@@ -116,9 +126,11 @@ impl Search {
             start: 0,
             high_watermark: 0,
             log_end: 0,
+            beyond: None,
         };
         let search = Self {
             mine,
+            own_below,
             stored,
             budget: search_max,
             stage: Stage::Offsets,
@@ -233,6 +245,10 @@ impl Search {
         if !self.mine.has(marker) {
             return None;
         }
+        if marker.number >= self.own_below {
+            self.found.beyond = self.found.beyond.max(Some(marker.number));
+            return None;
+        }
         let own = Own { number: marker.number, base: header.base, count: header.count };
         if self.found.newest.is_none_or(|n| own.number > n.number) {
             self.found.newest = Some(own);
@@ -282,7 +298,7 @@ mod tests {
 
     /// Runs a search over a log of headers; gives what was found and the questions asked.
     fn run(stored: Option<Stored>, log: &[Header], watermark: i64, budget: usize) -> (Found, usize) {
-        let (mut search, query) = Search::new(Mine { id: 7, former: vec![(6, 50)] }, stored, 0, budget);
+        let (mut search, query) = Search::new(Mine { id: 7, former: vec![(6, 50)] }, 10_000, stored, 0, budget);
         assert_eq!(query, Query::Offsets);
         let mut step = search.offsets(log.first().map_or(0, |h| h.base), watermark);
         for asked in 1.. {
@@ -346,6 +362,15 @@ mod tests {
         assert_eq!((found.newest.map(|n| n.number), found.verdict), (Some(49), Verdict::There));
         let (found, _) = run(at(2, 1, 50), &log, 4, PLENTY);
         assert_eq!((found.newest.map(|n| n.number), found.verdict), (Some(49), Verdict::Lost));
+    }
+
+    #[test]
+    fn behind_what_another_life_sent_the_newest_own_batch_is_found() {
+        let log = [header(0, 1, 7, 5), header(1, 1, 7, 9), header(2, 1, 7, 10_000), header(3, 1, 7, 10_050)];
+        for stored in [None, at(0, 1, 5)] {
+            let (found, _) = run(stored, &log, 4, PLENTY);
+            assert_eq!((found.newest.map(|n| n.number), found.beyond), (Some(9), Some(10_050)));
+        }
     }
 
     #[test]

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::lane::LaneId;
 
-/// Partitions of one upstream topic.
+/// Partitions of one upstream topic. Behind it stand `own_below` and `lives` of each position: earlier versions neither wrote
+/// them nor look there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct TopicState {
     /// Format of this entry.
@@ -42,7 +43,16 @@ pub(super) struct Position {
     pub proven: bool,
     /// Records below this seq were perhaps sent, by this process or one before it, and nothing can tell.
     pub unsure_below: u64,
+    /// A marker of ours at or above this seq is not this life's doing; [`ALL`]: every one is.
+    #[serde(skip)]
+    pub own_below: u64,
+    /// How many lives of this ring were met there: incarnations beyond the stream's.
+    #[serde(skip)]
+    pub lives: u32,
 }
+
+/// While this life sends to a partition; and of one that an earlier version stored.
+pub(super) const ALL: u64 = u64::MAX;
 
 /// One acknowledged batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,8 +66,9 @@ pub(super) struct Stored {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LaneState {
     pub version: u8,
+    /// What an earlier version made of another life, for all partitions at once: now each counts its own.
     pub incarnation: u32,
-    /// Records below this seq were perhaps sent by an earlier incarnation.
+    /// Records below this seq were perhaps sent by an earlier one.
     pub unsure_below: u64,
     /// Topic, partition and seq of what the upstream refused for good, at or above the cursor.
     pub refused: Vec<(String, u32, u64)>,
@@ -67,7 +78,24 @@ pub(super) const VERSION: u8 = 2;
 
 impl TopicState {
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        postcard::from_bytes(bytes).ok().filter(|s: &Self| s.version == VERSION)
+        let (mut state, rest): (Self, _) = postcard::take_from_bytes(bytes).ok()?;
+        let more: Vec<(u64, u32)> = postcard::from_bytes(rest).unwrap_or_default();
+        for (position, more) in state.positions.iter_mut().zip(more.into_iter().chain(std::iter::repeat((ALL, 0)))) {
+            (position.own_below, position.lives) = more;
+        }
+        Some(state).filter(|s| s.version == VERSION)
+    }
+
+    /// What a process begins with whose ring ends at `end`: what is there by then every life has, what comes may be given again
+    /// by another. True: that was not known yet, and the next process has to know; it may be the first to reach the upstream.
+    pub fn lower_bounds(&mut self, end: u64) -> bool {
+        let higher = self.positions.iter_mut().filter(|position| position.own_below > end);
+        higher.map(|position| position.own_below = end).count() > 0
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        let more: Vec<_> = self.positions.iter().map(|position| (position.own_below, position.lives)).collect();
+        [encode(self), encode(&more)].concat()
     }
 }
 
@@ -121,8 +149,20 @@ mod tests {
     #[test]
     fn an_entry_of_another_version_is_as_good_as_none() {
         let state = TopicState { version: VERSION + 1, partitions: 3, ..TopicState::default() };
-        assert_eq!(TopicState::decode(&encode(&state)), None);
+        assert_eq!(TopicState::decode(&state.encode()), None);
         assert_eq!(TopicState::decode(b"\xff\xff\xff"), None);
+    }
+
+    #[test]
+    fn an_entry_of_before_lives_were_told_apart_is_read_and_reads_what_is_written_now() {
+        let position = |partition, own_below, lives| Position { partition, own_below, lives, ..Position::default() };
+        let positions = vec![position(0, 7, 2), position(3, ALL, 0)];
+        let state = TopicState { version: VERSION, partitions: 4, positions, ..TopicState::default() };
+        assert_eq!(TopicState::decode(&state.encode()), Some(state.clone()));
+        let old = TopicState::decode(&encode(&state)).unwrap();
+        assert_eq!(old.positions, [position(0, ALL, 0), position(3, ALL, 0)]);
+        let by_the_old: TopicState = postcard::from_bytes(&state.encode()).unwrap();
+        assert_eq!(by_the_old.positions, [position(0, 0, 0), position(3, 0, 0)]);
     }
 
     #[test]

@@ -94,6 +94,9 @@ pub(super) struct Target {
     pub suspect_until: Option<BootTime>,
     /// One past the last record that may have been sent to it, by this process or one before it.
     pub sent_below: u64,
+    /// A marker of ours at or above this seq is not this life's doing.
+    pub own_below: u64,
+    pub lives: u32,
     /// Batches that begin below it may repeat something.
     pub unsure_below: u64,
     pub open: Option<Filling>,

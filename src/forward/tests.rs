@@ -1,5 +1,6 @@
 //! The machine against a model upstream: random cuts, lost responses, late landings, crashes, truncations, from seeds.
 
+mod lives;
 mod streams;
 
 use std::collections::BTreeMap;
@@ -85,6 +86,7 @@ struct Counts {
     duplicated: u64,
     maybe: u64,
     losses: u64,
+    other_lives: u64,
     refused: Vec<u64>,
     sends: u64,
     asks: u64,
@@ -108,6 +110,8 @@ struct World {
     /// Where the sink began, or the stream.
     start: u64,
     stream: u32,
+    /// How often a backup was put back, and where its ring ended: records from there on are others than those of the lives before.
+    life: (usize, u64),
     buffers: BTreeMap<(TargetIx, u64), Vec<(u64, usize)>>,
     logs: BTreeMap<(String, u32), Log>,
     partitions: BTreeMap<String, u32>,
@@ -118,6 +122,8 @@ struct World {
 }
 
 const TOPICS: [&str; 2] = ["a", "b"];
+/// What the outputs of another life's records are numbered from.
+const LIFE: usize = 100;
 
 fn options(seed: u64, start: u64, number: u32, unstarted: bool) -> Options {
     Options {
@@ -172,6 +178,7 @@ impl World {
             records,
             start,
             stream,
+            life: (0, 0),
             end: start,
             buffers: BTreeMap::new(),
             logs: BTreeMap::new(),
@@ -215,10 +222,11 @@ impl World {
                 }
             }
             let buffers = &mut self.buffers;
+            let other = if at.seq >= self.life.1 { self.life.0 * LIFE } else { 0 };
             let mut put = |i: usize, place: Place| {
                 let buffer = buffers.entry((place.target, place.batch)).or_default();
                 assert_eq!(buffer.len(), place.index as usize);
-                buffer.push((at.seq, i));
+                buffer.push((at.seq, i + other));
             };
             if self.machine.offer(at, 77, &outs, &mut put) == Offer::Full {
                 return;
@@ -284,7 +292,8 @@ impl World {
             Note::MaybeDuplicated { count, .. } => self.counts.maybe += count,
             Note::UpstreamLoss { .. } => self.counts.losses += 1,
             Note::Refused { seq, .. } => self.counts.refused.push(seq),
-            Note::MarkersLost { .. } | Note::AheadOfRing { .. } => panic!("seed {}: {note:?}", self.seed),
+            Note::AnotherLife { .. } if self.life.0 > 0 => self.counts.other_lives += 1,
+            Note::MarkersLost { .. } | Note::AnotherLife { .. } => panic!("seed {}: {note:?}", self.seed),
         }
     }
 

@@ -50,7 +50,7 @@ fn what_the_upstream_has_was_never_on_the_card_and_comes_once_after_a_cut_link_a
     node.says("net", "up", "");
     send(600..610);
     eventually("what came after a crash to arrive", || (stored(&up) == 610).then_some(()));
-    assert!(!node.log().contains("restored backup"), "{}", node.log());
+    assert!(!node.log().contains("a backup was put back"), "{}", node.log());
     eventually("RAM-first mode again", || node.status().ring.held_bytes);
 
     up.link.cut();

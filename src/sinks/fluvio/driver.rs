@@ -274,11 +274,14 @@ impl Driver {
                 );
                 self.warned = Some((what, None));
             }
-            Note::AheadOfRing { target, .. } => {
+            Note::AnotherLife { target, .. } => {
                 self.warn(format!(
-                    "{} has records that this ring has not written yet: a restored backup? Sending as a new node",
+                    "{} has records that were sent from this data directory and are not in it: a backup was put back, or \
+                     the directory is in use twice. All that is new is sent, as by a new node; what waited in the backup may \
+                     arrive twice and counts as maybe duplicated",
                     name(target)
                 ));
+                self.outlet.count(counters::BACKUPS_PUT_BACK, 1);
             }
         }
     }

@@ -120,7 +120,6 @@ impl Feed {
     /// Offers what stands at the read position, up to a frame's worth.
     pub async fn turn(&mut self, outlet: &mut Outlet) -> Fed {
         let pos = self.read_pos();
-        // A marker beyond the stream's end is as little this ring's doing as one beyond the ring's.
         let end = outlet.end(self.of);
         self.forward.set_ring_end(end.seq);
         self.ended = false;
