@@ -17,6 +17,7 @@ mod newest_first;
 mod node;
 mod ram_first;
 mod reload;
+mod restored;
 mod rings;
 mod tools;
 mod trouble;

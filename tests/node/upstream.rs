@@ -45,11 +45,11 @@ impl Upstream {
     }
 }
 
-fn numbered(name: &str, range: std::ops::Range<usize>) -> Vec<String> {
+pub fn numbered(name: &str, range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|i| format!("{name}-{i}")).collect()
 }
 
-fn send_all(node: &Node, topic: &str, lines: &[String]) {
+pub fn send_all(node: &Node, topic: &str, lines: &[String]) {
     let lines: Vec<_> = lines.iter().map(String::as_str).collect();
     node.send(topic, &lines);
 }
