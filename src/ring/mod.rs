@@ -330,6 +330,12 @@
 //!   in new slots; old slots keep theirs, which `f` lists in every snapshot after, and what they hold is sent under
 //!   it. Each header under the new id names the one before, so that a crash that leaves nothing but the first of them
 //!   does not make strangers of all old slots.
+//! - **A backup that was put back**, on the machine that it is of: nothing in the directory tells. The ring goes on under its
+//!   id, and gives seqs and offsets again that its other life gave to other records; so (ring id, seq) names a record for
+//!   ever within one life only. What remembers the other life is its upstream: there it is found out, announced, and told apart
+//!   by an incarnation beside the ring's id (see `forward`, which also says why not by a new id: what is collected
+//!   before the upstream is reached has to stand under the old one). Exports of both lives are not to be imported
+//!   into one ring: what came second would pass for what is there already.
 //!
 //! # How recovery decides
 //!
