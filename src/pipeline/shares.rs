@@ -6,7 +6,8 @@
 //!
 //! Both may be wrong now and then: recovery gives offsets away where it cannot tell whose records are missing, a topic that
 //! was removed is not listed any more, a full ring refuses an entry. So a division counts only where it explains the
-//! gap to the last record; else all of the gap is of no topic. What no topic explains is not stored: it is what the lane's
+//! gap to the last record; else all of the gap is of no topic. (One that does so by chance, after records were lost of which
+//! nobody knew whose they were, may tell as many of them again under another topic or loss.) What no topic explains is not stored: it is what the lane's
 //! account has more, and so the sums are right whatever is lost here.
 //!
 //! A topic that moves to another lane is away from this one: its offsets from there on are no records of this lane until it
