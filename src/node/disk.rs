@@ -16,6 +16,7 @@ use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, fdatasync, fstat};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
 
+use super::whole::{self, again};
 use crate::ring::{Command, Completion, Disk, DiskError, DiskErrorKind, FileId, MemDisk, SlotId, execute};
 
 /// Files kept open by each thread; the ring writes one slot and reads a few.
@@ -78,12 +79,26 @@ impl FileDisk {
 
     /// The directory must be the one that was locked: files made in another that stands there now would be nobody's.
     fn check_home(&mut self) -> std::io::Result<()> {
-        let found = std::fs::metadata(&self.dir)?;
+        let found = again(|| std::fs::metadata(&self.dir))?;
         let found = (found.dev(), found.ino());
         if *self.home.get_or_insert(found) == found {
             return Ok(());
         }
         Err(std::io::Error::new(std::io::ErrorKind::NotFound, "another directory stands there now; restart the node"))
+    }
+
+    fn slots(&self) -> std::io::Result<Vec<(SlotId, u64)>> {
+        let mut slots = Vec::new();
+        for entry in again(|| std::fs::read_dir(&self.dir))? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let number = name.to_str().and_then(|n| n.strip_prefix("slot-")).filter(|n| n.len() >= 4);
+            if let Some(slot) = number.and_then(|n| n.parse().ok()) {
+                slots.push((SlotId(slot), again(|| entry.metadata())?.len()));
+            }
+        }
+        slots.sort_unstable();
+        Ok(slots)
     }
 
     fn sync_dir(&self) -> std::io::Result<()> {
@@ -98,11 +113,13 @@ impl FileDisk {
             return Err(std::io::Error::new(std::io::ErrorKind::StorageFull, text));
         }
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o640).open(path)?;
-        match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+        match again(|| fallocate(&file, FallocateFlags::empty(), 0, bytes)) {
             Ok(()) => {}
-            // File systems without it: blocks are taken by writing them.
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => zero(&file, bytes)?,
-            Err(e) => return Err(e.into()),
+            Err(e) => match Errno::from_io_error(&e) {
+                // File systems without it: blocks are taken by writing them.
+                Some(Errno::OPNOTSUPP | Errno::NOSYS) => zero(&file, bytes)?,
+                _ => return Err(e),
+            },
         }
         file.sync_all()?;
         self.sync_dir()?;
@@ -115,7 +132,7 @@ fn zero(file: &File, bytes: u64) -> std::io::Result<()> {
     let mut at = 0;
     while at < bytes {
         let n = (bytes - at).min(zeros.len() as u64) as usize;
-        file.write_all_at(&zeros[..n], at)?;
+        whole::write(&zeros[..n], |rest, done| file.write_at(rest, at + done))?;
         at += n as u64;
     }
     Ok(())
@@ -133,23 +150,13 @@ fn kind(error: &std::io::Error) -> DiskErrorKind {
 
 impl Disk for FileDisk {
     fn list(&mut self) -> Result<Vec<(SlotId, u64)>, DiskError> {
-        let failed = |e: std::io::Error| DiskError {
+        // An iterator over a directory ends where it is interrupted.
+        again(|| self.slots()).map_err(|e| DiskError {
             kind: kind(&e),
             op: "list",
             file: self.dir.display().to_string(),
             detail: e.to_string(),
-        };
-        let mut slots = Vec::new();
-        for entry in std::fs::read_dir(&self.dir).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let name = entry.file_name();
-            let number = name.to_str().and_then(|n| n.strip_prefix("slot-")).filter(|n| n.len() >= 4);
-            if let Some(slot) = number.and_then(|n| n.parse().ok()) {
-                slots.push((SlotId(slot), entry.metadata().map_err(failed)?.len()));
-            }
-        }
-        slots.sort_unstable();
-        Ok(slots)
+        })
     }
 
     fn create(&mut self, file: FileId, bytes: u64) -> Result<(), DiskError> {
@@ -160,49 +167,40 @@ impl Disk for FileDisk {
     }
 
     fn read(&mut self, file: FileId, at: u64, buf: &mut [u8]) -> Result<usize, DiskError> {
-        let mut done = 0;
-        while done < buf.len() {
-            let read = self.file("read", file)?.read_at(&mut buf[done..], at + done as u64);
-            match read {
-                Ok(0) => break,
-                Ok(n) => done += n,
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(self.error("read", file, &e)),
-            }
-        }
-        Ok(done)
+        let opened = self.file("read", file)?;
+        let read = whole::read(buf, |rest, done| opened.read_at(rest, at + done));
+        read.map_err(|e| self.error("read", file, &e))
     }
 
     fn write(&mut self, file: FileId, at: u64, data: &[u8]) -> Result<(), DiskError> {
-        let written = self.file("write", file)?.write_all_at(data, at);
+        let opened = self.file("write", file)?;
+        let written = whole::write(data, |rest, done| opened.write_at(rest, at + done));
         written.map_err(|e| self.error("write", file, &e))
     }
 
     fn sync(&mut self, file: FileId) -> Result<(), DiskError> {
-        let synced = loop {
-            match fdatasync(self.file("sync", file)?) {
-                Err(Errno::INTR) => {}
-                other => break other,
+        let opened = self.file("sync", file)?;
+        let synced = again(|| fdatasync(opened));
+        match synced.and_then(|()| again(|| fstat(opened))) {
+            // A file that was unlinked takes everything and gives it to nobody.
+            Ok(stat) if stat.st_nlink == 0 => {
+                self.open.retain(|(id, _)| *id != file);
+                let gone = std::io::Error::new(std::io::ErrorKind::NotFound, "the file was removed while the node ran");
+                Err(self.error("sync", file, &gone))
             }
-        };
-        // A file that was unlinked takes everything and gives it to nobody.
-        let linked = |file: &File| fstat(file).is_ok_and(|stat| stat.st_nlink > 0);
-        if synced.is_ok() && !linked(self.file("sync", file)?) {
-            self.open.retain(|(id, _)| *id != file);
-            let gone = std::io::Error::new(std::io::ErrorKind::NotFound, "the file was removed while the node ran");
-            return Err(self.error("sync", file, &gone));
+            done => done.map(drop).map_err(|e| self.error("sync", file, &e)),
         }
-        synced.map_err(|e| self.error("sync", file, &e.into()))
     }
 
     fn drop_cache(&mut self, file: FileId) -> Result<(), DiskError> {
-        let advised = fadvise(self.file("drop cache", file)?, 0, None, Advice::DontNeed);
-        advised.map_err(|e| self.error("drop cache", file, &e.into()))
+        let opened = self.file("drop cache", file)?;
+        let advised = again(|| fadvise(opened, 0, None, Advice::DontNeed));
+        advised.map_err(|e| self.error("drop cache", file, &e))
     }
 
     fn remove(&mut self, file: FileId) -> Result<(), DiskError> {
         self.open.retain(|(id, _)| *id != file);
-        let removed = std::fs::remove_file(self.path(file)).and_then(|()| self.sync_dir());
+        let removed = again(|| std::fs::remove_file(self.path(file))).and_then(|()| self.sync_dir());
         removed.map_err(|e| self.error("remove", file, &e))
     }
 }

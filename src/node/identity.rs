@@ -1,14 +1,15 @@
 //! The data directory: whose it is, what it lies on, and what ties it to this machine.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::hash::Hasher;
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use ring_crypto::rand::{SecureRandom as _, SystemRandom};
 use rustix::fs::{StatVfs, statfs, statvfs};
 
+use super::whole::again;
 use crate::limits::MIN_RING;
 use crate::ops::human::binary;
 
@@ -98,7 +99,6 @@ fn plain(error: &std::io::Error) -> String {
 }
 
 fn hint(error: &std::io::Error) -> &'static str {
-    use std::io::ErrorKind;
     match error.kind() {
         ErrorKind::PermissionDenied => "let the node's user own the directory",
         ErrorKind::StorageFull => "make room on that file system",
@@ -110,7 +110,10 @@ fn hint(error: &std::io::Error) -> &'static str {
 
 /// Makes the directory if it is not there and takes its lock.
 pub fn lock(dir: &Path) -> Result<Lock, LockError> {
-    std::fs::create_dir_all(dir).map_err(failed("make the data directory", dir))?;
+    // Asked first: `create_dir_all` takes one that cannot be looked at just now for something else that is there.
+    if !again(|| std::fs::metadata(dir)).is_ok_and(|found| found.is_dir()) {
+        again(|| std::fs::create_dir_all(dir)).map_err(failed("make the data directory", dir))?;
+    }
     let path = dir.join("lock");
     let mut file = OpenOptions::new()
         .read(true)
@@ -119,10 +122,10 @@ pub fn lock(dir: &Path) -> Result<Lock, LockError> {
         .truncate(false)
         .open(&path)
         .map_err(failed("open", &path))?;
-    match file.try_lock() {
+    match again(|| file.try_lock()) {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(owned(dir, &file)),
-        Err(TryLockError::Error(e)) => return Err(failed("lock", &path)(e)),
+        Err(e) if e.kind() == ErrorKind::WouldBlock => return Err(owned(dir, &file)),
+        Err(e) => return Err(failed("lock", &path)(e)),
     }
     // For people, and in place: a full card has no block for it, and the lock is held all the same.
     let _ = file.rewind().and_then(|()| writeln!(file, "{:<19}", std::process::id()));
@@ -133,10 +136,10 @@ pub fn lock(dir: &Path) -> Result<Lock, LockError> {
 pub fn probe(dir: &Path) -> Result<(), LockError> {
     let path = dir.join("lock");
     let file = File::open(&path).map_err(failed("open", &path))?;
-    match file.try_lock_shared() {
+    match again(|| file.try_lock_shared()) {
         Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(owned(dir, &file)),
-        Err(TryLockError::Error(e)) => Err(failed("lock", &path)(e)),
+        Err(e) if e.kind() == ErrorKind::WouldBlock => Err(owned(dir, &file)),
+        Err(e) => Err(failed("lock", &path)(e)),
     }
 }
 
@@ -158,7 +161,7 @@ pub fn volatile(dir: &Path) -> Option<String> {
     const TMPFS: u64 = 0x0102_1994;
     const RAMFS: u64 = 0x8584_58f6;
     const OVERLAY: u64 = 0x794c_7630;
-    let what = match statfs(dir).ok()?.f_type as u64 & 0xffff_ffff {
+    let what = match again(|| statfs(dir)).ok()?.f_type as u64 & 0xffff_ffff {
         TMPFS | RAMFS => "a file system in memory: a reboot or power cut loses all of it",
         OVERLAY => "an overlay file system, which may lose it at a reboot",
         _ => return None,
@@ -170,7 +173,7 @@ pub fn volatile(dir: &Path) -> Option<String> {
 /// has not that much beside `keep_free`. The text says when it had to shrink; an error, that there is no room for the
 /// smallest ring and none is there that could be used.
 pub fn max_bytes(dir: &Path, configured: Option<u64>, keep_free: u64) -> Result<(u64, Option<String>), String> {
-    let Ok(fs) = statvfs(dir) else { return Ok((configured.unwrap_or(256 * MIB).max(MIN_RING), None)) };
+    let Ok(fs) = again(|| statvfs(dir)) else { return Ok((configured.unwrap_or(256 * MIB).max(MIN_RING), None)) };
     let total = fs.f_blocks.saturating_mul(fs.f_frsize);
     let free = free_of(&fs);
     let wanted = configured.unwrap_or((256 * MIB).min(total / 4)).max(MIN_RING);
@@ -195,7 +198,7 @@ pub fn max_bytes(dir: &Path, configured: Option<u64>, keep_free: u64) -> Result<
 
 /// Bytes of the file system that this user may still take.
 pub fn free_bytes(dir: &Path) -> std::io::Result<u64> {
-    Ok(free_of(&statvfs(dir)?))
+    Ok(free_of(&again(|| statvfs(dir))?))
 }
 
 fn free_of(fs: &StatVfs) -> u64 {

@@ -23,6 +23,7 @@ pub mod stopped;
 mod supervisor;
 #[cfg(test)]
 pub mod testing;
+mod whole;
 
 use std::rc::Rc;
 
