@@ -111,5 +111,9 @@ fn signals() -> anyhow::Result<mpsc::Receiver<Signal>> {
             }
         });
     }
+    // A limit on the size of files is an error of the call that meets it, and not the end of the node: once listened for,
+    // the signal does nothing more.
+    let _ =
+        signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).context("cannot listen for signals")?;
     Ok(receiver)
 }
