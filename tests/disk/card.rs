@@ -26,7 +26,10 @@ pub fn tool(program: &str, args: &[&str]) -> Result<(), String> {
 
 /// Makes a file system in an image.
 pub fn make(file_system: &str, image: &Path) -> Result<(), String> {
-    tool(&format!("mkfs.{file_system}"), &["-q", &image.display().to_string()])
+    let image = image.display().to_string();
+    // On the older one nothing is kept back for root, which tests are.
+    let options: &[&str] = if file_system == "ext2" { &["-q", "-m", "0", &image] } else { &["-q", &image] };
+    tool(&format!("mkfs.{file_system}"), options)
 }
 
 impl Card {
@@ -88,6 +91,27 @@ impl Card {
         }
         // What was only promised is taken now.
         let _ = file.sync_all();
+    }
+
+    /// Of which these bytes are left after all, and not a block more.
+    pub fn leave(&self, bytes: u64) {
+        let filler = std::fs::File::options().write(true).open(self.path().join("filler")).unwrap();
+        let free = || {
+            let fs = rustix::fs::statvfs(self.path()).unwrap();
+            fs.f_bavail * fs.f_frsize
+        };
+        let mut len = filler.metadata().unwrap().len();
+        while free() < bytes {
+            len -= 512;
+            filler.set_len(len).unwrap();
+        }
+        // The blocks that said where the others are come free in between.
+        for n in 0.. {
+            std::fs::write(self.path().join(format!("crumb-{n}")), "x").unwrap();
+            if free() < bytes {
+                return std::fs::remove_file(self.path().join(format!("crumb-{n}"))).unwrap();
+            }
+        }
     }
 
     /// And gives it back.

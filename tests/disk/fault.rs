@@ -1,5 +1,6 @@
 //! System calls that fail, in a node that runs: strace attaches to it, injects, and lets go again.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -42,39 +43,49 @@ impl Fault {
         Some(Fault { strace, log })
     }
 
-    /// Starts a node whose calls of one file do so: `openat:delay_enter=5s`. False, and said so, where nobody may be traced.
-    pub fn at_start(node: &mut Node, inject: &str, file: &Path) -> bool {
+    /// Starts a node whose calls of these files do so: `openat:delay_enter=5s`. False, and said so, where nobody may be
+    /// traced.
+    pub fn at_start(node: &mut Node, inject: &str, files: &[PathBuf]) -> bool {
         // Whether it can be done is asked of a program that does nothing.
         if !Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|done| done.success()) {
             return missing("no program can be traced").is_some();
         }
-        let (log, file) = (node.path("strace").display().to_string(), file.display().to_string());
+        let log = node.path("strace").display().to_string();
         let call = inject.split(':').next().unwrap_or_default();
         let (trace, inject) = (format!("trace={call}"), format!("inject={inject}"));
         // -D: the node is the child, strace is not between.
-        node.spawn_under(&[
-            "strace",
-            "-D",
-            "-f",
-            "-o",
-            &log,
-            "-e",
-            &trace,
-            "-P",
-            &file,
-            "-e",
-            "signal=none",
-            "-e",
-            &inject,
-        ]);
+        let mut words = vec!["strace", "-D", "-f", "-o", &log, "-e", &trace, "-e", "signal=none", "-e", &inject];
+        let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+        files.iter().for_each(|file| words.extend(["-P", file]));
+        node.spawn_under(&words);
         true
     }
 
     /// Calls that failed or waited so far.
     pub fn fired(&self) -> usize {
-        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-        log.lines().filter(|line| line.contains("INJECTED") || line.contains("DELAYED")).count()
+        injected(&self.log).len()
     }
+
+    /// The same by name.
+    pub fn calls(&self) -> BTreeSet<String> {
+        injected(&self.log).into_iter().collect()
+    }
+
+    /// Of a node that was started so.
+    pub fn calls_at_start(node: &Node) -> BTreeSet<String> {
+        injected(&node.path("strace")).into_iter().collect()
+    }
+}
+
+fn injected(log: &Path) -> Vec<String> {
+    let log = std::fs::read_to_string(log).unwrap_or_default();
+    let lines = log.lines().filter(|line| line.contains("INJECTED") || line.contains("DELAYED"));
+    let call = |line: &str| {
+        // Behind the thread's number; where another's call came between: `<... pread64 resumed>`.
+        let words = line.split_once(' ').map_or(line, |(_, rest)| rest).trim_start_matches([' ', '<', '.']);
+        words.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default().to_owned()
+    };
+    lines.map(call).collect()
 }
 
 fn missing(why: &str) -> Option<Fault> {

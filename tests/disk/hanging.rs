@@ -17,7 +17,7 @@ fn a_node_whose_card_hangs_at_the_start_serves_from_memory_and_goes_on_on_the_ca
     assert_eq!(node.tail("followed", 2), ["one", "two"]);
     node.stop();
     let slot = node.data().join("slot-0000");
-    if !Fault::at_start(&mut node, "openat:delay_enter=8000000:when=1", &slot) {
+    if !Fault::at_start(&mut node, "openat:delay_enter=8000000:when=1", &[slot]) {
         return;
     }
     eventually("the node to answer", || node.answers().then_some(()));

@@ -15,4 +15,5 @@ mod kept;
 mod node;
 mod power;
 mod recorded;
+mod short;
 mod trouble;

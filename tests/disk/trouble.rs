@@ -125,28 +125,6 @@ fn a_slot_that_cannot_be_made_at_once_is_made_a_moment_later() {
 }
 
 #[test]
-fn interrupted_calls_are_made_again_and_seen_by_nobody() {
-    for call in ["pwrite64", "pread64", "fdatasync"] {
-        let mut site = Site::start();
-        let mut kept = Kept::new("notes");
-        // More than stays in the journal, and so in memory.
-        kept.send(&site.node, 60, 2000);
-        // So that it reads from the disk.
-        site.node.stop();
-        site.node.start();
-        {
-            let Some(injected) = Fault::on(&site.node, &format!("{call}:error=EINTR:when=1+2")) else { return };
-            kept.send(&site.node, 20, 300);
-            assert_eq!(site.node.tail("notes", 80).len(), 80);
-            assert!(injected.fired() >= 1, "{call} was not interrupted");
-        }
-        let ring = site.node.status().ring;
-        assert_eq!((ring.failed_syncs, ring.health.as_str()), (0, "good"), "{call}: {ring:?}");
-        site.holds(&kept);
-    }
-}
-
-#[test]
 fn a_disk_that_fails_and_comes_back_costs_no_record_and_doubles_none() {
     for fault in ["fdatasync:error=EIO", "pwrite64:error=EIO", "pwrite64:error=ENOSPC"] {
         let mut site = Site::start();
