@@ -351,6 +351,24 @@
 //! Older slots are not walked at start; their damage is met, counted and announced by whoever reads, and all of it by
 //! [`verify`].
 //!
+//! # What recovery reads
+//!
+//! The same with the root page and without it: of every slot the header, one page; of each lane its newest slot; and the
+//! slots of the journal, three or four, since a record may stand there and nowhere else, in any of them until it is
+//! copied. No slot of these is read twice over:
+//!
+//! - Each is walked once, in windows that do not overlap. Payloads are not kept, or memory would grow with the slots.
+//! - So what only the journal has is read again, frame by frame, to be the tails; and each lane's newest copy, for what
+//!   its directory says.
+//! - The newest snapshot is read twice before that, and nothing behind it: for the ids that are this ring's, and for the
+//!   entries to begin with. It takes a quarter of a slot at most.
+//! - The headers of the slots that are synced first are looked at again after it.
+//!
+//! Where the power went while a slot was begun, there is more. Of a log whose newest slot was opened in vain, or of a lane
+//! whose newest is later than the snapshot that holds, the slot before is walked too. A slot without a header is walked
+//! for its newest generation, for what it is, and to know whether its log went on in the one before; only then for its
+//! commits: four times. The slots that a crash can leave so are those of one commit. It is all counted in `reads_tests`.
+//!
 //! # Lanes by name, and topics that move
 //!
 //! Frames, slots and cursors know lanes by number; `a` says what each is called, so that the order of a config, which is
@@ -429,6 +447,8 @@ mod writer;
 
 #[cfg(test)]
 mod cipher_tests;
+#[cfg(test)]
+mod reads_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -111,6 +111,8 @@ pub struct Walker<'a> {
     disk: &'a mut dyn Disk,
     buf: Vec<u8>,
     at: u64,
+    /// Bytes that are read at least.
+    window: usize,
     slot: SlotId,
     unpack: Unpack,
     /// Where the pages begin that the device did not give.
@@ -122,7 +124,8 @@ pub struct Walker<'a> {
 impl<'a> Walker<'a> {
     pub fn new(disk: &'a mut dyn Disk, slot: SlotId, keys: &Keys) -> Self {
         let unpack = Unpack::new(keys.clone());
-        Self { disk, buf: Vec::new(), at: 0, slot, unpack, unreadable: BTreeSet::new(), locked: None }
+        let window = WINDOW;
+        Self { disk, buf: Vec::new(), at: 0, window, slot, unpack, unreadable: BTreeSet::new(), locked: None }
     }
 
     /// Where the pages begin that the device did not give so far.
@@ -141,21 +144,25 @@ impl<'a> Walker<'a> {
         &self.buf[skip.min(end)..end]
     }
 
+    /// What is held already is not asked for again.
     fn fill(&mut self, from: u64, len: usize) {
+        let skip = from.checked_sub(self.at).map_or(self.buf.len(), |skip| self.buf.len().min(skip as usize));
+        self.buf.drain(..skip);
         self.at = from;
-        self.buf.resize(len.max(WINDOW), 0);
-        match self.disk.read(FileId::Slot(self.slot), from, &mut self.buf) {
-            Ok(n) => self.buf.truncate(n),
-            Err(_) => self.fill_by_pages(from, len),
+        let held = self.buf.len() / PAGE * PAGE;
+        self.buf.resize(len.max(self.window), 0);
+        match self.disk.read(FileId::Slot(self.slot), from + held as u64, &mut self.buf[held..]) {
+            Ok(n) => self.buf.truncate(held + n),
+            Err(_) => self.fill_by_pages(held, len),
         }
     }
 
     /// One bad sector must not hide its neighbours. Unreadable pages are left as zeros, which never validate.
-    fn fill_by_pages(&mut self, from: u64, len: usize) {
-        self.buf.clear();
+    fn fill_by_pages(&mut self, held: usize, len: usize) {
+        self.buf.truncate(held);
         self.buf.resize(len.next_multiple_of(PAGE), 0);
-        for (i, page) in self.buf.chunks_mut(PAGE).enumerate() {
-            let at = from + (i * PAGE) as u64;
+        for (i, page) in self.buf[held..].chunks_mut(PAGE).enumerate() {
+            let at = self.at + (held + i * PAGE) as u64;
             // A device that is away for a moment gives it the next time.
             if (0..TRIES).all(|_| self.disk.read(FileId::Slot(self.slot), at, page).is_err()) {
                 page.fill(0);
@@ -264,6 +271,8 @@ impl<'a> Walker<'a> {
     /// The snapshot at the beginning of a slot; None unless all of it is good. With it, where the lane stood. Without the key
     /// for it, it has no entries.
     pub fn snapshot(&mut self, ring: RingId, generation: u64) -> Option<(FrameHeader, Vec<Put>)> {
+        // Its frames, and nothing of what stands behind.
+        self.window = PAGE;
         let (mut at, mut all, mut first) = (FIRST_FRAME, Vec::new(), None);
         let mut expected = 1;
         let mut part = 0;
@@ -312,8 +321,10 @@ impl<'a> Walker<'a> {
         Some(section)
     }
 
-    /// The frame at this byte, with its records; None where it does not hold.
-    pub fn frame_at(&mut self, at: u32) -> Option<(FrameHeader, super::frame::Frame)> {
+    /// The frame of `len` bytes at this byte, with its records, and nothing else; None where it does not hold.
+    pub fn frame_at(&mut self, at: u32, len: u32) -> Option<(FrameHeader, super::frame::Frame)> {
+        self.window = PAGE;
+        self.bytes(at, len as usize);
         let slot = self.slot;
         let header = FrameHeader::parse(self.bytes(at, FRAME_HEADER), slot, at).ok()?;
         let frame = self.records(&header)?;

@@ -24,6 +24,7 @@ struct Spot {
     slot: SlotId,
     generation: u64,
     at: u32,
+    len: u32,
     lane: LaneId,
     first: u64,
     end: u64,
@@ -78,6 +79,7 @@ impl Rejoin {
                 slot: h.slot,
                 generation: h.generation,
                 at: h.at,
+                len: h.frame_len,
                 lane: h.lane,
                 first: h.first_ordinal(),
                 end: h.end_ordinal(),
@@ -207,6 +209,6 @@ fn without(mut from: u64, to: u64, others: impl Iterator<Item = (u64, u64)>) -> 
 }
 
 fn read(walker: &mut Walker<'_>, spot: &Spot) -> Option<(FrameHeader, Frame)> {
-    let (header, frame) = walker.frame_at(spot.at)?;
+    let (header, frame) = walker.frame_at(spot.at, spot.len)?;
     (header.generation == spot.generation && header.commit == spot.commit).then_some((header, frame))
 }
