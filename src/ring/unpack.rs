@@ -48,12 +48,12 @@ impl Unpack {
             Part::State => (header.state_codec, header.state_raw),
         };
         let stored = self.decrypt.section(header, bytes, part)?;
-        inflate(zstd(&mut self.zstd)?, codec, stored, raw_len as usize, raw)
+        inflate(&mut self.zstd, codec, stored, raw_len as usize, raw)
     }
 
     /// Decompresses a section whose raw length a trusted header bounds.
     pub fn inflate(&mut self, codec: Codec, stored: &[u8], raw_len: usize, raw: &mut Vec<u8>) -> Result<(), Bad> {
-        inflate(zstd(&mut self.zstd)?, codec, stored, raw_len, raw)
+        inflate(&mut self.zstd, codec, stored, raw_len, raw)
     }
 }
 
@@ -93,13 +93,13 @@ fn zstd(made: &mut Option<Zstd>) -> Result<&mut Zstd, Bad> {
     made.as_mut().ok_or(Bad::Field)
 }
 
-fn inflate(zstd: &mut Zstd, codec: Codec, stored: &[u8], raw_len: usize, raw: &mut Vec<u8>) -> Result<(), Bad> {
+fn inflate(made: &mut Option<Zstd>, codec: Codec, stored: &[u8], raw_len: usize, raw: &mut Vec<u8>) -> Result<(), Bad> {
     raw.clear();
     match codec {
         Codec::Raw => raw.extend_from_slice(stored),
         Codec::Zstd => {
             raw.reserve(raw_len);
-            zstd.decompress_to_buffer(stored, raw).map_err(|_| Bad::Field)?;
+            zstd(made)?.decompress_to_buffer(stored, raw).map_err(|_| Bad::Field)?;
         }
     }
     if raw.len() == raw_len { Ok(()) } else { Err(Bad::Field) }
