@@ -10,13 +10,13 @@ set -euo pipefail
 cd "$root"
 
 seeds=3000 kills=120 cases=2000 fuzz=60
-states=300000 flips=300000 ways=8 fault_seeds=1 garbage=20000
+states=300000 flips=300000 ways=8 fault_seeds=1 garbage=20000 cuts=200
 export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-2}
 case ${1:-} in
     '') ;;
     --long)
         seeds=200000 kills=2000 cases=20000 fuzz=3600
-        states=10000000 flips=all fault_seeds=10 garbage=200000
+        states=10000000 flips=all fault_seeds=10 garbage=200000 cuts=10000
         unset PROPTEST_RNG_SEED # others each time; a failing one is printed
         ;;
     *) fail "usage: scripts/slow.sh [--long]" ;;
@@ -24,6 +24,9 @@ esac
 
 need_compiler
 need mosquitto mosquitto mosquitto-clients
+need mkfs.ext4 e2fsprogs
+need qemu-storage-daemon qemu-utils
+need qemu-storage-daemon qemu-system-common
 # shellcheck disable=SC2119  # no component is needed to test
 need_rust
 export PATH="$PATH:/usr/sbin:/sbin"
@@ -35,5 +38,7 @@ HEADWATER_SIM_SEEDS=$seeds HEADWATER_CRASH_STATES=$states HEADWATER_FLIPS=$flips
     HEADWATER_FAULT_WAYS=$ways HEADWATER_FAULT_SEEDS=$fault_seeds cargo test --locked --test sim -- --nocapture
 say "the real binary: $kills kills"
 HEADWATER_KILLS=$kills cargo test --locked --test node -- --nocapture kill
+say "the power goes under the real binary: $cuts moments"
+HEADWATER_POWER_CUTS=$cuts cargo test --locked --test disk -- --nocapture power
 say "fuzzing: $fuzz s for each target"
 scripts/fuzz.sh "$fuzz"

@@ -16,6 +16,9 @@ need mosquitto_pub mosquitto-clients
 need openssl openssl
 need strace strace
 need mkfs.ext4 e2fsprogs
+# A device that remembers its writes; older Debians have it in a package of its own.
+need qemu-storage-daemon qemu-utils
+need qemu-storage-daemon qemu-system-common
 # Of use only where the kernel can mount it.
 if grep -qw f2fs /proc/filesystems; then
     need mkfs.f2fs f2fs-tools
