@@ -55,7 +55,7 @@
 //!   Should they be lost with them, or a backup be put back that gives one away again: the new stream begins above
 //!   everything that this ring ever gave, so no marker of the old one has a number in its range; and the other life's stream
 //!   began elsewhere. Or at the same seq, where both lives were split before they had taken anything in: that is seen by the
-//!   last batch of a partition, if no other writer's stands there. Stream 0 has the ids that a lane had before it had streams.
+//!   last batch of a partition, if neither another writer's nor another stream's stands there. Stream 0 has the ids that a lane had before it had streams.
 //! - Nothing is stored of a stream before it has looked for partitions, and nothing is sent before that is durable. So of one
 //!   that is stored as unstarted nothing can be upstream nor on its way: its partitions are asked for their end and for the
 //!   last batch there, however long they are.
@@ -76,8 +76,9 @@
 //! - A process begins by lowering it to the ring's end, durable before it sends: what the ring has by then, both lives
 //!   have. There it stays, for as many processes as it takes, until the partition was searched and had no marker of ours at
 //!   or above it. From there on this life alone sends: the bound is lifted, durable before the first batch. That costs a sync
-//!   for each process and partition that is sent to. What a process admits before the bound is stored, at its very start,
-//!   and then dies with, would pass for what both have.
+//!   for each process and partition that is sent to. What comes into the ring before the sink begins would pass for what
+//!   both have: what a process admits at its very start and then dies with, what one that had no disk at first carries over from
+//!   memory, what is imported.
 //! - Where nothing is stored of a partition, this life has sent nothing to it, and no marker there is its own. Where entries
 //!   were lost to damage, those below `forgotten_below` may be.
 //! - Within a process, nothing at or above what it has sent itself is its own either: so a second node with the same directory is

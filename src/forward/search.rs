@@ -245,7 +245,8 @@ impl Search {
         if !self.mine.has(marker) {
             return None;
         }
-        if marker.number >= self.own_below {
+        // What was sent under an id of before the machine changed is true as far as it is ours.
+        if marker.number >= self.own_below && marker.id == self.mine.id {
             self.found.beyond = self.found.beyond.max(Some(marker.number));
             return None;
         }

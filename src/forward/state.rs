@@ -7,8 +7,8 @@
 //! key "l" lane stream                     ->  the same, of another stream
 //! ```
 //!
-//! `lane` is one byte, `stream` are four, little-endian. An entry that does not decode (a newer version wrote it) is treated as absent: the search then finds the
-//! markers upstream.
+//! `lane` is one byte, `stream` are four, little-endian. An entry that does not decode (a newer version wrote it) is treated as
+//! absent: markers upstream are then another life's.
 
 use serde::{Deserialize, Serialize};
 
@@ -79,9 +79,10 @@ pub(super) const VERSION: u8 = 2;
 impl TopicState {
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (mut state, rest): (Self, _) = postcard::take_from_bytes(bytes).ok()?;
-        let more: Vec<(u64, u32)> = postcard::from_bytes(rest).unwrap_or_default();
-        for (position, more) in state.positions.iter_mut().zip(more.into_iter().chain(std::iter::repeat((ALL, 0)))) {
-            (position.own_below, position.lives) = more;
+        let more: Vec<([u8; 8], u32)> = postcard::from_bytes(rest).unwrap_or_default();
+        let none = std::iter::repeat((ALL.to_le_bytes(), 0));
+        for (position, (below, lives)) in state.positions.iter_mut().zip(more.into_iter().chain(none)) {
+            (position.own_below, position.lives) = (u64::from_le_bytes(below), lives);
         }
         Some(state).filter(|s| s.version == VERSION)
     }
@@ -94,7 +95,9 @@ impl TopicState {
     }
 
     pub fn encode(&self) -> Vec<u8> {
-        let more: Vec<_> = self.positions.iter().map(|position| (position.own_below, position.lives)).collect();
+        // As long whatever the bound is: an entry that was taken once is not refused for want of room when it is lifted.
+        let more = self.positions.iter().map(|position| (position.own_below.to_le_bytes(), position.lives));
+        let more: Vec<_> = more.collect();
         [encode(self), encode(&more)].concat()
     }
 }

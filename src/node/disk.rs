@@ -43,7 +43,7 @@ impl FileDisk {
 
     /// As `new`, with a `keep_free` that others may change.
     pub fn sharing(dir: &Path, keep_free: Arc<AtomicU64>) -> Self {
-        let home = std::fs::metadata(dir).ok().map(|found| (found.dev(), found.ino()));
+        let home = again(|| std::fs::metadata(dir)).ok().map(|found| (found.dev(), found.ino()));
         Self { dir: dir.to_owned(), keep_free, open: VecDeque::new(), home }
     }
 

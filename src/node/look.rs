@@ -11,6 +11,7 @@ use super::disk::{FileDisk, Threads};
 use super::identity::{self, Lock, LockError};
 use super::open::{Opened, target};
 use super::plan;
+use super::whole::again;
 use crate::config::Config;
 use crate::config::model::RingConfig;
 use crate::hub::PartState;
@@ -72,7 +73,7 @@ impl Look {
         let (must_prove, answers) = (proven.clone(), answered.clone());
         let (tell, found) = oneshot::channel();
         let look = move || {
-            if terms.only_a_ring && !dir.join("root").exists() {
+            if terms.only_a_ring && !again(|| dir.join("root").try_exists()).unwrap_or(false) {
                 return Err(Refused::Unusable(format!("there is no ring in {}", dir.display()), terms.lock));
             }
             let lock = match terms.lock.filter(|lock| lock.is_of(&dir)) {

@@ -457,7 +457,8 @@ impl Pipeline {
         }
         for sink in &mut self.sinks[sinks] {
             for (key, value) in std::mem::take(&mut sink.state) {
-                // A full owner keeps its older positions: a resume then searches longer, and loses nothing.
+                // A full owner keeps its older positions: nothing is lost by it, but the next process may take markers of
+                // this one for another life's, and send again what they tell of.
                 let _ = self.ring.put_state(now, &sink.owner, &key, value.as_deref());
             }
             for (lane, streams) in sink.lanes.iter_mut().enumerate().filter(|(_, streams)| streams.is_dirty()) {

@@ -200,6 +200,18 @@ fn look(image: &Path, told: &Told, safe: u64, what: &str, start: bool, tally: &m
     }
 }
 
+/// Keeps the image of a moment that fails: the same seed makes the same choices, of a history that is another each time.
+struct Keep<'a>(&'a Path);
+
+impl Drop for Keep<'_> {
+    fn drop(&mut self) {
+        let kept = std::env::temp_dir().join("headwater-power-cut.img");
+        if std::thread::panicking() && std::fs::copy(self.0, &kept).is_ok() {
+            eprintln!("the device of that moment, mounted since: {}", kept.display());
+        }
+    }
+}
+
 /// Lives on a device that is remembered. None, and said so, where it cannot be had.
 fn remembered(chance: &mut Chance) -> Option<(Told, Vec<Done>, usize, u64)> {
     let recorded = Recorded::new(MIB_OF_CARD)?;
@@ -229,6 +241,7 @@ fn nothing_that_was_acknowledged_is_lost_whenever_the_power_goes() {
     for (n, cut) in moments.into_iter().enumerate() {
         let how = chance.below(5);
         replay.cut(cut, &image, |at, sectors| landed(&mut chance, how, at, sectors));
+        let _keep = Keep(&image);
         let what = format!("seed {seed}, cut {n} of {cuts}: {cut} entries, manner {how}");
         look(&image, &told, told.safe_at(cut), &what, n % 3 == 0, &mut tally);
     }

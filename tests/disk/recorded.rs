@@ -65,7 +65,7 @@ impl Recorded {
         };
         let mut recorded = Recorded { home, daemon };
         let end = Instant::now() + PATIENCE;
-        while std::fs::metadata(recorded.device()).unwrap().len() == 0 {
+        while std::fs::metadata(recorded.device()).map_or(true, |device| device.len() == 0) {
             if let Some(status) = recorded.daemon.try_wait().unwrap() {
                 println!("a recorded device: not available here (qemu-storage-daemon: {status})");
                 return None;

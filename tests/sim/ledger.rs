@@ -150,6 +150,8 @@ pub struct Announced {
     pub maybe: u64,
     pub losses: u64,
     pub refused: u64,
+    /// Times another life of the ring was said to have sent something.
+    pub other_lives: u64,
 }
 
 pub struct SinkLedger {
@@ -482,6 +484,11 @@ impl SinkLedger {
                 }
             }
         }
+        let lives = self.announced.other_lives;
+        ensure!(
+            lives == 0 || model.any_tainted(),
+            "{name}: another life of this ring was announced, and there is none"
+        );
         let extra: u64 = copies.values().map(|n| u64::from(n.saturating_sub(1))).sum();
         let counted = self.announced.duplicated + self.announced.maybe;
         ensure!(

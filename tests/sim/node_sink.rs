@@ -819,7 +819,8 @@ impl NodeSink {
             Note::MaybeDuplicated { count, .. } => said.maybe += 2 * count,
             Note::UpstreamLoss { .. } => said.losses += 1,
             Note::Refused { .. } => said.refused += 1,
-            Note::MarkersLost { .. } | Note::AnotherLife { .. } => {}
+            Note::AnotherLife { .. } => said.other_lives += 1,
+            Note::MarkersLost { .. } => {}
         }
     }
 
