@@ -23,6 +23,8 @@
 //!
 //! The sum of `count` over all records of a sink, topic and reason is what the account counts, at every moment and after
 //! any crash. Losses of `headwater-gaps` itself are counted and never told: each would make another.
+//! The topic is in the first lane, as all that begin with `headwater-` are unless the config says otherwise: the reserve of that
+//! lane (a tenth of the ring) is what a flood of other records cannot take from it.
 
 use serde::Serialize;
 

@@ -317,6 +317,9 @@
 //!   for those of whoever begins it again; and nothing more is written into such a slot, since without that header they
 //!   would pass for what the slot is. So generations go on 4,096 further after an unclean end, for each process since
 //!   the one that began the newest slot; the root page counts those that left no frame.
+//! - **A slot that is begun over evicted records** says so itself, by its header and its first frames. Where the power goes
+//!   before they are whole, the slot is what it was: what is left of the old records is read again, and what was written
+//!   over is missing from their beginning. Nothing tells that from rot, so it is called corrupt.
 //! - **Failed read**: says nothing about what is there. A reader waits while it is tried again, for a minute, page by page
 //!   where a whole window fails; only then is it stepped over as corrupt, and tried again later if somebody asks. A tool,
 //!   which nobody waits beside, gives up after three tries.
