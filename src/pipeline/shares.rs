@@ -11,7 +11,8 @@
 //! account has more, and so the sums are right whatever is lost here.
 //!
 //! A topic that moves to another lane is away from this one: its offsets from there on are no records of this lane until it
-//! comes back. A partition that is not known here has no records below the cursor: its next offset is 0.
+//! comes back. One that is not there at the end of a gap was there before, or comes later: only where one answer explains the
+//! gap it counts. A partition that is not known here has no records below the cursor: its next offset is 0.
 //!
 //! Each stream has shares of its own, because it stands somewhere of its own; what it counted goes to the stream that absorbs
 //! it. Where a stream begins the one before it ends: so the offsets are kept that its partitions had there.
@@ -28,6 +29,9 @@ use crate::lane::LaneId;
 use crate::limits::MAX_PARTITIONS;
 use crate::ring::{GapReason, Move, TopicInfo};
 use crate::topic::{TopicId, TopicPart};
+
+/// Sums that are looked at where it is asked which of the topics that moved had a part in a gap.
+const MAX_WAYS: usize = 1024;
 
 /// What became of ring records: the right side of promise 2, without what is pending.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -286,26 +290,55 @@ impl Shares {
     }
 
     /// What `count` records behind the cursor are, where `ends` has the next offset of every partition of the lane behind
-    /// them. None: the numbers do not agree.
+    /// them. None: the numbers do not agree, or agree in several ways.
     pub fn divide(&self, ends: &[(TopicPart, u64)], count: u64) -> Option<Vec<Piece>> {
         let none = Seat::default();
-        let seat = |part: TopicPart| {
-            self.0.get(&part.topic).and_then(|share| share.seats.get(usize::from(part.partition))).unwrap_or(&none)
-        };
         let mut pieces = Vec::new();
         let mut left = count;
-        let away = self.away().filter(|(part, _)| ends.iter().all(|(known, _)| known != part));
-        for (n, (part, end)) in ends.iter().copied().chain(away).enumerate() {
-            if n >= ends.len() && left == 0 {
-                // What those that left had is behind the cursor, though nobody saw all of it.
-                break;
-            }
-            for (from, to) in seat(part).pieces(end) {
+        for (part, end) in ends.iter().copied() {
+            let known = self.0.get(&part.topic).and_then(|share| share.seats.get(usize::from(part.partition)));
+            for (from, to) in known.unwrap_or(&none).pieces(end) {
                 left = left.checked_sub(to - from)?;
                 pieces.push(Piece { part, from, to });
             }
         }
-        (left == 0).then_some(pieces)
+        if left > 0 {
+            for (part, end) in self.visitors(ends, left)? {
+                let seat = self.0.get(&part.topic)?.seats.get(usize::from(part.partition))?;
+                pieces.extend(seat.pieces(end).map(|(from, to)| Piece { part, from, to }));
+            }
+        }
+        Some(pieces)
+    }
+
+    /// Of whom `count` records were that are not the partitions' in `ends`, and up to which offset: of those that had left by
+    /// then, once or several times. Those that came later had none. None unless there is one answer.
+    fn visitors(&self, ends: &[(TopicPart, u64)], count: u64) -> Option<Vec<(TopicPart, u64)>> {
+        // How many ways there are to have so many records, up to two, and the first of them.
+        let mut ways: BTreeMap<u64, (u8, Vec<(TopicPart, u64)>)> = BTreeMap::from([(0, (1, Vec::new()))]);
+        for (part, seat) in self.seats().filter(|(part, _)| ends.iter().all(|(known, _)| known != part)) {
+            let stay = |until: u64| (seat.pieces(until).map(|(from, to)| to - from).sum::<u64>(), until);
+            let mut stays: Vec<(u64, u64)> = seat.away.iter().map(|(until, _)| stay(*until)).collect();
+            stays.retain(|(had, _)| *had > 0);
+            stays.dedup_by_key(|(had, _)| *had);
+            for (sum, (n, who)) in ways.clone() {
+                for (had, until) in stays.iter().filter(|(had, _)| sum + had <= count) {
+                    let way = ways.entry(sum + had).or_insert_with(|| (0, [&who[..], &[(part, *until)]].concat()));
+                    way.0 = way.0.saturating_add(n).min(2);
+                }
+            }
+            if ways.len() > MAX_WAYS {
+                return None;
+            }
+        }
+        ways.remove(&count).filter(|(n, _)| *n == 1).map(|(_, who)| who)
+    }
+
+    fn seats(&self) -> impl Iterator<Item = (TopicPart, &Seat)> {
+        self.0.iter().flat_map(|(topic, share)| {
+            let part = |at: usize| TopicPart { topic: *topic, partition: at as u8 };
+            share.seats.iter().enumerate().map(move |(at, seat)| (part(at), seat))
+        })
     }
 
     /// The cursor passed a gap behind which the next offsets are these: what is not among them had left before.
@@ -316,12 +349,9 @@ impl Shares {
 
     /// Partitions that left the lane, and at which offset.
     fn away(&self) -> impl Iterator<Item = (TopicPart, u64)> {
-        self.0.iter().flat_map(|(topic, share)| {
-            let last = |(at, seat): (usize, &Seat)| {
-                let (until, _) = seat.away.last().filter(|(_, back)| *back == u64::MAX)?;
-                Some((TopicPart { topic: *topic, partition: at as u8 }, *until))
-            };
-            share.seats.iter().enumerate().filter_map(last)
+        self.seats().filter_map(|(part, seat)| {
+            let (until, _) = seat.away.last().filter(|(_, back)| *back == u64::MAX)?;
+            Some((part, *until))
         })
     }
 
@@ -475,5 +505,21 @@ mod tests {
         share.counts = Counts { delivered: 1 << 40, filtered: 1 << 20, evicted: 1 << 20, ..Counts::default() };
         let bytes = postcard::to_allocvec(&share).unwrap().len() + key(LaneId(0), 0, TopicId(0)).len();
         assert!(bytes * crate::limits::MAX_TOPICS <= crate::limits::MAX_STATE_OWNER_BYTES / 4, "{bytes} bytes each");
+    }
+
+    #[test]
+    fn of_topics_that_came_and_went_one_has_a_part_in_a_gap_only_where_nothing_else_explains_it() {
+        let mut shares = Shares::default();
+        // One was here up to offset 15 and came back at 117; another is here between 149 and 164, and a third for 4.
+        shares.0.entry(TopicId(4)).or_default().seat(0).away = vec![(15, 117)];
+        shares.0.entry(TopicId(0)).or_default().seat(0).away = vec![(0, 149), (164, u64::MAX)];
+        shares.0.entry(TopicId(7)).or_default().seat(0).away = vec![(4, u64::MAX)];
+        let divided = |count| shares.divide(&[(part(1, 0), 8)], count);
+        assert_eq!(divided(8 + 15), None, "either had fifteen");
+        let piece = |topic, from, to| Piece { part: part(topic, 0), from, to };
+        assert_eq!(divided(8), Some(vec![piece(1, 0, 8)]));
+        assert_eq!(divided(8 + 4), Some(vec![piece(1, 0, 8), piece(7, 0, 4)]));
+        assert_eq!(divided(8 + 30), Some(vec![piece(1, 0, 8), piece(0, 149, 164), piece(4, 0, 15)]));
+        assert_eq!((divided(8 + 19), divided(8 + 5)), (None, None));
     }
 }
