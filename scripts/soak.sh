@@ -100,6 +100,11 @@ CONFIG
         "$mqtt" "$work" "$(id -un)" >"$work/mosquitto.conf"
     mosquitto -c "$work/mosquitto.conf" >"$work/mosquitto.log" 2>&1 &
     pids+=($!)
+    # Who publishes ends at once where nobody listens yet.
+    for _ in $(seq 100); do
+        if mosquitto_pub -p "$mqtt" -t soak/ready -n >/dev/null 2>&1; then break; fi
+        sleep 0.1
+    done
 fi
 cat >"$work/up.toml" <<CONFIG
 [node]
