@@ -8,39 +8,19 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use headwater::backoff::Rng;
 use headwater::node::stopped::StoppedRing;
 use headwater::ring::GapReason;
 use headwater::topic::TopicPart;
 
 use super::card::{Card, make};
 use super::kept::Kept;
-use super::node::{Node, headwater};
+use super::node::{Node, headwater, setting};
 use super::recorded::{Done, Recorded, Replay};
 
 const MIB_OF_CARD: u64 = 24;
 const BLOCK: u64 = 4096;
 const TOPIC: &str = "notes";
-
-/// SplitMix64.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-}
-
-fn setting(name: &str, otherwise: u64) -> u64 {
-    std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
-}
 
 /// What was acknowledged, and when: entries of the device's history, and the lines that were safe by then.
 struct Told {
@@ -56,7 +36,7 @@ impl Told {
 }
 
 /// A node lives on the card: it goes around its ring, is stopped, is killed, and starts again.
-fn life(card: &Card, recorded: &Recorded, chance: &mut Chance) -> Told {
+fn life(card: &Card, recorded: &Recorded, chance: &mut Rng) -> Told {
     let mut node = card.node("4MiB", "");
     node.start();
     let (mut kept, mut times) = (Kept::new(TOPIC), Vec::new());
@@ -87,7 +67,7 @@ fn life(card: &Card, recorded: &Recorded, chance: &mut Chance) -> Told {
 
 /// Which of the sectors of a write that was not flushed are on the medium. The file system's first block is never torn: its
 /// superblock does not survive that.
-fn landed(chance: &mut Chance, how: usize, at: u64, sectors: usize) -> Vec<bool> {
+fn landed(chance: &mut Rng, how: u64, at: u64, sectors: usize) -> Vec<bool> {
     match how {
         3.. if at < BLOCK => vec![chance.below(2) == 0; sectors],
         0 => vec![false; sectors],
@@ -96,7 +76,7 @@ fn landed(chance: &mut Chance, how: usize, at: u64, sectors: usize) -> Vec<bool>
         2 => vec![chance.below(2) == 0; sectors],
         // The beginning of a write.
         3 => {
-            let some = chance.below(sectors + 1);
+            let some = chance.below(sectors as u64 + 1) as usize;
             (0..sectors).map(|sector| sector < some).collect()
         }
         _ => (0..sectors).map(|_| chance.below(3) > 0).collect(),
@@ -213,7 +193,7 @@ impl Drop for Keep<'_> {
 }
 
 /// Lives on a device that is remembered. None, and said so, where it cannot be had.
-fn remembered(chance: &mut Chance) -> Option<(Told, Vec<Done>, usize, u64)> {
+fn remembered(chance: &mut Rng) -> Option<(Told, Vec<Done>, usize, u64)> {
     let recorded = Recorded::new(MIB_OF_CARD)?;
     let home = tempfile::tempdir().unwrap();
     let mounted = make("ext4", &recorded.device()).and_then(|()| Card::mounted(home, "ext4", &recorded.device()));
@@ -226,13 +206,14 @@ fn remembered(chance: &mut Chance) -> Option<(Told, Vec<Done>, usize, u64)> {
 
 #[test]
 fn nothing_that_was_acknowledged_is_lost_whenever_the_power_goes() {
-    let (seed, cuts) = (setting("HEADWATER_SEED", 1), setting("HEADWATER_POWER_CUTS", 30) as usize);
-    let mut chance = Chance(seed);
+    let (seed, cuts) = (setting("HEADWATER_SEED").unwrap_or(1), setting("HEADWATER_POWER_CUTS").unwrap_or(30) as usize);
+    let mut chance = Rng::new(seed);
     let Some((told, history, born, bytes)) = remembered(&mut chance) else { return };
     let flushes = history.iter().filter(|done| matches!(done, Done::Flush)).count();
     let (lines, writes) = (told.lines.len(), history.len() - flushes);
     println!("seed {seed}: {lines} lines, {writes} writes and {flushes} flushes of the device");
-    let mut moments: Vec<_> = (0..cuts).map(|_| born + chance.below(history.len() + 1 - born)).collect();
+    let mut moments: Vec<_> =
+        (0..cuts).map(|_| born + chance.below((history.len() + 1 - born) as u64) as usize).collect();
     moments.sort_unstable();
     let scratch = tempfile::tempdir().unwrap();
     let image = scratch.path().join("image");

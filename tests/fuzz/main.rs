@@ -5,18 +5,7 @@ mod ring;
 
 use std::path::Path;
 
-/// SplitMix64.
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-}
+use headwater::backoff::Rng;
 
 fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target);
@@ -40,9 +29,9 @@ fn all(target: &str, function: fn(&[u8]), random: u64) {
         run(&name, &input, function);
     }
     for seed in 0..random {
-        let mut rng = Rng(seed);
-        let len = rng.next() % 96;
-        let input: Vec<u8> = (0..len).map(|_| rng.next() as u8).collect();
+        let mut rng = Rng::new(seed);
+        let len = rng.next_u64() % 96;
+        let input: Vec<u8> = (0..len).map(|_| rng.next_u64() as u8).collect();
         run(&format!("of seed {seed}"), &input, function);
     }
 }

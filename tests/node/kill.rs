@@ -7,24 +7,21 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use headwater::backoff::Rng;
 use headwater::record::Flags;
 
 use super::load::{Printed, Publisher, Sender, message};
 use super::mosquitto::Mosquitto;
-use super::node::{Node, config, eventually};
+use super::node::{Node, config, eventually, setting};
 use super::rings::{Stored, assert_same, records, topics};
 use super::upstream::Upstream;
 
-/// SplitMix64: the moments of one run, from one seed.
-struct Moments(u64);
+/// The moments of one run, from one seed.
+struct Moments(Rng);
 
 impl Moments {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next_u64()
     }
 
     fn one_in(&mut self, n: u64) -> bool {
@@ -34,10 +31,6 @@ impl Moments {
     fn millis(&mut self, range: std::ops::Range<u64>) -> Duration {
         Duration::from_millis(range.start + self.next() % (range.end - range.start))
     }
-}
-
-fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
 }
 
 fn edge_config(up: &Upstream, broker: &Mosquitto) -> String {
@@ -118,7 +111,7 @@ fn what_was_acknowledged_survives_every_kill_and_is_upstream_once_and_in_order()
     let seed = setting("HEADWATER_SEED").unwrap_or_else(headwater::node::identity::seed);
     let kills = setting("HEADWATER_KILLS").unwrap_or(50);
     println!("HEADWATER_SEED={seed} HEADWATER_KILLS={kills}");
-    let (began, mut moments) = (Instant::now(), Moments(seed));
+    let (began, mut moments) = (Instant::now(), Moments(Rng::new(seed)));
     let (broker, mut up) = (Mosquitto::start_stock(), Upstream::start());
     let mut edge = Node::new(&edge_config(&up, &broker));
     edge.start();
