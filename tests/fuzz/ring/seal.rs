@@ -84,7 +84,8 @@ pub fn page(page: &mut [u8]) {
     }
 }
 
-/// Where frames begin in a slot's bytes, believed or not.
+/// Where frames begin in a slot's bytes, believed or not: each with its whole header, also where the file was cut.
 pub fn frames(slot: &[u8]) -> Vec<usize> {
-    (PAGE..slot.len()).step_by(PAGE).filter(|at| slot[*at..].starts_with(b"HWfr")).collect()
+    let headers = (slot.len() + 1).saturating_sub(FRAME_HEADER);
+    (PAGE..headers).step_by(PAGE).filter(|at| slot[*at..].starts_with(b"HWfr")).collect()
 }
