@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use headwater::backoff::Rng;
 use headwater::lane::LaneId;
-use headwater::limits::{MAX_UNSYNCED_BYTES, MIN_SLOT};
+use headwater::limits::{FRAME_RAW_MOST, MAX_UNSYNCED_BYTES, MIN_SLOT};
 use headwater::record::AttrBuf;
 use headwater::ring::{
     AppendError, Command, Completion, FileId, Health, LaneOptions, LanePos, Op, Options, ROOT_BYTES, Report, Ring,
@@ -363,8 +363,11 @@ impl<J: Judge> Work<J> {
         let (stats, slots) = (self.ring().stats(), self.slots());
         let healthy = self.disk.failed == 0;
         self.evictions = stats.lanes.iter().map(|l| l.evicted).sum();
+        // A batch weighs twice what it did once it is sealed: its records, and the frame that is written. All lanes may be
+        // sealed at once, just below the limit.
+        let sealing = stats.lanes.len() * FRAME_RAW_MOST;
         ensure!(
-            stats.unsynced_bytes as usize <= MAX_UNSYNCED_BYTES + 128 * 1024,
+            stats.unsynced_bytes as usize <= MAX_UNSYNCED_BYTES + sealing + 128 * 1024,
             "{} bytes wait for the disk",
             stats.unsynced_bytes
         );
