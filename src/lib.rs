@@ -8,7 +8,7 @@
 //! 3  sources sinks endpoint ops | hub | config  async adapters; hub = their handles onto the pipeline
 //! ------------------------------------------ async stops here ------------------------------------------
 //! 2  pipeline                                   pure composition
-//! 1  rules | ring | forward                     siblings, never importing each other
+//! 1  rules | ring | forward | link              siblings, never importing each other
 //! 0  record topic lane name time template json envelope framing codec limits backoff
 //! ```
 
@@ -23,6 +23,7 @@ pub mod hub;
 pub mod json;
 pub mod lane;
 pub mod limits;
+pub mod link;
 pub mod name;
 pub mod node;
 pub mod ops;
