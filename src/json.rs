@@ -536,6 +536,7 @@ pub(crate) mod tests {
             let cut = cut % text.len();
             text[cut] = put;
             let mut scan = Scanner::new(&text);
+            scan.space();
             let taken = scan.value(0).is_ok() && scan.end().is_ok();
             match serde_json::from_slice::<serde_json::Value>(&text) {
                 Ok(_) => prop_assert!(taken, "{}", String::from_utf8_lossy(&text)),

@@ -18,6 +18,7 @@ pub const MAX_ATTRS: usize = 16;
 /// Sources, sinks and rules of one node.
 pub const MAX_SOURCES: usize = 64;
 pub const MAX_SINKS: usize = 16;
+pub const MAX_LINKS: usize = 16;
 pub const MAX_RULES: usize = 128;
 /// Fields that one rule can name.
 pub const MAX_RULE_FIELDS: usize = 64;

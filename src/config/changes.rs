@@ -46,7 +46,8 @@ impl Delta {
 
 /// Every field is named here: a new one does not compile until it is decided whether it can change live.
 pub fn changes(old: &Config, new: &Config) -> Changes {
-    let Config { hash: _, files: _, node, ring, topics, sources, rules, sinks, endpoint, http, warnings: _ } = new;
+    let Config { hash: _, files: _, node, ring, topics, sources, rules, links, sinks, endpoint, http, warnings: _ } =
+        new;
     let NodeConfig { id, labels, data_dir, control, heartbeat, log } = node;
     let RingConfig { max_bytes, keep_free, linger, memory_bytes, write_budget, ram_first, lanes, encryption, old_keys } =
         ring;
@@ -62,6 +63,7 @@ pub fn changes(old: &Config, new: &Config) -> Changes {
         ("ring.spill", old.ring.ram_first != *ram_first),
         ("topics", old.topics != *topics),
         ("rules", old.rules != *rules),
+        ("links", old.links != *links),
         ("endpoint", old.endpoint != *endpoint),
         ("http", old.http != *http),
     ];

@@ -36,6 +36,7 @@ pub fn check(config: &Config, scope: &Scope<'_>) {
     let places = Places(scope);
     own_output(config, &places);
     own_endpoint(config, &places);
+    links(config, &places);
     listeners(config, &places);
     same_client(config, &places);
     rule_loops(config, scope);
@@ -117,6 +118,27 @@ fn pausing(config: &Config, places: &Places<'_>) {
             );
             places.warn(&format!("sources.{}", source.name), "topic", text);
         }
+    }
+}
+
+/// A sink's link must be there, and a link that no sink has does nothing.
+fn links(config: &Config, places: &Places<'_>) {
+    let mut used = Vec::new();
+    for sink in &config.sinks {
+        let SinkKind::Fluvio(FluvioSink { link: Some(link), .. }) = &sink.kind else { continue };
+        if !config.links.iter().any(|known| known.name == *link) {
+            let names = config.links.iter().map(|link| link.name.as_str());
+            let message = match nearest(link.as_str(), names) {
+                Some(near) => format!("there is no [links.{link}]; did you mean `{near}`?"),
+                None => format!("there is no [links.{link}]"),
+            };
+            places.error(&format!("sinks.{}", sink.name), "link", message);
+        }
+        used.push(link);
+    }
+    for link in config.links.iter().filter(|link| !used.contains(&&link.name)) {
+        let text = format!("no sink has `link = \"{}\"`: it does nothing", link.name);
+        places.warn(&format!("links.{}", link.name), "", text);
     }
 }
 

@@ -11,6 +11,7 @@
 pub mod changes;
 mod cross;
 mod keys;
+mod links;
 pub mod model;
 mod own_output;
 mod parts;
@@ -221,6 +222,7 @@ fn checked(root: &Table, hash: String, scope: &Scope<'_>) -> Option<Config> {
     let topics = parts::topics(&root, ring.as_ref().map_or(&[], |ring| &ring.lanes));
     let sources = sources::sources(&root, node.as_ref());
     let (rules, rule_specs) = rules::rules(&root);
+    let links = links::links(&root, ring.as_ref().map_or(&[], |ring| &ring.lanes));
     let sinks = sinks::sinks(&root, &rule_specs);
     let endpoint = parts::endpoint(&root);
     let http = parts::http(&root);
@@ -228,7 +230,7 @@ fn checked(root: &Table, hash: String, scope: &Scope<'_>) -> Option<Config> {
     let files = scope.report.files.borrow().clone();
     let (node, ring) = (node?, ring?);
     let config =
-        Config { hash, files, node, ring, topics, sources, rules, sinks, endpoint, http, warnings: Vec::new() };
+        Config { hash, files, node, ring, topics, sources, rules, links, sinks, endpoint, http, warnings: Vec::new() };
     cross::check(&config, scope);
     Some(config)
 }

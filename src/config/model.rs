@@ -34,6 +34,7 @@ pub struct Config {
     pub topics: BTreeMap<TopicName, TopicConfig>,
     pub sources: Vec<SourceConfig>,
     pub rules: Vec<RuleConfig>,
+    pub links: Vec<LinkConfig>,
     pub sinks: Vec<SinkConfig>,
     pub endpoint: Option<EndpointConfig>,
     pub http: Option<HttpConfig>,
@@ -293,6 +294,17 @@ pub struct TlsConfig {
     pub server_name: Option<String>,
 }
 
+/// A way out that sinks share.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LinkConfig {
+    pub name: Name,
+    /// What connections are bound to; None: what the routes say.
+    pub interface: Option<String>,
+    /// `connect = "on-demand"`: a connection that has nothing to carry is closed at once.
+    pub on_demand: bool,
+    pub options: crate::link::Options,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct SinkConfig {
     pub name: Name,
@@ -313,6 +325,8 @@ pub enum SinkKind {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct FluvioSink {
+    /// `link = "lte"`: the way out that it shares; None: whatever there is, uncounted.
+    pub link: Option<Name>,
     /// `endpoint = ["sc.example:9003"]`: SCs, tried in order.
     pub endpoint: Vec<String>,
     pub tls: Option<TlsConfig>,

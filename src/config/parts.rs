@@ -167,7 +167,7 @@ pub fn usual_lane(lanes: &[LaneConfig]) -> &str {
     usual.or(lanes.last()).map_or(DEFAULT_LANE, |lane| lane.name.as_str())
 }
 
-fn unknown_lane(lane: &str, lanes: &[LaneConfig]) -> String {
+pub fn unknown_lane(lane: &str, lanes: &[LaneConfig]) -> String {
     let known: Vec<&str> = lanes.iter().map(|lane| lane.name.as_str()).collect();
     format!("there is no lane `{lane}`; lanes are {}", known.join(", "))
 }

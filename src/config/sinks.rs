@@ -63,6 +63,7 @@ fn pure_rule(text: &str, rules: &BTreeMap<Name, RuleSpec>) -> Result<(Name, Rule
 }
 
 fn fluvio(r: &Reader<'_>) -> Option<FluvioSink> {
+    let link = r.opt_text("link", "link", Name::new);
     let endpoint = r.need_list("endpoint", "list of HOST:PORT", |text, _| host_port(text, Some(9003)));
     let tls = tls(r);
     let spu_address = spu_address(r);
@@ -70,6 +71,7 @@ fn fluvio(r: &Reader<'_>) -> Option<FluvioSink> {
     let upstream_key = r.opt_text("upstream_key", "template", upstream_template);
     let second = Span::from_secs(1);
     let sink = FluvioSink {
+        link,
         endpoint,
         tls,
         spu_address,

@@ -402,6 +402,7 @@ fn the_table_of_defaults_is_what_the_code_does() {
             ("sources", "type" | "key" | "value" | "ack") if !s.header.ends_with("tls") => "sources.*".to_owned(),
             ("sinks", "type" | "topics" | "exclude" | "rules" | "value") => "sinks.*".to_owned(),
             ("topics", _) => "topics.*".to_owned(),
+            ("links", _) => "links.*".to_owned(),
             _ => s.header.trim_matches(['[', ']']).to_owned(),
         };
         let row = format!("| `{header}.{}` | {} | {default} |", s.key, s.kind.replace('|', "or"));

@@ -57,6 +57,8 @@ pub struct Forward {
     pub(super) born_end: u64,
     pub(super) held: usize,
     pub(super) next_batch: u64,
+    /// Bytes of a batch, for all targets.
+    batch_limit: usize,
     /// Idle targets send what they have, although more would fit.
     pub(super) push: bool,
     pub(super) work: VecDeque<Output>,
@@ -89,6 +91,7 @@ impl Forward {
             born_end: ring_end,
             held: 0,
             next_batch: 0,
+            batch_limit: options.max_batch,
             push: false,
             work: VecDeque::new(),
             poison: Vec::new(),
@@ -260,6 +263,11 @@ impl Forward {
         self.ring_end = self.ring_end.max(seq);
     }
 
+    /// Batches that grow from now on have so many bytes at most, and never more than `max_batch`. One output may be larger.
+    pub fn limit_batches(&mut self, bytes: usize) {
+        self.batch_limit = bytes.min(self.options.max_batch);
+    }
+
     /// Nothing durable stands at the read position: what there is is sent.
     pub fn caught_up(&mut self) {
         self.push = true;
@@ -398,7 +406,8 @@ impl Forward {
         let fits = match &t.open {
             None => true,
             Some(open) => {
-                open.has_room(ring, group.bytes, group.min_ms, group.max_ms, t.limit) || matches!(t.phase, Phase::Ready)
+                let limit = t.limit.min(self.batch_limit);
+                open.has_room(ring, group.bytes, group.min_ms, group.max_ms, limit) || matches!(t.phase, Phase::Ready)
             }
         };
         if fits { Verdict::Take } else { Verdict::Full }
@@ -408,7 +417,7 @@ impl Forward {
         let ix = outs[i].target;
         let group = Group::of(outs, ix);
         let t = &self.targets[ix.0 as usize];
-        let limit = t.limit;
+        let limit = t.limit.min(self.batch_limit);
         let full = |b: &Filling| !b.has_room(ring, group.bytes, group.min_ms, group.max_ms, limit);
         if t.open.as_ref().is_some_and(full) {
             self.send(ix);

@@ -109,6 +109,7 @@ mod cursor;
 mod identity;
 mod machine;
 mod marker;
+mod pace;
 mod placing;
 mod refused;
 mod reject;
@@ -121,6 +122,7 @@ mod tests;
 
 pub use machine::Forward;
 pub use marker::Marker;
+pub use pace::Pace;
 pub use reject::Reject;
 pub use search::HEADER_COST;
 

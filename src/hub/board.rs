@@ -64,6 +64,10 @@ pub enum PartState {
     Up {
         what: String,
     },
+    /// Would work, and waits for its time: `what` says for what.
+    Waits {
+        what: String,
+    },
     /// Works around something that a person should know.
     Warn {
         what: String,
@@ -87,11 +91,12 @@ impl PartState {
     pub fn down(what: impl Into<String>, retry: Option<Span>) -> Self {
         Self::Down { what: what.into(), retry_in_ms: retry.map(|s| (s.0.max(0) / 1000) as u64) }
     }
-    /// `starting`, `up`, `warn`, `down`, `paused`.
+    /// `starting`, `up`, `waits`, `warn`, `down`, `paused`.
     pub fn label(&self) -> &'static str {
         match self {
             Self::Starting => "starting",
             Self::Up { .. } => "up",
+            Self::Waits { .. } => "waits",
             Self::Warn { .. } => "warn",
             Self::Down { .. } => "down",
             Self::Paused => "paused",
@@ -100,14 +105,14 @@ impl PartState {
     /// What the part says, without its label.
     pub fn what(&self) -> &str {
         match self {
-            Self::Up { what } | Self::Warn { what } | Self::Down { what, .. } => what,
+            Self::Up { what } | Self::Waits { what } | Self::Warn { what } | Self::Down { what, .. } => what,
             Self::Starting | Self::Paused => "",
         }
     }
 
     /// Cut to [`MAX_REPORT`] bytes: a peer's words end up in here.
     fn bounded(mut self) -> Self {
-        if let Self::Up { what } | Self::Warn { what } | Self::Down { what, .. } = &mut self
+        if let Self::Up { what } | Self::Waits { what } | Self::Warn { what } | Self::Down { what, .. } = &mut self
             && what.len() > MAX_REPORT
         {
             let mut end = MAX_REPORT;
@@ -133,6 +138,7 @@ pub enum PartKind {
     Disk,
     Source,
     Rule,
+    Link,
     Sink,
     Endpoint,
     Http,
@@ -148,6 +154,7 @@ impl PartKind {
             Self::Disk => "disk",
             Self::Source => "source",
             Self::Rule => "rule",
+            Self::Link => "link",
             Self::Sink => "sink",
             Self::Endpoint => "endpoint",
             Self::Http => "http",

@@ -6,6 +6,7 @@
 //! - [`Intake`]: a source's; offers events, learns when they are durable, keeps checkpoints.
 //! - [`Outlet`]: a sink's; reads durable records in order, moves its cursor.
 //! - [`Store`]: the endpoint's and the control socket's; topics, produce, read by offset.
+//! - [`Way`]: a link's, shared by its sinks; says when and how much may be sent.
 //! - [`Admin`]: of those who ask about the whole node.
 //! - [`Board`]: what every part says about itself; becomes the status and the metrics.
 
@@ -17,6 +18,7 @@ mod outlet;
 mod store;
 #[cfg(test)]
 mod tests;
+mod way;
 
 use std::rc::Rc;
 
@@ -26,6 +28,7 @@ pub use board::*;
 pub use intake::{Group, Intake};
 pub use outlet::{Outlet, SinkOrder, Step};
 pub use store::{PartStep, Store};
+pub use way::{Way, closed_words};
 
 pub use crate::pipeline::{Admitted, Fate, OfferError, Tally};
 
@@ -68,6 +71,11 @@ impl Hub {
     pub fn remove_sink(&self, lever: &Rc<Lever>) {
         self.core.levers.borrow_mut().retain(|known| !Rc::ptr_eq(known, lever));
         self.core.pipeline.borrow_mut().remove_sink(lever.id);
+    }
+
+    /// A link's handle, with what is stored of its use.
+    pub fn way(&self, config: &crate::config::LinkConfig) -> Way {
+        Way::new(&self.core, config)
     }
 
     pub fn store(&self) -> Store {

@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use super::plan;
 use super::supervisor::Task;
-use crate::config::{Config, EndpointConfig, SinkConfig, SourceConfig};
-use crate::hub::{Hub, Lever, PartKind, SinkOrder, Stop};
+use crate::config::{Config, EndpointConfig, FluvioSink, LinkConfig, SinkConfig, SinkKind, SourceConfig};
+use crate::hub::{Hub, Lever, PartKind, SinkOrder, Stop, Way};
 use crate::name::Name;
 use crate::time::Span;
 use crate::{endpoint, sinks, sources};
@@ -27,6 +27,13 @@ pub struct Parts {
     sources: Vec<Source>,
     sinks: Vec<Sink>,
     endpoint: Option<(EndpointConfig, Task)>,
+    links: Vec<Link>,
+}
+
+struct Link {
+    config: LinkConfig,
+    way: Rc<Way>,
+    task: Task,
 }
 
 /// How long an ending part may take before it is dropped.
@@ -37,9 +44,11 @@ impl Parts {
     /// when the node's name or labels changed: their templates hold them.
     pub async fn apply(&mut self, hub: &Hub, config: &Config, renamed: bool) {
         self.end_changed(hub, config, renamed).await;
+        self.links(hub, config).await;
         for sink in &config.sinks {
             if !self.sinks.iter().any(|running| running.config.name == sink.name) {
-                self.sinks.push(start_sink(hub, sink.clone()));
+                let way = self.way_of(sink);
+                self.sinks.push(start_sink(hub, sink.clone(), way));
             }
         }
         if self.endpoint.is_none()
@@ -52,6 +61,29 @@ impl Parts {
                 self.sources.push(start_source(hub, source.clone()));
             }
         }
+    }
+
+    /// Links change while their sinks go on.
+    async fn links(&mut self, hub: &Hub, config: &Config) {
+        for gone in self.links.extract_if(.., |link| !config.links.iter().any(|new| new.name == link.config.name)) {
+            gone.task.end(END).await;
+            hub.board().remove(PartKind::Link, gone.config.name.as_str());
+        }
+        for new in &config.links {
+            match self.links.iter_mut().find(|link| link.config.name == new.name) {
+                Some(link) if link.config == *new => {}
+                Some(link) => {
+                    link.way.set(new);
+                    link.config = new.clone();
+                }
+                None => self.links.push(start_link(hub, new.clone())),
+            }
+        }
+    }
+
+    fn way_of(&self, sink: &SinkConfig) -> Option<Rc<Way>> {
+        let SinkKind::Fluvio(FluvioSink { link: Some(name), .. }) = &sink.kind else { return None };
+        self.links.iter().find(|link| link.config.name == *name).map(|link| link.way.clone())
     }
 
     async fn end_changed(&mut self, hub: &Hub, config: &Config, renamed: bool) {
@@ -130,6 +162,9 @@ impl Parts {
         for sink in sinks {
             sink.task.end(END).await;
         }
+        for link in std::mem::take(&mut self.links) {
+            link.task.end(END).await;
+        }
     }
 }
 
@@ -149,15 +184,27 @@ fn start_source(hub: &Hub, config: SourceConfig) -> Source {
     Source { config, task }
 }
 
-fn start_sink(hub: &Hub, config: SinkConfig) -> Sink {
+fn start_link(hub: &Hub, config: LinkConfig) -> Link {
+    let way = Rc::new(hub.way(&config));
+    let part = hub.board().part(PartKind::Link, config.name.as_str(), hub.now());
+    let stop = Stop::default();
+    let task = {
+        let (way, ends) = (way.clone(), stop.clone());
+        let make = move || way.clone().run(ends.clone());
+        Task::spawn(hub, part, stop, make, std::future::pending)
+    };
+    Link { config, way, task }
+}
+
+fn start_sink(hub: &Hub, config: SinkConfig, way: Option<Rc<Way>>) -> Sink {
     let config = Rc::new(config);
     let (outlet, lever) = hub.outlet(plan::sink(&config));
     let part = hub.board().part(PartKind::Sink, config.name.as_str(), hub.now());
     let task = {
         let config = config.clone();
         let make = move || {
-            let (config, outlet) = (config.clone(), outlet.clone());
-            async move { sinks::run(&config, outlet).await.map_err(|e| e.to_string()) }
+            let (config, outlet, way) = (config.clone(), outlet.clone(), way.clone());
+            async move { sinks::run(&config, outlet, way).await.map_err(|e| e.to_string()) }
         };
         let lever = lever.clone();
         let woken = move || {

@@ -9,7 +9,7 @@ use super::disk::SharedMemDisk;
 use crate::hub::{Board, Hub};
 use crate::pipeline::{Pipeline, Plan};
 use crate::ring::{LaneOptions, Options, Ring, execute};
-use crate::time::Span;
+use crate::time::{Now, Span};
 
 /// Runs a future on a current_thread runtime with a `LocalSet`, as the node does.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -19,6 +19,12 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
 
 /// A hub over 8 MiB of memory with a linger of 5 ms and the plan given.
 pub fn memory_hub_with(plan: Plan) -> Hub {
+    let clock = Clock::default();
+    memory_hub_at(plan, move || clock.now())
+}
+
+/// As [`memory_hub_with`], by a clock of the test's own.
+pub fn memory_hub_at(plan: Plan, clock: impl Fn() -> Now + 'static) -> Hub {
     let mut disk = SharedMemDisk::new(8 << 20);
     let lanes = plan.lanes.iter().map(|name| LaneOptions { name: name.clone(), reserve: 0 }).collect();
     let options = Options {
@@ -31,9 +37,8 @@ pub fn memory_hub_with(plan: Plan) -> Hub {
         keys: Default::default(),
     };
     let (ring, report) = Ring::recover(&mut disk, options).expect("memory does not fail");
-    let clock = Clock::default();
     let pipeline = Pipeline::new(ring, report, true, plan);
-    let (hub, _) = Hub::new(pipeline, Box::new(move || clock.now()), Rc::new(Board::default()));
+    let (hub, _) = Hub::new(pipeline, Box::new(clock), Rc::new(Board::default()));
     let driven = hub.clone();
     tokio::task::spawn_local(async move {
         loop {
@@ -53,5 +58,10 @@ pub fn memory_hub_with(plan: Plan) -> Hub {
 
 /// As [`memory_hub_with`], without rules.
 pub fn memory_hub() -> Hub {
-    memory_hub_with(Plan { node: "n1".into(), labels: BTreeMap::new(), lanes: super::plan::lanes(), ..Plan::default() })
+    memory_hub_with(plan())
+}
+
+/// Of a node without rules.
+pub fn plan() -> Plan {
+    Plan { node: "n1".into(), labels: BTreeMap::new(), lanes: super::plan::lanes(), ..Plan::default() }
 }

@@ -1,6 +1,6 @@
 //! The status as a page for people. Its layout is golden: the tests hold it line by line.
 //!
-//! First the node, then the ring, then each sink with what waits for it, then the sources, then whatever else is not
+//! First the node, then the ring, then each sink with what waits for it, then the links and the sources, then whatever else is not
 //! well. One line says what is, the line below it the numbers.
 
 use std::collections::BTreeMap;
@@ -19,13 +19,17 @@ const MAX_LOST: usize = 5;
 
 /// The whole page, ending in a line break.
 pub fn page(status: &Status) -> String {
-    let names = status.sinks.iter().map(|s| &s.part).chain(&status.sources).chain(shown_parts(status));
+    let names =
+        status.sinks.iter().map(|s| &s.part).chain(&status.sources).chain(links(status)).chain(shown_parts(status));
     let longest = names.map(|p| p.name.chars().count()).max().unwrap_or(0);
     let mut page = Page { text: String::new(), column: longest.clamp(4, MAX_NAME_COLUMN) + 2 };
     heading(&mut page, status);
     ring(&mut page, status);
     for sink in &status.sinks {
         self::sink(&mut page, sink);
+    }
+    for link in links(status) {
+        page.line(&link.name, &format!("{}{}", state(link), link_numbers(link)));
     }
     for source in &status.sources {
         page.line(&source.name, &format!("{}{}", state(source), source_numbers(source)));
@@ -59,7 +63,13 @@ impl Page {
 /// trust stands in the heading.
 fn shown_parts(status: &Status) -> impl Iterator<Item = &PartStatus> {
     let ill = |p: &PartStatus| p.state == "warn" || p.state == "down";
-    status.parts.iter().filter(move |p| p.kind != "disk" && p.kind != "clock" && (p.kind == "endpoint" || ill(p)))
+    let elsewhere = ["disk", "clock", "link"];
+    let parts = status.parts.iter();
+    parts.filter(move |p| !elsewhere.contains(&p.kind.as_str()) && (p.kind == "endpoint" || ill(p)))
+}
+
+fn links(status: &Status) -> impl Iterator<Item = &PartStatus> {
+    status.parts.iter().filter(|p| p.kind == "link")
 }
 
 /// What the data directory has to say beside the ring's health: that it shrinks the ring, or forgets at a reboot.
@@ -175,6 +185,7 @@ fn recovery(ring: &RingStatus) -> Vec<String> {
 fn state(part: &PartStatus) -> String {
     let word = match part.state.as_str() {
         "up" => "up",
+        "waits" => "waits",
         "warn" => "WARNING",
         "down" => "DOWN",
         "paused" => "PAUSED",
@@ -182,6 +193,16 @@ fn state(part: &PartStatus) -> String {
     };
     let what = if part.what.is_empty() { String::new() } else { format!(": {}", part.what) };
     format!("{word} {}{what}{}", long(part.for_s), next_try(part))
+}
+
+/// `; 12 MB of 300 MB used`
+fn link_numbers(link: &PartStatus) -> String {
+    let gauge = |name: &str| link.gauges.get(name).copied();
+    let counted = |name: &str| link.counters.get(name).copied().unwrap_or(0);
+    match (gauge("used_bytes"), gauge("budget_bytes")) {
+        (Some(used), Some(budget)) => format!("; {} of {} used", decimal(used), decimal(budget)),
+        _ => format!("; {} used since the start", decimal(counted("sent_bytes") + counted("received_bytes"))),
+    }
 }
 
 fn next_try(part: &PartStatus) -> String {

@@ -7,11 +7,13 @@
 //! row in the README.
 
 use crate::config::model::{SinkConfig, SinkKind};
-use crate::hub::Outlet;
+use crate::hub::{Outlet, Way};
+use std::rc::Rc;
 
 mod file;
 pub mod fluvio;
 mod lines;
+mod metered;
 mod shape;
 mod stdout;
 
@@ -41,10 +43,11 @@ fn hint(error: &std::io::Error) -> &'static str {
 }
 
 /// Runs one sink until it is told to stop (Ok) or cannot go on (Err: the supervisor runs it again).
-pub async fn run(config: &SinkConfig, outlet: Outlet) -> Result<(), SinkError> {
+/// `way`: the link that it goes out through, if it has one.
+pub async fn run(config: &SinkConfig, outlet: Outlet, way: Option<Rc<Way>>) -> Result<(), SinkError> {
     match &config.kind {
         SinkKind::Fluvio(fluvio) => {
-            fluvio::run(config, fluvio, outlet).await;
+            fluvio::run(config, fluvio, outlet, way).await;
             Ok(())
         }
         SinkKind::Stdout => lines::run(config, outlet, stdout::Stdout).await,

@@ -9,6 +9,7 @@ mod encryption;
 mod kill;
 mod life;
 mod link;
+mod links;
 mod load;
 #[path = "../support/mosquitto.rs"]
 #[allow(dead_code, reason = "shared: not every test program needs all of it")]

@@ -7,6 +7,7 @@
 //! the answer, and, when the peer just hung up, one MQTT CONNECT and one TLS handshake on connections of their own.
 
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,11 +22,15 @@ use tokio_rustls::TlsConnector;
 use super::trouble::{NO_DNS, REFUSED, Trouble, UNKNOWN_HOST, guess, host_of};
 use super::wire;
 use crate::config::model::{FluvioSink, TlsConfig};
+use crate::hub::Way;
 use crate::limits::MAX_WIRE_FRAME;
+use crate::sinks::metered::{self, Metered};
 
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(120);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 4;
+/// Bytes that TLS holds before they are taken by the kernel.
+const TLS_BUFFER: usize = 16 * 1024;
 /// How long a second look at a peer that hung up may take.
 const LOOK: Duration = Duration::from_secs(2);
 /// Where systems keep the certificates they trust.
@@ -43,17 +48,23 @@ pub struct Link {
 }
 
 impl Link {
-    pub async fn open(address: &str, sink: &FluvioSink) -> Result<Self, Trouble> {
+    /// Connects, over `way` if the sink has one.
+    pub async fn open(address: &str, sink: &FluvioSink, way: Option<&Rc<Way>>) -> Result<Self, Trouble> {
         let after = sink.connect_timeout.to_std();
-        let tcp = tcp(address, after).await?;
+        let tcp = tcp(address, way, after).await?;
         let mut stream: Box<dyn Io> = match &sink.tls {
             None => Box::new(tcp),
-            Some(tls) => Box::new(start_tls(address, tls, tcp, after).await?),
+            Some(tls) => {
+                let mut stream = start_tls(address, tls, tcp, after).await?;
+                // What a flush may wait for on a slow line.
+                stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
+                Box::new(stream)
+            }
         };
         let versions = match timeout(after, handshake(&mut stream)).await {
             Err(_) => return Err(Trouble::Silent { address: address.into(), after }),
             Ok(Ok(versions)) => versions,
-            Ok(Err(stranger)) => return Err(name_stranger(address, stranger, after).await),
+            Ok(Err(stranger)) => return Err(name_stranger(address, stranger, way, after).await),
         };
         Ok(Self { address: address.into(), stream, versions })
     }
@@ -71,9 +82,9 @@ enum Stranger {
     Io(io::Error),
 }
 
-async fn tcp(address: &str, after: Duration) -> Result<TcpStream, Trouble> {
+async fn tcp(address: &str, way: Option<&Rc<Way>>, after: Duration) -> Result<Metered<TcpStream>, Trouble> {
     let failed = |e: io::Error| Trouble::Connect { address: address.into(), reason: plain(&e) };
-    let stream = match timeout(after, TcpStream::connect(address)).await {
+    let stream = match timeout(after, metered::connect(address, way)).await {
         Err(_) => return Err(Trouble::ConnectTimeout { address: address.into() }),
         Ok(stream) => stream.map_err(failed)?,
     };
@@ -83,7 +94,7 @@ async fn tcp(address: &str, after: Duration) -> Result<TcpStream, Trouble> {
     let _ = rustix::net::sockopt::set_tcp_keepidle(&stream, KEEPALIVE_IDLE);
     let _ = rustix::net::sockopt::set_tcp_keepintvl(&stream, KEEPALIVE_EVERY);
     let _ = rustix::net::sockopt::set_tcp_keepcnt(&stream, KEEPALIVE_PROBES);
-    Ok(stream)
+    Ok(Metered::new(stream, way.cloned()))
 }
 
 /// An error in words, without the "(os error 111)".
@@ -108,6 +119,7 @@ pub fn plain(error: &io::Error) -> String {
 async fn handshake(stream: &mut Box<dyn Io>) -> Result<ApiVersionsResponse, Stranger> {
     let request = wire::api_versions(1).map_err(Stranger::Io)?;
     stream.write_all(&request).await.map_err(Stranger::Io)?;
+    stream.flush().await.map_err(Stranger::Io)?;
     let mut head = [0; 4];
     let mut have = 0;
     while have < head.len() {
@@ -129,7 +141,7 @@ async fn handshake(stream: &mut Box<dyn Io>) -> Result<ApiVersionsResponse, Stra
     wire::read_api_versions(&body[4..]).map_err(|_| Stranger::Bytes(head.to_vec()))
 }
 
-async fn name_stranger(address: &str, stranger: Stranger, after: Duration) -> Trouble {
+async fn name_stranger(address: &str, stranger: Stranger, way: Option<&Rc<Way>>, after: Duration) -> Trouble {
     let address = address.to_owned();
     match stranger {
         Stranger::Bytes(bytes) => match guess(&bytes) {
@@ -137,9 +149,9 @@ async fn name_stranger(address: &str, stranger: Stranger, after: Duration) -> Tr
             Some(what) => Trouble::OtherProtocol { address, what },
             None => Trouble::OtherProtocol { address, what: "something else" },
         },
-        Stranger::HungUp => match timeout(LOOK, is_mqtt(&address, after)).await {
+        Stranger::HungUp => match timeout(LOOK, is_mqtt(&address, way, after)).await {
             Ok(true) => Trouble::OtherProtocol { address, what: "MQTT" },
-            _ if timeout(LOOK, is_tls(&address, after)).await == Ok(true) => Trouble::WantsTls { address },
+            _ if timeout(LOOK, is_tls(&address, way, after)).await == Ok(true) => Trouble::WantsTls { address },
             _ => Trouble::HungUp { address },
         },
         Stranger::Io(e) => Trouble::Broken { address, reason: plain(&e) },
@@ -147,8 +159,8 @@ async fn name_stranger(address: &str, stranger: Stranger, after: Duration) -> Tr
 }
 
 /// Whether an MQTT CONNECT is answered with a CONNACK.
-async fn is_mqtt(address: &str, after: Duration) -> bool {
-    let Ok(mut stream) = tcp(address, after).await else { return false };
+async fn is_mqtt(address: &str, way: Option<&Rc<Way>>, after: Duration) -> bool {
+    let Ok(mut stream) = tcp(address, way, after).await else { return false };
     let connect = b"\x10\x14\x00\x04MQTT\x04\x02\x00\x0a\x00\x08hw-probe";
     let mut answer = [0; 2];
     stream.write_all(connect).await.is_ok()
@@ -157,8 +169,8 @@ async fn is_mqtt(address: &str, after: Duration) -> bool {
 }
 
 /// Whether a TLS handshake is answered with one: with a certificate, or with an alert.
-async fn is_tls(address: &str, after: Duration) -> bool {
-    let Ok(stream) = tcp(address, after).await else { return false };
+async fn is_tls(address: &str, way: Option<&Rc<Way>>, after: Duration) -> bool {
+    let Ok(stream) = tcp(address, way, after).await else { return false };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let Ok(builder) = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()
     else {
@@ -179,9 +191,9 @@ async fn is_tls(address: &str, after: Duration) -> bool {
 async fn start_tls(
     address: &str,
     tls: &TlsConfig,
-    tcp: TcpStream,
+    tcp: Metered<TcpStream>,
     after: Duration,
-) -> Result<tokio_rustls::client::TlsStream<TcpStream>, Trouble> {
+) -> Result<tokio_rustls::client::TlsStream<Metered<TcpStream>>, Trouble> {
     let bad = |reason: String| Trouble::Tls { address: address.into(), reason };
     let config = tls_config(tls).map_err(bad)?;
     let name = tls.server_name.as_deref().unwrap_or_else(|| host_of(address)).to_owned();

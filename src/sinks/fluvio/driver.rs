@@ -1,6 +1,7 @@
 //! The driver: carries out what `forward` says over the connections that there are, and tells it what came of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 use fluvio_protocol::Encoder;
@@ -11,14 +12,16 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::conn::plain;
 use super::feed::{Fed, Feed};
+use super::link::link_changed;
 use super::meta::Meta;
 use super::spu::{Request, SpuEvent};
 use super::trouble::Trouble;
 use super::wire::{self, Malformed, Produce};
 use crate::backoff::Backoff;
 use crate::config::model::{FluvioSink, SinkConfig};
-use crate::forward::{Input, Note, Output, Query, Reject, TargetIx, TopicIx};
-use crate::hub::{Outlet, PartState, Tally, counters};
+use crate::forward::{Input, Note, Output, Pace, Query, Reject, TargetIx, TopicIx};
+use crate::hub::{Outlet, PartState, Tally, Way, counters};
+use crate::time::Span;
 
 /// Events that wait for the driver; more make the tasks wait.
 const EVENTS: usize = 64;
@@ -47,7 +50,8 @@ pub(super) struct Spu {
 
 #[derive(Clone, Copy)]
 pub(super) enum Asked {
-    Sent,
+    /// A batch of so many bytes as `forward` counts them, and when.
+    Sent(usize, Instant),
     Query(Query),
 }
 
@@ -55,6 +59,9 @@ pub struct Driver {
     pub outlet: Outlet,
     pub(super) config: SinkConfig,
     pub(super) sink: FluvioSink,
+    /// The link that it goes out through.
+    pub(super) way: Option<Rc<Way>>,
+    pub(super) pace: Pace,
     /// Of each lane the newest stream, in the order of the lanes; behind them those of older streams, see [`super::streams`].
     pub(super) feeds: Vec<Feed>,
     /// Feeds that could not offer more until something happens.
@@ -90,7 +97,7 @@ pub struct Driver {
 }
 
 impl Driver {
-    pub fn new(config: &SinkConfig, sink: &FluvioSink, outlet: Outlet) -> Self {
+    pub fn new(config: &SinkConfig, sink: &FluvioSink, outlet: Outlet, way: Option<Rc<Way>>) -> Self {
         // Many nodes that lost the same upstream must not come back in step: the wall clock and the ring differ.
         let seed = outlet.ring_id().0 as u64 ^ outlet.now().wall.0 as u64;
         let (tell, events) = mpsc::channel(EVENTS);
@@ -103,6 +110,8 @@ impl Driver {
             outlet,
             config: config.clone(),
             sink: sink.clone(),
+            way,
+            pace: Pace::new(sink.max_batch, sink.request_timeout),
             opens: BTreeSet::new(),
             on: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -137,6 +146,7 @@ impl Driver {
         if std::mem::take(&mut self.came_back) {
             self.split().await;
         }
+        self.mind_the_link().await;
         let (mut more, mut fed) = (false, false);
         for i in self.turns() {
             // What time has changed first: a lane whose wait is over takes records again, and nothing else says so; and
@@ -158,9 +168,11 @@ impl Driver {
 
     /// Offers records of one stream; true when there are more.
     async fn feed(&mut self, i: usize) -> bool {
-        if self.stuck[i] || self.gives_way(i) {
+        if self.stuck[i] || self.gives_way(i) || self.is_closed(i) {
             return false;
         }
+        let limit = self.batch_limit(i);
+        self.feeds[i].forward.limit_batches(limit);
         match self.feeds[i].turn(&mut self.outlet).await {
             Fed::More => return true,
             Fed::Gap => {
@@ -210,7 +222,7 @@ impl Driver {
                     self.visit_wanted = true;
                 }
                 Output::Ask { target, query } => self.ask((i, target), query),
-                Output::Send { target, batch } => self.send((i, target), &batch),
+                Output::Send { target, batch } => self.send((i, target), &batch).await,
                 Output::Discard { target } => self.feeds[i].buffers.discard(target.0 as usize),
                 Output::Advance { to, tally, state, sync } => {
                     let to = crate::ring::LanePos { seq: to.seq, ordinal: to.ordinal };
@@ -315,7 +327,7 @@ impl Driver {
         }
     }
 
-    fn send(&mut self, place: Place, batch: &crate::forward::Batch) {
+    async fn send(&mut self, place: Place, batch: &crate::forward::Batch) {
         let correlation = self.next_correlation();
         let feed = &mut self.feeds[place.0];
         let Some(mut records) = feed.buffers.take(place.1.0 as usize, batch.id) else {
@@ -338,7 +350,11 @@ impl Driver {
                 self.sent[place.0] += bytes;
                 self.outlet.count(counters::SENT_BYTES, bytes);
                 self.outlet.count(counters::SENT_BATCHES, 1);
-                self.request(place, correlation, frame, Asked::Sent);
+                if let Some(way) = &self.way {
+                    way.promise(bytes).await;
+                    way.lay_to(self.feeds[place.0].of.lane, bytes);
+                }
+                self.request(place, correlation, frame, Asked::Sent(batch.bytes, Instant::now()));
             }
             Err(e) => {
                 self.rejected = Some(e.to_string());
@@ -360,7 +376,8 @@ impl Driver {
             reject
         };
         let input = match asked {
-            Asked::Sent => {
+            Asked::Sent(bytes, at) => {
+                self.pace.answered(bytes, Span::from(at.elapsed()));
                 let result = wire::read_produced(body, topic, partition)?.map_err(&mut reject);
                 Input::Sent { target, result }
             }
@@ -425,6 +442,7 @@ impl Driver {
         spu.requests = None;
         spu.generation = 0;
         let members = std::mem::take(&mut spu.members);
+        let late = matches!(&trouble, Some(Trouble::Unanswered { .. }));
         if let Some(trouble) = trouble {
             // An address that once worked is not the trouble.
             let trouble = if was_up { trouble } else { trouble.at_spu(id, &spu.address, mapped) };
@@ -434,7 +452,14 @@ impl Driver {
             self.visit_wanted = true;
         }
         let now = self.outlet.now().boot;
-        self.asked.retain(|_, (place, _)| !members.contains(place));
+        let pace = &mut self.pace;
+        self.asked.retain(|_, (place, asked)| {
+            let gone = members.contains(place);
+            if let (true, true, Asked::Sent(bytes, _)) = (gone, late, asked) {
+                pace.unanswered(*bytes);
+            }
+            !gone
+        });
         for place in members {
             self.on.remove(&place);
             self.feeds[place.0].forward.handle(now, Input::Down { target: place.1 });
@@ -467,7 +492,7 @@ impl Driver {
 
     /// Whether records are on their way; `forward` counts what it would like to be sent as well.
     pub(super) fn awaits_answers(&self) -> bool {
-        self.asked.values().any(|(_, asked)| matches!(asked, Asked::Sent))
+        self.asked.values().any(|(_, asked)| matches!(asked, Asked::Sent(..)))
     }
 
     /// Stores what was answered, also what was taken note of a moment ago, and gives what is in flight until `deadline`:
@@ -508,12 +533,16 @@ impl Driver {
         let visit = (self.visit_wanted && !self.visiting).then_some(self.visit_at);
         let calm = self.warned.as_ref().and_then(|(_, until)| *until);
         let wake = [forward, spus, visit, calm].into_iter().flatten().min();
-        let waits = |i: &usize| !self.stuck[*i] && !self.gives_way(*i);
+        let waits = |i: &usize| !self.stuck[*i] && !self.gives_way(*i) && !self.is_closed(*i);
         let place = |i: usize| (self.feeds[i].of, self.feeds[i].read_pos());
         let places: Vec<_> = (0..self.feeds.len()).filter(waits).map(place).collect();
         let event = tokio::select! {
             event = self.events.recv() => event,
             () = self.outlet.wait_any(&places), if !places.is_empty() => None,
+            () = link_changed(self.way.as_deref()) => {
+                self.stuck.fill(false);
+                None
+            }
             () = sleep_until(wake.unwrap_or(now)), if wake.is_some() => {
                 self.stuck.fill(false);
                 None

@@ -10,6 +10,7 @@
 //! deadlines of this sink, no threads, and no memory between visits. The crate stays what tests compare with.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 use fluvio::metadata::partition::{PartitionResolution, PartitionSpec};
@@ -29,6 +30,7 @@ use super::conn::{Link, plain, read_frame};
 use super::trouble::Trouble;
 use super::wire::{self, CREATE, PRODUCE, SC_VERSION, WATCH};
 use crate::config::model::{Compression, FluvioSink};
+use crate::hub::Way;
 use crate::limits::MAX_WIRE_FRAME;
 
 /// Correlation ids of the watches; creations follow.
@@ -67,10 +69,11 @@ impl Topic {
 }
 
 /// Visits the first SC that answers.
-pub async fn visit(sink: &FluvioSink, wanted: &BTreeSet<String>) -> Result<Meta, Trouble> {
+/// `way`: the link to go over.
+pub async fn visit(sink: &FluvioSink, way: Option<&Rc<Way>>, wanted: &BTreeSet<String>) -> Result<Meta, Trouble> {
     let mut first = None;
     for address in &sink.endpoint {
-        match Link::open(address, sink).await {
+        match Link::open(address, sink, way).await {
             Ok(link) => return Visit::new(link, sink)?.run(wanted).await,
             Err(trouble) => first = first.or(Some(trouble)),
         }
@@ -157,7 +160,11 @@ impl<'a> Visit<'a> {
 
     async fn send(&mut self, frame: &[u8]) -> Result<(), Trouble> {
         let deadline = Instant::now() + self.after;
-        match timeout_at(deadline, self.link.stream.write_all(frame)).await {
+        let write = async {
+            self.link.stream.write_all(frame).await?;
+            self.link.stream.flush().await
+        };
+        match timeout_at(deadline, write).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(e)) => Err(self.broken(plain(&e))),
             Err(_) => Err(Trouble::Unanswered { address: self.meta.sc.clone(), after: self.after }),

@@ -8,6 +8,7 @@
 //!
 //! - [`driver`]: one per sink. Carries out what `forward` says, keeps track of connections, reports.
 //! - [`session`], [`report`]: its connections, and what it says about them.
+//! - [`link`]: when its link lets it.
 //! - [`feed`]: reads streams of lanes and offers their records; owns the bytes of batches. [`streams`]: which ones.
 //! - [`spu`]: one task per SPU that is needed now. [`meta`]: one short visit to the SC when metadata is needed.
 //! - [`conn`], [`wire`], [`encode`]: connections, messages, batches. [`trouble`]: what to tell a person.
@@ -31,6 +32,7 @@ mod conn;
 mod driver;
 mod encode;
 mod feed;
+mod link;
 mod meta;
 mod report;
 mod session;
@@ -43,12 +45,13 @@ mod tests;
 mod trouble;
 pub mod wire;
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::config::model::{FluvioSink, SinkConfig};
-use crate::hub::{Outlet, PartState, SinkOrder};
+use crate::hub::{Outlet, PartState, SinkOrder, Way};
 pub use conn::read_frame;
 use driver::Driver;
 pub use meta::{Meta, visit};
@@ -57,9 +60,9 @@ pub use meta::{Meta, visit};
 const LEAVE: Duration = Duration::from_secs(1);
 
 /// Runs until the sink is told to stop. It never gives up: the upstream may be away for weeks.
-pub async fn run(config: &SinkConfig, sink: &FluvioSink, outlet: Outlet) {
+pub async fn run(config: &SinkConfig, sink: &FluvioSink, outlet: Outlet, way: Option<Rc<Way>>) {
     let lever = outlet.lever();
-    let mut driver = Driver::new(config, sink, outlet);
+    let mut driver = Driver::new(config, sink, outlet, way);
     loop {
         match driver.outlet.order() {
             SinkOrder::Stop => return driver.leave(Instant::now() + LEAVE).await,

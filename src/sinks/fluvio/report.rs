@@ -29,6 +29,9 @@ impl Driver {
             let wait = at.map(|at| Span::from(at.saturating_duration_since(Instant::now())));
             (PartState::down(what, wait), at)
         };
+        if let Some(waits) = self.before_the_gate() {
+            return (waits, None);
+        }
         let needed = |spu: &&Spu| spu.requests.is_none() && !self.opens.is_empty();
         if let Some(trouble) = &self.visit_trouble {
             return down(trouble.to_string(), Some(self.visit_at));

@@ -24,6 +24,9 @@ impl Driver {
         for place in self.opens.clone() {
             let (_, topic, partition) = self.feeds[place.0].forward.target_name(place.1);
             let leader = self.meta.topics.get(topic).and_then(|t| t.leaders.get(&partition)).copied();
+            if self.is_closed(place.0) {
+                continue;
+            }
             let Some(id) = leader else {
                 self.visit_wanted = true;
                 continue;
@@ -70,26 +73,26 @@ impl Driver {
         let generation = self.generation;
         let (sender, requests) = mpsc::channel(MAX_UPSTREAM_PARTITIONS);
         (spu.generation, spu.requests, spu.address) = (generation, Some(sender), address.clone());
-        let (tell, sink) = (self.tell.clone(), self.sink.clone());
+        let (tell, sink, way) = (self.tell.clone(), self.sink.clone(), self.way.clone());
         self.tasks.spawn_local(async move {
             let tell = async |event| {
                 // A driver that is gone needs no telling.
                 let _ = tell.send(Event::Spu { id, generation, event }).await;
             };
-            spu::run(address, sink, requests, tell).await;
+            spu::run(address, sink, way, requests, tell).await;
         });
     }
 
     pub(super) fn visit(&mut self) {
-        if !self.visit_wanted || self.visiting || Instant::now() < self.visit_at {
+        if !self.visit_wanted || self.visiting || Instant::now() < self.visit_at || self.is_shut() {
             return;
         }
         let names = self.feeds.iter().flat_map(|f| f.forward.topics().map(|(_, name)| name.to_owned()));
         let wanted: BTreeSet<String> = names.take(MAX_UPSTREAM_TOPICS * self.feeds.len()).collect();
         (self.visiting, self.visit_wanted) = (true, false);
-        let (tell, sink) = (self.tell.clone(), self.sink.clone());
+        let (tell, sink, way) = (self.tell.clone(), self.sink.clone(), self.way.clone());
         self.tasks.spawn_local(async move {
-            let result = meta::visit(&sink, &wanted).await;
+            let result = meta::visit(&sink, way.as_ref(), &wanted).await;
             let _ = tell.send(Event::Visited(result)).await;
         });
     }

@@ -6,6 +6,7 @@
 //! holds none and a dead one is not found only when it is needed.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
@@ -16,11 +17,13 @@ use super::conn::{Link, plain, read_frame};
 use super::trouble::Trouble;
 use super::wire::{FETCH, PRODUCE, SPU_VERSION};
 use crate::config::model::FluvioSink;
+use crate::hub::Way;
 
 /// Answers to what a sink asks are small; batches never come back, only their headers.
 const MAX_ANSWER: usize = 256 * 1024;
-/// A connection with nothing to do is closed after this.
+/// A connection with nothing to do is closed after this; over a link on demand after the second.
 const IDLE: Duration = Duration::from_secs(600);
+const IDLE_ON_DEMAND: Duration = Duration::from_secs(5);
 
 /// A request: its correlation id and its bytes.
 pub struct Request {
@@ -41,19 +44,26 @@ pub enum SpuEvent {
 }
 
 /// Runs one connection to its end, which is told.
-pub async fn run(address: String, sink: FluvioSink, requests: mpsc::Receiver<Request>, tell: impl AsyncFn(SpuEvent)) {
-    let end = match open(&address, &sink).await {
+pub async fn run(
+    address: String,
+    sink: FluvioSink,
+    way: Option<Rc<Way>>,
+    requests: mpsc::Receiver<Request>,
+    tell: impl AsyncFn(SpuEvent),
+) {
+    let end = match open(&address, &sink, way.as_ref()).await {
         Ok(link) => {
             tell(SpuEvent::Up).await;
-            converse(link, sink.request_timeout.to_std(), requests, &tell).await
+            let idle = if way.is_some_and(|way| way.is_on_demand()) { IDLE_ON_DEMAND } else { IDLE };
+            converse(link, (sink.request_timeout.to_std(), idle), requests, &tell).await
         }
         Err(trouble) => Some(trouble),
     };
     tell(SpuEvent::Down(end)).await;
 }
 
-async fn open(address: &str, sink: &FluvioSink) -> Result<Link, Trouble> {
-    let link = Link::open(address, sink).await?;
+async fn open(address: &str, sink: &FluvioSink, way: Option<&Rc<Way>>) -> Result<Link, Trouble> {
+    let link = Link::open(address, sink, way).await?;
     let address = link.address.clone();
     match (link.speaks(PRODUCE), link.speaks(FETCH)) {
         (Some(produce), Some(fetch)) if produce.min(fetch) < SPU_VERSION => {
@@ -66,7 +76,7 @@ async fn open(address: &str, sink: &FluvioSink) -> Result<Link, Trouble> {
 
 async fn converse(
     link: Link,
-    after: Duration,
+    (after, idle): (Duration, Duration),
     mut requests: mpsc::Receiver<Request>,
     tell: &impl AsyncFn(SpuEvent),
 ) -> Option<Trouble> {
@@ -80,16 +90,29 @@ async fn converse(
     let mut quiet_since = Instant::now();
     loop {
         let deadline = deadlines.values().min().copied();
-        let wake = deadline.unwrap_or(quiet_since + IDLE);
+        let wake = deadline.unwrap_or(quiet_since + idle);
         tokio::select! {
             request = requests.recv() => {
                 let request = request?;
-                deadlines.insert(request.correlation, Instant::now() + after);
-                match timeout(after, write.write_all(&request.frame)).await {
+                // Its time begins when it is on its way: on a slow line it takes long to get there.
+                let mut rest = request.frame.as_slice();
+                while !rest.is_empty() {
+                    match timeout(after, write.write(rest)).await {
+                        Ok(Ok(0)) => return Some(Trouble::Closed { address }),
+                        Ok(Ok(written)) => rest = &rest[written..],
+                        Ok(Err(e)) => return broken(e),
+                        Err(_) => return Some(Trouble::Unanswered { address, after }),
+                    }
+                }
+                // What TLS holds of it.
+                match timeout(after, write.flush()).await {
                     Ok(Ok(())) => {}
                     Ok(Err(e)) => return broken(e),
                     Err(_) => return Some(Trouble::Unanswered { address, after }),
                 }
+                deadlines.insert(request.correlation, Instant::now() + after);
+                // Answers of the others could not be taken meanwhile.
+                deadlines.values_mut().for_each(|deadline| *deadline = (*deadline).max(Instant::now() + after / 2));
             }
             ready = ready(&mut read) => {
                 match ready {

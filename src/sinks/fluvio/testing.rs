@@ -6,6 +6,7 @@ use crate::time::Span;
 
 pub fn sink(endpoint: &str) -> FluvioSink {
     FluvioSink {
+        link: None,
         endpoint: vec![endpoint.to_owned()],
         tls: None,
         spu_address: Default::default(),

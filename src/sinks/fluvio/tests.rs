@@ -1,28 +1,38 @@
 //! Laws of the driver that need a peer: the node's own endpoint.
 
-use tokio::time::Instant;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
 
 use super::driver::Driver;
 use super::testing::sink;
+use crate::config::LinkConfig;
 use crate::config::model::{EndpointConfig, SinkConfig, SinkKind, ValueMode};
 use crate::endpoint::Bound;
+use crate::hub::{Hub, PartKind, Stop, Way};
 use crate::lane::LaneId;
+use crate::link::{Options, Window, Zone};
 use crate::name::Name;
 use crate::node::plan;
-use crate::node::testing::{block_on, memory_hub};
+use crate::node::testing::{self, block_on, memory_hub, memory_hub_at};
 use crate::record::RecordRef;
-use crate::time::Span;
+use crate::time::{BootTime, Now, Span, WallTime};
 use crate::topic::{TopicName, TopicPart, TopicSet};
 
 /// A driver of a sink for all topics, and a hub with one record for it.
-async fn with_a_record() -> (Driver, crate::hub::Hub) {
+async fn with_a_record() -> (Driver, Hub) {
+    over(memory_hub(), None).await
+}
+
+async fn over(hub: Hub, way: Option<Rc<Way>>) -> (Driver, Hub) {
     let any = "127.0.0.1:0".parse().unwrap();
     let endpoint =
         EndpointConfig { sc_listen: any, spu_listen: any, advertise: None, insecure: false, max_connections: 8 };
     let bound = Bound::bind(&endpoint).await.unwrap();
     let to = sink(&bound.sc_addr().to_string());
     tokio::task::spawn_local(bound.serve(memory_hub().store()));
-    let hub = memory_hub();
     let config = SinkConfig {
         name: Name::new("hq").unwrap(),
         topics: TopicSet { include: vec!["*".into()], exclude: Vec::new() },
@@ -35,7 +45,7 @@ async fn with_a_record() -> (Driver, crate::hub::Hub) {
     let topic = store.open_topic(&TopicName::new("notes").unwrap()).unwrap();
     store.offer(TopicPart { topic, partition: 0 }, &RecordRef::of(b"a line")).unwrap();
     store.hurry(Span::default());
-    (Driver::new(&config, &to, outlet), hub)
+    (Driver::new(&config, &to, outlet, way), hub)
 }
 
 #[test]
@@ -55,6 +65,62 @@ fn what_was_answered_before_a_sink_leaves_is_stored_when_it_leaves() {
         assert_eq!(cursors(&driver), 0, "the answer is known, and not yet stored");
         driver.leave(Instant::now()).await;
         assert_eq!(cursors(&driver), 1);
-        assert_eq!(driver.outlet.pending(LaneId(1)), 0);
+        assert_eq!(pending(&driver), 0);
+    });
+}
+
+fn pending(driver: &Driver) -> u64 {
+    driver.outlet.lanes().into_iter().map(|lane| driver.outlet.pending(lane)).sum()
+}
+
+/// Turns until the upstream has answered for the record, or for `long` where that never happens.
+async fn sends_it(driver: &mut Driver, long: Duration) -> bool {
+    let sends = async {
+        while pending(driver) > 0 {
+            if !driver.turn().await {
+                driver.idle().await;
+            }
+        }
+    };
+    timeout(long, sends).await.is_ok()
+}
+
+#[test]
+fn a_link_outside_of_its_windows_is_not_even_connected_and_an_open_one_carries_what_waited() {
+    const NOON: i64 = 1_795_780_800_000_000; // 2026-11-27T12:00:00Z
+    block_on(async {
+        let (wall, began) = (Rc::new(Cell::new(NOON)), Instant::now());
+        let clock = wall.clone();
+        let now = move || Now {
+            boot: BootTime(1 + i64::try_from(began.elapsed().as_micros()).unwrap()),
+            wall: WallTime(clock.get()),
+            trusted: true,
+        };
+        let windows = vec![Window::parse("13:00-14:00Z").unwrap()];
+        let options = Options { windows, zone: Zone::Fixed(0), ..Options::default() };
+        let link = LinkConfig { name: Name::new("sat").unwrap(), interface: None, on_demand: true, options };
+        let hub = memory_hub_at(testing::plan(), now);
+        let way = Rc::new(hub.way(&link));
+        let (mut driver, hub) = over(hub, Some(way.clone())).await;
+        while pending(&driver) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(!sends_it(&mut driver, Duration::from_millis(300)).await);
+        let part = |kind| hub.board().parts().into_iter().find(|part| part.kind == kind).unwrap();
+        assert_eq!(part(PartKind::Sink).state.what(), "waits for link sat: its next window begins 2026-11-27 13:00Z");
+        let counted = |name| part(PartKind::Link).counter(name);
+        assert_eq!((counted("sent_bytes"), counted("received_bytes")), (0, 0));
+
+        wall.set(NOON + 3_600_000_000);
+        let stop = Stop::default();
+        let runs = tokio::task::spawn_local(way.clone().run(stop.clone()));
+        assert!(sends_it(&mut driver, Duration::from_secs(20)).await);
+        assert!(counted("sent_bytes") > 0 && counted("received_bytes") > 0);
+
+        wall.set(NOON + 2 * 3_600_000_000);
+        driver.turn().await;
+        assert_eq!(part(PartKind::Sink).state.label(), "waits");
+        stop.set();
+        runs.await.unwrap().unwrap();
     });
 }

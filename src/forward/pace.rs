@@ -1,0 +1,109 @@
+//! How large batches are: as large as the upstream answers in time.
+//!
+//! A batch that fits the window of a fast network takes a minute on a modem, and its request is given up, sent again and given
+//! up again. So the size follows what answers take: it doubles while they come quickly and batches are full, halves when they
+//! take long, and falls to a quarter when one does not come. One for all partitions of a sink: they share the way there.
+
+use crate::time::Span;
+
+/// Below it, headers are most of what is sent.
+const LEAST: usize = 4 * 1024;
+/// Where it begins: a second on a slow mobile link, and three answers from the usual limit.
+const FIRST: usize = 64 * 1024;
+
+#[derive(Clone, Debug)]
+pub struct Pace {
+    limit: usize,
+    most: usize,
+    /// Answers that take less let it grow.
+    calm: Span,
+    /// Answers that take more make it shrink.
+    slow: Span,
+}
+
+impl Pace {
+    /// `most` bytes of a batch; `timeout`: when a request is given up.
+    pub fn new(most: usize, timeout: Span) -> Self {
+        Self { limit: FIRST.min(most), most, calm: Span(timeout.0 / 6), slow: Span(timeout.0 / 3) }
+    }
+
+    /// Bytes of a batch, as the driver counts them.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// A batch was answered.
+    pub fn answered(&mut self, bytes: usize, took: Span) {
+        if took > self.slow {
+            self.shrink(bytes, 2);
+        } else if took < self.calm && bytes >= self.limit / 2 {
+            self.limit = self.limit.saturating_mul(2).min(self.most);
+        }
+    }
+
+    /// A batch was not answered in time.
+    pub fn unanswered(&mut self, bytes: usize) {
+        self.shrink(bytes, 4);
+    }
+
+    fn shrink(&mut self, bytes: usize, by: usize) {
+        // A small batch that took long says nothing of large ones but that they take longer.
+        self.limit = (self.limit.min(bytes) / by).max(LEAST).min(self.limit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TIMEOUT: Span = Span::from_secs(20);
+
+    /// Sends full batches over a line of `rate` bytes a second and `delay`: how large the last ones were, and how many
+    /// were given up.
+    fn over(rate: usize, delay: Span, batches: usize) -> (usize, usize) {
+        let (mut pace, mut lost) = (Pace::new(512 * 1024, TIMEOUT), 0);
+        for _ in 0..batches {
+            let bytes = pace.limit();
+            let took = Span((bytes as i64 * 1_000_000) / rate as i64 + delay.0);
+            if took > TIMEOUT {
+                pace.unanswered(bytes);
+                lost += 1;
+            } else {
+                pace.answered(bytes, took);
+            }
+        }
+        (pace.limit(), lost)
+    }
+
+    #[test]
+    fn a_modem_gets_batches_that_it_carries_in_time_and_a_network_large_ones() {
+        let (modem, lost) = over(1200, Span::from_millis(300), 50);
+        assert!((LEAST..=8 * 1024).contains(&modem) && lost <= 2, "{modem}, {lost}");
+        assert_eq!(over(10_000_000, Span::from_millis(1), 10), (512 * 1024, 0));
+        // Two seconds away is far, not slow.
+        assert_eq!(over(1_000_000, Span::from_secs(2), 10), (512 * 1024, 0));
+    }
+
+    #[test]
+    fn small_batches_that_come_quickly_say_nothing_of_large_ones() {
+        let mut pace = Pace::new(512 * 1024, TIMEOUT);
+        pace.unanswered(64 * 1024);
+        for _ in 0..100 {
+            pace.answered(100, Span::from_millis(1));
+        }
+        assert_eq!(pace.limit(), 16 * 1024);
+    }
+
+    proptest! {
+        #[test]
+        fn it_stays_within_its_bounds_and_whatever_the_line_soon_nothing_is_given_up(
+            rate in 800usize..100_000_000,
+            delay in 0i64..6_000,
+        ) {
+            let (limit, lost) = over(rate, Span::from_millis(delay), 100);
+            prop_assert!((LEAST..=512 * 1024).contains(&limit));
+            prop_assert!(lost <= 3, "{lost} were given up");
+        }
+    }
+}
