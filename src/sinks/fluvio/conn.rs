@@ -11,16 +11,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fluvio_protocol::link::versions::ApiVersionsResponse;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::tls;
 use super::trouble::{NO_DNS, REFUSED, Trouble, UNKNOWN_HOST, guess, host_of};
 use super::wire;
-use crate::config::model::{FluvioSink, TlsConfig};
+use crate::config::model::FluvioSink;
 use crate::limits::MAX_WIRE_FRAME;
 
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(120);
@@ -28,9 +28,6 @@ const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 4;
 /// How long a second look at a peer that hung up may take.
 const LOOK: Duration = Duration::from_secs(2);
-/// Where systems keep the certificates they trust.
-const SYSTEM_CA: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 pub trait Io: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}
@@ -48,7 +45,7 @@ impl Link {
         let tcp = tcp(address, after).await?;
         let mut stream: Box<dyn Io> = match &sink.tls {
             None => Box::new(tcp),
-            Some(tls) => Box::new(start_tls(address, tls, tcp, after).await?),
+            Some(config) => Box::new(tls::start(address, config, tcp, after).await?),
         };
         let versions = match timeout(after, handshake(&mut stream)).await {
             Err(_) => return Err(Trouble::Silent { address: address.into(), after }),
@@ -172,70 +169,6 @@ async fn is_tls(address: &str, after: Duration) -> bool {
         Err(error) => {
             let why = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
             matches!(why, Some(rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_)))
-        }
-    }
-}
-
-async fn start_tls(
-    address: &str,
-    tls: &TlsConfig,
-    tcp: TcpStream,
-    after: Duration,
-) -> Result<tokio_rustls::client::TlsStream<TcpStream>, Trouble> {
-    let bad = |reason: String| Trouble::Tls { address: address.into(), reason };
-    let config = tls_config(tls).map_err(bad)?;
-    let name = tls.server_name.as_deref().unwrap_or_else(|| host_of(address)).to_owned();
-    let name = ServerName::try_from(name).map_err(|e| bad(e.to_string()))?;
-    match timeout(after, TlsConnector::from(Arc::new(config)).connect(name, tcp)).await {
-        Err(_) => Err(Trouble::Silent { address: address.into(), after }),
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(e)) if e.to_string().contains("corrupt message") || e.kind() == io::ErrorKind::UnexpectedEof => {
-            Err(Trouble::NoTls { address: address.into() })
-        }
-        Ok(Err(e)) => Err(bad(plain(&e))),
-    }
-}
-
-fn tls_config(tls: &TlsConfig) -> Result<rustls::ClientConfig, String> {
-    let mut roots = rustls::RootCertStore::empty();
-    for cert in ca_certificates(tls)? {
-        // One odd certificate in a system's bundle must not cost the rest.
-        let _ = roots.add(cert);
-    }
-    if roots.is_empty() {
-        return Err("no usable CA certificate: set tls.ca".into());
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?
-        .with_root_certificates(roots);
-    let (Some(cert), Some(key)) = (&tls.cert, &tls.key) else {
-        return Ok(builder.with_no_client_auth());
-    };
-    let named = |e| unread(cert, e);
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(cert).map_err(named)?.collect();
-    let key = PrivateKeyDer::from_pem_slice(key.0.as_bytes()).map_err(|e| format!("tls.key: {e}"))?;
-    builder.with_client_auth_cert(chain.map_err(named)?, key).map_err(|e| format!("client certificate: {e}"))
-}
-
-fn unread(path: &std::path::Path, error: rustls::pki_types::pem::Error) -> String {
-    match error {
-        rustls::pki_types::pem::Error::Io(error) => format!("cannot read {}: {}", path.display(), plain(&error)),
-        error => format!("{} holds no certificate in PEM form: {error}", path.display()),
-    }
-}
-
-fn ca_certificates(tls: &TlsConfig) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read = |path: &std::path::Path| -> Result<Vec<_>, String> {
-        let certs = CertificateDer::pem_file_iter(path).map_err(|e| unread(path, e))?;
-        certs.collect::<Result<_, _>>().map_err(|e| unread(path, e))
-    };
-    match &tls.ca {
-        Some(path) => read(path),
-        None => {
-            let found = SYSTEM_CA.iter().map(std::path::Path::new).find(|p| p.exists());
-            read(found.ok_or("no system CA bundle found: set tls.ca")?)
         }
     }
 }

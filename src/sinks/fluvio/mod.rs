@@ -10,7 +10,7 @@
 //! - [`session`], [`report`]: its connections, and what it says about them.
 //! - [`feed`]: reads streams of lanes and offers their records; owns the bytes of batches. [`streams`]: which ones.
 //! - [`spu`]: one task per SPU that is needed now. [`meta`]: one short visit to the SC when metadata is needed.
-//! - [`conn`], [`wire`], [`encode`]: connections, messages, batches. [`trouble`]: what to tell a person.
+//! - [`conn`], [`tls`], [`wire`], [`encode`]: connections, messages, batches. [`trouble`]: what to tell a person.
 //!
 //! # Why its own produce loop
 //!
@@ -40,6 +40,7 @@ mod streams;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod trouble;
 pub mod wire;
 
