@@ -169,6 +169,12 @@ impl Driver {
             }
             Fed::End => {}
             Fed::Full => self.stuck[i] = true,
+            Fed::Letters if self.outlet.has_letters() => {
+                self.outlet.persist().await;
+                return true;
+            }
+            // What was sent is answered first.
+            Fed::Letters => self.stuck[i] = true,
             Fed::Needs(topic) => {
                 self.stuck[i] = true;
                 self.tell_partitions(i, topic);
@@ -265,7 +271,10 @@ impl Driver {
                 self.outlet.count(counters::UPSTREAM_LOSSES, 1);
             }
             Note::Refused { target, seq } => {
-                self.warn(format!("{} refuses record {seq} as too large: skipped, counted", name(target)));
+                self.warn(format!(
+                    "{} refuses record {seq} as too large: it is skipped and counted, see headwater-dead-letters",
+                    name(target)
+                ));
             }
             Note::MarkersLost { target } => {
                 let what = format!(

@@ -9,7 +9,7 @@ use crate::time::Span;
 impl Driver {
     pub(super) fn report(&mut self) {
         if let Some(why) = self.feeds.iter_mut().find_map(|f| f.refused.take()) {
-            self.warn(format!("a record was refused: {why}"));
+            self.warn(format!("a record was refused, see headwater-dead-letters: {why}"));
         }
         self.warned.take_if(|(_, until)| until.is_some_and(|until| until <= Instant::now()));
         let (state, retry_at) = self.state();
