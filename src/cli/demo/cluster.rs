@@ -43,7 +43,7 @@ impl Cluster {
     pub async fn connect(sc: &str) -> anyhow::Result<Self> {
         let sink = config::plain_fluvio(sc).map_err(anyhow::Error::msg)?;
         let nothing = BTreeSet::new();
-        let ask = async { Ok(visit(&sink, &nothing).await?) };
+        let ask = async { Ok(visit(&sink, None, &nothing).await?) };
         let meta = within("ask the SC", ask).await?;
         if meta.spus.is_empty() {
             bail!("the SC at {sc} knows no SPU with a public address; is the cluster up?");

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::tls;
+use super::tls::Keeper;
 use super::trouble::{NO_DNS, REFUSED, Trouble, UNKNOWN_HOST, guess, host_of};
 use super::wire;
 use crate::config::model::FluvioSink;
@@ -40,17 +40,21 @@ pub struct Link {
 }
 
 impl Link {
-    pub async fn open(address: &str, sink: &FluvioSink) -> Result<Self, Trouble> {
+    pub async fn open(address: &str, sink: &FluvioSink, tls: Option<&Keeper>) -> Result<Self, Trouble> {
         let after = sink.connect_timeout.to_std();
         let tcp = tcp(address, after).await?;
-        let mut stream: Box<dyn Io> = match &sink.tls {
+        let mut stream: Box<dyn Io> = match tls {
             None => Box::new(tcp),
-            Some(config) => Box::new(tls::start(address, config, tcp, after).await?),
+            Some(tls) => Box::new(tls.start(address, tcp, after).await?),
         };
         let versions = match timeout(after, handshake(&mut stream)).await {
             Err(_) => return Err(Trouble::Silent { address: address.into(), after }),
             Ok(Ok(versions)) => versions,
-            Ok(Err(stranger)) => return Err(name_stranger(address, stranger, after).await),
+            Ok(Err(stranger)) => match tls.zip(stranger.error()).and_then(|(tls, error)| tls.refusal(error)) {
+                // With TLS 1.3 the peer looks at our certificate when we take the handshake for done.
+                Some(reason) => return Err(Trouble::Tls { address: address.into(), reason }),
+                None => return Err(name_stranger(address, stranger, after).await),
+            },
         };
         Ok(Self { address: address.into(), stream, versions })
     }
@@ -66,6 +70,12 @@ enum Stranger {
     Bytes(Vec<u8>),
     HungUp,
     Io(io::Error),
+}
+
+impl Stranger {
+    fn error(&self) -> Option<&io::Error> {
+        if let Self::Io(error) = self { Some(error) } else { None }
+    }
 }
 
 async fn tcp(address: &str, after: Duration) -> Result<TcpStream, Trouble> {

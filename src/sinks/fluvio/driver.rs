@@ -1,6 +1,7 @@
 //! The driver: carries out what `forward` says over the connections that there are, and tells it what came of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 use fluvio_protocol::Encoder;
@@ -13,6 +14,7 @@ use super::conn::plain;
 use super::feed::{Fed, Feed};
 use super::meta::Meta;
 use super::spu::{Request, SpuEvent};
+use super::tls::Keeper;
 use super::trouble::Trouble;
 use super::wire::{self, Malformed, Produce};
 use crate::backoff::Backoff;
@@ -55,6 +57,7 @@ pub struct Driver {
     pub outlet: Outlet,
     pub(super) config: SinkConfig,
     pub(super) sink: FluvioSink,
+    pub(super) tls: Option<Rc<Keeper>>,
     /// Of each lane the newest stream, in the order of the lanes; behind them those of older streams, see [`super::streams`].
     pub(super) feeds: Vec<Feed>,
     /// Feeds that could not offer more until something happens.
@@ -103,6 +106,7 @@ impl Driver {
             outlet,
             config: config.clone(),
             sink: sink.clone(),
+            tls: sink.tls.as_ref().map(Keeper::new),
             opens: BTreeSet::new(),
             on: BTreeMap::new(),
             asked: BTreeMap::new(),

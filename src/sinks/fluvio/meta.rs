@@ -26,6 +26,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout_at};
 
 use super::conn::{Link, plain, read_frame};
+use super::tls::Keeper;
 use super::trouble::Trouble;
 use super::wire::{self, CREATE, PRODUCE, SC_VERSION, WATCH};
 use crate::config::model::{Compression, FluvioSink};
@@ -67,10 +68,10 @@ impl Topic {
 }
 
 /// Visits the first SC that answers.
-pub async fn visit(sink: &FluvioSink, wanted: &BTreeSet<String>) -> Result<Meta, Trouble> {
+pub async fn visit(sink: &FluvioSink, tls: Option<&Keeper>, wanted: &BTreeSet<String>) -> Result<Meta, Trouble> {
     let mut first = None;
     for address in &sink.endpoint {
-        match Link::open(address, sink).await {
+        match Link::open(address, sink, tls).await {
             Ok(link) => return Visit::new(link, sink)?.run(wanted).await,
             Err(trouble) => first = first.or(Some(trouble)),
         }

@@ -10,7 +10,7 @@
 //! - [`session`], [`report`]: its connections, and what it says about them.
 //! - [`feed`]: reads streams of lanes and offers their records; owns the bytes of batches. [`streams`]: which ones.
 //! - [`spu`]: one task per SPU that is needed now. [`meta`]: one short visit to the SC when metadata is needed.
-//! - [`conn`], [`tls`], [`wire`], [`encode`]: connections, messages, batches. [`trouble`]: what to tell a person.
+//! - [`conn`], [`wire`], [`encode`]: connections, messages, batches. [`tls`], [`expiry`]: who is who on them, and until when. [`trouble`]: what to tell a person.
 //!
 //! # Why its own produce loop
 //!
@@ -30,6 +30,7 @@ mod captures;
 mod conn;
 mod driver;
 mod encode;
+mod expiry;
 mod feed;
 mod meta;
 mod report;

@@ -1,6 +1,7 @@
 //! The driver's connections: which SPUs are spoken to, and when the SC is visited.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -9,6 +10,7 @@ use tokio::time::Instant;
 use super::driver::{Driver, Event, Spu};
 use super::meta::{self, Meta};
 use super::spu;
+use super::tls::Keeper;
 use super::trouble::{Trouble, host_of, is_local, port_of};
 use crate::backoff::Backoff;
 use crate::forward::Input;
@@ -70,14 +72,21 @@ impl Driver {
         let generation = self.generation;
         let (sender, requests) = mpsc::channel(MAX_UPSTREAM_PARTITIONS);
         (spu.generation, spu.requests, spu.address) = (generation, Some(sender), address.clone());
-        let (tell, sink) = (self.tell.clone(), self.sink.clone());
+        let (tell, sink, tls) = (self.tell.clone(), self.sink.clone(), self.files());
         self.tasks.spawn_local(async move {
             let tell = async |event| {
                 // A driver that is gone needs no telling.
                 let _ = tell.send(Event::Spu { id, generation, event }).await;
             };
-            spu::run(address, sink, requests, tell).await;
+            spu::run(address, sink, tls, requests, tell).await;
         });
+    }
+
+    /// The files of TLS for a connection that begins now.
+    fn files(&self) -> Option<Rc<Keeper>> {
+        let tls = self.tls.clone()?;
+        tls.note_clock(self.outlet.now().trusted);
+        Some(tls)
     }
 
     pub(super) fn visit(&mut self) {
@@ -87,9 +96,9 @@ impl Driver {
         let names = self.feeds.iter().flat_map(|f| f.forward.topics().map(|(_, name)| name.to_owned()));
         let wanted: BTreeSet<String> = names.take(MAX_UPSTREAM_TOPICS * self.feeds.len()).collect();
         (self.visiting, self.visit_wanted) = (true, false);
-        let (tell, sink) = (self.tell.clone(), self.sink.clone());
+        let (tell, sink, tls) = (self.tell.clone(), self.sink.clone(), self.files());
         self.tasks.spawn_local(async move {
-            let result = meta::visit(&sink, &wanted).await;
+            let result = meta::visit(&sink, tls.as_deref(), &wanted).await;
             let _ = tell.send(Event::Visited(result)).await;
         });
     }

@@ -6,13 +6,15 @@
 //! holds none and a dead one is not found only when it is needed.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::conn::{Link, plain, read_frame};
+use super::tls::Keeper;
 use super::trouble::Trouble;
 use super::wire::{FETCH, PRODUCE, SPU_VERSION};
 use crate::config::model::FluvioSink;
@@ -41,19 +43,25 @@ pub enum SpuEvent {
 }
 
 /// Runs one connection to its end, which is told.
-pub async fn run(address: String, sink: FluvioSink, requests: mpsc::Receiver<Request>, tell: impl AsyncFn(SpuEvent)) {
-    let end = match open(&address, &sink).await {
+pub async fn run(
+    address: String,
+    sink: FluvioSink,
+    tls: Option<Rc<Keeper>>,
+    requests: mpsc::Receiver<Request>,
+    tell: impl AsyncFn(SpuEvent),
+) {
+    let end = match open(&address, &sink, tls.as_deref()).await {
         Ok(link) => {
             tell(SpuEvent::Up).await;
-            converse(link, sink.request_timeout.to_std(), requests, &tell).await
+            converse(link, sink.request_timeout.to_std(), tls.as_deref(), requests, &tell).await
         }
         Err(trouble) => Some(trouble),
     };
     tell(SpuEvent::Down(end)).await;
 }
 
-async fn open(address: &str, sink: &FluvioSink) -> Result<Link, Trouble> {
-    let link = Link::open(address, sink).await?;
+async fn open(address: &str, sink: &FluvioSink, tls: Option<&Keeper>) -> Result<Link, Trouble> {
+    let link = Link::open(address, sink, tls).await?;
     let address = link.address.clone();
     match (link.speaks(PRODUCE), link.speaks(FETCH)) {
         (Some(produce), Some(fetch)) if produce.min(fetch) < SPU_VERSION => {
@@ -67,6 +75,7 @@ async fn open(address: &str, sink: &FluvioSink) -> Result<Link, Trouble> {
 async fn converse(
     link: Link,
     after: Duration,
+    tls: Option<&Keeper>,
     mut requests: mpsc::Receiver<Request>,
     tell: &impl AsyncFn(SpuEvent),
 ) -> Option<Trouble> {
@@ -78,11 +87,18 @@ async fn converse(
     let mut read = BufReader::with_capacity(4096, read);
     let mut deadlines: BTreeMap<i32, Instant> = BTreeMap::new();
     let mut quiet_since = Instant::now();
+    let files = tls.map(|tls| (tls, tls.generation()));
+    let mut renewed = false;
     loop {
+        if renewed && deadlines.is_empty() {
+            // Between two requests: what waits is sent on the next connection, by the new certificate.
+            return None;
+        }
         let deadline = deadlines.values().min().copied();
         let wake = deadline.unwrap_or(quiet_since + IDLE);
         tokio::select! {
-            request = requests.recv() => {
+            () = renewal(files), if !renewed => renewed = true,
+            request = requests.recv(), if !renewed => {
                 let request = request?;
                 deadlines.insert(request.correlation, Instant::now() + after);
                 match timeout(after, write.write_all(&request.frame)).await {
@@ -114,6 +130,14 @@ async fn converse(
                 return Some(Trouble::Unanswered { address, after });
             }
         }
+    }
+}
+
+/// Returns when the files of TLS are others than those of `generation`.
+async fn renewal(files: Option<(&Keeper, u64)>) {
+    let Some((tls, generation)) = files else { return std::future::pending().await };
+    while !tls.is_renewed(generation) {
+        sleep(tls.look_every()).await;
     }
 }
 
