@@ -291,6 +291,8 @@ pub struct TlsConfig {
     pub ca: Option<PathBuf>,
     pub cert: Option<PathBuf>,
     pub key: Option<Secret>,
+    /// Where the key stands, if it does in a file: it may be renewed together with `cert`.
+    pub key_file: Option<PathBuf>,
     pub server_name: Option<String>,
 }
 

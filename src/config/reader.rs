@@ -321,6 +321,19 @@ impl<'a> Reader<'a> {
         secret
     }
 
+    /// The file that a secret stands in, if it is in one.
+    pub fn secret_file(&self, key: &str) -> Option<PathBuf> {
+        let Raw::Table(table) = &self.table.get(key)?.node.value else { return None };
+        let [Entry { key, node: Node { value: Raw::Text(name), at }, .. }] = table.entries.as_slice() else {
+            return None;
+        };
+        match key.as_str() {
+            "file" => Some(self.beside(*at, name)),
+            "credential" => Some(self.scope.around.credentials.as_ref()?.join(name)),
+            _ => None,
+        }
+    }
+
     /// A list of secrets, each with where it is; one alone is a list of one.
     pub fn secrets(&self, key: &'static str) -> Vec<(Secret, At)> {
         let written = Cell::new(false);

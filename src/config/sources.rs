@@ -190,7 +190,9 @@ fn mqtt(r: &Reader<'_>, name: &str, node: Option<&NodeConfig>) -> Option<MqttSou
     if let Some((secure, _, _)) = &url {
         match (secure, &tls) {
             (false, Some(_)) => r.wrong("url", "`tls` is set: write mqtts://"),
-            (true, None) => tls = Some(TlsConfig { ca: None, cert: None, key: None, server_name: None }),
+            (true, None) => {
+                tls = Some(TlsConfig { ca: None, cert: None, key: None, key_file: None, server_name: None })
+            }
             _ => {}
         }
     }

@@ -11,6 +11,7 @@ pub fn tls(parent: &Reader<'_>) -> Option<TlsConfig> {
         ca: r.opt_path("ca"),
         cert: r.opt_path("cert"),
         key: r.secret("key"),
+        key_file: r.secret_file("key"),
         server_name: r.opt_text("server_name", "host", |s| Ok::<_, String>(s.to_owned())),
     };
     if tls.cert.is_some() != r.has("key") {

@@ -1,7 +1,7 @@
 //! Records that the upstream refuses for good.
 //!
 //! A batch that is too large is halved until the one record that is the trouble stands alone. It is then skipped, and
-//! counted as refused. That must be known after a crash as well: later batches of the same partition carry higher
+//! counted as refused; the driver learns from [`Forward::refused_by`] whom to name in its dead letter. That must be known after a crash as well: later batches of the same partition carry higher
 //! markers, by which the refused record would be taken for one that is there. So a refusal is durable before anything
 //! more is sent.
 
@@ -36,6 +36,11 @@ impl Forward {
         self.poison.push((ix, seq));
         self.lane_sync = Sync::Wanted;
         self.note(Note::Refused { target: ix, seq });
+    }
+
+    /// Which partition refuses the record.
+    pub fn refused_by(&self, seq: u64) -> Option<TargetIx> {
+        self.poison.iter().find(|(_, refused)| *refused == seq).map(|(target, _)| *target)
     }
 
     /// What is stored of the refusals that can still be met.

@@ -7,7 +7,7 @@ use super::core::{Core, Lever};
 use super::{Part, PartKind, PartState, Tally};
 use crate::lane::LaneId;
 use crate::name::Name;
-use crate::pipeline::{Account, Fate, Note, SinkId, SinkPlan, Stream, StreamId, When};
+use crate::pipeline::{Account, Fate, Note, Refusal, SinkId, SinkPlan, Stream, StreamId, When};
 use crate::ring::{Entry, Frame, Gap, LanePos, ReadStep, RingId};
 use crate::time::{ClockSync, Now};
 use crate::topic::{TopicId, TopicName};
@@ -197,6 +197,22 @@ impl Outlet {
         let when = When { boot, at: entry.record.admitted };
         let note = Note { ordinal: entry.ordinal, part: entry.part, offset: entry.offset, when, fate, stop };
         self.core.pipeline.borrow_mut().note(self.id, of, &note);
+    }
+
+    /// The upstream refuses for good a record that was noted as refused: it becomes a dead letter once the cursor passes it.
+    pub fn refuse(&self, of: impl Into<StreamId>, entry: &Entry<'_>, boot: u32, refusal: &Refusal<'_>) {
+        self.core.pipeline.borrow_mut().refuse(self.core.now(), self.id, of, entry, boot, refusal);
+    }
+
+    /// Whether the record at `ordinal` may be read: there is room for a dead letter. Else when the cursor has moved on, or
+    /// what waits is stored ([`Outlet::has_letters`], `persist`).
+    pub fn has_letter_room(&self, of: impl Into<StreamId>, ordinal: u64) -> bool {
+        self.core.pipeline.borrow_mut().has_letter_room(self.id, of, ordinal)
+    }
+
+    /// Whether dead letters of passed records wait for the disk.
+    pub fn has_letters(&self) -> bool {
+        self.core.pipeline.borrow().has_letters(self.id)
     }
 
     /// Moves the cursor to `to`: `tally` says what became of the records passed (gaps met by `read` below `to` are

@@ -152,6 +152,18 @@ fn sinks(page: &mut Page, sinks: &[SinkStatus]) {
             page.sample("sink_records_total", &[("sink", &sink.part.name), ("outcome", outcome)], count);
         }
     }
+    page.family("sink_dead_letters_total", Kind::Counter, "Refused records that became dead letters.");
+    for sink in sinks {
+        page.sample("sink_dead_letters_total", &[("sink", &sink.part.name)], sink.dead_letters);
+    }
+    page.family(
+        "sink_dead_letters_left_out_total",
+        Kind::Counter,
+        "Refused records beyond what a sink may write of them.",
+    );
+    for sink in sinks {
+        page.sample("sink_dead_letters_left_out_total", &[("sink", &sink.part.name)], sink.dead_letters_left_out);
+    }
     let help = "The same by topic and lane, what is not 0; without a topic: of topics that nobody can tell.";
     page.family("sink_topic_records_total", Kind::Counter, help);
     for (labels, part) in topics_of(sinks) {

@@ -182,6 +182,11 @@ pub struct SinkStatus {
     pub released: u64,
     pub duplicated: u64,
     pub maybe_duplicated: u64,
+    /// Records of `headwater-dead-letters` that tell of what was refused, and how many were left out because there were too many
+    /// at once; and why the newest one was refused.
+    pub dead_letters: u64,
+    pub dead_letters_left_out: u64,
+    pub dead_letter_reason: Option<String>,
     /// What `pending` will take on the wire, estimated.
     pub to_send_bytes: u64,
     /// What of the ring is kept for it.
@@ -397,6 +402,9 @@ fn sinks(now: Now, snapshot: &Snapshot, parts: &[PartView], meter: &Meter) -> Ve
             released: book.released,
             duplicated: counted(counters::DUPLICATED),
             maybe_duplicated: counted(counters::MAYBE_DUPLICATED),
+            dead_letters: book.dead_letters.written,
+            dead_letters_left_out: book.dead_letters.left_out,
+            dead_letter_reason: Some(book.dead_letters.reason.clone()).filter(|reason| !reason.is_empty()),
             held_bytes: u64::from(book.held_slots) * snapshot.ring.slot_bytes,
             to_send_bytes: to_send(snapshot, book, counted(counters::SENT_BYTES)),
             eta_s: meter.eta(book.name.as_str(), book.pending).filter(|_| book.pending > 0),

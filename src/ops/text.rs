@@ -226,6 +226,9 @@ fn sink(page: &mut Page, sink: &SinkStatus) {
     if !lost.is_empty() {
         page.more(&format!("lost of {}", lost.join("; ")));
     }
+    if let Some(reason) = &sink.dead_letter_reason {
+        page.more(&dead_letters(sink, reason));
+    }
 }
 
 /// Where the streams stand of lanes that are sent in more than one.
@@ -237,6 +240,16 @@ fn streams(page: &mut Page, sink: &SinkStatus) {
         let (n, newest, older) = (lane.len(), thousands(newest), older.join(", then "));
         page.more(&format!("lane {name} in {n} streams, the newest first: {newest} waiting, then {older}"));
     }
+}
+
+/// What was refused, and why the last of it.
+fn dead_letters(sink: &SinkStatus, reason: &str) -> String {
+    let mut text = format!("{} in headwater-dead-letters", thousands(sink.dead_letters));
+    if sink.dead_letters_left_out > 0 {
+        let _ = write!(text, ", {} left out", thousands(sink.dead_letters_left_out));
+    }
+    let _ = write!(text, "; the last one: {reason}");
+    text
 }
 
 /// Which topics lost what, those that lost most first.

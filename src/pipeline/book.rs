@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::Counts;
 use super::ahead::{Ahead, Cell, When};
 use super::elsewhere::Elsewhere;
+use super::letters::{Letter, Waiting};
 use super::losses::{Loss, Losses};
 use super::shares::{Piece, Shares};
 use crate::ring::{Gap, GapPart, GapReason, LanePos, LaneStats, Ticket};
@@ -170,6 +171,8 @@ pub(super) struct Book {
     pub ahead: Ahead,
     /// Counted and not told yet.
     pub losses: Losses,
+    /// Dead letters of records that were read and not passed yet.
+    pub letters: Waiting,
     /// When the last record before the cursor was admitted that could be read.
     pub seen: Option<When>,
     /// In order, without overlaps.
@@ -217,6 +220,7 @@ impl Book {
         }
         if to > self.account.cursor.ordinal {
             self.ahead.cut(from.max(self.account.cursor.ordinal));
+            self.letters.cut(from);
         }
         let ends = self.gaps.iter().map(|hole| hole.within.ends().len()).sum::<usize>() + within.ends().len();
         // What the sink has from another ring is not in it: then nobody tells how the rest divides.
@@ -300,6 +304,12 @@ impl Book {
         account.released += tally.released + there.released + passed.saturating_sub(explained);
         account.cursor = to;
         self.dirty = true;
+    }
+
+    /// The dead letters of what was passed.
+    pub fn take_letters(&mut self) -> Vec<Letter> {
+        let to = self.account.cursor.ordinal;
+        std::iter::from_fn(|| self.letters.pass(to)).collect()
     }
 
     /// Passes what was read, up to `to`.

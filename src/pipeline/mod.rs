@@ -7,7 +7,8 @@
 //! the same lines again) and never a record.
 //!
 //! What a sink makes of each record it also notes ([`Pipeline::note`]), so that its account divides among topics (`shares`), and
-//! every loss that the account counts is told by a record of `headwater-gaps` in the same frame (`losses`).
+//! every loss that the account counts is told by a record of `headwater-gaps` in the same frame (`losses`), and every record that
+//! an upstream refuses becomes one of `headwater-dead-letters` (`letters`).
 //!
 //! Nothing here waits, reads a clock or touches a disk: the node (or the simulation) takes the disk's commands from
 //! [`Pipeline::poll`] and brings completions back by [`Pipeline::complete`].
@@ -15,6 +16,7 @@
 mod ahead;
 mod book;
 mod elsewhere;
+mod letters;
 mod losses;
 mod route;
 mod shares;
@@ -30,6 +32,7 @@ pub use ahead::{Fate, Note, When};
 use book::Within;
 pub use book::{Account, Tally};
 pub use elsewhere::{Stretch, note_elsewhere};
+pub use letters::{DEAD_LETTERS_TOPIC, DeadLetters, Refusal};
 pub use losses::GAPS_TOPIC;
 use route::{Outcome, Route, Stage, Way};
 pub use shares::Counts;
@@ -157,6 +160,9 @@ struct Sink {
     lanes: Vec<Streams>,
     /// State that goes to the ring together with the cursor it belongs to.
     state: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// Dead letters that go there with it: their records are passed.
+    letters: Vec<letters::Letter>,
+    allowance: letters::Allowance,
 }
 
 pub struct Pipeline {
@@ -177,8 +183,8 @@ pub struct Pipeline {
     /// The ring knows sinks that are not here: they left the config.
     strangers: bool,
     online: bool,
-    /// See [`Pipeline::gap_records`].
-    gap_records: Vec<Appended>,
+    /// See [`Pipeline::own_records`].
+    own_records: Vec<Appended>,
     key: Vec<u8>,
     value: Vec<u8>,
 }
@@ -201,7 +207,7 @@ impl Pipeline {
             cursor_bytes: 0,
             strangers: false,
             online: false,
-            gap_records: Vec::new(),
+            own_records: Vec::new(),
             key: Vec::new(),
             value: Vec::new(),
         };

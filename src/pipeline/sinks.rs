@@ -1,6 +1,7 @@
 //! The sinks' side of the pipeline: where each stands in each lane, what it wants, and its cursor on the way to the ring.
 
 use super::elsewhere::{Stretch, elsewhere_key};
+use super::letters;
 use super::losses::{Loss, MAX_LOSSES};
 use super::shares;
 use super::streams::{Streams, cursor_key, gaps_key};
@@ -30,7 +31,7 @@ impl Pipeline {
         // It begins behind everything that was given until now.
         self.ring.seal_all();
         let lanes = self.load_lanes(&owner);
-        let mut sink = Sink { owner, topics: plan.topics, configured: true, lanes, state: BTreeMap::new() };
+        let mut sink = Sink { topics: plan.topics, configured: true, ..Sink::of(owner, lanes) };
         self.note_beginning(&mut sink);
         // One that was forgotten has its place still.
         let index = place.unwrap_or(self.sinks.len());
@@ -111,6 +112,7 @@ impl Pipeline {
         if let Some(sink) = self.sinks.iter_mut().find(|sink| sink.owner == owner) {
             sink.lanes.clear();
             sink.state.clear();
+            sink.letters.clear();
         }
         self.note_strangers();
         self.move_floor();
@@ -264,6 +266,7 @@ impl Pipeline {
         let book = &mut streams.all[at].0;
         if note.ordinal >= book.account.cursor.ordinal {
             book.ahead.note(note);
+            book.letters.cut(note.ordinal);
         }
     }
 
@@ -362,6 +365,8 @@ impl Pipeline {
         debug_assert!(streams.end(at).is_none_or(|end| to.ordinal <= end.ordinal), "{of:?} ends before {to:?}");
         let room = MAX_LOSSES.saturating_sub(waiting - streams.losses.len());
         let full = streams.advance(at, to, tally, room, !state.is_empty()) >= MAX_LOSSES / 2;
+        let letters = streams.all[at].0.take_letters();
+        self.send_letters(now, id, letters);
         self.keep_gaps(id, lane);
         self.keep_elsewhere(id, lane);
         let sink = &mut self.sinks[id.0];
@@ -369,7 +374,8 @@ impl Pipeline {
             sink.state.insert(key.to_vec(), value.map(<[u8]>::to_vec));
         }
         self.cursor_bytes += bytes;
-        if self.cursor_bytes >= CURSOR_BYTES * u64::from(self.cursor_patience()) || full {
+        let dead = !self.sinks[id.0].letters.is_empty();
+        if self.cursor_bytes >= CURSOR_BYTES * u64::from(self.cursor_patience()) || full || dead {
             self.put_cursors(now);
         } else if now - self.cursors_put >= CURSOR_RIDE && self.ring.is_full() {
             // Sources wait for the room that it makes, and bring nothing that it could ride on.
@@ -416,19 +422,21 @@ impl Pipeline {
         }
     }
 
-    /// Cursors, accounts and what belongs to them, the records that tell of losses among it: of each sink in one frame, and
-    /// of all of them as far as that holds them.
+    /// Cursors, accounts and what belongs to them, the records that tell of losses and the dead letters among it: of each sink in
+    /// one frame, and of all of them as far as that holds them.
     pub(super) fn put_cursors(&mut self, now: BootTime) {
         self.cursors_put = now;
         self.cursor_bytes = 0;
-        self.gap_records.clear();
-        let told = self.sinks.iter().any(Sink::has_losses).then(|| self.open_gaps()).flatten();
+        self.own_records.clear();
+        let told = self.sinks.iter().any(Sink::has_losses).then(|| self.open_own(GAPS_TOPIC)).flatten();
+        let dead = self.open_letters();
         let mut from = 0;
         while from < self.sinks.len() {
             let (mut to, mut records, mut bytes, mut state) = (from, Vec::new(), 0, 0);
             for (at, sink) in self.sinks.iter().enumerate().skip(from).filter(|(_, sink)| sink.is_dirty()) {
                 let own = told.map_or_else(Vec::new, |_| tell(&self.ring, sink));
-                let more = own.iter().map(|record| record.len() + OVERHEAD).sum::<usize>();
+                let letters = sink.letters.iter().map(|letter| letter.value.len() + OVERHEAD).sum::<usize>();
+                let more = own.iter().map(|record| record.len() + OVERHEAD).sum::<usize>() + letters;
                 let stored = sink.stored_bytes();
                 if state > 0 && (bytes + more > FRAME_RAW_TARGET || state + stored > GROUP_STATE) {
                     break;
@@ -439,21 +447,30 @@ impl Pipeline {
             if state == 0 || self.ring.begin_group(now, bytes).is_err() {
                 return;
             }
-            self.put_group(now, from..to, told, &records);
+            self.put_group(now, from..to, (told, dead), &records);
             self.ring.end_group(now);
             from = to;
         }
     }
 
     /// The records first: the state entries go beside them then.
-    fn put_group(&mut self, now: BootTime, sinks: std::ops::Range<usize>, told: Option<TopicId>, records: &[Vec<u8>]) {
+    fn put_group(
+        &mut self,
+        now: BootTime,
+        sinks: std::ops::Range<usize>,
+        (told, dead): (Option<TopicId>, Option<TopicId>),
+        records: &[Vec<u8>],
+    ) {
         let trusted = self.clock.is_some_and(|clock| clock.trusted);
         let flags = if trusted { Flags::default() } else { Flags::CLOCK_UNTRUSTED };
-        for value in records {
+        let mut letters = Vec::new();
+        self.sinks[sinks.clone()].iter_mut().for_each(|sink| letters.append(&mut sink.letters));
+        let losses = records.iter().map(|value| (told, value));
+        for (topic, value) in losses.chain(letters.iter().map(|letter| (dead, &letter.value))) {
             let record = RecordRef { admitted: now, flags, ..RecordRef::of(value) };
-            let part = told.map(|topic| TopicPart { topic, partition: 0 });
-            // In a group the ring is never busy, and the record is small.
-            self.gap_records.extend(part.and_then(|part| self.ring.append(now, part, &record).ok()));
+            let part = topic.map(|topic| TopicPart { topic, partition: 0 });
+            // In a group the ring is never busy, and the record is small enough.
+            self.own_records.extend(part.and_then(|part| self.ring.append(now, part, &record).ok()));
         }
         for sink in &mut self.sinks[sinks] {
             for (key, value) in std::mem::take(&mut sink.state) {
@@ -470,15 +487,15 @@ impl Pipeline {
         }
     }
 
-    /// The topic that tells of losses. None: there are too many topics. What is lost is counted then, and told when there is
+    /// One of the node's own topics. None: there are too many topics. What is lost is counted then, and told when there is
     /// one topic less.
-    fn open_gaps(&mut self) -> Option<TopicId> {
-        self.open_topic(&TopicName::new(GAPS_TOPIC).ok()?, None).ok()
+    fn open_own(&mut self, name: &str) -> Option<TopicId> {
+        self.open_topic(&TopicName::new(name).ok()?, None).ok()
     }
 
-    /// Where the records of losses went that were given to the ring with the newest cursors.
-    pub fn gap_records(&self) -> &[Appended] {
-        &self.gap_records
+    /// Where the records of losses and the dead letters went that were given to the ring with the newest cursors.
+    pub fn own_records(&self) -> &[Appended] {
+        &self.own_records
     }
 
     /// A sink's state entry, as it was last given to [`Pipeline::advance`].
@@ -516,6 +533,19 @@ impl Pipeline {
 }
 
 impl Sink {
+    /// One that is in no config.
+    pub(super) fn of(owner: Owner, lanes: Vec<Streams>) -> Self {
+        Self {
+            owner,
+            topics: TopicSet::default(),
+            configured: false,
+            lanes,
+            state: BTreeMap::new(),
+            letters: Vec::new(),
+            allowance: letters::Allowance::default(),
+        }
+    }
+
     pub(super) fn is_dirty(&self) -> bool {
         self.lanes.iter().any(Streams::is_dirty)
     }

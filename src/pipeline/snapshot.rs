@@ -40,6 +40,8 @@ pub struct SinkBook {
     pub corrupt: u64,
     pub lost_unsynced: u64,
     pub released: u64,
+    /// Of what was refused.
+    pub dead_letters: DeadLetters,
     /// Slots of the ring that hold records which it has not passed.
     pub held_slots: u32,
     /// By topic and lane, those of which something was counted or is pending, the lanes in their order.
@@ -90,6 +92,7 @@ impl SinkBook {
             corrupt: 0,
             lost_unsynced: 0,
             released: 0,
+            dead_letters: DeadLetters::default(),
             held_slots: 0,
             topics: Vec::new(),
             unattributed: Counts::default(),
@@ -119,9 +122,7 @@ impl Pipeline {
         for owner in self.ring.owners(OwnerKind::Sink) {
             if !sinks.iter().any(|book| book.name == owner.name) {
                 let lanes = self.load_lanes(&owner);
-                let sink =
-                    Sink { owner, topics: TopicSet::default(), configured: false, lanes, state: BTreeMap::new() };
-                sinks.push(self.book(&sink, &ring));
+                sinks.push(self.book(&Sink::of(owner, lanes), &ring));
             }
         }
         Snapshot {
@@ -141,6 +142,7 @@ impl Pipeline {
     fn book(&self, sink: &Sink, ring: &Stats) -> SinkBook {
         let cursor = sink.lanes.first().map(|streams| streams.account().cursor).unwrap_or_default();
         let mut sum = SinkBook { configured: sink.configured, cursor, ..SinkBook::empty(sink.owner.name.clone()) };
+        sum.dead_letters = self.dead_letters(sink);
         for (at, (streams, stats)) in sink.lanes.iter().zip(&ring.lanes).enumerate() {
             let lane = LaneId(at as u8);
             sum.held_slots += self.ring.slots_from(lane, streams.account().cursor.ordinal);

@@ -254,6 +254,11 @@ impl Streams {
         losses.len()
     }
 
+    /// Bytes of dead letters whose records are not passed yet, in all streams.
+    pub fn letter_bytes(&self) -> usize {
+        self.books().map(|book| book.letters.bytes()).sum()
+    }
+
     // ---- streams come and go ----
 
     /// A new stream begins at the lane's durable end, if at least `least` records wait in the newest one. What is removed from

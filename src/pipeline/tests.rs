@@ -1,4 +1,6 @@
-//! Losses, from the ring to the record that tells of them, over a ring in memory.
+//! Losses and refusals, from the ring to the record that tells of them, over a ring in memory.
+
+mod dead;
 
 use std::collections::BTreeMap;
 
@@ -143,7 +145,12 @@ impl Rig {
 
     /// What stands in `headwater-gaps`.
     fn told(&mut self) -> Vec<serde_json::Value> {
-        let Some(topic) = self.pipeline.ring().topic_id(GAPS_TOPIC) else { return Vec::new() };
+        self.values(GAPS_TOPIC)
+    }
+
+    /// The values of a topic, as JSON.
+    fn values(&mut self, topic: &str) -> Vec<serde_json::Value> {
+        let Some(topic) = self.pipeline.ring().topic_id(topic) else { return Vec::new() };
         let part = TopicPart { topic, partition: 0 };
         let mut reader = self.pipeline.ring().part_reader(part, 0);
         let mut told = Vec::new();

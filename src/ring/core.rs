@@ -131,6 +131,11 @@ impl Ring {
         self.boot
     }
 
+    /// What all slots together may take on the device.
+    pub fn max_bytes(&self) -> u64 {
+        self.options.max_bytes
+    }
+
     /// The largest record, or group, of this ring in bytes.
     pub fn max_record(&self) -> usize {
         MAX_RECORD.min(self.slots.slot_bytes as usize / 4)

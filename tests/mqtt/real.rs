@@ -158,6 +158,7 @@ fn a_stock_broker_is_followed_over_tls_and_a_plain_port_is_told_apart() {
             ca: Some(dir.path().join("cert.pem")),
             cert: None,
             key: None::<Secret>,
+            key_file: None,
             server_name: Some("localhost".into()),
         };
         let mut mqtt = config(broker.port);

@@ -8,7 +8,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use headwater::pipeline::{Account, Counts, MAX_STREAMS, Stream};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use headwater::pipeline::{Account, Counts, DEAD_LETTERS_TOPIC, DeadLetters, GAPS_TOPIC, MAX_STREAMS, Stream};
 use headwater::ring::GapReason;
 use headwater::topic::TopicPart;
 
@@ -21,6 +23,8 @@ pub const LOCAL: [&str; 5] = ["alpha", "beta", "gamma", "alpha-copy", "delta"];
 pub const COPY: u8 = 3;
 /// Stands for the topic that tells of losses.
 pub const GAPS: u8 = 255;
+/// And for that of the records that an upstream refused.
+pub const DEAD: u8 = 254;
 /// Upstream topics.
 pub const UPSTREAM: [&str; 3] = ["all", "some", "more"];
 
@@ -177,10 +181,39 @@ pub struct Told {
     pub reason: GapReason,
 }
 
+/// A dead letter, as it is read back.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Dead {
+    pub sink: String,
+    pub ring: String,
+    pub seq: u64,
+    pub topic: String,
+    pub value: Option<String>,
+    pub value_base64: Option<String>,
+}
+
+impl Dead {
+    fn bytes(&self) -> Vec<u8> {
+        let text = self.value.as_ref().map(|text| text.as_bytes().to_vec());
+        text.or_else(|| BASE64.decode(self.value_base64.as_ref()?).ok()).unwrap_or_default()
+    }
+}
+
+/// The number of a topic.
+pub fn local_of(name: &str) -> Option<u8> {
+    match name {
+        GAPS_TOPIC => Some(GAPS),
+        DEAD_LETTERS_TOPIC => Some(DEAD),
+        _ => LOCAL.iter().position(|l| *l == name).map(|l| l as u8),
+    }
+}
+
 #[derive(Default)]
 pub struct Ledger {
     /// Every record of a loss that was given; None: not read yet.
     pub told: BTreeMap<(TopicPart, u64), Option<Told>>,
+    /// Every dead letter.
+    pub letters: BTreeMap<(TopicPart, u64), Option<Dead>>,
     /// Hash of key and value of everything ever offered.
     pub given: HashMap<Id, u64>,
     /// Where a record stood when it was shown.
@@ -280,7 +313,7 @@ impl SinkLedger {
             )));
         };
         let id = Id::unpack(tag);
-        if id.local == GAPS {
+        if matches!(id.local, GAPS | DEAD) {
             return Ok(Fate::Filtered);
         }
         let outs = ledger.outs(id);
@@ -334,7 +367,7 @@ impl SinkLedger {
         let sum = shares.iter().fold(Counts::default(), |sum, (_, counts)| sum.plus(*counts));
         let nobodys = account.counts().minus(sum).total();
         ensure!(sum.fits(account.counts()), "{}: lane {lane}: {shares:?} have more than {account:?}", self.name);
-        for local in (0..LOCAL.len() as u8).chain([GAPS]) {
+        for local in (0..LOCAL.len() as u8).chain([GAPS, DEAD]) {
             let mine = shares.iter().find(|(l, _)| *l == local).map_or(Counts::default(), |s| s.1);
             let seen = own.by_topic.get(&Some(local)).unwrap_or(&none);
             for (at, (name, counted)) in mine.named().into_iter().enumerate() {
@@ -382,7 +415,7 @@ impl SinkLedger {
                 ensure!(whole && record.topic.is_some(), "{}: the numbers do not agree: {record:?}", self.name);
                 ranges.entry((&record.topic, partition)).or_default().push((from, to));
             }
-            let local = record.topic.as_ref().and_then(|t| LOCAL.iter().position(|l| l == t)).map(|l| l as u8);
+            let local = record.topic.as_ref().and_then(|topic| local_of(topic));
             left.entry((local, record.reason)).or_default().1 += record.count;
         }
         for (part, mut ranges) in ranges {
@@ -394,6 +427,28 @@ impl SinkLedger {
             let fine = counted == told || unread && told <= counted || self.nameless;
             ensure!(fine, "{}: topic {topic:?}: {counted} {reason:?} are counted, {told} were told", self.name);
         }
+        Ok(())
+    }
+
+    /// What was refused has a letter, each record one: `letters` are those of this sink that are there, `unread` says that there
+    /// are some of which nobody knows what they say.
+    pub fn compare_letters(&self, refused: u64, counted: &DeadLetters, letters: &[Dead], unread: bool) -> Check {
+        let mut seen = BTreeSet::new();
+        for letter in letters {
+            let id = local_of(&letter.topic).and_then(|local| Id::of_value(local, &letter.bytes()));
+            let right = id.is_some_and(|id| outputs(id).iter().any(|(.., n)| Out { id, n: *n, hash: 0 }.is_refused()));
+            ensure!(right, "{}: nobody refuses what {letter:?} is about", self.name);
+            let new = seen.insert((&letter.ring, letter.seq));
+            ensure!(new || self.nameless, "{}: two letters of one record: {letter:?}", self.name);
+        }
+        let there = letters.len() as u64;
+        let fine = counted.written == there || unread && there < counted.written;
+        let all = counted.written + counted.left_out == refused;
+        ensure!(
+            fine && all || self.nameless,
+            "{}: {refused} are refused, {there} letters are there, counted are {counted:?}",
+            self.name
+        );
         Ok(())
     }
 

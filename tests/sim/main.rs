@@ -207,6 +207,7 @@ fn every_bug_planted_in_a_node_is_found() {
         Plant::NoteLeftOut,
         Plant::SharesNotStored,
         Plant::LossToldAgain,
+        Plant::LetterGivenAgain,
         Plant::OneIdentity,
     ];
     find(&plants, node_world::run);

@@ -14,12 +14,14 @@ use headwater::forward::{
 };
 use headwater::lane::LaneId;
 use headwater::name::Name;
-use headwater::pipeline::{self, Counts as Shared, Fate, GAPS_TOPIC, Pipeline, SinkId, Stream, StreamId, Tally, When};
+use headwater::pipeline::{
+    self, Counts as Shared, DEAD_LETTERS_TOPIC, Fate, Pipeline, Refusal, SinkId, Stream, StreamId, Tally, When,
+};
 use headwater::ring::{Appended, Entry, Frame, LanePos, Owner, ReadStep, Ticket};
 use headwater::time::{ClockSync, Now, Span};
 
 use crate::fault::{Fault, Tape};
-use crate::ledger::{GAPS, Id, LOCAL, Ledger, Out, SinkLedger, UPSTREAM, outputs};
+use crate::ledger::{DEAD, GAPS, Id, Ledger, Out, SinkLedger, UPSTREAM, local_of, outputs};
 use crate::model::{Check, Counts, Model, StateKey, Violation, ensure};
 use crate::planted::Plant;
 use crate::upstream::{Answer, Asked, Leaders, Part, SPUS, Upstream};
@@ -83,9 +85,15 @@ impl Ctx<'_> {
         let told: Vec<_> = ring_records(self.pipeline, before);
         for (lane, a) in told {
             let ring = self.pipeline.ring();
-            let (id, boot, tag) = (ring.id(), ring.boot(), Id { local: GAPS, tag: a.offset }.pack());
+            let dead = self.pipeline.topic_name(a.part.topic).is_some_and(|name| name.as_str() == DEAD_LETTERS_TOPIC);
+            let local = if dead { DEAD } else { GAPS };
+            let (id, boot, tag) = (ring.id(), ring.boot(), Id { local, tag: a.offset }.pack());
             self.model.append(lane, a.ticket.0, a.part, a.offset, None, tag, id, boot)?;
-            self.ledger.told.entry((a.part, a.offset)).or_default();
+            if dead {
+                self.ledger.letters.entry((a.part, a.offset)).or_default();
+            } else {
+                self.ledger.told.entry((a.part, a.offset)).or_default();
+            }
         }
         for (ticket, (key, value)) in (first..).zip(changed) {
             self.model.put_state(key, value.as_deref(), ticket)?;
@@ -95,10 +103,10 @@ impl Ctx<'_> {
     }
 }
 
-/// The records of losses that were given since `before`, and their lane.
+/// The records of losses and the dead letters that were given since `before`, and their lane.
 fn ring_records(pipeline: &Pipeline, before: Ticket) -> Vec<(usize, Appended)> {
     let lane = |a: &Appended| pipeline.ring().topic(a.part.topic).map_or(0, |info| info.lane.index());
-    pipeline.gap_records().iter().filter(|a| a.ticket > before).map(|a| (lane(a), *a)).collect()
+    pipeline.own_records().iter().filter(|a| a.ticket > before).map(|a| (lane(a), *a)).collect()
 }
 
 /// A stream by its place in `feeds`, and a partition of it.
@@ -202,6 +210,7 @@ enum Fed {
     More,
     End,
     Full,
+    Letters,
     Needs(TopicIx),
     Wait,
 }
@@ -542,7 +551,8 @@ impl NodeSink {
             match self.feed_once(i, ctx)? {
                 Fed::More => {}
                 Fed::End | Fed::Wait => return Ok(()),
-                Fed::Full => self.stuck[i] = true,
+                Fed::Letters if ctx.pipeline.has_letters(self.id) => return self.persist(None, ctx),
+                Fed::Full | Fed::Letters => self.stuck[i] = true,
                 Fed::Needs(topic) => {
                     self.stuck[i] = true;
                     self.tell_partitions(i, topic, ctx.now);
@@ -620,7 +630,7 @@ impl NodeSink {
                     from.get_or_insert(entry.ordinal);
                     next = ctx.model.shown(at, next, &entry, frame.ring_id(), frame.boot())?;
                     let local = ctx.pipeline.topic_name(entry.part.topic).and_then(|n| local_of(n.as_str()));
-                    let local = local.filter(|local| *local != GAPS);
+                    let local = local.filter(|local| !matches!(*local, GAPS | DEAD));
                     if let Some(id) = local.and_then(|local| Id::of_value(local, entry.record.value)) {
                         ctx.ledger.shown(id, at, entry.ordinal);
                     }
@@ -648,8 +658,18 @@ impl NodeSink {
         let clock = ctx.pipeline.ring().clock(frame.boot());
         let ring = frame.ring_id().0;
         for entry in frame.entries_from(from).take_while(|entry| entry.ordinal < end) {
+            if !ctx.pipeline.has_letter_room(self.id, self.feeds[i].of, entry.ordinal) {
+                self.feeds[i].forward.caught_up();
+                return Ok(Fed::Letters);
+            }
             match self.offer_one(i, &entry, ring, frame.boot(), clock, ctx)? {
-                Offered::Taken(took) => self.note_record(i, &entry, frame.boot(), took, ctx),
+                Offered::Taken(took) => {
+                    self.note_record(i, &entry, frame.boot(), took, ctx);
+                    if took.unsent == Some(Unsent::Refused) {
+                        let refusal = Refusal { reason: "too large", upstream: None, ring: frame.ring_id() };
+                        ctx.pipeline.refuse(ctx.now, self.id, self.feeds[i].of, &entry, frame.boot(), &refusal);
+                    }
+                }
                 Offered::Missed => {}
                 Offered::Full => return Ok(Fed::Full),
                 Offered::Needs(topic) => return Ok(Fed::Needs(topic)),
@@ -1069,11 +1089,6 @@ pub fn hash_of(key: Option<&[u8]>, value: &[u8]) -> u64 {
     let mut h = DefaultHasher::new();
     (key, value).hash(&mut h);
     h.finish()
-}
-
-pub fn local_of(name: &str) -> Option<u8> {
-    let own = (name == GAPS_TOPIC).then_some(GAPS);
-    LOCAL.iter().position(|l| *l == name).map(|l| l as u8).or(own)
 }
 
 /// How an account divides among the topics that still have names.

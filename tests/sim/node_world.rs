@@ -11,7 +11,7 @@ use headwater::backoff::Rng;
 use headwater::lane::LaneId;
 use headwater::limits::MIN_RING;
 use headwater::name::Name;
-use headwater::pipeline::{Account, GAPS_TOPIC, Pipeline, Plan, RulePlan, SinkPlan, SourcePlan, TopicPlan};
+use headwater::pipeline::{Account, Pipeline, Plan, RulePlan, SinkPlan, SourcePlan, TopicPlan};
 use headwater::record::RecordRef;
 use headwater::ring::{Health, LaneOptions, Options, Owner, OwnerKind, ROOT_BYTES, ReadStep, Report, Ring, Ticket};
 use headwater::rules::RuleSpec;
@@ -23,7 +23,7 @@ use crate::disk::{Crash, SimDisk};
 use crate::fault::{Fault, Tape};
 use crate::ground::{GivenFree, Ground, MAX_COMMANDS, Turns, any_crash, boot_id, disk_fault};
 use crate::keys::keys;
-use crate::ledger::{COPY, GAPS, Id, LOCAL, Ledger, SinkLedger};
+use crate::ledger::{COPY, DEAD, Dead, GAPS, Id, LOCAL, Ledger, SinkLedger};
 use crate::model::{Check, Counts, Model, Violation, ensure};
 use crate::node_sink::{Ctx, NodeSink, Profile, shares_of};
 use crate::node_sources::{Bus, Lines, source_owner};
@@ -496,6 +496,7 @@ impl World {
             self.open_sink(s)?;
         }
         self.check_told()?;
+        self.check_letters()?;
         self.tell_again()?;
         self.sources_came_back()?;
         self.given_free = GivenFree::new(&self.pipeline().ring().stats());
@@ -540,57 +541,68 @@ impl World {
         Ok(())
     }
 
-    // ------------------------------------------------------------------------------------ losses that are told
+    // ------------------------------------------------------------------------------------ what the node itself records
 
-    /// Reads the records of losses that are durable now; `patient`: also those that are not in memory any more.
+    /// Reads the records of losses and the dead letters that are durable now; `patient`: also those that are not in memory any
+    /// more.
     fn read_told(&mut self, patient: bool) -> Check {
         let unread: Vec<_> = self.ledger.told.iter().filter(|(_, told)| told.is_none()).map(|(at, _)| *at).collect();
-        for (part, offset) in unread {
-            // Asked for anew with each completion, the windows of a slot would push each other out for ever.
-            if !patient && !self.told_looked_for.insert((part, offset)) {
-                continue;
+        for at in unread {
+            if let Some(value) = self.read_own(at, patient)? {
+                self.ledger.told.insert(at, Some(parsed(at, &value)?));
             }
-            let mut tries = if patient { 200 } else { 1 };
-            while tries > 0 {
-                let ring = self.pipeline().ring_mut();
-                let mut reader = ring.part_reader(part, offset);
-                match ring.read_part(&mut reader) {
-                    ReadStep::Frame(frame) => {
-                        let entry = frame.entries_of(part, offset).next().filter(|entry| entry.offset == offset);
-                        let told = entry.map(|entry| serde_json::from_slice(entry.record.value));
-                        let Some(Ok(told)) = told else {
-                            return Err(Violation(format!("{part:?} offset {offset} tells of no loss: {told:?}")));
-                        };
-                        self.ledger.told.insert((part, offset), Some(told));
-                        break;
-                    }
-                    ReadStep::Wait if patient => {
-                        self.poll()?;
-                        self.threads.run_all();
-                        while !self.threads.idle() {
-                            self.deliver_one()?;
-                        }
-                        self.time += 20_000;
-                        tries -= 1;
-                    }
-                    _ => break,
-                }
+        }
+        let unread: Vec<_> = self.ledger.letters.iter().filter(|(_, told)| told.is_none()).map(|(at, _)| *at).collect();
+        for at in unread {
+            if let Some(value) = self.read_own(at, patient)? {
+                self.ledger.letters.insert(at, Some(parsed(at, &value)?));
             }
         }
         Ok(())
     }
 
-    /// After a crash: records of losses that never came to be told nothing.
+    fn read_own(&mut self, (part, offset): (TopicPart, u64), patient: bool) -> Check<Option<Vec<u8>>> {
+        // Asked for anew with each completion, the windows of a slot would push each other out for ever.
+        if !patient && !self.told_looked_for.insert((part, offset)) {
+            return Ok(None);
+        }
+        for _ in 0..if patient { 200 } else { 1 } {
+            let ring = self.pipeline().ring_mut();
+            let mut reader = ring.part_reader(part, offset);
+            match ring.read_part(&mut reader) {
+                ReadStep::Frame(frame) => {
+                    let entry = frame.entries_of(part, offset).next().filter(|entry| entry.offset == offset);
+                    let value = entry.map(|entry| entry.record.value.to_vec());
+                    ensure!(value.is_some(), "{part:?} offset {offset} is not where it was looked for");
+                    return Ok(value);
+                }
+                ReadStep::Wait if patient => {
+                    self.poll()?;
+                    self.threads.run_all();
+                    while !self.threads.idle() {
+                        self.deliver_one()?;
+                    }
+                    self.time += 20_000;
+                }
+                _ => break,
+            }
+        }
+        Ok(None)
+    }
+
+    /// After a crash: records that never came to be told nothing.
     fn losses_came_back(&mut self) -> Check {
         let model = &self.model;
-        self.ledger.told.retain(|(part, offset), _| model.has(*part, *offset, Id { local: GAPS, tag: *offset }.pack()));
-        let parts: BTreeSet<TopicPart> = self.ledger.told.keys().map(|(part, _)| *part).collect();
-        for part in parts {
+        let has = |local, (part, offset): (TopicPart, u64)| model.has(part, offset, Id { local, tag: offset }.pack());
+        self.ledger.told.retain(|at, _| has(GAPS, *at));
+        self.ledger.letters.retain(|at, _| has(DEAD, *at));
+        let parts = self.ledger.told.keys().chain(self.ledger.letters.keys()).map(|(part, _)| *part);
+        for part in parts.collect::<BTreeSet<TopicPart>>() {
             if !self.forgotten.contains(&part.topic)
                 && self.pipeline.as_ref().expect("it runs").ring().topic(part.topic).is_none()
             {
                 let lost = self.model.forget_topic(part.topic);
-                ensure!(lost, "{GAPS_TOPIC} lost its number with durable records in it");
+                ensure!(lost, "one of the node's topics lost its number with durable records in it");
                 self.forgotten.push(part.topic);
             }
         }
@@ -598,6 +610,18 @@ impl World {
             sink.book.nameless |= !self.forgotten.is_empty() || self.model.state_was_destroyed(100 + s as u8);
         }
         self.read_told(true)
+    }
+
+    /// What is counted as refused has a letter, in the same breath.
+    fn check_letters(&mut self) -> Check {
+        let unread = self.ledger.letters.values().any(Option::is_none);
+        let snapshot = self.pipeline().snapshot();
+        for (book, sink) in snapshot.sinks.iter().zip(&self.sinks) {
+            let letters = self.ledger.letters.values().flatten().filter(|letter| letter.sink == sink.book.name);
+            let letters: Vec<Dead> = letters.cloned().collect();
+            sink.book.compare_letters(book.refused, &book.dead_letters, &letters, unread)?;
+        }
+        Ok(())
     }
 
     /// What is counted as lost was told, in the same breath.
@@ -613,20 +637,33 @@ impl World {
         Ok(())
     }
 
-    /// Planted: the newest record of a loss is given again.
+    /// Planted: the newest record of a loss, or the newest dead letter, is given again.
     fn tell_again(&mut self) -> Check {
-        let newest = self.ledger.told.iter().next_back().and_then(|(at, told)| Some((at.0, told.clone()?)));
-        let Some((part, told)) = newest.filter(|_| self.plant == Plant::LossToldAgain) else { return Ok(()) };
-        let value = serde_json::to_vec(&told).expect("it was read from there");
+        let newest = match self.plant {
+            Plant::LossToldAgain => {
+                let newest = self.ledger.told.iter().next_back().and_then(|(at, told)| Some((at.0, told.clone()?)));
+                newest.map(|(part, told)| (part, GAPS, serde_json::to_vec(&told)))
+            }
+            Plant::LetterGivenAgain => {
+                let newest = self.ledger.letters.iter().next_back().and_then(|(at, dead)| Some((at.0, dead.clone()?)));
+                newest.map(|(part, dead)| (part, DEAD, serde_json::to_vec(&dead)))
+            }
+            _ => None,
+        };
+        let Some((part, local, Ok(value))) = newest else { return Ok(()) };
         let (now, lane) = (self.now(), 0);
         let before = self.pipeline().ring().last_ticket();
         let Ok(admitted) = self.pipeline().offer_plain(now, part, &RecordRef::of(&value)) else { return Ok(()) };
         self.note_appended(before, 1)?;
         let Some(place) = admitted.first else { return Ok(()) };
         let (ring, boot) = (self.pipeline().ring().id(), self.pipeline().ring().boot());
-        let tag = Id { local: GAPS, tag: place.offset }.pack();
+        let tag = Id { local, tag: place.offset }.pack();
         self.model.append(lane, place.ticket.0, part, place.offset, None, tag, ring, boot)?;
-        self.ledger.told.insert((part, place.offset), Some(told));
+        if local == GAPS {
+            self.ledger.told.insert((part, place.offset), None);
+        } else {
+            self.ledger.letters.insert((part, place.offset), None);
+        }
         Ok(())
     }
 
@@ -784,6 +821,12 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// What one of the node's own records says.
+fn parsed<T: serde::de::DeserializeOwned>(at: (TopicPart, u64), value: &[u8]) -> Check<T> {
+    let parsed = serde_json::from_slice(value);
+    parsed.map_err(|e| Violation(format!("{at:?} says nothing: {e}: {:.300}", String::from_utf8_lossy(value))))
 }
 
 impl Turns for World {

@@ -48,6 +48,8 @@ pub enum Plant {
     SharesNotStored,
     /// The records of losses are given again after a crash: nobody knows whether they were there.
     LossToldAgain,
+    /// The same with dead letters.
+    LetterGivenAgain,
     /// All streams of a lane are known upstream under one id.
     OneIdentity,
     /// A source stores its checkpoint before the lines that it covers.

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use crate::config;
 use crate::limits::MAX_WIRE_FRAME;
-use crate::sinks::fluvio::{Meta, read_frame, visit, wire};
+use crate::sinks::fluvio::{Line, Meta, read_frame, visit, wire};
 
 /// Every question to the cluster is answered within this, or the cluster is taken for dead.
 const WITHIN: Duration = Duration::from_secs(15);
@@ -43,7 +43,7 @@ impl Cluster {
     pub async fn connect(sc: &str) -> anyhow::Result<Self> {
         let sink = config::plain_fluvio(sc).map_err(anyhow::Error::msg)?;
         let nothing = BTreeSet::new();
-        let ask = async { Ok(visit(&sink, None, &nothing).await?) };
+        let ask = async { Ok(visit(&sink, &Line::default(), &nothing).await?) };
         let meta = within("ask the SC", ask).await?;
         if meta.spus.is_empty() {
             bail!("the SC at {sc} knows no SPU with a public address; is the cluster up?");

@@ -12,16 +12,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fluvio_protocol::link::versions::ApiVersionsResponse;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::tls::Keeper;
 use super::trouble::{NO_DNS, REFUSED, Trouble, UNKNOWN_HOST, guess, host_of};
 use super::wire;
-use crate::config::model::{FluvioSink, TlsConfig};
+use crate::config::model::FluvioSink;
 use crate::hub::Way;
 use crate::limits::MAX_WIRE_FRAME;
 use crate::sinks::metered::{self, Metered};
@@ -33,12 +33,18 @@ const KEEPALIVE_PROBES: u32 = 4;
 const TLS_BUFFER: usize = 16 * 1024;
 /// How long a second look at a peer that hung up may take.
 const LOOK: Duration = Duration::from_secs(2);
-/// Where systems keep the certificates they trust.
-const SYSTEM_CA: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 pub trait Io: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}
+
+/// What connections are made with.
+#[derive(Clone, Default)]
+pub struct Line {
+    /// The link to go over; None: by any way, uncounted.
+    pub way: Option<Rc<Way>>,
+    /// None: without TLS.
+    pub tls: Option<Rc<Keeper>>,
+}
 
 /// A peer that has answered the handshake.
 pub struct Link {
@@ -48,14 +54,15 @@ pub struct Link {
 }
 
 impl Link {
-    /// Connects, over `way` if the sink has one.
-    pub async fn open(address: &str, sink: &FluvioSink, way: Option<&Rc<Way>>) -> Result<Self, Trouble> {
-        let after = sink.connect_timeout.to_std();
+    /// Connects by what `line` says.
+    pub async fn open(address: &str, sink: &FluvioSink, line: &Line) -> Result<Self, Trouble> {
+        let (after, way) = (sink.connect_timeout.to_std(), line.way.as_ref());
         let tcp = tcp(address, way, after).await?;
-        let mut stream: Box<dyn Io> = match &sink.tls {
+        let tls = line.tls.as_deref();
+        let mut stream: Box<dyn Io> = match tls {
             None => Box::new(tcp),
             Some(tls) => {
-                let mut stream = start_tls(address, tls, tcp, after).await?;
+                let mut stream = tls.start(address, tcp, after).await?;
                 // What a flush may wait for on a slow line.
                 stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
                 Box::new(stream)
@@ -64,7 +71,11 @@ impl Link {
         let versions = match timeout(after, handshake(&mut stream)).await {
             Err(_) => return Err(Trouble::Silent { address: address.into(), after }),
             Ok(Ok(versions)) => versions,
-            Ok(Err(stranger)) => return Err(name_stranger(address, stranger, way, after).await),
+            Ok(Err(stranger)) => match tls.zip(stranger.error()).and_then(|(tls, error)| tls.refusal(error)) {
+                // With TLS 1.3 the peer looks at our certificate when we take the handshake for done.
+                Some(reason) => return Err(Trouble::Tls { address: address.into(), reason }),
+                None => return Err(name_stranger(address, stranger, way, after).await),
+            },
         };
         Ok(Self { address: address.into(), stream, versions })
     }
@@ -80,6 +91,12 @@ enum Stranger {
     Bytes(Vec<u8>),
     HungUp,
     Io(io::Error),
+}
+
+impl Stranger {
+    fn error(&self) -> Option<&io::Error> {
+        if let Self::Io(error) = self { Some(error) } else { None }
+    }
 }
 
 async fn tcp(address: &str, way: Option<&Rc<Way>>, after: Duration) -> Result<Metered<TcpStream>, Trouble> {
@@ -184,70 +201,6 @@ async fn is_tls(address: &str, way: Option<&Rc<Way>>, after: Duration) -> bool {
         Err(error) => {
             let why = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
             matches!(why, Some(rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_)))
-        }
-    }
-}
-
-async fn start_tls(
-    address: &str,
-    tls: &TlsConfig,
-    tcp: Metered<TcpStream>,
-    after: Duration,
-) -> Result<tokio_rustls::client::TlsStream<Metered<TcpStream>>, Trouble> {
-    let bad = |reason: String| Trouble::Tls { address: address.into(), reason };
-    let config = tls_config(tls).map_err(bad)?;
-    let name = tls.server_name.as_deref().unwrap_or_else(|| host_of(address)).to_owned();
-    let name = ServerName::try_from(name).map_err(|e| bad(e.to_string()))?;
-    match timeout(after, TlsConnector::from(Arc::new(config)).connect(name, tcp)).await {
-        Err(_) => Err(Trouble::Silent { address: address.into(), after }),
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(e)) if e.to_string().contains("corrupt message") || e.kind() == io::ErrorKind::UnexpectedEof => {
-            Err(Trouble::NoTls { address: address.into() })
-        }
-        Ok(Err(e)) => Err(bad(plain(&e))),
-    }
-}
-
-fn tls_config(tls: &TlsConfig) -> Result<rustls::ClientConfig, String> {
-    let mut roots = rustls::RootCertStore::empty();
-    for cert in ca_certificates(tls)? {
-        // One odd certificate in a system's bundle must not cost the rest.
-        let _ = roots.add(cert);
-    }
-    if roots.is_empty() {
-        return Err("no usable CA certificate: set tls.ca".into());
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?
-        .with_root_certificates(roots);
-    let (Some(cert), Some(key)) = (&tls.cert, &tls.key) else {
-        return Ok(builder.with_no_client_auth());
-    };
-    let named = |e| unread(cert, e);
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(cert).map_err(named)?.collect();
-    let key = PrivateKeyDer::from_pem_slice(key.0.as_bytes()).map_err(|e| format!("tls.key: {e}"))?;
-    builder.with_client_auth_cert(chain.map_err(named)?, key).map_err(|e| format!("client certificate: {e}"))
-}
-
-fn unread(path: &std::path::Path, error: rustls::pki_types::pem::Error) -> String {
-    match error {
-        rustls::pki_types::pem::Error::Io(error) => format!("cannot read {}: {}", path.display(), plain(&error)),
-        error => format!("{} holds no certificate in PEM form: {error}", path.display()),
-    }
-}
-
-fn ca_certificates(tls: &TlsConfig) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read = |path: &std::path::Path| -> Result<Vec<_>, String> {
-        let certs = CertificateDer::pem_file_iter(path).map_err(|e| unread(path, e))?;
-        certs.collect::<Result<_, _>>().map_err(|e| unread(path, e))
-    };
-    match &tls.ca {
-        Some(path) => read(path),
-        None => {
-            let found = SYSTEM_CA.iter().map(std::path::Path::new).find(|p| p.exists());
-            read(found.ok_or("no system CA bundle found: set tls.ca")?)
         }
     }
 }

@@ -15,6 +15,7 @@ use super::feed::{Fed, Feed};
 use super::link::link_changed;
 use super::meta::Meta;
 use super::spu::{Request, SpuEvent};
+use super::tls::Keeper;
 use super::trouble::Trouble;
 use super::wire::{self, Malformed, Produce};
 use crate::backoff::Backoff;
@@ -62,6 +63,7 @@ pub struct Driver {
     /// The link that it goes out through.
     pub(super) way: Option<Rc<Way>>,
     pub(super) pace: Pace,
+    pub(super) tls: Option<Rc<Keeper>>,
     /// Of each lane the newest stream, in the order of the lanes; behind them those of older streams, see [`super::streams`].
     pub(super) feeds: Vec<Feed>,
     /// Feeds that could not offer more until something happens.
@@ -112,6 +114,7 @@ impl Driver {
             sink: sink.clone(),
             way,
             pace: Pace::new(sink.max_batch, sink.request_timeout),
+            tls: sink.tls.as_ref().map(Keeper::new),
             opens: BTreeSet::new(),
             on: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -181,6 +184,12 @@ impl Driver {
             }
             Fed::End => {}
             Fed::Full => self.stuck[i] = true,
+            Fed::Letters if self.outlet.has_letters() => {
+                self.outlet.persist().await;
+                return true;
+            }
+            // What was sent is answered first.
+            Fed::Letters => self.stuck[i] = true,
             Fed::Needs(topic) => {
                 self.stuck[i] = true;
                 self.tell_partitions(i, topic);
@@ -277,7 +286,10 @@ impl Driver {
                 self.outlet.count(counters::UPSTREAM_LOSSES, 1);
             }
             Note::Refused { target, seq } => {
-                self.warn(format!("{} refuses record {seq} as too large: skipped, counted", name(target)));
+                self.warn(format!(
+                    "{} refuses record {seq} as too large: it is skipped and counted, see headwater-dead-letters",
+                    name(target)
+                ));
             }
             Note::MarkersLost { target } => {
                 let what = format!(

@@ -7,14 +7,18 @@ use super::encode::RECORD_OVERHEAD;
 use crate::config::model::{FluvioSink, SinkConfig};
 use crate::forward::{self, Forward, Offer, OnLoss, Options, Out, Placing, Pos, TargetIx, Took, TopicIx, Unsent};
 use crate::hub::{Fate, Outlet, Step, counters};
-use crate::pipeline::{Stream, StreamId};
-use crate::ring::{Entry, Frame, LanePos};
+use crate::pipeline::{Refusal, Stream, StreamId};
+use crate::ring::{Entry, Frame, LanePos, RingId};
 use crate::sinks::shape::Shape;
 use crate::time::ClockSync;
 use crate::topic::{TopicId, TopicName};
 
 /// Records offered before others get their turn.
 const TURN: usize = 4096;
+
+/// Why an upstream refuses a record of which it was asked: the one error of the protocol that is about a record. What others
+/// say (a partition that is full, a SmartModule that fails) may pass, and waiting loses nothing.
+const TOO_LARGE: &str = "the upstream takes no record of this size (MessageTooLarge)";
 
 /// What a turn of feeding came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +31,8 @@ pub enum Fed {
     End,
     /// `forward` takes no more for now.
     Full,
+    /// As many dead letters wait as there is room for.
+    Letters,
     /// The partitions of this upstream topic must be told first.
     Needs(TopicIx),
 }
@@ -167,16 +173,29 @@ impl Feed {
     fn offer_frame(&mut self, outlet: &Outlet, frame: &Frame, from: u64, end: u64) -> Fed {
         let (boot, ring) = (frame.boot(), frame.ring_id().0);
         let clock = outlet.clock(boot);
+        let mut room = false;
         for (n, entry) in frame.entries_from(from).take_while(|entry| entry.ordinal < end).enumerate() {
             if n == TURN {
                 return Fed::More;
+            }
+            // Asked when something was refused before it, and of the first.
+            room = room || outlet.has_letter_room(self.of, entry.ordinal);
+            if !room {
+                self.forward.caught_up();
+                return Fed::Letters;
             }
             let offered = match outlet.is_expired(&entry, boot) && !outlet.is_missed(self.of.lane, entry.ordinal) {
                 true => self.pass(Pos { seq: entry.seq, ordinal: entry.ordinal }, Unsent::Expired),
                 false => self.offer(outlet, &entry, ring, clock),
             };
             match offered {
-                Offered::Taken(took) => outlet.note(self.of, &entry, boot, fate(took.unsent), took.begins),
+                Offered::Taken(took) => {
+                    outlet.note(self.of, &entry, boot, fate(took.unsent), took.begins);
+                    if took.unsent == Some(Unsent::Refused) {
+                        self.tell_refused(outlet, &entry, boot, frame.ring_id());
+                        room = false;
+                    }
+                }
                 Offered::Missed => {}
                 Offered::Full => return Fed::Full,
                 Offered::Needs(topic) => return Fed::Needs(topic),
@@ -293,6 +312,14 @@ impl Feed {
                 Offered::Taken(took)
             }
         }
+    }
+
+    /// A dead letter of a record that `forward` or this feed has refused just now.
+    fn tell_refused(&mut self, outlet: &Outlet, entry: &Entry<'_>, boot: u32, ring: RingId) {
+        let by = self.forward.refused_by(entry.seq).map(|target| self.forward.target_name(target));
+        let reason = self.refused.as_deref().filter(|_| by.is_none()).unwrap_or(TOO_LARGE);
+        let upstream = by.map(|(_, topic, partition)| (topic, partition));
+        outlet.refuse(self.of, entry, boot, &Refusal { reason, upstream, ring });
     }
 
     fn refuse(&mut self, at: Pos, why: String) -> Offered {

@@ -10,7 +10,6 @@
 //! deadlines of this sink, no threads, and no memory between visits. The crate stays what tests compare with.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 use std::time::Duration;
 
 use fluvio::metadata::partition::{PartitionResolution, PartitionSpec};
@@ -26,11 +25,10 @@ use fluvio_sc_schema::{AdminSpec, Status, TryEncodableFrom};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout_at};
 
-use super::conn::{Link, plain, read_frame};
+use super::conn::{Line, Link, plain, read_frame};
 use super::trouble::Trouble;
 use super::wire::{self, CREATE, PRODUCE, SC_VERSION, WATCH};
 use crate::config::model::{Compression, FluvioSink};
-use crate::hub::Way;
 use crate::limits::MAX_WIRE_FRAME;
 
 /// Correlation ids of the watches; creations follow.
@@ -69,11 +67,10 @@ impl Topic {
 }
 
 /// Visits the first SC that answers.
-/// `way`: the link to go over.
-pub async fn visit(sink: &FluvioSink, way: Option<&Rc<Way>>, wanted: &BTreeSet<String>) -> Result<Meta, Trouble> {
+pub async fn visit(sink: &FluvioSink, line: &Line, wanted: &BTreeSet<String>) -> Result<Meta, Trouble> {
     let mut first = None;
     for address in &sink.endpoint {
-        match Link::open(address, sink, way).await {
+        match Link::open(address, sink, line).await {
             Ok(link) => return Visit::new(link, sink)?.run(wanted).await,
             Err(trouble) => first = first.or(Some(trouble)),
         }

@@ -11,7 +11,7 @@
 //! - [`link`]: when its link lets it.
 //! - [`feed`]: reads streams of lanes and offers their records; owns the bytes of batches. [`streams`]: which ones.
 //! - [`spu`]: one task per SPU that is needed now. [`meta`]: one short visit to the SC when metadata is needed.
-//! - [`conn`], [`wire`], [`encode`]: connections, messages, batches. [`trouble`]: what to tell a person.
+//! - [`conn`], [`wire`], [`encode`]: connections, messages, batches. [`tls`], [`expiry`]: who is who on them, and until when. [`trouble`]: what to tell a person.
 //!
 //! # Why its own produce loop
 //!
@@ -31,6 +31,7 @@ mod captures;
 mod conn;
 mod driver;
 mod encode;
+mod expiry;
 mod feed;
 mod link;
 mod meta;
@@ -42,6 +43,7 @@ mod streams;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod trouble;
 pub mod wire;
 
@@ -52,7 +54,7 @@ use tokio::time::Instant;
 
 use crate::config::model::{FluvioSink, SinkConfig};
 use crate::hub::{Outlet, PartState, SinkOrder, Way};
-pub use conn::read_frame;
+pub use conn::{Line, read_frame};
 use driver::Driver;
 pub use meta::{Meta, visit};
 

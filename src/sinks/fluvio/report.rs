@@ -9,7 +9,12 @@ use crate::time::Span;
 impl Driver {
     pub(super) fn report(&mut self) {
         if let Some(why) = self.feeds.iter_mut().find_map(|f| f.refused.take()) {
-            self.warn(format!("a record was refused: {why}"));
+            self.warn(format!("a record was refused, see headwater-dead-letters: {why}"));
+        }
+        for (name, end) in self.tls.iter().flat_map(|tls| tls.ends()) {
+            if let Some(end) = end {
+                self.outlet.gauge(name, end);
+            }
         }
         self.warned.take_if(|(_, until)| until.is_some_and(|until| until <= Instant::now()));
         let (state, retry_at) = self.state();
@@ -47,10 +52,11 @@ impl Driver {
         if let Some(problem) = self.meta.problems.first() {
             return down(problem.clone(), Some(self.visit_at));
         }
-        let state = match &self.warned {
-            Some((what, _)) => PartState::warn(what.clone()),
-            None if self.meta.sc.is_empty() => PartState::Starting,
-            None => PartState::up(format!("connected to {}", self.meta.sc)),
+        let state = match (&self.warned, self.tls.as_ref().and_then(|tls| tls.warning(self.outlet.now()))) {
+            (Some((what, _)), _) => PartState::warn(what.clone()),
+            (None, _) if self.meta.sc.is_empty() => PartState::Starting,
+            (None, Some(what)) => PartState::warn(what),
+            (None, None) => PartState::up(format!("connected to {}", self.meta.sc)),
         };
         (state, None)
     }

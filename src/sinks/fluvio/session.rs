@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::conn::Line;
 use super::driver::{Driver, Event, Spu};
 use super::meta::{self, Meta};
 use super::spu;
@@ -73,14 +74,22 @@ impl Driver {
         let generation = self.generation;
         let (sender, requests) = mpsc::channel(MAX_UPSTREAM_PARTITIONS);
         (spu.generation, spu.requests, spu.address) = (generation, Some(sender), address.clone());
-        let (tell, sink, way) = (self.tell.clone(), self.sink.clone(), self.way.clone());
+        let (tell, sink, line) = (self.tell.clone(), self.sink.clone(), self.line());
         self.tasks.spawn_local(async move {
             let tell = async |event| {
                 // A driver that is gone needs no telling.
                 let _ = tell.send(Event::Spu { id, generation, event }).await;
             };
-            spu::run(address, sink, way, requests, tell).await;
+            spu::run(address, sink, line, requests, tell).await;
         });
+    }
+
+    /// What a connection that begins now is made with.
+    fn line(&self) -> Line {
+        if let Some(tls) = &self.tls {
+            tls.note_clock(self.outlet.now().trusted);
+        }
+        Line { way: self.way.clone(), tls: self.tls.clone() }
     }
 
     pub(super) fn visit(&mut self) {
@@ -90,9 +99,9 @@ impl Driver {
         let names = self.feeds.iter().flat_map(|f| f.forward.topics().map(|(_, name)| name.to_owned()));
         let wanted: BTreeSet<String> = names.take(MAX_UPSTREAM_TOPICS * self.feeds.len()).collect();
         (self.visiting, self.visit_wanted) = (true, false);
-        let (tell, sink, way) = (self.tell.clone(), self.sink.clone(), self.way.clone());
+        let (tell, sink, line) = (self.tell.clone(), self.sink.clone(), self.line());
         self.tasks.spawn_local(async move {
-            let result = meta::visit(&sink, way.as_ref(), &wanted).await;
+            let result = meta::visit(&sink, &line, &wanted).await;
             let _ = tell.send(Event::Visited(result)).await;
         });
     }

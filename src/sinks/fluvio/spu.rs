@@ -6,18 +6,17 @@
 //! holds none and a dead one is not found only when it is needed.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::conn::{Link, plain, read_frame};
+use super::conn::{Line, Link, plain, read_frame};
+use super::tls::Keeper;
 use super::trouble::Trouble;
 use super::wire::{FETCH, PRODUCE, SPU_VERSION};
 use crate::config::model::FluvioSink;
-use crate::hub::Way;
 
 /// Answers to what a sink asks are small; batches never come back, only their headers.
 const MAX_ANSWER: usize = 256 * 1024;
@@ -47,23 +46,24 @@ pub enum SpuEvent {
 pub async fn run(
     address: String,
     sink: FluvioSink,
-    way: Option<Rc<Way>>,
+    line: Line,
     requests: mpsc::Receiver<Request>,
     tell: impl AsyncFn(SpuEvent),
 ) {
-    let end = match open(&address, &sink, way.as_ref()).await {
+    let end = match open(&address, &sink, &line).await {
         Ok(link) => {
             tell(SpuEvent::Up).await;
-            let idle = if way.is_some_and(|way| way.is_on_demand()) { IDLE_ON_DEMAND } else { IDLE };
-            converse(link, (sink.request_timeout.to_std(), idle), requests, &tell).await
+            let idle = if line.way.is_some_and(|way| way.is_on_demand()) { IDLE_ON_DEMAND } else { IDLE };
+            let after = sink.request_timeout.to_std();
+            converse(link, (after, idle), line.tls.as_deref(), requests, &tell).await
         }
         Err(trouble) => Some(trouble),
     };
     tell(SpuEvent::Down(end)).await;
 }
 
-async fn open(address: &str, sink: &FluvioSink, way: Option<&Rc<Way>>) -> Result<Link, Trouble> {
-    let link = Link::open(address, sink, way).await?;
+async fn open(address: &str, sink: &FluvioSink, line: &Line) -> Result<Link, Trouble> {
+    let link = Link::open(address, sink, line).await?;
     let address = link.address.clone();
     match (link.speaks(PRODUCE), link.speaks(FETCH)) {
         (Some(produce), Some(fetch)) if produce.min(fetch) < SPU_VERSION => {
@@ -77,6 +77,7 @@ async fn open(address: &str, sink: &FluvioSink, way: Option<&Rc<Way>>) -> Result
 async fn converse(
     link: Link,
     (after, idle): (Duration, Duration),
+    tls: Option<&Keeper>,
     mut requests: mpsc::Receiver<Request>,
     tell: &impl AsyncFn(SpuEvent),
 ) -> Option<Trouble> {
@@ -88,11 +89,18 @@ async fn converse(
     let mut read = BufReader::with_capacity(4096, read);
     let mut deadlines: BTreeMap<i32, Instant> = BTreeMap::new();
     let mut quiet_since = Instant::now();
+    let files = tls.map(|tls| (tls, tls.generation()));
+    let mut renewed = false;
     loop {
+        if renewed && deadlines.is_empty() {
+            // Between two requests: what waits is sent on the next connection, by the new certificate.
+            return None;
+        }
         let deadline = deadlines.values().min().copied();
         let wake = deadline.unwrap_or(quiet_since + idle);
         tokio::select! {
-            request = requests.recv() => {
+            () = renewal(files), if !renewed => renewed = true,
+            request = requests.recv(), if !renewed => {
                 let request = request?;
                 // Its time begins when it is on its way: on a slow line it takes long to get there.
                 let mut rest = request.frame.as_slice();
@@ -137,6 +145,14 @@ async fn converse(
                 return Some(Trouble::Unanswered { address, after });
             }
         }
+    }
+}
+
+/// Returns when the files of TLS are others than those of `generation`.
+async fn renewal(files: Option<(&Keeper, u64)>) {
+    let Some((tls, generation)) = files else { return std::future::pending().await };
+    while !tls.is_renewed(generation) {
+        sleep(tls.look_every()).await;
     }
 }
 
