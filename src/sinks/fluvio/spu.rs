@@ -8,11 +8,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::conn::{Link, plain, read_frame};
+use super::conn::{Link, plain, read_frame, send};
 use super::trouble::Trouble;
 use super::wire::{FETCH, PRODUCE, SPU_VERSION};
 use crate::config::model::FluvioSink;
@@ -85,7 +85,7 @@ async fn converse(
             request = requests.recv() => {
                 let request = request?;
                 deadlines.insert(request.correlation, Instant::now() + after);
-                match timeout(after, write.write_all(&request.frame)).await {
+                match timeout(after, send(&mut write, &request.frame)).await {
                     Ok(Ok(())) => {}
                     Ok(Err(e)) => return broken(e),
                     Err(_) => return Some(Trouble::Unanswered { address, after }),
