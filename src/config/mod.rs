@@ -10,6 +10,7 @@
 
 pub mod changes;
 mod cross;
+mod endpoint;
 mod keys;
 pub mod model;
 mod own_output;
@@ -222,7 +223,7 @@ fn checked(root: &Table, hash: String, scope: &Scope<'_>) -> Option<Config> {
     let sources = sources::sources(&root, node.as_ref());
     let (rules, rule_specs) = rules::rules(&root);
     let sinks = sinks::sinks(&root, &rule_specs);
-    let endpoint = parts::endpoint(&root);
+    let endpoint = endpoint::endpoint(&root);
     let http = parts::http(&root);
     drop(root);
     let files = scope.report.files.borrow().clone();

@@ -17,8 +17,15 @@ use crate::topic::{TopicName, TopicPart, TopicSet};
 /// A driver of a sink for all topics, and a hub with one record for it.
 async fn with_a_record() -> (Driver, crate::hub::Hub) {
     let any = "127.0.0.1:0".parse().unwrap();
-    let endpoint =
-        EndpointConfig { sc_listen: any, spu_listen: any, advertise: None, insecure: false, max_connections: 8 };
+    let endpoint = EndpointConfig {
+        sc_listen: any,
+        spu_listen: any,
+        advertise: None,
+        insecure: false,
+        max_connections: 8,
+        tls: None,
+        allow: Vec::new(),
+    };
     let bound = Bound::bind(&endpoint).await.unwrap();
     let to = sink(&bound.sc_addr().to_string());
     tokio::task::spawn_local(bound.serve(memory_hub().store()));
