@@ -44,9 +44,10 @@ impl Authority {
         assert!(made.status.success(), "{words}: {}", String::from_utf8_lossy(&made.stderr));
     }
 
-    /// A certificate for this common name and for `localhost` and 127.0.0.1.
+    /// A certificate for this common name, for `localhost` and its SPU as official clients name it, and for 127.0.0.1.
     pub fn issue(&self, name: &str, good: Good) {
-        std::fs::write(self.path("names"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n").unwrap();
+        std::fs::write(self.path("names"), "subjectAltName=DNS:localhost,DNS:headwater-5001.localhost,IP:127.0.0.1\n")
+            .unwrap();
         self.openssl(&format!("req -new {KEY} -subj /CN={name} -keyout {name}.key -out {name}.csr"));
         let good = match good {
             Good::Days(days) => format!("-days {days}"),
