@@ -26,6 +26,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::certificate::Certificate;
 use crate::config::model::{SecretPlace, ServerTls};
+use crate::envelope::rfc3339;
 use crate::time::{Now, Span, WallTime};
 
 /// A certificate that ends within this time is warned about.
@@ -133,8 +134,8 @@ fn condition(from: WallTime, until: WallTime, cert: &Path, now: Now) -> (String,
 }
 
 fn day(time: WallTime) -> String {
-    let date = chrono::DateTime::from_timestamp_micros(time.0);
-    date.map_or_else(|| "?".into(), |date| date.format("%Y-%m-%d").to_string())
+    let day = rfc3339(time).and_then(|text| text.get(..10).map(str::to_owned));
+    day.unwrap_or_else(|| "?".into())
 }
 
 fn stamps(config: &ServerTls) -> Vec<Stamp> {
