@@ -9,10 +9,11 @@
 //! ------------------------------------------ async stops here ------------------------------------------
 //! 2  pipeline                                   pure composition
 //! 1  rules | ring | forward | link              siblings, never importing each other
-//! 0  record topic lane name time template json envelope framing codec limits backoff
+//! 0  record topic lane name time template json envelope framing codec certificate limits backoff
 //! ```
 
 pub mod backoff;
+pub mod certificate;
 pub mod cli;
 pub mod config;
 pub mod endpoint;

@@ -66,6 +66,9 @@ pub const MAX_UPSTREAM_TOPICS: usize = 256;
 pub const MAX_UPSTREAM_PARTITIONS: usize = 1024;
 /// Connections of the endpoint (each of its two ports), of the control socket, of the HTTP server.
 pub const MAX_CONNECTIONS: usize = 64;
+/// Tables of what clients of the endpoint may do, and bytes of a client's name there.
+pub const MAX_ALLOWED: usize = 256;
+pub const MAX_CLIENT_NAME: usize = 255;
 /// Events kept in the ring for `headwater events`.
 pub const MAX_EVENTS: usize = 1000;
 /// Events that wait for the node to write them into their topic.

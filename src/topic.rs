@@ -138,7 +138,7 @@ fn pattern_matches(pattern: &str, name: &str) -> bool {
 }
 
 /// Matches `*` against any run of bytes; linear in both lengths for one star, and bounded by their product.
-fn wildcard(pattern: &str, name: &str) -> bool {
+pub fn wildcard(pattern: &str, name: &str) -> bool {
     let (p, n) = (pattern.as_bytes(), name.as_bytes());
     let (mut pi, mut ni) = (0, 0);
     let mut star: Option<(usize, usize)> = None;

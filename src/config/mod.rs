@@ -10,6 +10,7 @@
 
 pub mod changes;
 mod cross;
+mod endpoint;
 mod keys;
 mod links;
 pub mod model;
@@ -224,7 +225,7 @@ fn checked(root: &Table, hash: String, scope: &Scope<'_>) -> Option<Config> {
     let (rules, rule_specs) = rules::rules(&root);
     let links = links::links(&root, ring.as_ref().map_or(&[], |ring| &ring.lanes));
     let sinks = sinks::sinks(&root, &rule_specs);
-    let endpoint = parts::endpoint(&root);
+    let endpoint = endpoint::endpoint(&root);
     let http = parts::http(&root);
     drop(root);
     let files = scope.report.files.borrow().clone();

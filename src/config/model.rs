@@ -392,6 +392,40 @@ pub struct EndpointConfig {
     /// `insecure = true`: listen beyond loopback without TLS.
     pub insecure: bool,
     pub max_connections: usize,
+    pub tls: Option<ServerTls>,
+    /// `[[endpoint.allow]]`; empty: everyone may do everything.
+    pub allow: Vec<Allow>,
+}
+
+/// TLS of a listener. Its files are read when it begins to listen, and again when they change.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerTls {
+    /// The certificate, and those between it and its authority.
+    pub cert: PathBuf,
+    pub key: SecretPlace,
+    /// Authorities of the clients' certificates.
+    pub client_ca: Option<PathBuf>,
+    /// With `client_ca`: who brings no certificate is turned away. Default true.
+    pub require_client_cert: bool,
+}
+
+/// A secret that is looked at while the node runs: its file, or what the environment said at the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretPlace {
+    File(PathBuf),
+    Held(Secret),
+}
+
+/// What some clients may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allow {
+    /// Names of clients as their certificates have them; `*` is everyone, also who has none.
+    pub who: Vec<String>,
+    /// Topics, `*` for any run of characters (also in the node's own).
+    pub produce: Vec<String>,
+    pub consume: Vec<String>,
+    /// May make and delete the topics above.
+    pub admin: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -1,11 +1,11 @@
-//! The tables that are there once: `[node]`, `[ring]`, `[topics.NAME]`, `[endpoint]`, `[http]`.
+//! The tables that are there once: `[node]`, `[ring]`, `[topics.NAME]`, `[http]`.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 
 use super::keys::keys;
-use super::model::{EndpointConfig, HttpConfig, LaneConfig, NodeConfig, RingConfig, TopicConfig};
+use super::model::{HttpConfig, LaneConfig, NodeConfig, RingConfig, TopicConfig};
 use super::raw::{Raw, Table};
 use super::reader::Reader;
 use super::{CONTROL_NAME, DEFAULT_DATA_DIR};
@@ -170,28 +170,6 @@ pub fn usual_lane(lanes: &[LaneConfig]) -> &str {
 pub fn unknown_lane(lane: &str, lanes: &[LaneConfig]) -> String {
     let known: Vec<&str> = lanes.iter().map(|lane| lane.name.as_str()).collect();
     format!("there is no lane `{lane}`; lanes are {}", known.join(", "))
-}
-
-pub fn endpoint(root: &Reader<'_>) -> Option<EndpointConfig> {
-    let r = root.opt_section("endpoint")?;
-    let insecure = r.flag("insecure", false);
-    let listen = |key, default: &str| {
-        let address = r.text(key, "address", default, address);
-        if let Some(address) = address
-            && !address.ip().is_loopback()
-            && !insecure
-        {
-            let message = "anyone who reaches this address could read and write: the endpoint has no TLS and no users yet; \
-                           listen on 127.0.0.1, or say `insecure = true`";
-            r.wrong(key, message);
-        }
-        address
-    };
-    let sc_listen = listen("sc_listen", "127.0.0.1:9003");
-    let spu_listen = listen("spu_listen", "127.0.0.1:9010");
-    let advertise = r.opt_text("advertise", "host:port", |s| host_port(s, None));
-    let max_connections = max_connections(&r);
-    Some(EndpointConfig { sc_listen: sc_listen?, spu_listen: spu_listen?, advertise, insecure, max_connections })
 }
 
 pub fn max_connections(r: &Reader<'_>) -> usize {

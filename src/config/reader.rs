@@ -4,12 +4,13 @@
 //! So the function that reads a table is the only list of its keys. A read that failed gives the default (or None), and
 //! reading goes on; whether there is a config at all is decided at the end, by whether there were errors.
 
+mod secrets;
+
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use super::model::Secret;
 use super::raw::{At, Entry, Node, Raw, Table, join, quote};
 use super::values::{expected, int_of, size_of, span_of, text_in};
 use super::{Report, Surroundings, read_bounded, units};
@@ -182,9 +183,7 @@ impl<'a> Reader<'a> {
             self.error(self.table.at, key, format!("`{key}` is missing"));
         }
         let value = self.get(key, kind, None, parse);
-        if let Some(setting) = self.scope.settings.borrow_mut().last_mut() {
-            setting.required = true;
-        }
+        self.required();
         value
     }
 }
@@ -314,75 +313,6 @@ impl<'a> Reader<'a> {
         std::path::absolute(&path).unwrap_or(path)
     }
 
-    /// A secret: never written in the config itself.
-    pub fn secret(&self, key: &'static str) -> Option<Secret> {
-        let secret = self.get(key, "secret", None, |node| self.secret_from(key, node));
-        self.mask(|value| value.starts_with('{'));
-        secret
-    }
-
-    /// The file that a secret stands in, if it is in one.
-    pub fn secret_file(&self, key: &str) -> Option<PathBuf> {
-        let Raw::Table(table) = &self.table.get(key)?.node.value else { return None };
-        let [Entry { key, node: Node { value: Raw::Text(name), at }, .. }] = table.entries.as_slice() else {
-            return None;
-        };
-        match key.as_str() {
-            "file" => Some(self.beside(*at, name)),
-            "credential" => Some(self.scope.around.credentials.as_ref()?.join(name)),
-            _ => None,
-        }
-    }
-
-    /// A list of secrets, each with where it is; one alone is a list of one.
-    pub fn secrets(&self, key: &'static str) -> Vec<(Secret, At)> {
-        let written = Cell::new(false);
-        let read = |node: &'a Node| {
-            let nodes = match &node.value {
-                Raw::List(nodes) => nodes.as_slice(),
-                _ => std::slice::from_ref(node),
-            };
-            written.set(nodes.iter().any(|node| !matches!(node.value, Raw::Table(_))));
-            let each = |node: &Node| match self.secret_from(key, node) {
-                Ok(secret) => Some((secret, node.at)),
-                Err(message) => {
-                    self.error(node.at, key, message);
-                    None
-                }
-            };
-            Ok(nodes.iter().filter_map(each).collect())
-        };
-        let secrets = self.get(key, "list of secrets", None, read);
-        self.mask(|_| !written.get());
-        secrets.unwrap_or_default()
-    }
-
-    /// The setting that was read last is not shown unless it only says where its secret is.
-    fn mask(&self, is_reference: impl Fn(&str) -> bool) {
-        if let Some(setting) = self.scope.settings.borrow_mut().last_mut()
-            && !setting.value.is_empty()
-            && !is_reference(&setting.value)
-        {
-            setting.value = quote("***");
-        }
-    }
-
-    fn secret_from(&self, key: &str, node: &Node) -> Result<Secret, String> {
-        let Raw::Table(table) = &node.value else {
-            return Err(format!(
-                "a secret does not belong into the config; write {key} = {{ file = \"...\" }}, {{ env = \"...\" }} or \
-                 {{ credential = \"...\" }}"
-            ));
-        };
-        let around = self.scope.around;
-        if around.checking && around.credentials.is_none() && table.get("credential").is_some() {
-            let message = "not looked at: credentials are only given to the service";
-            self.scope.report.warn(node.at, &join(&self.path, "credential"), message);
-            return Ok(Secret(String::new()));
-        }
-        self.resolve(node).map(Secret)
-    }
-
     /// A text, written out or as `{ file | env | credential }`.
     fn resolve(&self, node: &Node) -> Result<String, String> {
         let table = match &node.value {
@@ -447,9 +377,7 @@ impl<'a> Reader<'a> {
         parse: impl Fn(&str, At) -> Result<T, E>,
     ) -> Vec<T> {
         let list = self.list(key, kind, parse);
-        if let Some(setting) = self.scope.settings.borrow_mut().last_mut() {
-            setting.required = true;
-        }
+        self.required();
         match self.table.get(key) {
             None => self.error(self.table.at, key, format!("`{key}` is missing")),
             Some(Entry { node: Node { value: Raw::List(nodes), at }, .. }) if nodes.is_empty() => {
@@ -458,6 +386,13 @@ impl<'a> Reader<'a> {
             Some(_) => {}
         }
         list
+    }
+
+    /// The setting that was read last must be given.
+    fn required(&self) {
+        if let Some(setting) = self.scope.settings.borrow_mut().last_mut() {
+            setting.required = true;
+        }
     }
 
     /// A table whose keys are the user's.

@@ -379,6 +379,26 @@ fn the_hash_follows_the_files() {
     assert_eq!(hash_on_disk(&dir.path().join("absent.toml")), None);
 }
 
+#[test]
+fn an_endpoint_that_others_reach_has_tls_and_its_key_is_read_where_it_lies() {
+    let text = "[endpoint]\nsc_listen = \"0.0.0.0:1\"\ntls = { cert = \"h.toml\", key = { file = \"key\" } }\n";
+    let examined = look(&[("h.toml", text), ("key", "a key")]);
+    assert!(examined.warnings.iter().any(|w| w.contains("clients prove nothing")), "{:?}", examined.warnings);
+    let tls = examined.config.unwrap().endpoint.unwrap().tls.unwrap();
+    assert!(matches!(&tls.key, SecretPlace::File(path) if path.ends_with("key")), "{tls:?}");
+    let held = config(&text.replace("file = \"key\"", "env = \"SITE\"")).endpoint.unwrap().tls.unwrap();
+    assert_eq!(held.key, SecretPlace::Held(Secret("site-7".into())));
+
+    let named = text.replace("} }", "}, client_ca = \"h.toml\" }\n[[endpoint.allow]]\nwho = \"press-7\"");
+    let examined = look(&[("h.toml", &named), ("key", "a key")]);
+    assert!(!examined.warnings.iter().any(|w| w.contains("clients prove nothing")), "{:?}", examined.warnings);
+    let endpoint = examined.config.unwrap().endpoint.unwrap();
+    assert!(endpoint.tls.unwrap().require_client_cert);
+    assert_eq!(endpoint.allow[0].who, ["press-7"]);
+    let nameless = errors("[endpoint]\n[[endpoint.allow]]\nwho = \"press-7\"\n");
+    assert!(nameless.len() == 1 && nameless[0].contains("clients have no names"), "{nameless:?}");
+}
+
 /// A row per key in the README's table of settings: kind and default are what the code says; the meaning is written by hand.
 #[test]
 fn the_table_of_defaults_is_what_the_code_does() {

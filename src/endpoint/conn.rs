@@ -1,25 +1,53 @@
 //! One connection: requests in order, answers whole, everything it started ends with it.
+//!
+//! A peer that does nothing costs a connection, so everything that it owes has a deadline (see [`Patience`]): its TLS
+//! handshake, its first request, the rest of a request that has begun, taking an answer. After that it may be silent for
+//! as long as it likes; one whose host is gone is found by keepalive.
+//!
+//! Answers to streams and watches are made a few at a time, however many of them there are: those of a peer that takes
+//! nothing wait as places in a queue, not as bytes.
 
 use std::cell::Cell;
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedWriteHalf;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
+use super::access::Client;
 use super::sc::Sc;
 use super::spu::Spu;
 use super::wire::{Header, Malformed, read_frame};
 use super::{Port, Shared};
 use crate::hub::counters;
 
-/// A peer that takes nothing for this long is gone.
-const WRITE_DEADLINE: Duration = Duration::from_secs(60);
+/// How long a peer is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For its TLS handshake.
+    pub handshake: Duration,
+    /// For its first request: clients greet at once.
+    pub first: Duration,
+    /// For the rest of a request that has begun.
+    pub request: Duration,
+    /// For taking an answer, all of it.
+    pub answer: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        let [handshake, first, request, answer] = [10, 30, 60, 60].map(Duration::from_secs);
+        Self { handshake, first, request, answer }
+    }
+}
+
+/// Answers of one connection's streams and watches that are in memory together.
+const ANSWERS: usize = 2;
 /// What is read ahead of a request.
 const READ_AHEAD: usize = 8 * 1024;
 
@@ -30,6 +58,8 @@ pub enum Close {
     Malformed(String),
     #[error(transparent)]
     Io(#[from] io::Error),
+    #[error("{0}")]
+    Handshake(String),
     #[error("the node shuts down")]
     Stopping,
 }
@@ -50,15 +80,37 @@ impl Close {
 
 /// The way back to a client, shared by everything that answers it.
 pub struct Peer {
-    writer: Mutex<OwnedWriteHalf>,
+    writer: Mutex<Box<dyn AsyncWrite + Unpin>>,
+    within: Duration,
     broken: Cell<bool>,
+    slow: Cell<bool>,
     wake: Notify,
+    turns: Semaphore,
     sent: Cell<u64>,
 }
 
 impl Peer {
-    fn new(writer: OwnedWriteHalf) -> Self {
-        Self { writer: Mutex::new(writer), broken: Cell::new(false), wake: Notify::new(), sent: Cell::new(0) }
+    fn new(writer: Box<dyn AsyncWrite + Unpin>, within: Duration) -> Self {
+        Self {
+            writer: Mutex::new(writer),
+            within,
+            broken: Cell::new(false),
+            slow: Cell::new(false),
+            wake: Notify::new(),
+            turns: Semaphore::new(ANSWERS),
+            sent: Cell::new(0),
+        }
+    }
+
+    /// Why nothing more can be sent.
+    fn end(&self) -> io::ErrorKind {
+        if self.slow.get() { io::ErrorKind::TimedOut } else { io::ErrorKind::BrokenPipe }
+    }
+
+    /// Held while an answer that nobody waits for is made and sent.
+    pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        // Never closed.
+        self.turns.acquire().await.ok()
     }
 
     /// Writes one whole answer. After a failure the stream may stand in the middle of a frame, so nothing is sent any
@@ -66,11 +118,16 @@ impl Peer {
     pub async fn send(&self, answer: Vec<u8>) -> Result<(), Close> {
         let mut writer = self.writer.lock().await;
         if self.broken.get() {
-            return Err(io::Error::from(io::ErrorKind::BrokenPipe).into());
+            return Err(io::Error::from(self.end()).into());
         }
         // Broken until proven whole: this future may be dropped half-way.
         self.broken.set(true);
-        let written = timeout(WRITE_DEADLINE, writer.write_all(&answer)).await;
+        let whole = async {
+            writer.write_all(&answer).await?;
+            // TLS keeps what the socket did not take.
+            writer.flush().await
+        };
+        let written = timeout(self.within, whole).await;
         match written.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(()) => {
                 self.broken.set(false);
@@ -78,6 +135,9 @@ impl Peer {
                 Ok(())
             }
             Err(error) => {
+                if error.kind() == io::ErrorKind::TimedOut {
+                    self.slow.set(true);
+                }
                 self.wake.notify_one();
                 Err(error.into())
             }
@@ -93,42 +153,62 @@ enum Side {
 /// Serves a client until it leaves, breaks the protocol, or the node shuts down.
 pub async fn serve(stream: TcpStream, port: Port, shared: Rc<Shared>) {
     shared.store.count(counters::CONNECTS, 1);
-    let from = stream.peer_addr();
-    let peer;
-    let ended = match prepare(stream, port, &shared) {
-        Err(error) => Err(error.into()),
-        Ok((mut read, to, mut side)) => {
-            peer = to;
+    let Ok(from) = stream.peer_addr() else { return };
+    let from = from.ip().to_canonical();
+    let ended = match open(stream, from, port, &shared).await {
+        Err(error) => Err(error),
+        Ok((mut read, peer, mut side)) => {
             let ended = requests(&mut read, &mut side, &peer, &shared).await;
             shared.store.count(counters::SENT_BYTES, peer.sent.get());
             ended
         }
     };
-    match ended {
-        Ok(()) | Err(Close::Stopping) => {}
-        Err(Close::Io(error)) if error.kind() != io::ErrorKind::InvalidData => {
-            tracing::debug!(?from, "endpoint: connection ended: {error}");
+    let Err(close) = ended else { return };
+    tracing::debug!(%from, "endpoint: connection closed: {close}");
+    match close {
+        Close::Stopping => {}
+        Close::Io(error) if error.kind() == io::ErrorKind::TimedOut => shared.store.count(counters::TIMED_OUT, 1),
+        Close::Io(error) if error.kind() != io::ErrorKind::InvalidData => {}
+        Close::Handshake(why) => {
+            shared.store.count(counters::HANDSHAKES_FAILED, 1);
+            shared.refused(format!("{from} {why}"));
         }
-        Err(error) => {
+        Close::Io(_) | Close::Malformed(_) => {
             shared.store.count(counters::MALFORMED, 1);
-            tracing::debug!(?from, "endpoint: connection closed: {error}");
+            shared.refused(format!("{from} sent {close}"));
         }
     }
 }
 
-type Prepared = (BufReader<tokio::net::tcp::OwnedReadHalf>, Rc<Peer>, Side);
+type Reading = BufReader<Box<dyn AsyncRead + Unpin>>;
 
-fn prepare(stream: TcpStream, port: Port, shared: &Rc<Shared>) -> io::Result<Prepared> {
+async fn open(
+    stream: TcpStream,
+    from: IpAddr,
+    port: Port,
+    shared: &Rc<Shared>,
+) -> Result<(Reading, Rc<Peer>, Side), Close> {
     stream.set_nodelay(true)?;
     keep_alive(&stream);
     let reached = stream.local_addr()?;
-    let (read, write) = stream.into_split();
-    let peer = Rc::new(Peer::new(write));
-    let side = match port {
-        Port::Sc => {
-            Side::Sc(Sc { spu: shared.spu_address(reached), shared: Rc::clone(shared), peer: Rc::clone(&peer) })
+    let (read, write, name): (Box<dyn AsyncRead + Unpin>, Box<dyn AsyncWrite + Unpin>, _) = match &shared.tls {
+        None => {
+            let (read, write) = stream.into_split();
+            (Box::new(read), Box::new(write), None)
         }
-        Port::Spu => Side::Spu(Spu::new(Rc::clone(shared), Rc::clone(&peer))),
+        Some(tls) => {
+            let accepted = tls.accept(stream, shared.patience.handshake, shared.store.now()).await;
+            let (stream, name) = accepted.map_err(Close::Handshake)?;
+            let (read, write) = tokio::io::split(stream);
+            (Box::new(read), Box::new(write), name)
+        }
+    };
+    let client = Rc::new(Client::new(from, name, &shared.allow));
+    let peer = Rc::new(Peer::new(write, shared.patience.answer));
+    let (to, shared) = (Rc::clone(&peer), Rc::clone(shared));
+    let side = match port {
+        Port::Sc => Side::Sc(Sc { spu: shared.spu_address(reached), shared, peer: to, client }),
+        Port::Spu => Side::Spu(Spu::new(shared, to, client)),
     };
     Ok((BufReader::with_capacity(READ_AHEAD, read), peer, side))
 }
@@ -143,21 +223,19 @@ fn keep_alive(stream: &TcpStream) {
     let _ = sockopt::set_tcp_keepcnt(stream, 4);
 }
 
-async fn requests(
-    read: &mut BufReader<tokio::net::tcp::OwnedReadHalf>,
-    side: &mut Side,
-    peer: &Peer,
-    shared: &Shared,
-) -> Result<(), Close> {
+async fn requests(read: &mut Reading, side: &mut Side, peer: &Peer, shared: &Shared) -> Result<(), Close> {
     // Dropped on return, which ends its tasks.
     let mut tasks = JoinSet::new();
+    let mut greeted = false;
     loop {
         while tasks.try_join_next().is_some() {}
         let frame = tokio::select! {
-            frame = read_frame(read, &shared.budget) => frame?,
-            () = peer.wake.notified() => return Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
+            frame = read_frame(read, &shared.budget, shared.patience.request) => frame?,
+            () = peer.wake.notified() => return Err(io::Error::from(peer.end()).into()),
+            () = sleep(shared.patience.first), if !greeted => return Err(io::Error::from(io::ErrorKind::TimedOut).into()),
             () = shared.store.stopping() => return Err(Close::Stopping),
         };
+        greeted = true;
         let Some(frame) = frame else { return Ok(()) };
         let handled = async {
             match side {

@@ -12,14 +12,20 @@
 //!
 //! ```text
 //! conn     one connection ── wire: frames in, bounded ── request: their fields
+//!   tls    its handshake      access: who it is, what it may do
 //!   sc     topics, watches            answer: frames out
 //!   spu    produce, fetch, offsets    batch:  record batches in and out
 //!   stream one consumer's stream      read:   slices of a partition
 //! ```
 //!
 //! Nothing a peer sends panics or allocates without a bound: see [`wire`] for frames and [`batch`] for what is in
-//! them. There is no authentication and no TLS, so it listens on loopback unless the config says `insecure`.
+//! them. Without TLS it listens on loopback unless the config says `insecure`; with TLS, clients have names where an
+//! authority for them is configured, and `allow` says what each may do.
+//!
+//! Official clients expect the name `headwater-5001.DOMAIN` of the SPU where they expect DOMAIN of the SC, so the
+//! certificate needs both (or a wildcard); a node's sink expects the host that it connects to, on both ports.
 
+mod access;
 mod answer;
 mod batch;
 mod conn;
@@ -30,6 +36,7 @@ mod request;
 mod sc;
 mod spu;
 mod stream;
+mod tls;
 mod wire;
 
 use std::cell::RefCell;
@@ -40,13 +47,18 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use crate::config::model::EndpointConfig;
+use self::access::{Client, Deed, shown};
+pub use self::conn::Patience;
+use self::tls::Tls;
+use crate::config::model::{Allow, EndpointConfig};
 use crate::hub::{PartState, Store, counters};
 use crate::record::Origin;
 use crate::ring::Ticket;
+use crate::time::{BootTime, Span};
 use crate::topic::TopicPart;
 
 /// Markers remembered until they are durable; past it the memory begins anew, at the worst merging two repeats.
@@ -54,6 +66,11 @@ const MAX_ORIGINS: usize = 4096;
 /// After a failed accept (out of files, mostly) the next try waits this long; so does a client beyond the limit, in case
 /// another one is just leaving.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// How often the files of `tls` are looked at, and the state is told anew.
+const LOOK: Duration = Duration::from_secs(10);
+/// What was refused is shown this long.
+const REFUSED_FOR: Span = Span::from_secs(3600);
 
 /// Why the endpoint does not listen. The supervisor shows it and tries again.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +89,8 @@ pub enum EndpointError {
     NoAddress { key: &'static str, address: SocketAddr },
     #[error("cannot listen on {address}: {error} (`endpoint.{key}`)")]
     Other { key: &'static str, address: SocketAddr, error: io::Error },
+    #[error("`endpoint.tls`: {0}")]
+    Tls(String),
 }
 
 /// Which of the two a connection came to: their request keys collide.
@@ -89,9 +108,62 @@ struct Shared {
     advertise: Option<String>,
     spu: SocketAddr,
     origins: RefCell<HashMap<TopicPart, (Origin, Ticket)>>,
+    patience: Patience,
+    tls: Option<Tls>,
+    allow: Vec<Allow>,
+    /// Where it listens.
+    what: String,
+    /// What was turned away last, and when.
+    refused: RefCell<Option<(String, BootTime)>>,
 }
 
 impl Shared {
+    /// Whether a client may; if not, it is counted and shown.
+    fn allows(&self, client: &Client, deed: Deed, topic: &str) -> bool {
+        let may = client.may(deed, topic);
+        if !may {
+            self.store.count(counters::DENIED, 1);
+            self.refused(format!("{client} may not {deed} {}", shown(topic)));
+        }
+        may
+    }
+
+    fn refused(&self, what: String) {
+        self.refused.replace(Some((what, self.store.now().boot)));
+        self.say();
+    }
+
+    /// Tells the board how the endpoint is. Peers can make this happen: the board bounds how often it is logged.
+    fn say(&self) {
+        let now = self.store.now();
+        let (mut what, mut ill) = (self.what.clone(), false);
+        if let Some(tls) = &self.tls {
+            let (certificate, is_ill) = tls.condition(now);
+            (what, ill) =
+                (if is_ill { format!("{certificate}; {what}") } else { format!("{what}; {certificate}") }, is_ill);
+            self.store.gauge("certificate_until_seconds", tls.until());
+        }
+        let recent = |(_, at): &&(String, BootTime)| now.boot - *at < REFUSED_FOR;
+        if let Some((last, _)) = self.refused.borrow().as_ref().filter(recent) {
+            what = format!("{what}; last refused: {last}");
+        }
+        self.store.report(if ill { PartState::warn(what) } else { PartState::up(what) });
+    }
+
+    /// Looks at the files of `tls`, now and then or when told to.
+    async fn look(&self, again: &Notify) {
+        loop {
+            let told = tokio::select! {
+                () = sleep(LOOK) => false,
+                () = again.notified() => true,
+            };
+            if let Some(tls) = &self.tls {
+                tls.look(told);
+            }
+            self.say();
+        }
+    }
+
     /// What a client that reached the SC at `reached` is told: the config's word, else the address it already uses.
     fn spu_address(&self, reached: SocketAddr) -> (String, u16) {
         if let Some(advertise) = &self.advertise {
@@ -121,9 +193,11 @@ impl Shared {
     }
 }
 
-/// Listens and serves until the node stops.
-pub async fn run(config: &EndpointConfig, store: Store) -> Result<(), EndpointError> {
-    Bound::bind(config).await?.serve(store).await;
+/// Listens and serves until the node stops. `again`: the files that the config names are to be read again.
+pub async fn run(config: &EndpointConfig, store: Store, again: Rc<Notify>) -> Result<(), EndpointError> {
+    let mut bound = Bound::bind(config).await?;
+    bound.again = again;
+    bound.serve(store).await;
     Ok(())
 }
 
@@ -135,14 +209,29 @@ pub struct Bound {
     spu_addr: SocketAddr,
     advertise: Option<String>,
     max_connections: usize,
+    tls: Option<Tls>,
+    allow: Vec<Allow>,
+    again: Rc<Notify>,
+    pub patience: Patience,
 }
 
 impl Bound {
     pub async fn bind(config: &EndpointConfig) -> Result<Self, EndpointError> {
+        let tls = config.tls.as_ref().map(Tls::load).transpose().map_err(EndpointError::Tls)?;
         let (sc, sc_addr) = listen("sc_listen", config.sc_listen).await?;
         let (spu, spu_addr) = listen("spu_listen", config.spu_listen).await?;
-        let max_connections = config.max_connections.clamp(1, crate::limits::MAX_CONNECTIONS);
-        Ok(Self { sc, spu, sc_addr, spu_addr, advertise: config.advertise.clone(), max_connections })
+        Ok(Self {
+            sc,
+            spu,
+            sc_addr,
+            spu_addr,
+            advertise: config.advertise.clone(),
+            max_connections: config.max_connections.clamp(1, crate::limits::MAX_CONNECTIONS),
+            tls,
+            allow: config.allow.clone(),
+            again: Rc::default(),
+            patience: Patience::default(),
+        })
     }
 
     /// Where the SC listens: what a client is pointed at.
@@ -156,17 +245,24 @@ impl Bound {
 
     /// Serves until the node stops. Runs inside a `LocalSet`.
     pub async fn serve(self, store: Store) {
-        store.report(PartState::Up { what: format!("SC on {}, SPU on {}", self.sc_addr, self.spu_addr) });
+        let over = if self.tls.is_some() { ", over TLS" } else { "" };
         let shared = Rc::new(Shared {
             store,
             budget: wire::Budget::default(),
-            advertise: self.advertise.clone(),
+            advertise: self.advertise,
             spu: self.spu_addr,
             origins: RefCell::default(),
+            patience: self.patience,
+            tls: self.tls,
+            allow: self.allow,
+            what: format!("SC on {}, SPU on {}{over}", self.sc_addr, self.spu_addr),
+            refused: RefCell::default(),
         });
+        shared.say();
         tokio::select! {
             () = accept(&self.sc, Port::Sc, &shared, self.max_connections) => {}
             () = accept(&self.spu, Port::Spu, &shared, self.max_connections) => {}
+            () = shared.look(&self.again) => {}
             () = shared.store.stopping() => {}
         }
     }

@@ -23,6 +23,7 @@ use fluvio_sc_schema::topic::{
 use fluvio_sc_schema::{AdminSpec, Status, TryEncodableFrom};
 use tokio::task::JoinSet;
 
+use super::access::{Client, Deed, shown};
 use super::conn::{Close, Peer};
 use super::request::{CreateTopic, List, read_delete, read_object, version_is_read};
 use super::wire::{Frame, Header, Reader};
@@ -43,6 +44,7 @@ const MAX_WATCHES: usize = 32;
 pub struct Sc {
     pub shared: Rc<Shared>,
     pub peer: Rc<Peer>,
+    pub client: Rc<Client>,
     /// Where this client is told that the SPU is.
     pub spu: (String, u16),
 }
@@ -74,7 +76,7 @@ impl Sc {
         let (label, inner) = read_object(body)?;
         let list = List::read(inner)?;
         let wanted = |name: &str| list.names.is_empty() || list.names.iter().any(|filter| name.contains(filter));
-        let topics = if list.system { vec![consumer_offset_topic()] } else { topics(&self.shared) };
+        let topics = if list.system { vec![consumer_offset_topic()] } else { topics(&self.shared, &self.client) };
         Ok(match label {
             "Topic" => encode_list(header, topics.iter().map(topic).filter(|m| wanted(&m.name)).collect())?,
             "Partition" => {
@@ -90,12 +92,12 @@ impl Sc {
         if tasks.len() >= MAX_WATCHES {
             return Err(Close::Malformed("more watches than any client opens".into()));
         }
-        let (shared, peer) = (Rc::clone(&self.shared), Rc::clone(&self.peer));
+        let (shared, peer, client) = (Rc::clone(&self.shared), Rc::clone(&self.peer), Rc::clone(&self.client));
         // What there is now, not when the task first runs: a client may send a create right behind its watch.
-        let known = (shared.store.topics_generation(), topics(&shared));
+        let known = (shared.store.topics_generation(), topics(&shared, &self.client));
         match label {
-            "Topic" => tasks.spawn_local(watch(shared, peer, header, known, |t| vec![topic(t)])),
-            "Partition" => tasks.spawn_local(watch(shared, peer, header, known, |t| partitions(t).collect())),
+            "Topic" => tasks.spawn_local(watch(shared, peer, client, header, known, |t| vec![topic(t)])),
+            "Partition" => tasks.spawn_local(watch(shared, peer, client, header, known, |t| partitions(t).collect())),
             "SPU" => {
                 let all = WatchResponse::new(MetadataUpdate::with_all(0, vec![self.spu()]));
                 let first = encode_watch(header, all)?;
@@ -138,6 +140,7 @@ impl Sc {
     }
 
     fn check_create(&self, create: &CreateTopic<'_>) -> Result<(TopicName, u8), Status> {
+        self.check_allowed(Deed::Make, create.name)?;
         let refuse = |code, what: String| Status::new(create.name.to_owned(), code, Some(what));
         let invalid = |what: &str| refuse(ErrorCode::TopicInvalidConfiguration, what.to_owned());
         let name = TopicName::new(create.name).map_err(|e| refuse(ErrorCode::TopicInvalidName, e.to_string()))?;
@@ -160,12 +163,23 @@ impl Sc {
         }
     }
 
+    fn check_allowed(&self, deed: Deed, topic: &str) -> Result<(), Status> {
+        if self.shared.allows(&self.client, deed, topic) {
+            return Ok(());
+        }
+        let what = format!("{} may not {deed} topic {} here: the node's `endpoint.allow`", self.client, shown(topic));
+        Err(Status::new(topic.to_owned(), ErrorCode::PermissionDenied, Some(what)))
+    }
+
     async fn delete(&self, body: &[u8]) -> Result<Status, Close> {
         let (label, inner) = read_object(body)?;
         if label != "Topic" {
             return Ok(refused("", format!("a node has no {label} that can be deleted")));
         }
         let (name, force) = read_delete(inner)?;
+        if let Err(refused) = self.check_allowed(Deed::Delete, name) {
+            return Ok(refused);
+        }
         let refuse = |code| Status::new(name.to_owned(), code, None);
         if name == CONSUMER_OFFSET {
             return Ok(refused(name, "consumer-offset is not a topic that can be deleted; delete consumers".into()));
@@ -184,10 +198,10 @@ fn refused(name: &str, what: String) -> Status {
     Status::new(name.to_owned(), ErrorCode::Other(what.clone()), Some(what))
 }
 
-/// The topics of the ring that are shown.
-fn topics(shared: &Shared) -> Vec<TopicInfo> {
+/// The topics of the ring that this client is told of.
+fn topics(shared: &Shared, client: &Client) -> Vec<TopicInfo> {
     let mut topics = shared.store.topics();
-    topics.retain(|t| t.name.as_str() != CONSUMER_OFFSET);
+    topics.retain(|t| t.name.as_str() != CONSUMER_OFFSET && client.sees(t.name.as_str()));
     topics
 }
 
@@ -195,6 +209,7 @@ fn topics(shared: &Shared) -> Vec<TopicInfo> {
 async fn watch<S>(
     shared: Rc<Shared>,
     peer: Rc<Peer>,
+    client: Rc<Client>,
     header: Header,
     (mut generation, mut known): (u64, Vec<TopicInfo>),
     objects: impl Fn(&TopicInfo) -> Vec<Metadata<S>> + 'static,
@@ -205,13 +220,15 @@ async fn watch<S>(
     let all = known.iter().chain([&consumer_offset_topic()]).flat_map(&objects).collect();
     let mut update = MetadataUpdate::with_all(0, all);
     loop {
+        let turn = peer.turn().await;
         let Ok(bytes) = encode_watch(header, WatchResponse::new(update)) else { return };
         if peer.send(bytes).await.is_err() {
             return;
         }
+        drop(turn);
         let changes: Vec<_> = loop {
             generation = shared.store.topics_changed(generation).await;
-            let now = topics(&shared);
+            let now = topics(&shared, &client);
             let gone = known.iter().filter(|t| now.iter().all(|n| n.id != t.id)).flat_map(&objects);
             let made = now.iter().filter(|t| known.iter().all(|k| k.id != t.id)).flat_map(&objects);
             let changes: Vec<_> = gone.map(Message::delete).chain(made.map(Message::update)).collect();

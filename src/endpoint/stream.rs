@@ -53,6 +53,7 @@ pub async fn run(
     let limit = max_bytes.min(ANSWER_TARGET);
     loop {
         store.wait_beyond(state.part, from).await;
+        let turn = peer.turn().await;
         let Some(info) = read::partition(store, &state.topic, state.part) else {
             return fail(&peer, header, &state, ErrorCode::TopicNotFound).await;
         };
@@ -64,6 +65,7 @@ pub async fn run(
             }
             // Only around a topic that is going; whatever the reason, never a busy loop.
             Slice::End => {
+                drop(turn);
                 tokio::time::sleep(EMPTY_PAUSE).await;
                 continue;
             }
@@ -82,6 +84,7 @@ pub async fn run(
         if peer.send(answer).await.is_err() {
             return;
         }
+        drop(turn);
         from = loop {
             if let Some(offset) = state.acked.take() {
                 break u64::try_from(offset).unwrap_or(next);

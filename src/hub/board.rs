@@ -42,6 +42,11 @@ pub mod counters {
     pub const LOST_BEFORE_SOURCE: &str = "lost_before_source";
     /// Peers turned away by an `allow` list or a limit.
     pub const TURNED_AWAY: &str = "turned_away";
+    /// Requests of the endpoint's clients that `allow` does not allow.
+    pub const DENIED: &str = "denied";
+    pub const HANDSHAKES_FAILED: &str = "handshakes_failed";
+    /// Peers that said or took nothing for too long.
+    pub const TIMED_OUT: &str = "timed_out";
     pub const CONNECTS: &str = "connects";
     pub const SENT_BYTES: &str = "sent_bytes";
     pub const SENT_BATCHES: &str = "sent_batches";

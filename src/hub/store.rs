@@ -223,6 +223,10 @@ impl Store {
         self.part().count(counter, n);
     }
 
+    pub fn gauge(&self, name: &'static str, value: u64) {
+        self.part().gauge(name, value);
+    }
+
     pub fn report(&self, state: PartState) {
         self.part().report(self.core.now(), state);
     }

@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use tokio::sync::Notify;
+
 use super::plan;
 use super::supervisor::Task;
 use crate::config::{Config, EndpointConfig, FluvioSink, LinkConfig, SinkConfig, SinkKind, SourceConfig};
@@ -21,12 +23,19 @@ struct Sink {
     task: Task,
 }
 
+struct Endpoint {
+    config: EndpointConfig,
+    /// Files that its config names are to be read again.
+    again: Rc<Notify>,
+    task: Task,
+}
+
 /// Everything that runs beside the disk loop.
 #[derive(Default)]
 pub struct Parts {
     sources: Vec<Source>,
     sinks: Vec<Sink>,
-    endpoint: Option<(EndpointConfig, Task)>,
+    endpoint: Option<Endpoint>,
     links: Vec<Link>,
 }
 
@@ -51,10 +60,10 @@ impl Parts {
                 self.sinks.push(start_sink(hub, sink.clone(), way));
             }
         }
-        if self.endpoint.is_none()
-            && let Some(endpoint) = &config.endpoint
-        {
-            self.endpoint = Some((endpoint.clone(), start_endpoint(hub, endpoint.clone())));
+        match (&self.endpoint, &config.endpoint) {
+            (None, Some(endpoint)) => self.endpoint = Some(start_endpoint(hub, endpoint.clone())),
+            (Some(running), _) => running.again.notify_one(),
+            (None, None) => {}
         }
         for source in &config.sources {
             if !self.sources.iter().any(|running| running.config.name == source.name) {
@@ -117,8 +126,8 @@ impl Parts {
                 hub.board().remove(kind, name.as_str());
             }
         }
-        if let Some((_, task)) = self.endpoint.take_if(|(running, _)| config.endpoint.as_ref() != Some(running)) {
-            task.end(END).await;
+        if let Some(ended) = self.endpoint.take_if(|running| config.endpoint.as_ref() != Some(&running.config)) {
+            ended.task.end(END).await;
             if config.endpoint.is_none() {
                 hub.board().remove(PartKind::Endpoint, "endpoint");
             }
@@ -148,7 +157,7 @@ impl Parts {
             source.task.stop.set();
         }
         let endpoint = self.endpoint.take();
-        for task in sources.into_iter().map(|s| s.task).chain(endpoint.map(|(_, task)| task)) {
+        for task in sources.into_iter().map(|s| s.task).chain(endpoint.map(|e| e.task)) {
             task.end(END).await;
         }
     }
@@ -218,19 +227,29 @@ fn start_sink(hub: &Hub, config: SinkConfig, way: Option<Rc<Way>>) -> Sink {
     Sink { config, lever, task }
 }
 
-fn start_endpoint(hub: &Hub, config: EndpointConfig) -> Task {
+fn start_endpoint(hub: &Hub, config: EndpointConfig) -> Endpoint {
     let store = hub.store();
     let part = hub.board().part(PartKind::Endpoint, "endpoint", hub.now());
     let stop = Stop::default();
-    let ends = stop.clone();
-    let make = move || {
-        let (config, store, ends) = (config.clone(), store.clone(), ends.clone());
-        async move {
-            tokio::select! {
-                result = endpoint::run(&config, store) => result.map_err(|e| e.to_string()),
-                () = ends.wait() => Ok(()),
+    let again = Rc::new(Notify::new());
+    let task = {
+        let (config, ends, again) = (config.clone(), stop.clone(), again.clone());
+        let woken = again.clone();
+        let make = move || {
+            let (config, store, ends, again) = (config.clone(), store.clone(), ends.clone(), again.clone());
+            async move {
+                tokio::select! {
+                    result = endpoint::run(&config, store, again) => result.map_err(|e| e.to_string()),
+                    () = ends.wait() => Ok(()),
+                }
             }
-        }
+        };
+        let woken = move || {
+            let woken = woken.clone();
+            // A reload is a good moment to try again.
+            async move { woken.notified().await }
+        };
+        Task::spawn(hub, part, stop, make, woken)
     };
-    Task::spawn(hub, part, stop, make, std::future::pending)
+    Endpoint { config, again, task }
 }

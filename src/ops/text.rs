@@ -35,7 +35,7 @@ pub fn page(status: &Status) -> String {
         page.line(&source.name, &format!("{}{}", state(source), source_numbers(source)));
     }
     for part in shown_parts(status) {
-        page.line(&part.name, &state(part));
+        page.line(&part.name, &format!("{}{}", state(part), turned_away(part)));
     }
     if status.rule_errors > 0 {
         let count = thousands(status.rule_errors);
@@ -329,6 +329,19 @@ fn source_numbers(source: &PartStatus) -> String {
     text
 }
 
+/// What the endpoint did not do for its clients.
+fn turned_away(part: &PartStatus) -> String {
+    let mut text = String::new();
+    for name in ["denied", "handshakes_failed", "turned_away", "timed_out"] {
+        let count = part.counters.get(name).copied().unwrap_or(0);
+        if part.kind == "endpoint" && count > 0 {
+            let separator = if text.is_empty() { ";" } else { "," };
+            let _ = write!(text, "{separator} {} {}", name.replace('_', " "), thousands(count));
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -521,7 +534,10 @@ hq    DOWN 2 h 11 m: connect sc.example:9003 timed out; next try 38 s
         };
         status.parts = vec![
             part("http", "down", "127.0.0.1:9004 is in use by another program"),
-            part("endpoint", "up", "sc 10.1.0.5:9003, spu 10.1.0.5:9010"),
+            PartStatus {
+                counters: [("denied", 1203), ("timed_out", 2), ("connects", 9)].map(|(n, c)| (n.to_owned(), c)).into(),
+                ..part("endpoint", "up", "sc 10.1.0.5:9003, spu 10.1.0.5:9010")
+            },
             part("control", "up", "/run/headwater/control.sock"),
         ];
         let waits =
@@ -533,7 +549,7 @@ hq        DOWN 2 h 11 m: connect sc.example:9003 timed out; trying now
 {waits}backup    PAUSED 2 h 11 m
 {waits}old       NOT IN THE CONFIG: put it back, or `headwater sink forget old`
 {waits}http      DOWN 1 m 1 s: 127.0.0.1:9004 is in use by another program
-endpoint  up 1 m 1 s: sc 10.1.0.5:9003, spu 10.1.0.5:9010
+endpoint  up 1 m 1 s: sc 10.1.0.5:9003, spu 10.1.0.5:9010; denied 1,203, timed out 2
 "
         );
         assert_eq!(page(&status), expected);

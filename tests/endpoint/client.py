@@ -1,4 +1,7 @@
-"""The PyPI package `fluvio` against the node's endpoint: prints "done" when everything was as it should be."""
+"""The PyPI package `fluvio` against the node's endpoint: prints "done" when everything was as it should be.
+
+client.py SC [DOMAIN KEY CERTIFICATE CA]: with the last four, over TLS with a client certificate.
+"""
 
 import faulthandler
 import sys
@@ -18,7 +21,10 @@ from fluvio import (
 faulthandler.dump_traceback_later(60, exit=True)
 
 config = FluvioConfig.new(sys.argv[1])
-config.disable_tls()
+if len(sys.argv) > 2:
+    config.set_tls_file_paths(*sys.argv[2:])
+else:
+    config.disable_tls()
 admin = FluvioAdmin.connect_with_config(config)
 client = Fluvio.connect_with_config(config)
 

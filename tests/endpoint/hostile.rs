@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use headwater::endpoint::{Bound, EndpointError};
+use headwater::endpoint::{Bound, EndpointError, Patience};
 
 use super::capture::all_client_frames;
-use super::server::{Client, Server, config, panics};
+use super::produce::{batch, fetch_body, produce};
+use super::server::{Client, Server, config, panics, plan};
 
 /// A small generator: these tests are the same every time.
 struct Random(u64);
@@ -108,6 +109,56 @@ fn connections_beyond_the_limit_are_closed_and_the_others_work() {
     });
     assert!(free);
     assert_alive(server.sc);
+}
+
+/// Waits for nothing that lasts, but for what `change` makes last.
+fn impatient(change: impl Fn(&mut Patience, Duration)) -> Server {
+    let mut patience = Patience::default();
+    change(&mut patience, Duration::from_millis(100));
+    Server::waiting(config(64), plan, patience)
+}
+
+#[test]
+fn a_peer_that_never_greets_is_dropped_and_one_that_has_greeted_is_not() {
+    let server = impatient(|patience, short| patience.first = short);
+    for to in [server.sc, server.spu] {
+        let mut greeted = Client::connect(to);
+        greeted.request(18, 2, 1, &[0, 0, 0, 0, 0, 0]);
+        greeted.answer(1);
+        assert!(Client::connect(to).is_closed());
+        greeted.request(18, 2, 2, &[0, 0, 0, 0, 0, 0]);
+        greeted.answer(2);
+    }
+}
+
+#[test]
+fn a_request_that_begins_and_does_not_end_is_dropped() {
+    let server = impatient(|patience, short| patience.request = short);
+    for begun in [&[0, 0][..], &[0, 0, 0, 40, 0, 18, 0], &[0, 0, 16, 0, 0, 0, 0, 25, 0, 0, 0, 1, 0, 0, 0]] {
+        let mut client = Client::connect(server.spu);
+        client.send_raw(begun).expect("an open connection");
+        assert!(client.is_closed(), "{begun:?}");
+    }
+    assert_alive(server.spu);
+}
+
+#[test]
+fn a_reader_that_takes_nothing_is_dropped() {
+    let server = impatient(|patience, short| patience.answer = short);
+    server.create_topic("up", 1);
+    for _ in 0..5 {
+        assert_eq!(produce(&server, "up", 0, &batch(&[&[7; 200 * 1024]], None)).0, 0);
+    }
+    // Far more than any socket takes in, and not read: what came is less than what was asked for.
+    const ASKED: i32 = 100;
+    let mut client = Client::connect(server.spu);
+    for i in 0..ASKED {
+        client.request(1, 25, i, &fetch_body("up", 0, 0, 1 << 20));
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    let came = (0..ASKED).take_while(|_| client.whole_frame().is_some()).count();
+    assert!(came < ASKED as usize, "all answers came");
+    assert_alive(server.spu);
 }
 
 #[test]

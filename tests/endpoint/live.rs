@@ -8,9 +8,11 @@ use std::time::Duration;
 use fluvio::consumer::{ConsumerConfigExtBuilder, ConsumerStream, OffsetManagementStrategy, Record};
 use fluvio::metadata::topic::TopicSpec;
 use fluvio::{Compression, Fluvio, FluvioClusterConfig, Offset, RecordKey, TopicProducerConfigBuilder};
+use headwater::config::model::{Allow, SecretPlace, ServerTls};
 use headwater::limits::MAX_TOPICS;
 
-use super::server::{Server, panics};
+use super::certs::{Authority, Good};
+use super::server::{Server, config, panics, plan};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -237,20 +239,44 @@ fn topics_beyond_the_most_are_refused_in_words() {
     });
 }
 
-#[test]
-fn the_python_package_does_all_of_it() {
+/// Runs `client.py` against a server, with more words for its command line.
+fn python(server: &Server, more: &[String]) {
     let python = std::env::var_os("HEADWATER_TEST_PYTHON").unwrap_or_else(|| {
         panic!(
             "HEADWATER_TEST_PYTHON is not set: it names a python that has the PyPI package `fluvio` 0.21 \
              (scripts/test.sh makes one; by hand: python3 -m venv DIR && DIR/bin/pip install fluvio==0.21.0)"
         )
     });
-    let server = Server::start();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/endpoint/client.py");
-    let output = Command::new(&python).arg(script).arg(server.sc.to_string()).output();
+    let output = Command::new(&python).arg(script).arg(server.sc.to_string()).args(more).output();
     let output = output.unwrap_or_else(|e| panic!("{}: {e}", python.display()));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
     assert_eq!(text(&output.stdout), "done\n");
     assert_eq!(panics(), 0);
+}
+
+#[test]
+fn the_python_package_does_all_of_it() {
+    python(&Server::start(), &[]);
+}
+
+#[test]
+fn the_python_package_does_all_of_it_over_mutual_tls() {
+    let authority = Authority::new();
+    authority.issue("server", Good::Days(365));
+    authority.issue("panel-1", Good::Days(365));
+    let path = |name: &str| authority.path(name);
+    let mut config = config(64);
+    config.tls = Some(ServerTls {
+        cert: path("server.pem"),
+        key: SecretPlace::File(path("server.key")),
+        client_ca: Some(path("ca.pem")),
+        require_client_cert: true,
+    });
+    let topics = || vec!["py*".to_owned()];
+    config.allow = vec![Allow { who: vec!["panel-1".into()], produce: topics(), consume: topics(), admin: true }];
+    let server = Server::with(config, plan);
+    let files = ["panel-1.key", "panel-1.pem", "ca.pem"].map(|name| path(name).display().to_string());
+    python(&server, &[&["localhost".to_owned()][..], &files].concat());
 }

@@ -50,8 +50,7 @@ pub fn produce(server: &Server, topic: &str, partition: u32, set: &[u8]) -> (i16
     produced(topic, &client.answer(1))
 }
 
-/// A one-shot fetch; gives the text of an error, if any, and the bytes of the record set.
-pub fn fetch(server: &Server, topic: &str, partition: u32, offset: i64, max_bytes: i32) -> (String, Vec<u8>) {
+pub fn fetch_body(topic: &str, partition: u32, offset: i64, max_bytes: i32) -> Vec<u8> {
     let mut body = Vec::new();
     for number in [500, 1, max_bytes] {
         body.extend(i32::to_be_bytes(number));
@@ -66,8 +65,13 @@ pub fn fetch(server: &Server, topic: &str, partition: u32, offset: i64, max_byte
     body.extend((-1i64).to_be_bytes());
     body.extend(max_bytes.to_be_bytes());
     body.extend(0i32.to_be_bytes());
+    body
+}
+
+/// A one-shot fetch; gives the text of an error, if any, and the bytes of the record set.
+pub fn fetch(server: &Server, topic: &str, partition: u32, offset: i64, max_bytes: i32) -> (String, Vec<u8>) {
     let mut client = Client::connect(server.spu);
-    client.request(1, 25, 1, &body);
+    client.request(1, 25, 1, &fetch_body(topic, partition, offset, max_bytes));
     let answer = client.answer(1);
     let mut rest = &answer[4 + 2 + 4 + 4 + 2 + topic.len() + 4 + 4..];
     let code = i16::from_be_bytes([rest[0], rest[1]]);

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use headwater::config::EndpointConfig;
-use headwater::endpoint::Bound;
+use headwater::endpoint::{Bound, Patience};
 use headwater::hub::{Board, Hub};
 use headwater::lane::DEFAULT_LANES;
 use headwater::name::Name;
@@ -33,7 +33,15 @@ pub struct Server {
 
 pub fn config(max_connections: usize) -> EndpointConfig {
     let any = "127.0.0.1:0".parse().expect("an address");
-    EndpointConfig { sc_listen: any, spu_listen: any, advertise: None, insecure: false, max_connections }
+    EndpointConfig {
+        sc_listen: any,
+        spu_listen: any,
+        advertise: None,
+        insecure: false,
+        max_connections,
+        tls: None,
+        allow: Vec::new(),
+    }
 }
 
 /// No rules, the default lanes.
@@ -85,6 +93,11 @@ impl Server {
     }
 
     pub fn with(config: EndpointConfig, plan: impl FnOnce() -> Plan + Send + 'static) -> Self {
+        Self::waiting(config, plan, Patience::default())
+    }
+
+    /// With another patience than a node has.
+    pub fn waiting(config: EndpointConfig, plan: impl FnOnce() -> Plan + Send + 'static, patience: Patience) -> Self {
         count_panics();
         let (send, receive) = mpsc::channel();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -92,7 +105,8 @@ impl Server {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             tokio::task::LocalSet::new().block_on(&runtime, async {
                 let hub = hub(plan());
-                let bound = Bound::bind(&config).await.expect("a free port");
+                let mut bound = Bound::bind(&config).await.expect("a free port");
+                bound.patience = patience;
                 send.send((bound.sc_addr(), bound.spu_addr())).expect("the test waits");
                 let serve = bound.serve(hub.store());
                 tokio::select! {
@@ -156,18 +170,30 @@ pub fn string(text: &str) -> Vec<u8> {
     out
 }
 
+/// Bytes both ways, perhaps over TLS.
+pub trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
+
 /// Frames out, frames in.
 pub struct Client {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
+    /// The same connection, for its options.
+    socket: TcpStream,
     /// Answers that came before they were asked for.
     early: VecDeque<Vec<u8>>,
 }
 
 impl Client {
     pub fn connect(to: SocketAddr) -> Self {
-        let stream = TcpStream::connect(to).expect("a server");
-        stream.set_nodelay(true).expect("an option");
-        Self { stream, early: VecDeque::new() }
+        Self::over(to, |socket| Box::new(socket))
+    }
+
+    /// With something between the frames and the socket.
+    pub fn over(to: SocketAddr, wrap: impl FnOnce(TcpStream) -> Box<dyn Stream>) -> Self {
+        let socket = TcpStream::connect(to).expect("a server");
+        socket.set_nodelay(true).expect("an option");
+        let stream = wrap(socket.try_clone().expect("another handle"));
+        Self { stream, socket, early: VecDeque::new() }
     }
 
     pub fn send(&mut self, frame: &[u8]) {
@@ -211,18 +237,28 @@ impl Client {
 
     /// The next frame; None when the time is up or the server closed the connection.
     pub fn frame(&mut self, patience: Duration) -> Option<Vec<u8>> {
-        self.stream.set_read_timeout(Some(patience)).expect("an option");
+        self.socket.set_read_timeout(Some(patience)).expect("an option");
         let mut len = [0; 4];
         self.stream.read_exact(&mut len).ok()?;
         let mut frame = vec![0; u32::from_be_bytes(len) as usize];
-        self.stream.set_read_timeout(Some(PATIENCE)).expect("an option");
+        self.socket.set_read_timeout(Some(PATIENCE)).expect("an option");
         self.stream.read_exact(&mut frame).expect("the rest of a frame");
+        Some(frame)
+    }
+
+    /// As `frame`; also None when the connection ends in the middle of one.
+    pub fn whole_frame(&mut self) -> Option<Vec<u8>> {
+        self.socket.set_read_timeout(Some(PATIENCE)).expect("an option");
+        let mut len = [0; 4];
+        self.stream.read_exact(&mut len).ok()?;
+        let mut frame = vec![0; u32::from_be_bytes(len) as usize];
+        self.stream.read_exact(&mut frame).ok()?;
         Some(frame)
     }
 
     /// Whether the server has closed the connection.
     pub fn is_closed(&mut self) -> bool {
-        self.stream.set_read_timeout(Some(PATIENCE)).expect("an option");
+        self.socket.set_read_timeout(Some(PATIENCE)).expect("an option");
         let mut byte = [0];
         !matches!(self.stream.read(&mut byte), Ok(1..))
     }

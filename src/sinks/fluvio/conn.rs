@@ -121,6 +121,9 @@ pub fn plain(error: &io::Error) -> String {
         io::ErrorKind::ConnectionReset => "connection reset".into(),
         io::ErrorKind::UnexpectedEof => "the peer hung up".into(),
         _ => {
+            if let Some(rustls::Error::AlertReceived(alert)) = error.get_ref().and_then(|e| e.downcast_ref()) {
+                return refused(*alert);
+            }
             let text = error.to_string();
             // The resolver's words, which no kind of error tells apart.
             if text.contains("Temporary failure in name resolution") {
@@ -133,10 +136,30 @@ pub fn plain(error: &io::Error) -> String {
     }
 }
 
+/// What the other side of TLS says no to; with TLS 1.3 it does so only after our side is done.
+fn refused(alert: rustls::AlertDescription) -> String {
+    use rustls::AlertDescription as A;
+    match alert {
+        A::CertificateRequired => "it wants a client certificate: set tls.cert and tls.key".into(),
+        A::CertificateExpired => "it says that our client certificate has expired (or is not valid yet)".into(),
+        A::UnknownCA => "it does not know the authority of our client certificate".into(),
+        A::BadCertificate | A::UnsupportedCertificate | A::CertificateUnknown | A::CertificateRevoked => {
+            format!("it refuses our client certificate ({alert:?})")
+        }
+        other => format!("it ended TLS with {other:?}"),
+    }
+}
+
+/// Writes one whole frame. TLS keeps what the socket did not take until it is told to flush: a request that is written
+/// and not flushed may never leave.
+pub async fn send(stream: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> io::Result<()> {
+    stream.write_all(frame).await?;
+    stream.flush().await
+}
+
 async fn handshake(stream: &mut Box<dyn Io>) -> Result<ApiVersionsResponse, Stranger> {
     let request = wire::api_versions(1).map_err(Stranger::Io)?;
-    stream.write_all(&request).await.map_err(Stranger::Io)?;
-    stream.flush().await.map_err(Stranger::Io)?;
+    send(stream, &request).await.map_err(Stranger::Io)?;
     let mut head = [0; 4];
     let mut have = 0;
     while have < head.len() {

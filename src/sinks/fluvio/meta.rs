@@ -22,10 +22,9 @@ use fluvio_sc_schema::objects::{
     ObjectApiWatchResponse, WatchRequest, WatchResponse,
 };
 use fluvio_sc_schema::{AdminSpec, Status, TryEncodableFrom};
-use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout_at};
 
-use super::conn::{Line, Link, plain, read_frame};
+use super::conn::{Line, Link, plain, read_frame, send};
 use super::trouble::Trouble;
 use super::wire::{self, CREATE, PRODUCE, SC_VERSION, WATCH};
 use crate::config::model::{Compression, FluvioSink};
@@ -157,11 +156,7 @@ impl<'a> Visit<'a> {
 
     async fn send(&mut self, frame: &[u8]) -> Result<(), Trouble> {
         let deadline = Instant::now() + self.after;
-        let write = async {
-            self.link.stream.write_all(frame).await?;
-            self.link.stream.flush().await
-        };
-        match timeout_at(deadline, write).await {
+        match timeout_at(deadline, send(&mut self.link.stream, frame)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(e)) => Err(self.broken(plain(&e))),
             Err(_) => Err(Trouble::Unanswered { address: self.meta.sc.clone(), after: self.after }),
@@ -298,7 +293,7 @@ mod tests {
     use super::*;
     use crate::sinks::fluvio::captures::{Capture, frames};
     use crate::sinks::fluvio::testing;
-    use tokio::io::{AsyncReadExt, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     /// Plays a recorded SC: checks that our frames differ from the recorded client's only in names and numbers.
     async fn against(capture: Capture, wanted: &[&str]) -> Meta {

@@ -11,7 +11,7 @@
 //! - [`link`]: when its link lets it.
 //! - [`feed`]: reads streams of lanes and offers their records; owns the bytes of batches. [`streams`]: which ones.
 //! - [`spu`]: one task per SPU that is needed now. [`meta`]: one short visit to the SC when metadata is needed.
-//! - [`conn`], [`wire`], [`encode`]: connections, messages, batches. [`tls`], [`expiry`]: who is who on them, and until when. [`trouble`]: what to tell a person.
+//! - [`conn`], [`wire`], [`encode`]: connections, messages, batches. [`tls`]: who is who on them, and until when. [`trouble`]: what to tell a person.
 //!
 //! # Why its own produce loop
 //!
@@ -31,7 +31,6 @@ mod captures;
 mod conn;
 mod driver;
 mod encode;
-mod expiry;
 mod feed;
 mod link;
 mod meta;

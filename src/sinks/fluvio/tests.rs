@@ -30,8 +30,15 @@ use crate::topic::{TopicName, TopicPart, TopicSet};
 /// An endpoint: where its SC and its SPU are.
 async fn endpoint() -> (SocketAddr, SocketAddr) {
     let any = "127.0.0.1:0".parse().unwrap();
-    let endpoint =
-        EndpointConfig { sc_listen: any, spu_listen: any, advertise: None, insecure: false, max_connections: 8 };
+    let endpoint = EndpointConfig {
+        sc_listen: any,
+        spu_listen: any,
+        advertise: None,
+        insecure: false,
+        max_connections: 8,
+        tls: None,
+        allow: Vec::new(),
+    };
     let bound = Bound::bind(&endpoint).await.unwrap();
     let addresses = (bound.sc_addr(), bound.spu_addr());
     tokio::task::spawn_local(bound.serve(memory_hub().store()));

@@ -24,8 +24,8 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::conn::plain;
-use super::expiry::{Validity, validity};
 use super::trouble::{Trouble, host_of};
+use crate::certificate::Certificate;
 use crate::config::model::TlsConfig;
 use crate::envelope::rfc3339;
 use crate::sinks::metered::Metered;
@@ -91,7 +91,7 @@ impl Keeper {
             match client(&self.config) {
                 Ok((client, own)) => {
                     (used.client, used.trouble, used.stamps) = (Some(Arc::new(client)), None, stamps);
-                    used.own = own.map(|own| own.to);
+                    used.own = own.map(|own| own.until);
                     used.generation += 1;
                 }
                 Err(why) => used.trouble = Some(why),
@@ -180,9 +180,9 @@ impl Keeper {
             }
             Ok(Err(e)) => return Err(bad(self.refusal(&e).unwrap_or_else(|| plain(&e)))),
         };
-        let peer = stream.get_ref().1.peer_certificates().and_then(|chain| validity(chain.first()?));
+        let peer = stream.get_ref().1.peer_certificates().and_then(|chain| Certificate::read(chain.first()?));
         if let Some(peer) = peer {
-            self.met(address, peer.to);
+            self.met(address, peer.until);
         }
         Ok(stream)
     }
@@ -294,7 +294,7 @@ fn names(presented: &[String]) -> String {
 }
 
 /// What connections are made with, and when our certificate is valid.
-fn client(tls: &TlsConfig) -> Result<(ClientConfig, Option<Validity>), String> {
+fn client(tls: &TlsConfig) -> Result<(ClientConfig, Option<Certificate>), String> {
     let mut roots = rustls::RootCertStore::empty();
     let path = ca_file(tls).ok_or("no system CA bundle found: set tls.ca")?;
     for cert in certificates(path)? {
@@ -313,7 +313,7 @@ fn client(tls: &TlsConfig) -> Result<(ClientConfig, Option<Validity>), String> {
         return Ok((builder.with_no_client_auth(), None));
     };
     let chain = certificates(cert)?;
-    let own = chain.first().and_then(|cert| validity(cert));
+    let own = chain.first().and_then(|cert| Certificate::read(cert));
     let (key_name, key) = match &tls.key_file {
         Some(path) => (path.display().to_string(), PrivateKeyDer::from_pem_file(path)),
         None => ("tls.key".into(), PrivateKeyDer::from_pem_slice(key.0.as_bytes())),
