@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::state::{self, LaneState, TopicState};
-use super::target::{Filling, Phase, Target};
+use super::target::{Filling, Group, Phase, Target};
 use super::{
     Input, Note, Offer, Options, Out, Output, Place, Placing, Pos, Query, Tally, TargetIx, Took, TopicIx, Unsent,
     placing,
@@ -586,23 +586,4 @@ enum Verdict {
     Refused,
     Take,
     Full,
-}
-
-/// All outputs of one record for one target, taken together.
-struct Group {
-    bytes: usize,
-    min_ms: i64,
-    max_ms: i64,
-}
-
-impl Group {
-    fn of(outs: &[Out], ix: TargetIx) -> Self {
-        let mut group = Self { bytes: 0, min_ms: i64::MAX, max_ms: i64::MIN };
-        for out in outs.iter().filter(|o| o.target == ix) {
-            group.bytes += out.bytes;
-            group.min_ms = group.min_ms.min(out.at_ms);
-            group.max_ms = group.max_ms.max(out.at_ms);
-        }
-        group
-    }
 }

@@ -3,7 +3,7 @@
 use super::identity::{Identity, Mine};
 use super::search::Search;
 use super::state::Stored;
-use super::{Batch, Marker, Pos, Tally, TopicIx};
+use super::{Batch, Marker, Out, Pos, Tally, TargetIx, TopicIx};
 use crate::backoff::Backoff;
 use crate::time::BootTime;
 
@@ -184,5 +184,24 @@ impl Filling {
             max_ms: self.max_ms,
             last_seq: self.last_seq,
         }
+    }
+}
+
+/// All outputs of one record for one target, taken together.
+pub(super) struct Group {
+    pub bytes: usize,
+    pub min_ms: i64,
+    pub max_ms: i64,
+}
+
+impl Group {
+    pub fn of(outs: &[Out], ix: TargetIx) -> Self {
+        let mut group = Self { bytes: 0, min_ms: i64::MAX, max_ms: i64::MIN };
+        for out in outs.iter().filter(|o| o.target == ix) {
+            group.bytes += out.bytes;
+            group.min_ms = group.min_ms.min(out.at_ms);
+            group.max_ms = group.max_ms.max(out.at_ms);
+        }
+        group
     }
 }

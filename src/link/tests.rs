@@ -1,3 +1,5 @@
+//! Laws of a link: budgets through crashes and clocks, reserves, windows.
+
 use proptest::prelude::*;
 
 use super::*;

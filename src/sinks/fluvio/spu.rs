@@ -6,10 +6,12 @@
 //! holds none and a dead one is not found only when it is needed.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::conn::{Line, Link, plain, read_frame};
@@ -102,22 +104,12 @@ async fn converse(
             () = renewal(files), if !renewed => renewed = true,
             request = requests.recv(), if !renewed => {
                 let request = request?;
-                // Its time begins when it is on its way: on a slow line it takes long to get there.
-                let mut rest = request.frame.as_slice();
-                while !rest.is_empty() {
-                    match timeout(after, write.write(rest)).await {
-                        Ok(Ok(0)) => return Some(Trouble::Closed { address }),
-                        Ok(Ok(written)) => rest = &rest[written..],
-                        Ok(Err(e)) => return broken(e),
-                        Err(_) => return Some(Trouble::Unanswered { address, after }),
-                    }
-                }
-                // What TLS holds of it.
-                match timeout(after, write.flush()).await {
+                match put(&mut write, &request.frame, after).await {
                     Ok(Ok(())) => {}
                     Ok(Err(e)) => return broken(e),
                     Err(_) => return Some(Trouble::Unanswered { address, after }),
                 }
+                // Its time begins when it is on its way: on a slow line it takes long to get there.
                 deadlines.insert(request.correlation, Instant::now() + after);
                 // Answers of the others could not be taken meanwhile.
                 deadlines.values_mut().for_each(|deadline| *deadline = (*deadline).max(Instant::now() + after / 2));
@@ -146,6 +138,20 @@ async fn converse(
             }
         }
     }
+}
+
+/// Writes a frame; `after` is for each step forward. The outer error: it does not get any further.
+async fn put(write: &mut (impl AsyncWrite + Unpin), frame: &[u8], after: Duration) -> Result<io::Result<()>, Elapsed> {
+    let mut rest = frame;
+    while !rest.is_empty() {
+        match timeout(after, write.write(rest)).await? {
+            Ok(0) => return Ok(Err(io::ErrorKind::WriteZero.into())),
+            Ok(written) => rest = &rest[written..],
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    // What TLS holds of it.
+    timeout(after, write.flush()).await
 }
 
 /// Returns when the files of TLS are others than those of `generation`.
