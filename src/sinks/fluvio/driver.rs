@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::conn::plain;
 use super::feed::{Fed, Feed};
-use super::link::link_changed;
+use super::link::{GATES_EVERY, link_changed};
 use super::meta::Meta;
 use super::spu::{Request, SpuEvent};
 use super::tls::Keeper;
@@ -540,11 +540,13 @@ impl Driver {
         let soon = |at: crate::time::BootTime| now + (at - boot).to_std();
         let sent = self.feeds.iter().filter(|f| !f.over);
         let forward = sent.filter_map(|f| f.forward.next_timeout()).min().map(soon);
-        let spus =
-            self.opens.iter().next().and(self.spus.values().filter(|s| s.requests.is_none()).map(|s| s.retry_at).min());
-        let visit = (self.visit_wanted && !self.visiting).then_some(self.visit_at);
+        let wanted = self.opens.iter().any(|place| !self.is_closed(place.0));
+        let spus = self.spus.values().filter(|s| wanted && s.requests.is_none()).map(|s| s.retry_at).min();
+        let visit = (self.visit_wanted && !self.visiting && !self.is_shut()).then_some(self.visit_at);
+        // A gate may have moved while this one was busy elsewhere.
+        let gates = self.way.as_ref().map(|_| now + GATES_EVERY);
         let calm = self.warned.as_ref().and_then(|(_, until)| *until);
-        let wake = [forward, spus, visit, calm].into_iter().flatten().min();
+        let wake = [forward, spus, visit, calm, gates].into_iter().flatten().min();
         let waits = |i: &usize| !self.stuck[*i] && !self.gives_way(*i) && !self.is_closed(*i);
         let place = |i: usize| (self.feeds[i].of, self.feeds[i].read_pos());
         let places: Vec<_> = (0..self.feeds.len()).filter(waits).map(place).collect();

@@ -4,10 +4,14 @@
 //! is in flight then is answered. When no lane may send, the connections are closed; what is known of the cluster is
 //! kept, so that an opening window costs one connection and what a resume costs, no visit to the SC.
 
+use std::time::Duration;
+
 use super::driver::Driver;
 use crate::hub::{PartState, Way, closed_words};
 use crate::link::Gate;
 
+/// How often the gates are looked at although nobody says that they moved.
+pub(super) const GATES_EVERY: Duration = Duration::from_secs(10);
 /// Of what a lane may still use, one batch has this part at most: other partitions and what surrounds it come as well.
 const SHARE: u64 = 4;
 

@@ -135,6 +135,7 @@ fn a_link_outside_of_its_windows_is_not_even_connected_and_an_open_one_carries_w
         assert!(!sends_it(&mut driver, Duration::from_millis(300)).await);
         let part = |kind| hub.board().parts().into_iter().find(|part| part.kind == kind).unwrap();
         assert_eq!(part(PartKind::Sink).state.what(), "waits for link sat: its next window begins 2026-11-27 13:00Z");
+        assert!(timeout(Duration::from_millis(200), driver.idle()).await.is_err(), "nothing to do, and it turns");
         let counted = |name| part(PartKind::Link).counter(name);
         assert_eq!((counted("sent_bytes"), counted("received_bytes")), (0, 0));
 
