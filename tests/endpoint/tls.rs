@@ -166,7 +166,7 @@ fn who_is_turned_away_is_told_and_shown_with_the_reason() {
     let sinks = [
         ("plain", String::new(), "wants TLS"),
         ("nameless", format!("ca = \"{}\"", ca.display()), "it wants a client certificate"),
-        ("late", with(&up.authority, "late", &up.authority), "it says that our client certificate has expired"),
+        ("late", with(&up.authority, "late", &up.authority), "it is expired"),
     ];
     let config: String =
         sinks.iter().map(|(name, tls, _)| up.sink(tls).replace("sinks.hq", &format!("sinks.{name}"))).collect();

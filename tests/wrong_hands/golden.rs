@@ -12,7 +12,7 @@ pub struct Normal {
 }
 
 /// A pattern and what stands for it.
-const PATTERNS: [(&str, &str); 11] = [
+const PATTERNS: [(&str, &str); 13] = [
     // Heading of the status page.
     (r"  v\d+\.\d+\.\d+  config [0-9a-f]{4}", "  vX.Y.Z  config HASH"),
     (r"config [0-9a-f]{4}\b", "config HASH"),
@@ -26,6 +26,9 @@ const PATTERNS: [(&str, &str); 11] = [
     (r"\d+ waiting \(\d+(\.\d)? K?i?B to send\)", "N waiting (BYTES to send)"),
     (r"\(process \d+\)", "(process PID)"),
     (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ[ ?]", "DATE "),
+    // An exported record has its times in it, as long as the clock's digits.
+    (r"after about 1 record \(\d+ B\)", "after about 1 record (BYTES)"),
+    (r"cut off after \d+ bytes", "cut off after N bytes"),
     // A log line's time.
     (r"\d{4}-\d\d-\d\dT[0-9:.]+Z  ?", ""),
 ];
