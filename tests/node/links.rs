@@ -5,7 +5,7 @@ use super::node::{Node, config, eventually};
 use super::rings::{assert_same, records};
 use super::upstream::{Upstream, numbered, send_all};
 
-const WINDOW_IN: &str = "[links.lte]\nbudget = \"80KiB/day\"\nreserve = { urgent = \"25%\" }\n";
+const BUDGET: &str = "[links.lte]\nbudget = \"80KiB/day\"\nreserve = { urgent = \"25%\" }\n";
 /// Lines that no compression makes shorter.
 const LINE: usize = 500;
 
@@ -34,7 +34,7 @@ fn used(node: &Node) -> u64 {
 #[test]
 fn a_spent_budget_stops_a_sink_until_there_is_more_and_a_crash_gives_none() {
     let mut up = Upstream::start();
-    let mut edge = Node::new(&over_lte(&up, WINDOW_IN));
+    let mut edge = Node::new(&over_lte(&up, BUDGET));
     edge.start();
     send_all(&edge, "notes", &noise(0..400));
     edge.says("lte", "warn", "its budget is spent until");
@@ -57,7 +57,7 @@ fn a_spent_budget_stops_a_sink_until_there_is_more_and_a_crash_gives_none() {
     // What it sent and had not stored is known again at the next connect.
     assert!(edge.sink("hq").pending >= before.pending);
 
-    edge.write_config(&over_lte(&up, &WINDOW_IN.replace("80KiB", "2MiB")));
+    edge.write_config(&over_lte(&up, &BUDGET.replace("80KiB", "2MiB")));
     edge.run(&["reload"]).ok();
     edge.run(&["drain"]).ok();
     let sink = edge.sink("hq");
