@@ -353,6 +353,8 @@ pub struct FluvioSink {
     pub request_timeout: Span,
     /// `retry`, base and cap of the wait between tries: default 1 s and 60 s.
     pub retry: (Span, Span),
+    /// `resume = "auto" | "markers"`: an upstream that is a node is asked what it has; false: its log is searched as any other.
+    pub markers_only: bool,
     /// `search_max`, default 64 KiB: what a resume may download to find its marker.
     pub search_max: usize,
     /// `on_upstream_loss = "resend" | "continue"`.

@@ -96,6 +96,7 @@ fn fluvio(r: &Reader<'_>) -> Option<FluvioSink> {
             r.span("retry_min", second, Span::from_millis(100)..=Span::from_secs(3600)),
             r.span("retry_max", Span::from_secs(60), second..=Span::from_secs(86_400)),
         ),
+        markers_only: r.choice("resume", &[("auto", false), ("markers", true)]),
         search_max: r.memory("search_max", 64 * 1024, 1024..=1 << 30),
         resend_on_loss: r.choice("on_upstream_loss", &[("resend", true), ("continue", false)]),
         newest_first: r.choice("order", &[("oldest-first", false), ("newest-first", true)]),

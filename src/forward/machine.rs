@@ -225,6 +225,8 @@ impl Forward {
             expected: None,
             doubt: !fresh,
             unsent,
+            count: None,
+            out_of_turn: false,
             seen_uncommitted: false,
             suspect_until: None,
             sent_below: self.born_end,
@@ -455,12 +457,12 @@ impl Forward {
         t.sent_below = t.sent_below.max(open.last_seq + 1);
         t.inflight = Some(open);
         t.phase = Phase::Sending;
-        let (topic, partition, lives) = (t.topic, t.partition, t.lives);
+        let (topic, partition, lives, turn) = (t.topic, t.partition, t.lives, t.count);
         if open.unsure {
             // Now: whether it lands may never be heard of.
             self.note(Note::MaybeDuplicated { target: ix, count: u64::from(open.records) });
         }
-        let batch = open.batch(&self.identity(topic, partition, lives));
+        let batch = open.batch(&self.identity(topic, partition, lives), turn);
         self.work.push_back(Output::Send { target: ix, batch });
     }
 
@@ -543,7 +545,7 @@ impl Forward {
     pub fn handle(&mut self, now: BootTime, input: Input) {
         match input {
             Input::Partitions { topic, count, fresh } => self.partitions(topic, count, fresh),
-            Input::Up { target } => self.up(now, target),
+            Input::Up { target, counts } => self.up(now, target, counts),
             Input::Down { target } => self.down(target),
             Input::Sent { target, result } => match result {
                 Ok(base) => self.acknowledged(now, target, base),
@@ -551,6 +553,7 @@ impl Forward {
             },
             Input::Offsets { target, result } => self.offsets(now, target, result),
             Input::Header { target, result } => self.header(now, target, result),
+            Input::Producer { target, result } => self.counted(now, target, result),
             Input::Synced => self.synced(),
         }
     }

@@ -20,6 +20,7 @@ pub fn sink(endpoint: &str) -> FluvioSink {
         connect_timeout: Span::from_millis(500),
         request_timeout: Span::from_secs(2),
         retry: (Span::from_millis(20), Span::from_millis(200)),
+        markers_only: false,
         search_max: 64 * 1024,
         resend_on_loss: true,
         newest_first: false,
