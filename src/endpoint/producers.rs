@@ -5,7 +5,7 @@
 //! comes from an older connection is not stored twice. The newest batch, sent again, is answered with its first offset.
 //!
 //! Key: topic, a zero byte, partition (u8), producer id. Value: number (u64), base offset (i64), records (u32), wall time in
-//! seconds (u64). All big-endian, so that of two values of a producer the greater one is the newer one.
+//! microseconds (u64). All big-endian, so that of two values of a producer the greater one is the newer one.
 //!
 //! They have 64 KiB, room for some 1,200 producers. For a new one the quarter that was heard of longest ago is forgotten: such
 //! a producer looks for its marker in the log when it comes back, as with a cluster. A batch for which there is no room
@@ -39,25 +39,25 @@ fn key(topic: &str, partition: u8, producer_id: i64) -> Vec<u8> {
     key
 }
 
-fn value(newest: Newest, seconds: u64) -> [u8; 28] {
+fn value(newest: Newest, at: u64) -> [u8; 28] {
     let mut value = [0; 28];
     value[..8].copy_from_slice(&newest.number.to_be_bytes());
     value[8..16].copy_from_slice(&newest.base.to_be_bytes());
     value[16..20].copy_from_slice(&newest.count.to_be_bytes());
-    value[20..].copy_from_slice(&seconds.to_be_bytes());
+    value[20..].copy_from_slice(&at.to_be_bytes());
     value
 }
 
 fn split(value: &[u8]) -> Option<(Newest, u64)> {
     let (number, rest) = value.split_first_chunk()?;
     let (base, rest) = rest.split_first_chunk()?;
-    let (count, seconds) = rest.split_first_chunk()?;
+    let (count, at) = rest.split_first_chunk()?;
     let newest = Newest {
         number: u64::from_be_bytes(*number),
         base: i64::from_be_bytes(*base),
         count: u32::from_be_bytes(*count),
     };
-    Some((newest, u64::from_be_bytes(seconds.try_into().ok()?)))
+    Some((newest, u64::from_be_bytes(at.try_into().ok()?)))
 }
 
 /// The newest batch of a producer, durable or not.
@@ -89,8 +89,8 @@ pub fn put(
     let known = beside.state(&key).and_then(split);
     let number = Marker::of_origin(origin).number;
     if turn.is_some() || known.is_some_and(|(known, _)| known.number < number) {
-        let seconds = u64::try_from(now.wall.0 / 1_000_000).unwrap_or(0);
-        beside.put(&key, &value(Newest { number, base, count }, seconds));
+        let at = u64::try_from(now.wall.0).unwrap_or(0);
+        beside.put(&key, &value(Newest { number, base, count }, at));
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
+use super::placing::Placement;
 use super::state::{self, LaneState, TopicState};
 use super::target::{Filling, Group, Phase, Target};
 use super::{
     Input, Note, Offer, Options, Out, Output, Place, Placing, Pos, Query, Tally, TargetIx, Took, TopicIx, Unsent,
-    placing,
 };
 use crate::backoff::Backoff;
 use crate::limits::{MAX_UPSTREAM_PARTITIONS, MAX_UPSTREAM_TOPICS};
@@ -26,8 +26,8 @@ pub(super) struct Topic {
     pub name: String,
     /// As stored; `positions` holds only partitions that have no target yet.
     pub state: TopicState,
-    /// The partition count that metadata told last, if it is not in use yet.
-    pub pending: Option<u32>,
+    /// What metadata told last comes to this, if it is not in use yet.
+    pub pending: Option<Placement>,
     pub sync: Sync,
     /// Made by this process: nothing can be on its way to a partition of it that has no target yet.
     pub fresh: bool,
@@ -177,19 +177,19 @@ impl Forward {
     /// The partition a record belongs to.
     pub fn place(&mut self, topic: TopicIx, key: Option<&[u8]>, seq: u64) -> Placing {
         let t = &self.topics[topic.0 as usize];
-        if let Some((_, n)) = t.state.past.iter().find(|(until, _)| seq < *until) {
-            let partition = placing::partition(key, seq, *n);
+        if let Some((_, then)) = t.state.past.iter().find(|(until, _)| seq < *until) {
+            let partition = then.of(key, seq);
             return self.target(topic, partition).map_or(Placing::TooMany, Placing::Target);
         }
         let switched = t.state.switch.filter(|(from, _)| seq >= *from);
-        let n = switched.map_or(t.state.partitions, |(_, n)| n);
-        // A count is durable before its first use: else a crash would look for the record where it was not sent.
+        let placement = switched.map_or(t.state.placement, |(_, next)| next);
+        // It is durable before its first use: else a crash would look for the record where it was not sent.
         let first_use = switched.is_some() || t.state.switch.is_none();
-        if n == 0 || (first_use && t.sync != Sync::Done) {
+        if !placement.is_known() || (first_use && t.sync != Sync::Done) {
             self.push = true;
             return Placing::Wait;
         }
-        let partition = placing::partition(key, seq, n);
+        let partition = placement.of(key, seq);
         self.target(topic, partition).map_or(Placing::TooMany, Placing::Target)
     }
 
@@ -562,8 +562,8 @@ impl Forward {
         let topic = &mut self.topics[ix.0 as usize];
         // Told again while its count becomes durable, it is still the topic that was made here.
         topic.fresh |= fresh;
-        let newest = topic.state.switch.map_or(topic.state.partitions, |(_, n)| n);
-        topic.pending = Some(count).filter(|n| *n > 0 && *n != newest);
+        let newest = topic.state.switch.map_or(topic.state.placement, |(_, next)| next);
+        topic.pending = self.options.spread.over(count).filter(|next| *next != newest);
         if fresh {
             for ix in topic.targets.clone() {
                 self.targets[ix.0 as usize].doubt = false;

@@ -43,7 +43,8 @@
 //!
 //! # Partitions
 //!
-//! Records with a key go where the official client puts them, those without to partition (seq / 512) mod n. The n of an
+//! Records with a key go where the official client puts them, those without to partition (seq / 512) mod n; or all to one
+//! (see [`Spread`]). The n of an
 //! upstream topic is stored, durable before its first use, and a new n holds from the ring's end on, above everything that was
 //! ever sent: a record that is read again after any crash is looked for where it was sent.
 //!
@@ -127,6 +128,7 @@ pub mod turn;
 pub use machine::Forward;
 pub use marker::Marker;
 pub use pace::Pace;
+pub use placing::Spread;
 pub use reject::Reject;
 pub use search::HEADER_COST;
 
@@ -199,6 +201,8 @@ pub struct Options {
     pub stream: Stream,
     /// Bytes of one batch, as the driver counts them.
     pub max_batch: usize,
+    /// Which partitions of a topic its records go to.
+    pub spread: Spread,
     /// Bytes of all batches together that are being filled or in flight.
     pub window: usize,
     /// How long a request inside a stalled upstream may take to land.

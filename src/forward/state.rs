@@ -12,6 +12,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::placing::Placement;
 use crate::lane::LaneId;
 
 /// Partitions of one upstream topic. Behind it stand `own_below` and `lives` of each position: earlier versions neither wrote
@@ -20,12 +21,12 @@ use crate::lane::LaneId;
 pub(super) struct TopicState {
     /// Format of this entry.
     pub version: u8,
-    /// How many partitions records are spread over; 0 before the topic was ever seen.
-    pub partitions: u32,
-    /// Records from this seq on are spread over that many.
-    pub switch: Option<(u64, u32)>,
-    /// Records below these seqs were spread over so many, oldest first: where they are looked for when they are lost.
-    pub past: Vec<(u64, u32)>,
+    /// Where records go; not known before the topic was ever seen.
+    pub placement: Placement,
+    /// Records from this seq on go there.
+    pub switch: Option<(u64, Placement)>,
+    /// Records below these seqs went there, oldest first: where they are looked for when they are lost.
+    pub past: Vec<(u64, Placement)>,
     pub positions: Vec<Position>,
 }
 
@@ -151,7 +152,7 @@ mod tests {
 
     #[test]
     fn an_entry_of_another_version_is_as_good_as_none() {
-        let state = TopicState { version: VERSION + 1, partitions: 3, ..TopicState::default() };
+        let state = TopicState { version: VERSION + 1, placement: Placement(3), ..TopicState::default() };
         assert_eq!(TopicState::decode(&state.encode()), None);
         assert_eq!(TopicState::decode(b"\xff\xff\xff"), None);
     }
@@ -160,7 +161,7 @@ mod tests {
     fn an_entry_of_before_lives_were_told_apart_is_read_and_reads_what_is_written_now() {
         let position = |partition, own_below, lives| Position { partition, own_below, lives, ..Position::default() };
         let positions = vec![position(0, 7, 2), position(3, ALL, 0)];
-        let state = TopicState { version: VERSION, partitions: 4, positions, ..TopicState::default() };
+        let state = TopicState { version: VERSION, placement: Placement(4), positions, ..TopicState::default() };
         assert_eq!(TopicState::decode(&state.encode()), Some(state.clone()));
         let old = TopicState::decode(&encode(&state)).unwrap();
         assert_eq!(old.positions, [position(0, ALL, 0), position(3, ALL, 0)]);

@@ -166,6 +166,7 @@ fn options(seed: u64, start: u64, number: u32, unstarted: bool) -> Options {
         sink: Name::new("hq").unwrap(),
         lane: LaneId(1),
         max_batch: 400,
+        spread: Spread::Records,
         window: 900,
         grace: Span::from_secs(2),
         retry: (Span::from_millis(100), Span::from_secs(2)),

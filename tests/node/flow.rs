@@ -34,7 +34,8 @@ impl Flow {
     fn start(seed: u64, resume: &str) -> Self {
         let roomy = |config: String| config.replace("64MiB", "1GiB");
         let up = Upstream::start_with(roomy);
-        let mut rest = up.sink("hq", &format!("upstream_topic = \"from-{{topic}}\"\nresume = \"{resume}\"\n{TIMEOUTS}"));
+        let mut rest =
+            up.sink("hq", &format!("upstream_topic = \"from-{{topic}}\"\nresume = \"{resume}\"\n{TIMEOUTS}"));
         rest = rest.replace("grace = \"100ms\"", "grace = \"1s\"");
         for topic in TOPICS {
             let source = format!(

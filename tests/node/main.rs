@@ -18,6 +18,7 @@ mod load;
 mod mosquitto;
 mod newest_first;
 mod node;
+mod partitions;
 mod ram_first;
 mod reload;
 mod restored;

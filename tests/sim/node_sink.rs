@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use headwater::backoff::Rng;
 use headwater::forward::{
-    self, Forward, Input, Note, Offer, OnLoss, Options, Output, Place, Placing, Pos, Reject, TargetIx, Took, TopicIx,
-    Unsent,
+    self, Forward, Input, Note, Offer, OnLoss, Options, Output, Place, Placing, Pos, Reject, Spread, TargetIx, Took,
+    TopicIx, Unsent,
 };
 use headwater::lane::LaneId;
 use headwater::name::Name;
@@ -380,6 +380,12 @@ impl NodeSink {
             sink: Name::new(&self.book.name).expect("a good name"),
             lane,
             max_batch: self.profile.max_batch,
+            // As a configuration may have it: another one after each start.
+            spread: match ctx.rng.below(8) {
+                0 => Spread::of_node("sim"),
+                1 => Spread::One(0),
+                _ => Spread::Records,
+            },
             window: 2 * self.profile.max_batch,
             grace: Span(grace),
             retry: (Span::from_millis(100), Span::from_secs(2)),
