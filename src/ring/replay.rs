@@ -539,9 +539,10 @@ impl<'a> Replay<'a> {
                 last.first = dense;
             }
             for at in (1..lane.log.slots.len()).rev() {
-                // Where a header is lost, the first frame that can be read need not be the first one.
+                // Where a header is lost, the first frame that can be read need not be the first one; a snapshot knows no seq.
                 let next = lane.log.slots[at].first;
-                lane.log.slots[at - 1].first = lane.log.slots[at - 1].first.min(next);
+                let first = &mut lane.log.slots[at - 1].first;
+                *first = std::cmp::min_by_key(*first, next, |pos| pos.ordinal);
             }
             while lane.log.slots.len() > 1 && lane.slot_end(0).ordinal <= oldest {
                 ring.slots.free.extend(lane.log.slots.pop_front().map(|gone| gone.id));
