@@ -114,6 +114,7 @@ mod placing;
 mod refused;
 mod reject;
 mod resume;
+mod schedule;
 mod search;
 mod state;
 mod target;
@@ -124,6 +125,7 @@ pub use machine::Forward;
 pub use marker::Marker;
 pub use pace::Pace;
 pub use reject::Reject;
+pub use schedule::{Schedule, WHOLE, Wanting};
 pub use search::HEADER_COST;
 
 use crate::lane::LaneId;
