@@ -7,6 +7,7 @@
 mod commands;
 mod dead_letters;
 mod encryption;
+mod freshness;
 mod kill;
 mod life;
 mod link;
