@@ -8,7 +8,8 @@
 //!
 //! What a sink makes of each record it also notes ([`Pipeline::note`]), so that its account divides among topics (`shares`), and
 //! every loss that the account counts is told by a record of `headwater-gaps` in the same frame (`losses`), and every record that
-//! an upstream refuses becomes one of `headwater-dead-letters` (`letters`).
+//! an upstream refuses becomes one of `headwater-dead-letters` (`letters`). How long what it has not had waits can be asked
+//! (`waiting`), and where that is too long a record of `headwater-alarms` says so (`alarms`).
 //!
 //! Nothing here waits, reads a clock or touches a disk: the node (or the simulation) takes the disk's commands from
 //! [`Pipeline::poll`] and brings completions back by [`Pipeline::complete`].
