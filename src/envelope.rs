@@ -2,7 +2,7 @@
 //!
 //! One line of JSON: `time` (RFC 3339, UTC, microseconds; absent when nothing is known of it), `clock` (`"trusted"` or
 //! `"untrusted"`), `node`, `topic`, `source` (only where the envelope is made at the source), `labels`, `key`, `flags`
-//! (what befell the record: `truncated`, `unparsed`, `retained`, `redelivered`; absent when nothing did), `attrs`, and `value`: the JSON as it is when the value is JSON, else a string; bytes that are not UTF-8 go to `value_hex`.
+//! (what befell the record: `truncated`, `unparsed`, `retained`, `redelivered`; absent when nothing did), `backlog` (`true` where it waited longer than the sink's `mark_backlog`; else absent), `attrs`, and `value`: the JSON as it is when the value is JSON, else a string; bytes that are not UTF-8 go to `value_hex`.
 
 use std::fmt::Write as _;
 
@@ -22,6 +22,17 @@ pub enum ValueMode {
 
 /// Appends the envelope of `record` to `out`. `time` is when it happened, or else when it was admitted, in wall time.
 pub fn write(out: &mut Vec<u8>, context: &Context<'_>, record: &RecordRef<'_>, time: Option<WallTime>) {
+    write_marked(out, context, record, time, false);
+}
+
+/// As `write`; `backlog`: it has waited.
+pub fn write_marked(
+    out: &mut Vec<u8>,
+    context: &Context<'_>,
+    record: &RecordRef<'_>,
+    time: Option<WallTime>,
+    backlog: bool,
+) {
     out.push(b'{');
     if let Some(text) = time.and_then(rfc3339) {
         field(out, "time", &text);
@@ -40,6 +51,10 @@ pub fn write(out: &mut Vec<u8>, context: &Context<'_>, record: &RecordRef<'_>, t
         field(out, "key", &String::from_utf8_lossy(key));
     }
     flags(out, record.flags);
+    if backlog {
+        name(out, "backlog");
+        out.extend_from_slice(b"true");
+    }
     if !record.attrs.is_empty() {
         map(out, "attrs", record.attrs.iter());
     }
@@ -158,6 +173,15 @@ mod tests {
             text.contains(r#""clock":"untrusted""#) && text.contains(r#","flags":["truncated","retained"],"value":1"#)
         );
         assert!(!wrap(&RecordRef::of(b"1")).contains("flags"));
+    }
+
+    #[test]
+    fn only_what_has_waited_says_so() {
+        let context = Context { node: "n1", topic: "t", source: "", labels: &BTreeMap::new() };
+        let mut out = Vec::new();
+        write_marked(&mut out, &context, &RecordRef::of(b"7"), None, true);
+        assert!(String::from_utf8(out).unwrap().ends_with(r#""topic":"t","backlog":true,"value":7}"#));
+        assert!(!wrap(&RecordRef::of(b"7")).contains("backlog"));
     }
 
     #[test]

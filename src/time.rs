@@ -92,3 +92,29 @@ impl ClockSync {
         WallTime(boot.0.saturating_add(self.offset))
     }
 }
+
+/// How old what was admitted in some boot is now. Within this boot the boot clock tells; across boots the wall clock of both
+/// must be trusted; else nobody knows.
+#[derive(Clone, Copy, Debug)]
+pub struct Ages {
+    now: Now,
+    /// The clock of that boot, where it is another one.
+    then: Option<ClockSync>,
+    known: bool,
+}
+
+impl Ages {
+    /// `then`: the clock of the boot, unless it is this one.
+    pub fn new(now: Now, this_boot: bool, then: impl FnOnce() -> Option<ClockSync>) -> Self {
+        let then = if this_boot { None } else { then().filter(|clock| clock.trusted && now.trusted) };
+        Self { now, then, known: this_boot || then.is_some() }
+    }
+
+    pub fn of(&self, admitted: BootTime) -> Option<Span> {
+        let age = match self.then {
+            None => self.now.boot - admitted,
+            Some(clock) => self.now.wall - clock.wall(admitted),
+        };
+        self.known.then_some(age)
+    }
+}

@@ -14,6 +14,7 @@ mod endpoint;
 mod keys;
 mod links;
 pub mod model;
+mod order;
 mod own_output;
 mod parts;
 mod print;
@@ -142,7 +143,7 @@ pub fn plain_fluvio(address: &str) -> Result<FluvioSink, String> {
     let text = format!("[sinks.plain]\ntype = \"fluvio\"\ntopics = [\"*\"]\nendpoint = [{}]\n", raw::quote(address));
     let root = raw::parse(0, &text, &report);
     let scope = Scope::new(&report, &around);
-    let sinks = root.map(|root| sinks::sinks(&Reader::root(&scope, &root), &BTreeMap::new())).unwrap_or_default();
+    let sinks = root.map(|root| sinks::sinks(&Reader::root(&scope, &root), &BTreeMap::new(), &[])).unwrap_or_default();
     match (sinks.into_iter().next().map(|sink| sink.kind), report.errors.take().into_iter().next()) {
         (_, Some(error)) => Err(error.message),
         (Some(SinkKind::Fluvio(sink)), None) => Ok(sink),
@@ -224,7 +225,7 @@ fn checked(root: &Table, hash: String, scope: &Scope<'_>) -> Option<Config> {
     let sources = sources::sources(&root, node.as_ref());
     let (rules, rule_specs) = rules::rules(&root);
     let links = links::links(&root, ring.as_ref().map_or(&[], |ring| &ring.lanes));
-    let sinks = sinks::sinks(&root, &rule_specs);
+    let sinks = sinks::sinks(&root, &rule_specs, ring.as_ref().map_or(&[], |ring| &ring.lanes));
     let endpoint = endpoint::endpoint(&root);
     let http = parts::http(&root);
     drop(root);

@@ -360,6 +360,14 @@ pub struct FluvioSink {
     pub resend_on_loss: bool,
     /// `order = "oldest-first" | "newest-first"`: after an outage what is new goes before what waits.
     pub newest_first: bool,
+    /// `live_share`: the part of a lane's bytes that is for what is new, in thousandths; None: `order` says.
+    pub live_share: Option<u16>,
+    /// `lane_weights`; none: the lanes go in their order.
+    pub lane_weights: Vec<(Name, u32)>,
+    /// `mark_backlog`: what is sent later than this after its admission is marked in its envelope.
+    pub mark_backlog: Option<Span>,
+    /// `freshness_alarm`: what waits longer is an alarm.
+    pub freshness_alarm: Option<Span>,
     /// `grace`, default 2 s: how long a request inside a stalled SPU may land after a resume search.
     pub grace: Span,
 }

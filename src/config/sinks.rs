@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::model::*;
+use super::order;
 use super::parts::host_port;
 use super::raw::{Node, Raw};
 use super::reader::{Reader, name_of};
@@ -22,11 +23,11 @@ const LATER: [&str; 4] = ["mqtt", "http", "syslog", "kafka"];
 /// The node's own topics that go to every Fluvio sink unless excluded.
 const OWN_TOPICS: [&str; 3] = ["headwater-status", "headwater-gaps", "headwater-alarms"];
 
-pub fn sinks(root: &Reader<'_>, rules: &BTreeMap<Name, RuleSpec>) -> Vec<SinkConfig> {
-    root.named("sinks", MAX_SINKS).into_iter().filter_map(|(name, r)| sink(name, &r, rules)).collect()
+pub fn sinks(root: &Reader<'_>, rules: &BTreeMap<Name, RuleSpec>, lanes: &[LaneConfig]) -> Vec<SinkConfig> {
+    root.named("sinks", MAX_SINKS).into_iter().filter_map(|(name, r)| sink(name, &r, rules, lanes)).collect()
 }
 
-fn sink(name: &str, r: &Reader<'_>, rules: &BTreeMap<Name, RuleSpec>) -> Option<SinkConfig> {
+fn sink(name: &str, r: &Reader<'_>, rules: &BTreeMap<Name, RuleSpec>, lanes: &[LaneConfig]) -> Option<SinkConfig> {
     let name = name_of(name, r);
     let kind = r.need_text("type", "sink type", |s| match TYPES.iter().find(|t| **t == s) {
         Some(kind) => Ok(*kind),
@@ -42,7 +43,7 @@ fn sink(name: &str, r: &Reader<'_>, rules: &BTreeMap<Name, RuleSpec>) -> Option<
     let kind = match kind {
         "fluvio" => {
             topics.include.extend(OWN_TOPICS.map(String::from));
-            fluvio(r).map(SinkKind::Fluvio)
+            fluvio(r, value, lanes).map(SinkKind::Fluvio)
         }
         "file" => file(r).map(SinkKind::File),
         _ => Some(SinkKind::Stdout),
@@ -64,7 +65,7 @@ fn pure_rule(text: &str, rules: &BTreeMap<Name, RuleSpec>) -> Result<(Name, Rule
     }
 }
 
-fn fluvio(r: &Reader<'_>) -> Option<FluvioSink> {
+fn fluvio(r: &Reader<'_>, value: ValueMode, lanes: &[LaneConfig]) -> Option<FluvioSink> {
     let link = r.opt_text("link", "link", Name::new);
     let endpoint = r.need_list("endpoint", "list of HOST:PORT", |text, _| host_port(text, Some(9003)));
     let tls = tls(r);
@@ -72,6 +73,7 @@ fn fluvio(r: &Reader<'_>) -> Option<FluvioSink> {
     let upstream_topic = r.text("upstream_topic", "template", "{topic}", upstream_template);
     let upstream_key = r.opt_text("upstream_key", "template", upstream_template);
     let second = Span::from_secs(1);
+    let newest_first = r.choice("order", &[("oldest-first", false), ("newest-first", true)]);
     let sink = FluvioSink {
         link,
         endpoint,
@@ -92,7 +94,11 @@ fn fluvio(r: &Reader<'_>) -> Option<FluvioSink> {
         markers_only: r.choice("resume", &[("auto", false), ("markers", true)]),
         search_max: r.memory("search_max", 64 * 1024, 1024..=1 << 30),
         resend_on_loss: r.choice("on_upstream_loss", &[("resend", true), ("continue", false)]),
-        newest_first: r.choice("order", &[("oldest-first", false), ("newest-first", true)]),
+        newest_first,
+        live_share: order::live_share(r, newest_first),
+        lane_weights: order::lane_weights(r, lanes),
+        mark_backlog: order::mark_backlog(r, value),
+        freshness_alarm: order::freshness_alarm(r),
         grace: r.span("grace", Span::from_secs(2), Span::from_millis(0)..=Span::from_secs(60)),
         upstream_topic: upstream_topic?,
     };

@@ -118,6 +118,7 @@ mod placing;
 mod refused;
 mod reject;
 mod resume;
+mod schedule;
 mod search;
 mod state;
 mod target;
@@ -130,6 +131,7 @@ pub use marker::Marker;
 pub use pace::Pace;
 pub use placing::Spread;
 pub use reject::Reject;
+pub use schedule::{Schedule, WHOLE, Wanting};
 pub use search::HEADER_COST;
 
 use crate::lane::LaneId;

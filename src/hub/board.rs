@@ -17,6 +17,7 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Freshness;
 use crate::limits::{EVENT_BURST, EVENT_REFILL_SECS, MAX_COUNTERS, MAX_EVENTS_WAITING, MAX_REPORT};
 use crate::time::{BootTime, Now, Span};
 
@@ -196,6 +197,8 @@ pub struct PartView {
     pub next_try: Option<BootTime>,
     pub counters: Vec<(&'static str, u64)>,
     pub gauges: Vec<(&'static str, u64)>,
+    /// Of a sink that learns when its records are there.
+    pub freshness: Option<Box<Freshness>>,
 }
 
 impl PartView {
@@ -253,6 +256,7 @@ pub struct Part {
     info: RefCell<PartInfo>,
     counters: Numbers,
     gauges: Numbers,
+    freshness: RefCell<Option<Box<Freshness>>>,
     log: Rc<Log>,
 }
 
@@ -273,6 +277,11 @@ impl Part {
     }
     pub fn gauge(&self, name: &'static str, value: u64) {
         self.gauges.update(name, |v| *v = value);
+    }
+
+    /// Records were acknowledged, see [`Freshness::add`].
+    pub fn fresh(&self, ages: Option<(Span, Span)>, records: u64) {
+        self.freshness.borrow_mut().get_or_insert_default().add(ages, records);
     }
 
     pub fn state(&self) -> PartState {
@@ -334,6 +343,7 @@ impl Part {
             next_try,
             counters: self.counters.0.borrow().clone(),
             gauges: self.gauges.0.borrow().clone(),
+            freshness: self.freshness.borrow().clone(),
         }
     }
 }
@@ -407,6 +417,7 @@ impl Board {
             info: RefCell::new(info),
             counters: Numbers::default(),
             gauges: Numbers::default(),
+            freshness: RefCell::default(),
             log: self.log.clone(),
         });
         let at = parts.partition_point(|p| p.kind <= kind);

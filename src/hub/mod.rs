@@ -13,6 +13,7 @@
 mod admin;
 mod board;
 mod core;
+mod freshness;
 mod intake;
 mod outlet;
 mod store;
@@ -25,6 +26,7 @@ use std::rc::Rc;
 pub use self::core::{Lever, Requests, Stop};
 pub use admin::{Admin, Reply, Request};
 pub use board::*;
+pub use freshness::{BOUNDS_MS, Freshness};
 pub use intake::{Group, Intake};
 pub use outlet::{Outlet, SinkOrder, Step};
 pub use store::{Beside, Kept, PartStep, Store};

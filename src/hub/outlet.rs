@@ -7,9 +7,9 @@ use super::core::{Core, Lever};
 use super::{Part, PartKind, PartState, Tally};
 use crate::lane::LaneId;
 use crate::name::Name;
-use crate::pipeline::{Account, Fate, Note, Refusal, SinkId, SinkPlan, Stream, StreamId, When};
+use crate::pipeline::{Account, Fate, Heads, Note, Refusal, SinkId, SinkPlan, Stream, StreamId, Unread, Waits, When};
 use crate::ring::{Entry, Frame, Gap, LanePos, ReadStep, RingId};
-use crate::time::{ClockSync, Now};
+use crate::time::{Ages, ClockSync, Now, Span};
 use crate::topic::{TopicId, TopicName};
 
 /// What comes next in a lane.
@@ -115,6 +115,16 @@ impl Outlet {
         self.core.pipeline.borrow().topic_name(topic).cloned()
     }
 
+    /// The number of this boot.
+    pub fn boot(&self) -> u32 {
+        self.core.pipeline.borrow().ring().boot()
+    }
+
+    /// How old what was written in a boot is now.
+    pub fn ages(&self, boot: u32) -> Ages {
+        self.core.pipeline.borrow().ages(self.core.now(), boot)
+    }
+
     pub fn clock(&self, boot: u32) -> Option<ClockSync> {
         self.core.pipeline.borrow().ring().clock(boot)
     }
@@ -181,6 +191,36 @@ impl Outlet {
         core.until(|| core.pipeline.borrow().ring().lane_durable(lane).ordinal > pos.ordinal).await;
     }
 
+    /// How long the record has waited that waits longest.
+    pub async fn longest_wait(&self, heads: &mut Heads) -> Waits {
+        loop {
+            let moved = self.core.moved.notified();
+            tokio::pin!(moved);
+            moved.as_mut().enable();
+            let waits = self.core.pipeline.borrow_mut().longest_wait(self.core.now(), self.id, heads);
+            match waits {
+                Ok(waits) => return waits,
+                Err(Unread) => {
+                    self.core.kick.notify_one();
+                    moved.await;
+                }
+            }
+        }
+    }
+
+    /// Tells an alarm, and keeps `state` of it under `key`; false: not now.
+    pub fn alarm(&self, record: &[u8], key: &[u8], state: Option<&[u8]>) -> bool {
+        let now = self.core.now();
+        let told = self.core.pipeline.borrow_mut().alarm(now, self.id, record, key, state);
+        self.core.hurry(Span::default());
+        told
+    }
+
+    /// Whether something stands at or beyond `pos` that may be read now.
+    pub fn has_more(&self, of: impl Into<StreamId>, pos: LanePos) -> bool {
+        self.core.pipeline.borrow().has_more(self.id, of, pos)
+    }
+
     /// As `wait` for several streams at once.
     pub async fn wait_any(&self, places: &[(StreamId, LanePos)]) {
         let core = &self.core;
@@ -244,7 +284,7 @@ impl Outlet {
     pub async fn persist(&self) {
         let now = self.core.now().boot;
         let ticket = self.core.pipeline.borrow_mut().store_cursors(now);
-        self.core.hurry(crate::time::Span::default());
+        self.core.hurry(Span::default());
         self.core.wait_settled(ticket).await;
     }
 
@@ -285,6 +325,17 @@ impl Outlet {
     /// As `order_changed`, not borrowing the outlet: for waiting beside a read.
     pub fn lever(&self) -> Rc<Lever> {
         self.lever.clone()
+    }
+
+    /// The lane of this name, or the last one.
+    pub fn lane_named(&self, name: &Name) -> LaneId {
+        self.core.pipeline.borrow().ring().lane_named(name)
+    }
+
+    /// So many records were acknowledged together: the newest and the oldest of them this long after their admission; None:
+    /// nobody knows.
+    pub fn fresh(&self, ages: Option<(Span, Span)>, records: u64) {
+        self.part.fresh(ages, records);
     }
 
     pub fn count(&self, counter: &'static str, n: u64) {

@@ -2,12 +2,13 @@
 
 use super::*;
 use crate::lane::LaneId;
-use crate::node::testing::{block_on, memory_hub, memory_hub_with};
+use crate::node::testing::{block_on, memory_hub, memory_hub_at, memory_hub_with};
 use crate::pipeline::TopicPlan;
 use crate::record::RecordRef;
+use crate::ring::LanePos;
 use crate::rules::RuleSpec;
 use crate::rules::filter::{Condition, Needle};
-use crate::time::Span;
+use crate::time::{BootTime, Now, Span, WallTime};
 use crate::topic::{TopicName, TopicPart, TopicSet};
 
 fn name(s: &str) -> crate::name::Name {
@@ -256,5 +257,46 @@ fn a_record_older_than_its_topic_allows_is_expired_and_a_younger_one_is_not() {
             !frame.entries_from(pos.seq).any(|e| outlet.is_expired(&e, frame.boot() + 1)),
             "of a boot without a clock"
         );
+    });
+}
+
+#[test]
+fn what_waits_longest_is_the_oldest_record_that_the_sink_wants_and_has_not_had() {
+    block_on(async {
+        let seconds = Rc::new(std::cell::Cell::new(100));
+        let at = seconds.clone();
+        let clock = move || Now { boot: BootTime(at.get() * 1_000_000), wall: WallTime(0), trusted: false };
+        let hub = memory_hub_at(Plan { lanes: crate::node::plan::lanes(), ..Plan::default() }, clock);
+        let (mut outlet, _lever) = sink(&hub, "pump");
+        let intake = source(&hub);
+        let admit = async |to: &str| {
+            let id = intake.topic(&topic(to)).unwrap();
+            let last = intake.offer_wait(id, &RecordRef::of(b"x")).await;
+            intake.hurry(Span::default());
+            intake.wait_settled(last.unwrap().ticket).await;
+        };
+        let mut heads = crate::pipeline::Heads::default();
+        let mut waits = async |outlet: &Outlet, after: i64| {
+            seconds.set(seconds.get() + after);
+            let waits = outlet.longest_wait(&mut heads).await;
+            assert!(!waits.unsure, "all of it is of this boot");
+            waits.longest.map(|span| span.0 / 1_000_000)
+        };
+        let records = outlet.cursor(LaneId(0)).ordinal;
+        for (to, longest) in [("other", None), ("pump", Some(5)), ("other", Some(10)), ("pump", Some(15))] {
+            admit(to).await;
+            assert_eq!(waits(&outlet, 5).await, longest);
+        }
+        // After the first of its records, and after all.
+        for (passed, longest) in [(2, Some(6)), (4, None)] {
+            let mut to = outlet.cursor(LaneId(0));
+            while to.ordinal < records + passed {
+                let Step::Frame(frame) = outlet.read(LaneId(0), to).await else { panic!("no frame") };
+                let entry = frame.entries_from(to.seq).next().unwrap();
+                to = LanePos { seq: entry.seq + 1, ordinal: entry.ordinal + 1 };
+            }
+            outlet.advance(LaneId(0), to, Tally { delivered: 2, ..Tally::default() }, 0, &[]);
+            assert_eq!(waits(&outlet, 1).await, longest);
+        }
     });
 }

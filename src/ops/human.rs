@@ -45,6 +45,15 @@ pub fn about(seconds: u64) -> String {
     format!("{n} {}", UNITS[unit].2)
 }
 
+/// `40 ms`, `3.2 s`, `2 h 11 m`: of what may be short.
+pub fn brief(seconds: f64) -> String {
+    match seconds {
+        s if s < 0.9995 => format!("{:.0} ms", s * 1e3),
+        s if s < 9.95 => format!("{s:.1} s"),
+        s => long(s.round() as u64),
+    }
+}
+
 /// Whole seconds of a span; a negative one is zero.
 pub fn seconds(span: Span) -> u64 {
     (span.0.max(0) / 1_000_000) as u64
@@ -106,6 +115,10 @@ mod tests {
         assert_eq!(compact_one(170), "2m");
         assert_eq!(long(2 * 3600 + 11 * 60 + 5), "2 h 11 m");
         assert_eq!(long(38), "38 s");
+        assert_eq!(
+            [0.0, 0.04, 0.9996, 3.21, 38.0, 7860.2].map(brief),
+            ["0 ms", "40 ms", "1.0 s", "3.2 s", "38 s", "2 h 11 m"]
+        );
         assert_eq!(about(230), "4 min");
         assert_eq!(about(9 * day + 7000), "9 d");
         assert_eq!(about(0), "0 s");

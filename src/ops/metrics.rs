@@ -18,6 +18,7 @@ pub fn page(status: &Status) -> String {
     ring(&mut page, status);
     lanes(&mut page, &status.ring.lanes);
     sinks(&mut page, &status.sinks);
+    freshness(&mut page, &status.sinks);
     states(&mut page, status);
     own_numbers(&mut page, status);
     topics(&mut page, status);
@@ -29,13 +30,18 @@ pub fn page(status: &Status) -> String {
 enum Kind {
     Counter,
     Gauge,
+    Histogram,
 }
 
 struct Page(String);
 
 impl Page {
     fn family(&mut self, name: &str, kind: Kind, help: &str) {
-        let kind = if kind == Kind::Counter { "counter" } else { "gauge" };
+        let kind = match kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
         // Writing to a String cannot fail; so everywhere below.
         let _ = write!(self.0, "# HELP headwater_{name} {help}\n# TYPE headwater_{name} {kind}\n");
     }
@@ -194,6 +200,26 @@ fn sinks(page: &mut Page, sinks: &[SinkStatus]) {
     }
 }
 
+/// How old records were when they were acknowledged.
+fn freshness(page: &mut Page, sinks: &[SinkStatus]) {
+    let known = || sinks.iter().filter_map(|sink| Some((("sink", &*sink.part.name), sink.freshness.as_ref()?)));
+    let help = "Ages of records when the upstream acknowledged them, from their admission.";
+    page.family("sink_freshness_seconds", Kind::Histogram, help);
+    for (sink, fresh) in known() {
+        for (bound, count) in &fresh.up_to {
+            page.sample("sink_freshness_seconds_bucket", &[sink, ("le", &bound.to_string())], count);
+        }
+        page.sample("sink_freshness_seconds_bucket", &[sink, ("le", "+Inf")], fresh.records);
+        page.sample("sink_freshness_seconds_sum", &[sink], fresh.sum_s);
+        page.sample("sink_freshness_seconds_count", &[sink], fresh.records);
+    }
+    let help = "Acknowledged records of another boot whose age no trusted clock tells.";
+    page.family("sink_freshness_unknown_records_total", Kind::Counter, help);
+    for (sink, fresh) in known() {
+        page.sample("sink_freshness_unknown_records_total", &[sink], fresh.unknown);
+    }
+}
+
 /// Each sink's part of each topic, with what names it.
 fn topics_of(sinks: &[SinkStatus]) -> impl Iterator<Item = ([(&str, &str); 3], &SinkTopicStatus)> {
     sinks.iter().flat_map(|sink| {
@@ -285,7 +311,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::ops::status::{PartitionStatus, SinkTopicStatus, TopicStatus};
+    use crate::ops::status::{FreshnessStatus, PartitionStatus, SinkTopicStatus, TopicStatus};
     use crate::ops::testing::{down_sink, sample, up_source};
     use crate::pipeline::Counts;
 
@@ -341,8 +367,7 @@ mod tests {
             } else if let Some(rest) = line.strip_prefix("# TYPE ") {
                 let (name, of) = rest.split_once(' ').unwrap();
                 assert_eq!(name, family);
-                kind = if of == "counter" { "counter" } else { "gauge" };
-                assert_eq!(kind, of);
+                kind = ["counter", "gauge", "histogram"].into_iter().find(|kind| *kind == of).expect("a type");
                 assert_eq!(of == "counter", name.ends_with("_total"), "{name} is a {of}");
             } else {
                 assert!(!kind.is_empty(), "a sample before its type: {line}");
@@ -354,7 +379,8 @@ mod tests {
                     !OTHER_UNITS.iter().any(|u| name.trim_end_matches("_total").ends_with(u)),
                     "{name}: base units"
                 );
-                assert_eq!(name, family);
+                let suffixes = if kind == "histogram" { &["_bucket", "_sum", "_count"][..] } else { &[""] };
+                assert!(suffixes.iter().any(|suffix| *name == format!("{family}{suffix}")), "{name} in {family}");
                 let labels = labels(inside).unwrap_or_else(|| panic!("labels of {line}"));
                 assert!(labels.iter().all(|(n, _)| is_name(n)), "{line}");
                 samples.push((name.to_owned(), labels, value.parse().expect("a number")));
@@ -379,6 +405,10 @@ mod tests {
         status.sinks[0].topics.push(SinkTopicStatus { topic, lane, admitted: 10, pending: 1, counts });
         status.sinks[0].topics.push(SinkTopicStatus { counts, ..SinkTopicStatus::default() });
         let partitions = vec![PartitionStatus { earliest: 1, end: 5 }, PartitionStatus::default()];
+        let up_to = vec![(0.01, 2), (86_400.0, 6)];
+        let (records, sum_s) = (7, 90_000.5);
+        status.sinks[0].freshness =
+            Some(FreshnessStatus { records, unknown: 3, sum_s, up_to, ..FreshnessStatus::default() });
         status.topics.push(TopicStatus { name: "pump".into(), lane: "normal".into(), partitions });
         status
     }
@@ -397,6 +427,11 @@ mod tests {
         assert_eq!(value("headwater_sink_topic_records_total", "pump"), 7.0);
         assert_eq!(value("headwater_sink_topic_records_total", "evicted"), 2.0);
         assert_eq!(value("headwater_sink_topic_pending_records", "pump"), 1.0);
+        assert_eq!(value("headwater_sink_freshness_seconds_bucket", "0.01"), 2.0);
+        assert_eq!(value("headwater_sink_freshness_seconds_bucket", "+Inf"), 7.0);
+        assert_eq!(value("headwater_sink_freshness_seconds_sum", "hq"), 90_000.5);
+        assert_eq!(value("headwater_sink_freshness_seconds_count", "hq"), 7.0);
+        assert_eq!(value("headwater_sink_freshness_unknown_records_total", "hq"), 3.0);
         assert_eq!(value("headwater_part_up", "hq"), 0.0);
         assert_eq!(value("headwater_topic_end_offset", "pump"), 5.0);
     }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::human::seconds;
 use super::meter::{Day, Meter};
 use crate::envelope::rfc3339;
-use crate::hub::{PartKind, PartState, PartView, counters};
+use crate::hub::{Freshness, PartKind, PartState, PartView, counters};
 use crate::pipeline::{Counts, SinkBook, Snapshot, StreamBook};
 use crate::ring::Health;
 use crate::time::Now;
@@ -193,11 +193,28 @@ pub struct SinkStatus {
     pub held_bytes: u64,
     /// How long it will take, from the last time a backlog was sent.
     pub eta_s: Option<u64>,
+    /// How long after their admission records were acknowledged, since the start; of sinks that learn of it.
+    pub freshness: Option<FreshnessStatus>,
     /// Of lanes that are sent in more than one stream, the oldest first.
     pub streams: Vec<StreamStatus>,
     /// The account by topic and lane, of those topics of which something was counted or is pending; the sums are the
     /// sink's.
     pub topics: Vec<SinkTopicStatus>,
+}
+
+/// Ages at the acknowledgement, in seconds; those between the newest and the oldest of a batch are estimated.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FreshnessStatus {
+    pub records: u64,
+    /// Records beside these whose age nobody knows: of another boot, and a clock that was not trusted then or now.
+    pub unknown: u64,
+    pub p50_s: f64,
+    pub p99_s: f64,
+    pub max_s: f64,
+    pub sum_s: f64,
+    /// How many were no older than so many seconds.
+    pub up_to: Vec<(f64, u64)>,
 }
 
 /// A range of a lane that is sent in order.
@@ -408,11 +425,24 @@ fn sinks(now: Now, snapshot: &Snapshot, parts: &[PartView], meter: &Meter) -> Ve
             held_bytes: u64::from(book.held_slots) * snapshot.ring.slot_bytes,
             to_send_bytes: to_send(snapshot, book, counted(counters::SENT_BYTES)),
             eta_s: meter.eta(book.name.as_str(), book.pending).filter(|_| book.pending > 0),
+            freshness: view.and_then(|view| view.freshness.as_deref()).map(freshness),
             streams: sink_streams(snapshot, book),
             topics: sink_topics(snapshot, book),
         }
     };
     snapshot.sinks.iter().map(sink).collect()
+}
+
+fn freshness(fresh: &Freshness) -> FreshnessStatus {
+    FreshnessStatus {
+        records: fresh.count(),
+        unknown: fresh.unknown(),
+        p50_s: fresh.quantile_s(500),
+        p99_s: fresh.quantile_s(990),
+        max_s: fresh.max_s(),
+        sum_s: fresh.sum_s(),
+        up_to: fresh.up_to().collect(),
+    }
 }
 
 fn sink_streams(snapshot: &Snapshot, book: &SinkBook) -> Vec<StreamStatus> {

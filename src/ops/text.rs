@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::human::{about, binary, compact, compact_one, decimal, long, thousands};
+use super::human::{about, binary, brief, compact, compact_one, decimal, long, thousands};
 use super::status::{PartStatus, RingStatus, SinkStatus, Status};
 use crate::pipeline::Counts;
 
@@ -222,12 +222,26 @@ fn sink(page: &mut Page, sink: &SinkStatus) {
     }
     page.more(&format!("{}; {}", waiting(sink), losses(sink)));
     streams(page, sink);
+    freshness(page, sink);
     let lost = lost_of(sink);
     if !lost.is_empty() {
         page.more(&format!("lost of {}", lost.join("; ")));
     }
     if let Some(reason) = &sink.dead_letter_reason {
         page.more(&dead_letters(sink, reason));
+    }
+}
+
+/// How late records are, where a sink knows of it.
+fn freshness(page: &mut Page, sink: &SinkStatus) {
+    let gauge = |name: &str| sink.part.gauges.get(name).copied().unwrap_or(0);
+    if gauge("late_seconds") > 0 {
+        let (late, waits) = (long(gauge("late_seconds")), long(gauge("oldest_waiting_seconds")));
+        page.more(&format!("LATE for {late}: the oldest record has waited {waits}"));
+    }
+    if let Some(fresh) = sink.freshness.as_ref().filter(|fresh| fresh.records > 0) {
+        let (half, most, slowest) = (brief(fresh.p50_s), brief(fresh.p99_s), brief(fresh.max_s));
+        page.more(&format!("arrived there: half within {half}, 99 % within {most}, the slowest after {slowest}"));
     }
 }
 
@@ -345,7 +359,7 @@ fn turned_away(part: &PartStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::status::{SinkTopicStatus, StreamStatus};
+    use crate::ops::status::{FreshnessStatus, SinkTopicStatus, StreamStatus};
     use crate::ops::testing::{down_sink, sample, up_source};
 
     #[test]
@@ -357,6 +371,24 @@ hq    DOWN 2 h 11 m: connect sc.example:9003 timed out; next try 38 s
       48,211 waiting (3.1 MiB to send, about 4 min); evicted 0, corrupt 0, maybe duplicated 0
 ";
         assert_eq!(page(&sample()), expected);
+    }
+
+    #[test]
+    fn a_sink_says_how_late_records_are_and_that_they_are_too_late() {
+        let mut status = sample();
+        let sink = &mut status.sinks[0];
+        sink.part.gauges = [("late_seconds".to_owned(), 720), ("oldest_waiting_seconds".to_owned(), 1020)].into();
+        sink.freshness =
+            Some(FreshnessStatus { records: 9, p50_s: 0.04, p99_s: 3.21, max_s: 7860.0, ..FreshnessStatus::default() });
+        let page = page(&status);
+        let lines: Vec<_> = page.lines().skip(4).map(str::trim).collect();
+        assert_eq!(
+            lines,
+            [
+                "LATE for 12 m: the oldest record has waited 17 m",
+                "arrived there: half within 40 ms, 99 % within 3.2 s, the slowest after 2 h 11 m"
+            ]
+        );
     }
 
     #[test]

@@ -8,12 +8,14 @@
 //!
 //! What a sink makes of each record it also notes ([`Pipeline::note`]), so that its account divides among topics (`shares`), and
 //! every loss that the account counts is told by a record of `headwater-gaps` in the same frame (`losses`), and every record that
-//! an upstream refuses becomes one of `headwater-dead-letters` (`letters`).
+//! an upstream refuses becomes one of `headwater-dead-letters` (`letters`). How long what it has not had waits can be asked
+//! (`waiting`), and where that is too long a record of `headwater-alarms` says so (`alarms`).
 //!
 //! Nothing here waits, reads a clock or touches a disk: the node (or the simulation) takes the disk's commands from
 //! [`Pipeline::poll`] and brings completions back by [`Pipeline::complete`].
 
 mod ahead;
+mod alarms;
 mod book;
 mod elsewhere;
 mod letters;
@@ -25,10 +27,12 @@ mod snapshot;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::collections::BTreeMap;
 
 pub use ahead::{Fate, Note, When};
+pub use alarms::ALARMS_TOPIC;
 use book::Within;
 pub use book::{Account, Tally};
 pub use elsewhere::{Stretch, note_elsewhere};
@@ -40,14 +44,15 @@ pub use sinks::{SinkStates, note_sink};
 pub use snapshot::{SinkBook, Snapshot, StreamBook, TopicBook};
 use streams::Streams;
 pub use streams::{MAX_STREAMS, Stream, StreamId};
+pub use waiting::{Heads, Unread, Waits};
 
 use crate::envelope::{self, ValueMode};
 use crate::lane::LaneId;
 use crate::name::Name;
 use crate::record::{Flags, RecordRef};
 use crate::ring::{
-    Appended, Command, Completion, Entry, GapReason, Health, LanePos, Owner, OwnerKind, PartReader, ReadStep, Report,
-    Ring, RingId, StateError, Stats, Ticket, TopicError, TopicInfo,
+    Appended, Command, Completion, GapReason, Health, LanePos, Owner, OwnerKind, PartReader, ReadStep, Report, Ring,
+    RingId, StateError, Stats, Ticket, TopicError, TopicInfo,
 };
 use crate::rules::RuleSpec;
 use crate::template::{Context, Template};

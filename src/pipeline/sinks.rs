@@ -178,29 +178,6 @@ impl Pipeline {
             .is_some_and(|route| self.sinks[id.0].topics.contains(&route.name))
     }
 
-    /// Whether a record marked as worthless once a newer one exists has been followed by a newer one.
-    pub fn is_superseded(&self, entry: &Entry<'_>) -> bool {
-        entry.record.flags.has(Flags::SUPERSEDED_BY_NEWER)
-            && self.ring.topic(entry.part.topic).is_some_and(|info| {
-                info.partitions.get(entry.part.partition as usize).is_some_and(|p| p.durable_end > entry.offset + 1)
-            })
-    }
-
-    /// Whether a record is older than its topic allows. Only where its age is known: within one boot the boot clock
-    /// tells; across boots the wall clock of both must be trusted. The clocks are asked only where there is a limit.
-    pub fn is_expired(&self, now: impl FnOnce() -> Now, entry: &Entry<'_>, boot: u32) -> bool {
-        let route = self.routes.get(entry.part.topic.0 as usize).and_then(Option::as_ref);
-        let Some(most) = route.and_then(|route| route.max_age) else { return false };
-        let now = now();
-        let age = if boot == self.ring.boot() {
-            Some(now.boot - entry.record.admitted)
-        } else {
-            let then = self.ring.clock(boot).filter(|clock| clock.trusted && now.trusted);
-            then.map(|clock| Span(now.wall.0.saturating_sub(clock.wall(entry.record.admitted).0)))
-        };
-        age.is_some_and(|age| age > most)
-    }
-
     pub fn topic_name(&self, topic: TopicId) -> Option<&TopicName> {
         self.routes.get(topic.0 as usize).and_then(Option::as_ref).map(|route| &route.name)
     }
@@ -489,7 +466,7 @@ impl Pipeline {
 
     /// One of the node's own topics. None: there are too many topics. What is lost is counted then, and told when there is
     /// one topic less.
-    fn open_own(&mut self, name: &str) -> Option<TopicId> {
+    pub(super) fn open_own(&mut self, name: &str) -> Option<TopicId> {
         self.open_topic(&TopicName::new(name).ok()?, None).ok()
     }
 

@@ -129,6 +129,11 @@ impl Ring {
         self.lanes.get(at).and_then(|l| l.name.clone().or_else(|| unnamed(at)))
     }
 
+    /// The ordinal of the oldest record of a lane that can be read.
+    pub fn lane_oldest(&self, lane: LaneId) -> u64 {
+        self.lanes.get(lane.index()).map_or(0, |l| l.oldest.ordinal)
+    }
+
     pub fn lane_count(&self) -> usize {
         self.lanes.len()
     }

@@ -124,7 +124,7 @@ fn render(
             if outlet.takes(&entry) {
                 let record: RecordRef<'_> = entry.record;
                 let time = record.event_time.or_else(|| clock.map(|c| c.wall(record.admitted)));
-                errors += u64::from(shape.apply(topic.as_str(), record, time, &mut |shaped| {
+                errors += u64::from(shape.apply(topic.as_str(), record, time, false, &mut |shaped| {
                     if let Ok(shaped) = shaped {
                         text.extend_from_slice(shaped.value);
                         text.push(b'\n');

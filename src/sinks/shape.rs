@@ -1,7 +1,8 @@
 //! What a sink makes of a record before it is sent: its rules, its key template, the envelope.
 //!
 //! A sink without any of these sends the record's own bytes, and nothing is copied here. Everything in this file is
-//! pure over the record, because a record is shaped again after every reconnect and must come out the same.
+//! pure over the record, because a record is shaped again after every reconnect and must come out the same; but for the mark
+//! of a backlog in its envelope, which says of this try that it came late.
 
 use std::collections::BTreeMap;
 
@@ -73,6 +74,7 @@ impl Shape {
         topic: &str,
         record: RecordRef<'_>,
         time: Option<WallTime>,
+        backlog: bool,
         emit: &mut dyn FnMut(Result<Shaped<'_>, NoTopic>),
     ) -> u32 {
         let Self { chain, value, key, topic: topic_template, node, labels, value_buf, key_buf, topic_buf } = self;
@@ -91,7 +93,7 @@ impl Shape {
             let value = match value {
                 ValueMode::Raw => record.value,
                 ValueMode::Envelope => {
-                    envelope::write(value_buf, &context, &record, time);
+                    envelope::write_marked(value_buf, &context, &record, time, backlog);
                     value_buf.as_slice()
                 }
             };

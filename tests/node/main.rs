@@ -8,6 +8,7 @@ mod commands;
 mod dead_letters;
 mod encryption;
 mod flow;
+mod freshness;
 mod kill;
 mod life;
 mod link;

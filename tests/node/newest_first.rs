@@ -1,4 +1,5 @@
-//! `order = "newest-first"`: what is new goes before what has waited, and all of it arrives once.
+//! `order = "newest-first"`, `live_share`, `lane_weights`: what is new goes before what has waited or has its share of what is
+//! sent, lanes have theirs, and all of it arrives once.
 
 use super::node::{Node, eventually};
 use super::rings::records;
@@ -50,4 +51,89 @@ fn after_an_outage_what_is_new_arrives_before_what_has_waited_and_all_of_it_once
     assert!(old.is_sorted() && new.is_sorted(), "each stream is in order");
     let place = |n: usize| there.iter().position(|m| *m == n);
     assert!(place(OLD) < place(OLD - 1), "what is new waited for what is old");
+}
+
+#[test]
+fn with_a_live_share_what_is_new_and_what_has_waited_arrive_side_by_side_and_all_of_it_once() {
+    const WAITED: usize = 40_000;
+    const END: usize = WAITED + 6000;
+    let mut up = Upstream::start();
+    let mut node = Node::started(&up.sink("hq", "live_share = 0.75\nmax_batch = \"4KiB\"\n"));
+    send(&node, 0..10);
+    eventually("the first to arrive", || (up.node.end_of("pump") == 10).then_some(()));
+    up.link.cut();
+    node.says("hq", "down", "");
+    send(&node, 10..WAITED);
+    node.kill();
+    node.start();
+    up.link.restore();
+    let begun = |node: &Node| node.sink("hq").streams.first().is_some_and(|s| s.pending < WAITED as u64 - 500);
+    eventually("the split, and the older stream to be sent", || begun(&node).then_some(()));
+    // So that what is new is all there when it goes on.
+    up.link.stall();
+    send(&node, WAITED..END);
+    let before = node.sink("hq").streams[0].pending;
+    up.link.restore();
+    eventually("all of it to arrive", || (up.node.end_of("pump") == END as u64).then_some(()));
+    eventually("the older stream to be absorbed", || node.sink("hq").streams.is_empty().then_some(()));
+    let sink = node.sink("hq");
+    assert_eq!((sink.pending, sink.duplicated, sink.maybe_duplicated), (0, 0, 0));
+    // One stream goes on alone.
+    send(&node, END..END + 10);
+    eventually("the last to arrive", || (up.node.end_of("pump") == END as u64 + 10).then_some(()));
+    node.stop();
+    up.node.stop();
+    let number = |text: &str| text.split(' ').nth(1).and_then(|n| n.parse::<usize>().ok()).expect("a number");
+    let there: Vec<_> = records(&up.node.data(), "pump").iter().map(|r| number(r.text())).collect();
+    let mut sorted = there.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, (0..END + 10).collect::<Vec<_>>());
+    let (old, new): (Vec<usize>, Vec<usize>) = there.iter().partition(|n| **n < WAITED);
+    assert!(old.is_sorted() && new.is_sorted(), "each stream is in order");
+    // Of four bytes one is for what has waited, while both have something to send.
+    let place = |n: usize| there.iter().position(|m| *m == n).expect("it is there");
+    let between = there[place(WAITED)..place(END - 1)].iter().filter(|n| **n < WAITED).count();
+    assert!((before < 3000 && between > 0) || (1400..2600).contains(&between), "{between} of {before}");
+}
+
+/// Records of a lane, each as long as those of the others.
+fn fill(node: &Node, topic: &str, count: usize) {
+    let lines: Vec<String> = (0..count).map(|n| format!("{topic:8} {n:06} {}", noise(n))).collect();
+    let lines: Vec<_> = lines.iter().map(String::as_str).collect();
+    node.send(topic, &lines);
+}
+
+/// Text that does not compress to nothing.
+fn noise(n: usize) -> String {
+    let next = |seed: &mut u64| {
+        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        Some(format!("{seed:016x}"))
+    };
+    std::iter::repeat_with(|| ()).scan(n as u64, |seed, ()| next(seed)).take(8).collect()
+}
+
+#[test]
+fn lanes_share_what_is_sent_by_their_weights() {
+    let mut up = Upstream::start();
+    up.link.cut();
+    let more = "max_batch = \"4KiB\"\ncompression = \"none\"\nlane_weights = { urgent = 6, normal = 3, bulk = 1 }\n";
+    let lanes = "[topics.alarm]\nlane = \"urgent\"\n[topics.waste]\nlane = \"bulk\"\n";
+    let mut node = Node::started(&format!(
+        "{}{lanes}",
+        up.sink("hq", &format!("upstream_topic = \"all\"\nexclude = [\"headwater-*\"]\n{more}"))
+    ));
+    let topics = ["alarm", "pump", "waste"];
+    topics.iter().for_each(|topic| fill(&node, topic, 3000));
+    up.link.restore();
+    node.run(&["drain"]).ok();
+    let sink = node.sink("hq");
+    assert_eq!((sink.pending, sink.duplicated, sink.maybe_duplicated), (0, 0, 0));
+    node.stop();
+    up.node.stop();
+    let all = records(&up.node.data(), "all");
+    assert_eq!(all.len(), 9000);
+    let until = all.iter().rposition(|r| r.text().starts_with("alarm")).unwrap();
+    let of = |topic: &str| all[..until].iter().filter(|r| r.text().starts_with(topic)).count();
+    // When the last alarm was there, the others had a half and a sixth of that many, but for what was under way.
+    assert!(of("pump").abs_diff(1500) < 300 && of("waste").abs_diff(500) < 300, "{} {}", of("pump"), of("waste"));
 }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use headwater::backoff::Rng;
 use headwater::forward::{
-    self, Forward, Input, Note, Offer, OnLoss, Options, Output, Place, Placing, Pos, Reject, Spread, TargetIx, Took,
-    TopicIx, Unsent,
+    self, Forward, Input, Note, Offer, OnLoss, Options, Output, Place, Placing, Pos, Reject, Schedule, Spread,
+    TargetIx, Took, TopicIx, Unsent, WHOLE, Wanting,
 };
 use headwater::lane::LaneId;
 use headwater::name::Name;
@@ -168,6 +168,10 @@ pub struct Profile {
     pub overdue: bool,
     /// What waits when the link comes back is worth a split from so many records on.
     pub newest_first: Option<u64>,
+    /// Of a lane's bytes what is new has so many thousandths.
+    pub live: u16,
+    /// By lane; none: the lanes go in their order.
+    pub weights: Option<[u32; 3]>,
 }
 
 /// What became of streams.
@@ -203,6 +207,7 @@ pub struct NodeSink {
     acked: BTreeMap<At, i64>,
     /// The first connection after a time without one was made.
     came_back: bool,
+    schedule: Schedule,
     pub splits: Splits,
 }
 
@@ -244,6 +249,7 @@ impl NodeSink {
             persisting: None,
             acked: BTreeMap::new(),
             came_back: false,
+            schedule: Schedule::new(WHOLE, &[]),
             splits: Splits::default(),
         }
     }
@@ -259,6 +265,9 @@ impl NodeSink {
             self.profile.newest_first = self.profile.newest_first.map_or(Some(5), |_| None);
         }
         let lanes = (0..ctx.pipeline.lanes() as u8).map(LaneId);
+        let weights =
+            self.profile.weights.into_iter().flat_map(|weights| lanes.clone().zip(weights)).collect::<Vec<_>>();
+        self.schedule = Schedule::new(self.profile.live, &weights);
         (self.feeds, self.stuck) = Default::default();
         for lane in lanes.clone() {
             let newest = *ctx.pipeline.streams(self.id, lane).last().expect("a stream");
@@ -328,7 +337,10 @@ impl NodeSink {
         if split.is_empty() {
             return Ok(());
         }
-        split.into_iter().for_each(|lane| self.arrange(lane, ctx));
+        for lane in split {
+            self.schedule.split(lane);
+            self.arrange(lane, ctx);
+        }
         self.persist(None, ctx)
     }
 
@@ -363,11 +375,23 @@ impl NodeSink {
         turns
     }
 
-    /// The newest stream of its lane is being sent.
+    /// Takes note of who sends or could, for `gives_way`.
+    fn look(&mut self, ctx: &Ctx<'_>) {
+        let mut wanting = Wanting::default();
+        for (feed, stuck) in self.feeds.iter().zip(&self.stuck) {
+            let Pos { seq, ordinal } = feed.forward.read_pos();
+            let could = || !stuck && ctx.pipeline.has_more(self.id, feed.of, LanePos { seq, ordinal });
+            if !feed.over && (!feed.ended && feed.forward.held() > 0 || could()) {
+                wanting.add(feed.lane, feed.newest);
+            }
+        }
+        self.schedule.look(wanting);
+    }
+
+    /// It leaves the line to another that is owed something.
     fn gives_way(&self, i: usize) -> bool {
         let feed = &self.feeds[i];
-        let sends = |f: &Feed| f.newest && f.lane == feed.lane && !f.ended && f.forward.held() > 0;
-        feed.over || !feed.newest && self.feeds.iter().any(sends)
+        feed.over || self.schedule.gives_way(feed.lane, feed.newest)
     }
 
     fn feed_of(&self, ctx: &mut Ctx<'_>, stream: &Stream) -> Feed {
@@ -552,6 +576,7 @@ impl NodeSink {
 
     fn feed(&mut self, i: usize, ctx: &mut Ctx<'_>) -> Check {
         for _ in 0..1 + ctx.rng.below(3) {
+            self.look(ctx);
             if self.stuck[i] || self.gives_way(i) {
                 return Ok(());
             }
@@ -926,6 +951,8 @@ impl NodeSink {
             let kept = outs.pop().and_then(|last| feed.torn.insert(at.1, last));
             outs.splice(0..0, kept);
         }
+        let (lane, newest) = (feed.lane, feed.newest);
+        self.schedule.sent(lane, newest, batch.bytes as u64);
         self.request(at, Asked::Send { origin: batch.marker, turn: batch.turn, outs }, ctx)
     }
 

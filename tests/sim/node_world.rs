@@ -275,6 +275,8 @@ impl World {
             resend: self.rng.below(4) != 0,
             overdue: self.rng.below(6) == 0,
             newest_first: [None, None, Some(1), Some(20)][self.rng.below(4) as usize],
+            live: [1000, 1000, 800, 100][self.rng.below(4) as usize],
+            weights: (self.rng.below(3) == 0).then(|| [0; 3].map(|_| 1 + self.rng.below(8) as u32)),
         };
         trace!(self, "sink{n}: excluded {excluded:?} {nature:?} {profile:?}");
         self.sinks.push(NodeSink::new(n, book, profile, Upstream::new(nature)));

@@ -2,31 +2,31 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::time::Duration;
 
 use fluvio_protocol::link::ErrorCode;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::buffers::Extent;
 use super::conn::plain;
 use super::feed::{Fed, Feed};
+use super::fresh::Late;
 use super::link::{GATES_EVERY, link_changed};
 use super::meta::Meta;
 use super::spu::{Request, SpuEvent};
 use super::tls::Keeper;
 use super::trouble::Trouble;
+use super::turns;
 use super::wire::{self, Malformed, Produce};
 use crate::backoff::Backoff;
 use crate::config::model::{FluvioSink, SinkConfig};
-use crate::forward::{Input, Note, Output, Pace, Query, Reject, TargetIx, TopicIx};
+use crate::forward::{Input, Output, Pace, Query, Reject, Schedule, TargetIx, TopicIx};
 use crate::hub::{Outlet, PartState, Tally, Way, counters};
 use crate::time::Span;
 
 /// Events that wait for the driver; more make the tasks wait.
 const EVENTS: usize = 64;
-/// What happened and is over is on the page this long; the event of it stays.
-const WARN_FOR: Duration = Duration::from_secs(600);
 
 pub(super) enum Event {
     Visited(Result<Meta, Trouble>),
@@ -52,9 +52,18 @@ pub(super) struct Spu {
 
 #[derive(Clone, Copy)]
 pub(super) enum Asked {
-    /// A batch of so many bytes as `forward` counts them, and when.
-    Sent(usize, Instant),
+    Sent(Sent),
     Query(Query),
+}
+
+/// A batch under way.
+#[derive(Clone, Copy)]
+pub(super) struct Sent {
+    /// As `forward` counts them.
+    bytes: usize,
+    at: Instant,
+    records: u32,
+    extent: Extent,
 }
 
 pub struct Driver {
@@ -67,6 +76,7 @@ pub struct Driver {
     pub(super) tls: Option<Rc<Keeper>>,
     /// Of each lane the newest stream, in the order of the lanes; behind them those of older streams, see [`super::streams`].
     pub(super) feeds: Vec<Feed>,
+    pub(super) schedule: Schedule,
     /// Feeds that could not offer more until something happens.
     pub(super) stuck: Vec<bool>,
     /// The first connection after a time without one was made.
@@ -91,6 +101,8 @@ pub struct Driver {
     pub(super) rejected: Option<String>,
     /// Something that happened, and until when it is shown; None: it lasts.
     pub(super) warned: Option<(String, Option<Instant>)>,
+    /// Whether its records come too late.
+    pub(super) late: Rc<Late>,
     /// With when it is tried again.
     pub(super) said: Option<(PartState, Option<Instant>)>,
     pub(super) events: mpsc::Receiver<Event>,
@@ -106,6 +118,8 @@ impl Driver {
         let (tell, events) = mpsc::channel(EVENTS);
         let now = Instant::now();
         let mut driver = Self {
+            schedule: turns::schedule(sink, &outlet),
+            late: Rc::default(),
             stuck: Vec::new(),
             sent: Vec::new(),
             feeds: Vec::new(),
@@ -172,7 +186,11 @@ impl Driver {
 
     /// Offers records of one stream; true when there are more.
     async fn feed(&mut self, i: usize) -> bool {
-        if self.stuck[i] || self.gives_way(i) || self.is_closed(i) {
+        if self.stuck[i] || self.is_closed(i) {
+            return false;
+        }
+        self.look();
+        if self.gives_way(i) {
             return false;
         }
         let limit = self.batch_limit(i);
@@ -266,51 +284,6 @@ impl Driver {
         self.outlet.advance(self.feeds[i].of, to, tally, bytes, &entries);
     }
 
-    pub(super) fn warn(&mut self, what: String) {
-        self.warned = Some((what, Some(Instant::now() + WARN_FOR)));
-    }
-
-    fn note(&mut self, i: usize, note: Note) {
-        let name = |target: TargetIx| {
-            let (_, topic, partition) = self.feeds[i].forward.target_name(target);
-            format!("topic {topic} partition {partition}")
-        };
-        match note {
-            Note::Duplicated { count, .. } => self.outlet.count(counters::DUPLICATED, count),
-            Note::MaybeDuplicated { count, .. } => self.outlet.count(counters::MAYBE_DUPLICATED, count),
-            Note::UpstreamLoss { target, from, resending } => {
-                let then = if resending { "sending again from there" } else { "going on as configured" };
-                self.warn(format!(
-                    "{} was truncated or recreated upstream: what came after seq {from} is gone; {then}",
-                    name(target)
-                ));
-                self.outlet.count(counters::UPSTREAM_LOSSES, 1);
-            }
-            Note::Refused { target, seq } => {
-                self.warn(format!(
-                    "{} refuses record {seq} as too large: it is skipped and counted, see headwater-dead-letters",
-                    name(target)
-                ));
-            }
-            Note::MarkersLost { target } => {
-                let what = format!(
-                    "{} rebuilds batches (deduplication?): after a cut, repeats cannot be told from new records",
-                    name(target)
-                );
-                self.warned = Some((what, None));
-            }
-            Note::AnotherLife { target, .. } => {
-                self.warn(format!(
-                    "{} has records that were sent from this data directory and are not in it: a backup was put back, or \
-                     the directory is in use twice. All that is new is sent, as by a new node; what waited in the backup may \
-                     arrive twice and counts as maybe duplicated",
-                    name(target)
-                ));
-                self.outlet.count(counters::BACKUPS_PUT_BACK, 1);
-            }
-        }
-    }
-
     // ---- requests ----
 
     fn next_correlation(&mut self) -> i32 {
@@ -344,7 +317,7 @@ impl Driver {
     async fn send(&mut self, place: Place, batch: &crate::forward::Batch) {
         let correlation = self.next_correlation();
         let feed = &mut self.feeds[place.0];
-        let Some(mut records) = feed.buffers.take(place.1.0 as usize, batch.id) else {
+        let Some((mut records, extent)) = feed.buffers.take(place.1.0 as usize, batch.id) else {
             debug_assert!(false, "a batch without bytes");
             // Never sent, so it must not be waited for: it is read again.
             let input = Input::Sent { target: place.1, result: Err(Reject::Retry) };
@@ -362,13 +335,15 @@ impl Driver {
             Ok(frame) => {
                 let bytes = frame.len() as u64;
                 self.sent[place.0] += bytes;
+                self.schedule.sent(self.feeds[place.0].of.lane, self.feeds[place.0].newest, bytes);
                 self.outlet.count(counters::SENT_BYTES, bytes);
                 self.outlet.count(counters::SENT_BATCHES, 1);
                 if let Some(way) = &self.way {
                     way.promise(bytes).await;
                     way.lay_to(self.feeds[place.0].of.lane, bytes);
                 }
-                self.request(place, correlation, frame, Asked::Sent(batch.bytes, Instant::now()));
+                let sent = Sent { bytes: batch.bytes, at: Instant::now(), records: batch.records, extent };
+                self.request(place, correlation, frame, Asked::Sent(sent));
             }
             Err(e) => {
                 self.rejected = Some(e.to_string());
@@ -390,9 +365,12 @@ impl Driver {
             reject
         };
         let input = match asked {
-            Asked::Sent(bytes, at) => {
-                self.pace.answered(bytes, Span::from(at.elapsed()));
+            Asked::Sent(sent) => {
+                self.pace.answered(sent.bytes, Span::from(sent.at.elapsed()));
                 let result = wire::read_produced(body, topic, partition)?.map_err(&mut reject);
+                if result.is_ok() {
+                    self.late.acknowledged(&self.outlet, sent.extent, sent.records);
+                }
                 Input::Sent { target, result }
             }
             Asked::Query(Query::Offsets) => {
@@ -473,8 +451,8 @@ impl Driver {
         let pace = &mut self.pace;
         self.asked.retain(|_, (place, asked)| {
             let gone = members.contains(place);
-            if let (true, true, Asked::Sent(bytes, _)) = (gone, late, asked) {
-                pace.unanswered(*bytes);
+            if let (true, true, Asked::Sent(sent)) = (gone, late, asked) {
+                pace.unanswered(sent.bytes);
             }
             !gone
         });
@@ -510,7 +488,7 @@ impl Driver {
 
     /// Whether records are on their way; `forward` counts what it would like to be sent as well.
     pub(super) fn awaits_answers(&self) -> bool {
-        self.asked.values().any(|(_, asked)| matches!(asked, Asked::Sent(..)))
+        self.asked.values().any(|(_, asked)| matches!(asked, Asked::Sent(_)))
     }
 
     /// Stores what was answered, also what was taken note of a moment ago, and gives what is in flight until `deadline`:
@@ -541,6 +519,7 @@ impl Driver {
 
     /// Returns when there may be something to do.
     pub async fn idle(&mut self) {
+        self.look();
         let now = Instant::now();
         let boot = self.outlet.now().boot;
         let soon = |at: crate::time::BootTime| now + (at - boot).to_std();
@@ -559,6 +538,7 @@ impl Driver {
         let event = tokio::select! {
             event = self.events.recv() => event,
             () = self.outlet.wait_any(&places), if !places.is_empty() => None,
+            () = self.late.changed() => None,
             () = link_changed(self.way.as_deref()) => {
                 self.stuck.fill(false);
                 None

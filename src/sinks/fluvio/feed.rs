@@ -9,10 +9,10 @@ use crate::forward::{
     self, Forward, Offer, OnLoss, Options, Out, Placing, Pos, Spread, TargetIx, Took, TopicIx, Unsent,
 };
 use crate::hub::{Fate, Outlet, Step, counters};
-use crate::pipeline::{Refusal, Stream, StreamId};
+use crate::pipeline::{Refusal, Stream, StreamId, When};
 use crate::ring::{Entry, Frame, LanePos, RingId};
 use crate::sinks::shape::Shape;
-use crate::time::ClockSync;
+use crate::time::{Ages, ClockSync, Span};
 use crate::topic::{TopicId, TopicName};
 
 /// Records offered before others get their turn.
@@ -55,6 +55,21 @@ enum Offered {
     Needs(TopicIx),
 }
 
+/// What holds for all records of a frame.
+struct Written {
+    boot: u32,
+    ring: u128,
+    clock: Option<ClockSync>,
+    /// Where somebody asks how old they are.
+    ages: Option<Ages>,
+}
+
+impl Written {
+    fn when(&self, entry: &Entry<'_>) -> When {
+        When { boot: self.boot, at: entry.record.admitted }
+    }
+}
+
 pub struct Feed {
     pub of: StreamId,
     /// It is the lane's newest.
@@ -67,6 +82,8 @@ pub struct Feed {
     pub buffers: Buffers,
     frame: Option<Arc<Frame>>,
     shape: Shape,
+    /// What is sent later than this after its admission is marked.
+    mark: Option<Span>,
     /// Where a local topic goes, while the upstream topic is the local one.
     same: Vec<(TopicId, TopicIx)>,
     arena: Vec<u8>,
@@ -111,6 +128,7 @@ impl Feed {
             buffers: Buffers::default(),
             frame: None,
             shape: Shape::new(config, Some(&sink.upstream_topic), sink.upstream_key.as_ref(), outlet.site()),
+            mark: sink.mark_backlog,
             same: Vec::new(),
             arena: Vec::new(),
             items: Vec::new(),
@@ -179,7 +197,7 @@ impl Feed {
     /// Offers a frame's records from the seq `from` up to the ordinal `end`; End when all are taken.
     fn offer_frame(&mut self, outlet: &Outlet, frame: &Frame, from: u64, end: u64) -> Fed {
         let (boot, ring) = (frame.boot(), frame.ring_id().0);
-        let clock = outlet.clock(boot);
+        let written = Written { boot, ring, clock: outlet.clock(boot), ages: self.mark.map(|_| outlet.ages(boot)) };
         let mut room = false;
         for (n, entry) in frame.entries_from(from).take_while(|entry| entry.ordinal < end).enumerate() {
             if n == TURN {
@@ -193,7 +211,7 @@ impl Feed {
             }
             let offered = match outlet.is_expired(&entry, boot) && !outlet.is_missed(self.of.lane, entry.ordinal) {
                 true => self.pass(Pos { seq: entry.seq, ordinal: entry.ordinal }, Unsent::Expired),
-                false => self.offer(outlet, &entry, ring, clock),
+                false => self.offer(outlet, &entry, &written),
             };
             match offered {
                 Offered::Taken(took) => {
@@ -211,7 +229,7 @@ impl Feed {
         Fed::End
     }
 
-    fn offer(&mut self, outlet: &Outlet, entry: &Entry<'_>, ring: u128, clock: Option<ClockSync>) -> Offered {
+    fn offer(&mut self, outlet: &Outlet, entry: &Entry<'_>, written: &Written) -> Offered {
         let at = Pos { seq: entry.seq, ordinal: entry.ordinal };
         if outlet.is_missed(self.of.lane, entry.ordinal) {
             self.forward.skip(Pos { seq: at.seq + 1, ordinal: at.ordinal + 1 });
@@ -223,17 +241,17 @@ impl Feed {
         if !outlet.takes(entry) {
             return self.pass(at, Unsent::Filtered);
         }
-        let time = entry.record.event_time.or_else(|| clock.map(|c| c.wall(entry.record.admitted)));
+        let time = entry.record.event_time.or_else(|| written.clock.map(|c| c.wall(entry.record.admitted)));
         // -1 is Fluvio's "no time".
         let at_ms = time.map_or(-1, |t| t.0.div_euclid(1000).max(-1));
         if self.shape.is_plain() {
-            return self.offer_plain(entry, at, ring, at_ms, &topic);
+            return self.offer_plain(entry, at, written, at_ms, &topic);
         }
-        self.offer_shaped(outlet, entry, at, ring, at_ms, &topic, time)
+        self.offer_shaped(outlet, entry, at, written, at_ms, &topic, time)
     }
 
     /// The record's own bytes, copied once: into the batch.
-    fn offer_plain(&mut self, entry: &Entry<'_>, at: Pos, ring: u128, at_ms: i64, topic: &TopicName) -> Offered {
+    fn offer_plain(&mut self, entry: &Entry<'_>, at: Pos, on: &Written, at_ms: i64, topic: &TopicName) -> Offered {
         let known = self.same.iter().find(|(id, _)| *id == entry.part.topic);
         let upstream = match known.map(|(_, ix)| *ix).or_else(|| self.forward.topic(topic.as_str())) {
             Some(upstream) => upstream,
@@ -249,9 +267,9 @@ impl Feed {
             Placing::TooMany => return self.refuse(at, "too many upstream partitions".into()),
         };
         let bytes = key.map_or(0, <[u8]>::len) + value.len() + RECORD_OVERHEAD;
-        let buffers = &mut self.buffers;
+        let (buffers, when) = (&mut self.buffers, on.when(entry));
         let out = Out { target, bytes, at_ms };
-        match self.forward.offer(at, ring, &[out], &mut |_, place| buffers.push(place, at_ms, key, value)) {
+        match self.forward.offer(at, on.ring, &[out], &mut |_, place| buffers.push(place, when, at_ms, key, value)) {
             Offer::Taken(took) => Offered::Taken(took),
             Offer::Full => Offered::Full,
         }
@@ -264,7 +282,7 @@ impl Feed {
         outlet: &Outlet,
         entry: &Entry<'_>,
         at: Pos,
-        ring: u128,
+        on: &Written,
         at_ms: i64,
         topic: &TopicName,
         time: Option<crate::time::WallTime>,
@@ -274,7 +292,12 @@ impl Feed {
         self.outs.clear();
         let Self { shape, forward, arena, items, outs, buffers, .. } = self;
         let (mut needs, mut refused) = (None, None);
-        let errors = shape.apply(topic.as_str(), entry.record, time, &mut |shaped| {
+        let backlog = on
+            .ages
+            .and_then(|ages| ages.of(entry.record.admitted))
+            .zip(self.mark)
+            .is_some_and(|(age, most)| age > most);
+        let errors = shape.apply(topic.as_str(), entry.record, time, backlog, &mut |shaped| {
             let Ok(shaped) = shaped else {
                 refused = Some("upstream_topic has nothing to stand for in this record".to_owned());
                 return;
@@ -306,10 +329,11 @@ impl Feed {
         if let Some(topic) = needs {
             return Offered::Needs(topic);
         }
-        let offer = forward.offer(at, ring, outs, &mut |i, place| {
+        let when = on.when(entry);
+        let offer = forward.offer(at, on.ring, outs, &mut |i, place| {
             let item = &items[i];
             debug_assert_eq!(item.target, place.target);
-            buffers.push(place, at_ms, item.key.clone().map(|k| &arena[k]), &arena[item.value.clone()]);
+            buffers.push(place, when, at_ms, item.key.clone().map(|k| &arena[k]), &arena[item.value.clone()]);
         });
         match offer {
             Offer::Full => Offered::Full,

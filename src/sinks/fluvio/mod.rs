@@ -9,7 +9,8 @@
 //! - [`driver`]: one per sink. Carries out what `forward` says, keeps track of connections, reports.
 //! - [`session`], [`report`]: its connections, and what it says about them.
 //! - [`link`]: when its link lets it.
-//! - [`feed`]: reads streams of lanes and offers their records; owns the bytes of batches. [`streams`]: which ones.
+//! - [`feed`]: reads streams of lanes and offers their records; owns the bytes of batches. [`streams`]: which ones. [`turns`]:
+//!   whose turn it is. [`fresh`]: how old what is sent is, and the alarm of it.
 //! - [`spu`]: one task per SPU that is needed now. [`meta`]: one short visit to the SC when metadata is needed.
 //! - [`conn`], [`wire`], [`encode`]: connections, messages, batches. [`tls`]: who is who on them, and until when. [`trouble`]: what to tell a person.
 //!
@@ -32,6 +33,7 @@ mod conn;
 mod driver;
 mod encode;
 mod feed;
+mod fresh;
 mod link;
 mod meta;
 mod report;
@@ -44,6 +46,7 @@ mod testing;
 mod tests;
 mod tls;
 mod trouble;
+mod turns;
 pub mod wire;
 
 use std::rc::Rc;
@@ -62,8 +65,18 @@ const LEAVE: Duration = Duration::from_secs(1);
 
 /// Runs until the sink is told to stop. It never gives up: the upstream may be away for weeks.
 pub async fn run(config: &SinkConfig, sink: &FluvioSink, outlet: Outlet, way: Option<Rc<Way>>) {
-    let lever = outlet.lever();
-    let mut driver = Driver::new(config, sink, outlet, way);
+    let watched = outlet.clone();
+    let driver = Driver::new(config, sink, outlet, way);
+    let late = driver.late.clone();
+    // Also while the driver is paused, or waits for the disk.
+    tokio::select! {
+        () = drive(driver) => {}
+        () = fresh::watch(sink.freshness_alarm, watched, late) => {}
+    }
+}
+
+async fn drive(mut driver: Driver) {
+    let lever = driver.outlet.lever();
     loop {
         match driver.outlet.order() {
             SinkOrder::Stop => return driver.leave(Instant::now() + LEAVE).await,

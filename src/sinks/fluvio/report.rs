@@ -1,12 +1,65 @@
 //! What the driver says about itself: the worst thing first, a change once.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::driver::{Driver, Spu};
-use crate::hub::PartState;
+use crate::config::units::show_span;
+use crate::forward::{Note, TargetIx};
+use crate::hub::{PartState, counters};
 use crate::time::Span;
 
+/// What happened and is over is on the page this long; the event of it stays.
+const WARN_FOR: Duration = Duration::from_secs(600);
+
 impl Driver {
+    pub(super) fn warn(&mut self, what: String) {
+        self.warned = Some((what, Some(Instant::now() + WARN_FOR)));
+    }
+
+    /// What `forward` says that a person should know.
+    pub(super) fn note(&mut self, i: usize, note: Note) {
+        let name = |target: TargetIx| {
+            let (_, topic, partition) = self.feeds[i].forward.target_name(target);
+            format!("topic {topic} partition {partition}")
+        };
+        match note {
+            Note::Duplicated { count, .. } => self.outlet.count(counters::DUPLICATED, count),
+            Note::MaybeDuplicated { count, .. } => self.outlet.count(counters::MAYBE_DUPLICATED, count),
+            Note::UpstreamLoss { target, from, resending } => {
+                let then = if resending { "sending again from there" } else { "going on as configured" };
+                self.warn(format!(
+                    "{} was truncated or recreated upstream: what came after seq {from} is gone; {then}",
+                    name(target)
+                ));
+                self.outlet.count(counters::UPSTREAM_LOSSES, 1);
+            }
+            Note::Refused { target, seq } => {
+                self.warn(format!(
+                    "{} refuses record {seq} as too large: it is skipped and counted, see headwater-dead-letters",
+                    name(target)
+                ));
+            }
+            Note::MarkersLost { target } => {
+                let what = format!(
+                    "{} rebuilds batches (deduplication?): after a cut, repeats cannot be told from new records",
+                    name(target)
+                );
+                self.warned = Some((what, None));
+            }
+            Note::AnotherLife { target, .. } => {
+                self.warn(format!(
+                    "{} has records that were sent from this data directory and are not in it: a backup was put back, or \
+                     the directory is in use twice. All that is new is sent, as by a new node; what waited in the backup may \
+                     arrive twice and counts as maybe duplicated",
+                    name(target)
+                ));
+                self.outlet.count(counters::BACKUPS_PUT_BACK, 1);
+            }
+        }
+    }
+
     pub(super) fn report(&mut self) {
         if let Some(why) = self.feeds.iter_mut().find_map(|f| f.refused.take()) {
             self.warn(format!("a record was refused, see headwater-dead-letters: {why}"));
@@ -18,6 +71,7 @@ impl Driver {
         }
         self.warned.take_if(|(_, until)| until.is_some_and(|until| until <= Instant::now()));
         let (state, retry_at) = self.state();
+        let state = self.with_lateness(state);
         let news = |(said, at): &(PartState, Option<Instant>)| {
             (said.label(), said.what(), *at) != (state.label(), state.what(), retry_at)
         };
@@ -25,6 +79,18 @@ impl Driver {
         if self.said.as_ref().is_none_or(news) {
             self.outlet.report(state.clone());
             self.said = Some((state, retry_at));
+        }
+    }
+
+    /// What is down says so; everything else is no more than late.
+    fn with_lateness(&self, state: PartState) -> PartState {
+        match self.late.bound() {
+            Some(bound) if !matches!(state, PartState::Down { .. }) => {
+                let (what, bound) = (state.what(), show_span(bound));
+                let between = if what.is_empty() { "" } else { "; " };
+                PartState::warn(format!("late: records wait longer than freshness_alarm ({bound}){between}{what}"))
+            }
+            _ => state,
         }
     }
 

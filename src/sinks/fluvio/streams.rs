@@ -1,8 +1,8 @@
 //! Which streams of its lanes the driver sends: of each lane the newest, and of the older ones the newest that is not through.
 //!
-//! With `order = "newest-first"` a lane is split when the upstream can be reached again and much waits: what comes from then
-//! on has a stream of its own and goes first, of all lanes. The older ones go when the newest has nothing to send, the
-//! newest of them first. Not more than two machines and their buffers are there for a lane, however many streams it has:
+//! With `order = "newest-first"` or `live_share` a lane is split when the upstream can be reached again and much waits: what
+//! comes from then on has a stream of its own and goes first, of all lanes. The older ones go when the newest has nothing to
+//! send or has had its share ([`super::turns`]), the newest of them first. Not more than two machines and their buffers are there for a lane, however many streams it has:
 //! the others wait in the ring.
 //!
 //! A lane is split only where no connection was there before, so no request is in flight, and the machines can be made
@@ -36,24 +36,9 @@ impl Driver {
         Feed::new(&self.config, &self.sink, &self.outlet, stream, self.seed ^ u64::from(stream.number))
     }
 
-    /// The order in which feeds have their turns: the newest streams, then the older ones, each in the order of the lanes.
-    pub(super) fn turns(&self) -> Vec<usize> {
-        let mut turns: Vec<usize> = (0..self.feeds.len()).filter(|i| !self.feeds[*i].over).collect();
-        let newest = |lane| self.feeds.iter().position(|feed| feed.newest && feed.of.lane == lane);
-        turns.sort_by_key(|i| (!self.feeds[*i].newest, newest(self.feeds[*i].of.lane)));
-        turns
-    }
-
-    /// Whether the feed of an older stream leaves the line to the newest one of its lane, which is being sent.
-    pub(super) fn gives_way(&self, i: usize) -> bool {
-        let feed = &self.feeds[i];
-        let sends = |f: &Feed| f.newest && f.of.lane == feed.of.lane && !f.ended && f.forward.held() > 0;
-        feed.over || !feed.newest && self.feeds.iter().any(sends)
-    }
-
     /// The upstream can be reached again: what comes from now on goes first, where much waits.
     pub(super) async fn split(&mut self) {
-        if !self.sink.newest_first {
+        if !self.sink.newest_first && self.sink.live_share.is_none() {
             return;
         }
         for i in self.turns() {
@@ -63,7 +48,10 @@ impl Driver {
         split.retain(|lane| self.outlet.split(*lane, BACKLOG));
         if !split.is_empty() {
             self.outlet.persist().await;
-            split.into_iter().for_each(|lane| self.arrange(lane));
+            for lane in split {
+                self.schedule.split(lane);
+                self.arrange(lane);
+            }
         }
     }
 

@@ -31,6 +31,10 @@ pub fn sink(endpoint: &str) -> FluvioSink {
         search_max: 64 * 1024,
         resend_on_loss: true,
         newest_first: false,
+        live_share: None,
+        lane_weights: Vec::new(),
+        mark_backlog: None,
+        freshness_alarm: None,
         grace: Span::from_millis(50),
     }
 }
