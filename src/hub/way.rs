@@ -97,13 +97,20 @@ impl Way {
         (now, local)
     }
 
+    /// A link's lanes are those of the configuration, by their place there; the ring numbers its own.
+    fn place(&self, lane: LaneId) -> LaneId {
+        self.core.pipeline.borrow().ring().lane_place(lane)
+    }
+
     pub fn gate(&self, lane: LaneId) -> Gate {
         let (now, local) = self.at();
+        let lane = self.place(lane);
         self.link.borrow_mut().gate(now, local, lane)
     }
 
     /// Bytes that the lane may still use; None: as many as it likes.
     pub fn left(&self, lane: LaneId) -> Option<u64> {
+        let lane = self.place(lane);
         let link = self.link.borrow();
         link.left(lane).filter(|_| !link.options().goes_on)
     }
@@ -127,6 +134,7 @@ impl Way {
 
     /// Of what is being spent, this is a lane's.
     pub fn lay_to(&self, lane: LaneId, bytes: u64) {
+        let lane = self.place(lane);
         self.link.borrow_mut().lay_to(lane, bytes);
     }
 

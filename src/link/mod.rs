@@ -95,7 +95,7 @@ pub struct Options {
     pub rate: Option<u64>,
     /// Times in which it may be used; none: always.
     pub windows: Vec<Window>,
-    /// Lanes that need no window.
+    /// Lanes that need no window. A lane here is its place in the configuration.
     pub bypass: Vec<LaneId>,
     /// Bytes of the budget that only this lane may use.
     pub reserve: Vec<(LaneId, u64)>,

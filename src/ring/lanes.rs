@@ -129,6 +129,11 @@ impl Ring {
         self.lanes.get(at).and_then(|l| l.name.clone().or_else(|| unnamed(at)))
     }
 
+    /// A lane by its place in the options; [`u8::MAX`] where it is not in them.
+    pub fn lane_place(&self, lane: LaneId) -> LaneId {
+        LaneId(self.lanes.get(lane.0 as usize).map_or(u8::MAX, |l| l.rank))
+    }
+
     /// The ordinal of the oldest record of a lane that can be read.
     pub fn lane_oldest(&self, lane: LaneId) -> u64 {
         self.lanes.get(lane.index()).map_or(0, |l| l.oldest.ordinal)

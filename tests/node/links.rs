@@ -72,6 +72,22 @@ fn a_spent_budget_stops_a_sink_until_there_is_more_and_a_crash_gives_none() {
 }
 
 #[test]
+fn a_reserve_is_its_lanes_also_where_the_ring_numbers_its_lanes_otherwise() {
+    let up = Upstream::start();
+    let ordered = |lanes: &str| over_lte(&up, BUDGET).replace("[ring]\n", &format!("[ring]\nlanes = [{lanes}]\n"));
+    let mut edge = Node::new(&ordered("\"normal\", \"urgent\""));
+    edge.start();
+    edge.stop();
+    edge.write_config(&ordered("\"urgent\", \"normal\""));
+    edge.start();
+    send_all(&edge, "notes", &noise(0..400));
+    edge.says("lte", "warn", "urgent may send");
+    send_all(&edge, "alarms", &numbered("a", 0..20));
+    eventually("the alarms upstream", || (up.node.end_of("from-alarms") == 20).then_some(()));
+    assert!(edge.sink("hq").pending > 0);
+}
+
+#[test]
 fn all_that_goes_over_a_link_counts_against_its_budget() {
     let up = Upstream::start();
     let edge = {
