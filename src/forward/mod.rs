@@ -113,6 +113,7 @@ mod cursor;
 mod identity;
 mod machine;
 mod marker;
+mod offer;
 mod pace;
 mod placing;
 mod refused;
