@@ -177,14 +177,8 @@ impl Forward {
     /// The partition a record belongs to.
     pub fn place(&mut self, topic: TopicIx, key: Option<&[u8]>, seq: u64) -> Placing {
         let t = &self.topics[topic.0 as usize];
-        if let Some((_, n)) = t.state.past.iter().find(|(until, _)| seq < *until) {
-            let partition = placing::partition(key, seq, *n);
-            return self.target(topic, partition).map_or(Placing::TooMany, Placing::Target);
-        }
-        let switched = t.state.switch.filter(|(from, _)| seq >= *from);
-        let n = switched.map_or(t.state.partitions, |(_, n)| n);
+        let (n, first_use) = t.state.count_at(seq);
         // A count is durable before its first use: else a crash would look for the record where it was not sent.
-        let first_use = switched.is_some() || t.state.switch.is_none();
         if n == 0 || (first_use && t.sync != Sync::Done) {
             self.push = true;
             return Placing::Wait;

@@ -107,6 +107,7 @@
 
 mod cursor;
 mod identity;
+mod known;
 mod machine;
 mod marker;
 mod pace;
@@ -120,6 +121,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+pub use known::{Known, Last, Mark, Whose};
 pub use machine::Forward;
 pub use marker::Marker;
 pub use pace::Pace;

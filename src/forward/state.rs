@@ -94,6 +94,19 @@ impl TopicState {
         higher.map(|position| position.own_below = end).count() > 0
     }
 
+    /// Over how many partitions the record of this seq is spread (0: that is not known), and whether that is the count in use:
+    /// one of the past needs no more than to be remembered.
+    pub fn count_at(&self, seq: u64) -> (u32, bool) {
+        if let Some((_, n)) = self.past.iter().find(|(until, _)| seq < *until) {
+            return (*n, false);
+        }
+        match self.switch {
+            Some((from, n)) if seq >= from => (n, true),
+            // Below a switch the old count was durable long ago.
+            switch => (self.partitions, switch.is_none()),
+        }
+    }
+
     pub fn encode(&self) -> Vec<u8> {
         // As long whatever the bound is: an entry that was taken once is not refused for want of room when it is lifted.
         let more = self.positions.iter().map(|position| (position.own_below.to_le_bytes(), position.lives));
