@@ -39,7 +39,7 @@ pub use shares::Counts;
 pub use sinks::{SinkStates, note_sink};
 pub use snapshot::{SinkBook, Snapshot, StreamBook, TopicBook};
 use streams::Streams;
-pub use streams::{MAX_STREAMS, Stream, StreamId};
+pub use streams::{MAX_STREAMS, Stream, StreamId, stored_streams};
 
 use crate::envelope::{self, ValueMode};
 use crate::lane::LaneId;
