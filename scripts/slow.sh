@@ -10,13 +10,13 @@ set -euo pipefail
 cd "$root"
 
 seeds=3000 kills=120 cases=2000 fuzz=60
-states=300000 flips=300000 ways=8 fault_seeds=1 garbage=20000 cuts=200
+states=300000 flips=300000 ways=8 fault_seeds=1 garbage=20000 cuts=200 flow=60 flow_records=200000
 export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-2}
 case ${1:-} in
     '') ;;
     --long)
         seeds=200000 kills=2000 cases=20000 fuzz=3600
-        states=10000000 flips=all fault_seeds=10 garbage=200000 cuts=10000
+        states=10000000 flips=all fault_seeds=10 garbage=200000 cuts=10000 flow=500 flow_records=1000000
         unset PROPTEST_RNG_SEED # others each time; a failing one is printed
         ;;
     *) fail "usage: scripts/slow.sh [--long]" ;;
@@ -38,6 +38,8 @@ HEADWATER_SIM_SEEDS=$seeds HEADWATER_CRASH_STATES=$states HEADWATER_FLIPS=$flips
     HEADWATER_FAULT_WAYS=$ways HEADWATER_FAULT_SEEDS=$fault_seeds cargo test --locked --test sim -- --nocapture
 say "the real binary: $kills kills"
 HEADWATER_KILLS=$kills cargo test --locked --test node -- --nocapture kill
+say "a flow of $flow_records records through $flow cuts and kills, asked and by markers"
+HEADWATER_FLOW_CUTS=$flow HEADWATER_FLOW_RECORDS=$flow_records cargo test --locked --test node -- --nocapture flow
 say "the power goes under the real binary: $cuts moments"
 HEADWATER_POWER_CUTS=$cuts cargo test --locked --test disk -- --nocapture power
 say "fuzzing: $fuzz s for each target"

@@ -339,10 +339,9 @@ pub struct FluvioSink {
     /// `upstream_key`, default the record's key.
     pub upstream_key: Option<Template>,
     pub compression: Compression,
-    /// `create_topics`, default true.
-    pub create_topics: bool,
-    /// Partitions of topics it creates, default 1.
-    pub partitions: u32,
+    /// `partition = "by-key" | "per-node" | NUMBER`, default by-key.
+    pub partition: PartitionChoice,
+    pub new_topics: NewTopics,
     /// `acks = "all" | "leader"`, default all.
     pub acks_leader: bool,
     /// `max_batch`, default 512 KiB raw.
@@ -353,6 +352,8 @@ pub struct FluvioSink {
     pub request_timeout: Span,
     /// `retry`, base and cap of the wait between tries: default 1 s and 60 s.
     pub retry: (Span, Span),
+    /// `resume = "auto" | "markers"`: an upstream that is a node is asked what it has; false: its log is searched as any other.
+    pub markers_only: bool,
     /// `search_max`, default 64 KiB: what a resume may download to find its marker.
     pub search_max: usize,
     /// `on_upstream_loss = "resend" | "continue"`.
@@ -361,6 +362,33 @@ pub struct FluvioSink {
     pub newest_first: bool,
     /// `grace`, default 2 s: how long a request inside a stalled SPU may land after a resume search.
     pub grace: Span,
+}
+
+/// Which partitions of an upstream topic a sink writes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartitionChoice {
+    /// All: by the key, else in runs.
+    ByKey,
+    /// One, by the hash of the node's id.
+    PerNode,
+    Number(u32),
+}
+
+/// How topics are made that are missing upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewTopics {
+    /// `create_topics`, default true: whether they are.
+    pub create: bool,
+    /// `partitions`, default 1.
+    pub partitions: u32,
+    /// `replicas`, default 1.
+    pub replicas: u32,
+    /// `retention`; None: the cluster's.
+    pub retention: Option<Span>,
+    /// `retention_size` of each partition, in bytes; None: the cluster's.
+    pub retention_size: Option<u64>,
+    /// `topic_compression`: the one that the topic takes; None: any.
+    pub compression: Option<Compression>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -52,7 +52,7 @@ pub struct Setting {
 }
 
 /// Keys of parts that come with later versions: said so, rather than called unknown.
-const LATER: [&str; 3] = ["views", "journal", "partition"];
+const LATER: [&str; 2] = ["views", "journal"];
 
 static EMPTY: Table = Table { at: At { file: 0, line: 0 }, entries: Vec::new() };
 

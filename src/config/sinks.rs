@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use super::model::*;
 use super::parts::host_port;
+use super::raw::{Node, Raw};
 use super::reader::{Reader, name_of};
 use super::rules::topic_set;
 use super::sources::{unknown_type, value_mode};
 use super::tls::tls;
+use super::values::int_of;
 use crate::limits::{MAX_SINKS, MAX_WIRE_FRAME};
 use crate::name::{Name, nearest};
 use crate::rules::RuleSpec;
@@ -76,18 +78,9 @@ fn fluvio(r: &Reader<'_>) -> Option<FluvioSink> {
         tls,
         spu_address,
         upstream_key,
-        compression: r.choice(
-            "compression",
-            &[
-                ("zstd", Compression::Zstd),
-                ("none", Compression::None),
-                ("gzip", Compression::Gzip),
-                ("snappy", Compression::Snappy),
-                ("lz4", Compression::Lz4),
-            ],
-        ),
-        create_topics: r.flag("create_topics", true),
-        partitions: r.int("partitions", 1, 1..=256),
+        compression: r.choice("compression", &COMPRESSIONS),
+        partition: partition(r),
+        new_topics: new_topics(r),
         acks_leader: r.choice("acks", &[("all", false), ("leader", true)]),
         max_batch: r.memory("max_batch", 512 * 1024, 4096..=MAX_WIRE_FRAME / 2),
         connect_timeout: r.span("connect_timeout", Span::from_secs(10), second..=Span::from_secs(300)),
@@ -96,6 +89,7 @@ fn fluvio(r: &Reader<'_>) -> Option<FluvioSink> {
             r.span("retry_min", second, Span::from_millis(100)..=Span::from_secs(3600)),
             r.span("retry_max", Span::from_secs(60), second..=Span::from_secs(86_400)),
         ),
+        markers_only: r.choice("resume", &[("auto", false), ("markers", true)]),
         search_max: r.memory("search_max", 64 * 1024, 1024..=1 << 30),
         resend_on_loss: r.choice("on_upstream_loss", &[("resend", true), ("continue", false)]),
         newest_first: r.choice("order", &[("oldest-first", false), ("newest-first", true)]),
@@ -106,6 +100,41 @@ fn fluvio(r: &Reader<'_>) -> Option<FluvioSink> {
         r.wrong("retry_min", "`retry_min` is longer than `retry_max`");
     }
     Some(sink)
+}
+
+const COMPRESSIONS: [(&str, Compression); 5] = [
+    ("zstd", Compression::Zstd),
+    ("none", Compression::None),
+    ("gzip", Compression::Gzip),
+    ("snappy", Compression::Snappy),
+    ("lz4", Compression::Lz4),
+];
+
+/// Partitions of an upstream topic.
+const MAX_PARTITIONS: u32 = 256;
+
+fn partition(r: &Reader<'_>) -> PartitionChoice {
+    let kind = "\"by-key\", \"per-node\" or a number";
+    let parse = |node: &Node| match &node.value {
+        Raw::Int(_) => int_of(node, &(0..=MAX_PARTITIONS - 1)).map(PartitionChoice::Number),
+        Raw::Text(text) if text == "by-key" => Ok(PartitionChoice::ByKey),
+        Raw::Text(text) if text == "per-node" => Ok(PartitionChoice::PerNode),
+        _ => Err(format!("expected {kind}, not {}", node.inline())),
+    };
+    r.get("partition", kind, Some("\"by-key\"".into()), parse).unwrap_or(PartitionChoice::ByKey)
+}
+
+fn new_topics(r: &Reader<'_>) -> NewTopics {
+    let any = [("any", None)].into_iter().chain(COMPRESSIONS.map(|(word, compression)| (word, Some(compression))));
+    NewTopics {
+        create: r.flag("create_topics", true),
+        partitions: r.int("partitions", 1, 1..=MAX_PARTITIONS),
+        replicas: r.int("replicas", 1, 1..=32),
+        // What a cluster takes at least.
+        retention: r.opt_span("retention", Span::from_secs(10)..=Span::from_secs(100 * 365 * 86_400)),
+        retention_size: r.opt_size("retention_size", 64 << 10..=1 << 50),
+        compression: r.choice("topic_compression", &any.collect::<Vec<_>>()),
+    }
 }
 
 fn upstream_template(text: &str) -> Result<Template, String> {

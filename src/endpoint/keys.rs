@@ -1,5 +1,7 @@
 //! The api keys of both ports, and what each port says it understands.
 
+pub use crate::forward::turn::{PRODUCERS, PRODUCERS_VERSION};
+
 pub const PRODUCE: u16 = 0;
 pub const FETCH: u16 = 1;
 pub const API_VERSIONS: u16 = 18;
@@ -28,6 +30,9 @@ pub const SC_VERSION: i16 = 19;
 /// The oldest one that is read.
 pub const SC_OLDEST: i16 = 15;
 
+/// The client id of another node's sink.
+pub const NODE: &str = "headwater";
+
 /// What a real SPU lists, to the byte: clients take the highest common version of each.
 pub const SPU_KEYS: [(u16, i16, i16); 5] = [
     (PRODUCE, 0, SPU_VERSION),
@@ -36,6 +41,12 @@ pub const SPU_KEYS: [(u16, i16, i16); 5] = [
     (STREAM_FETCH, 0, SPU_VERSION),
     (UPDATE_OFFSETS, 0, 0),
 ];
+
+/// What another node is told.
+pub const SPU_KEYS_FOR_NODES: [(u16, i16, i16); 6] = {
+    let [a, b, c, d, e] = SPU_KEYS;
+    [a, b, c, d, e, (PRODUCERS, PRODUCERS_VERSION, PRODUCERS_VERSION)]
+};
 
 /// What a real SC lists, without mirroring (1005), which this node has in another form.
 pub const SC_KEYS: [(u16, i16, i16); 5] = [

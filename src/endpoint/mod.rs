@@ -16,6 +16,7 @@
 //!   sc     topics, watches            answer: frames out
 //!   spu    produce, fetch, offsets    batch:  record batches in and out
 //!   stream one consumer's stream      read:   slices of a partition
+//!   produce records in                producers: what nodes have sent here
 //! ```
 //!
 //! Nothing a peer sends panics or allocates without a bound: see [`wire`] for frames and [`batch`] for what is in
@@ -31,6 +32,8 @@ pub mod batch;
 mod conn;
 mod keys;
 mod offsets;
+mod produce;
+mod producers;
 mod read;
 mod request;
 mod sc;

@@ -7,7 +7,7 @@ use fluvio_protocol::link::ErrorCode;
 use fluvio_spu_schema::server::consumer_offset::ConsumerOffset;
 
 use super::request::ConsumerFilter;
-use crate::hub::Store;
+use crate::hub::{Kept, Store};
 use crate::ring::Ticket;
 use crate::topic::{TopicId, TopicPart};
 
@@ -47,7 +47,7 @@ pub fn put(store: &Store, part: TopicPart, consumer: &str, offset: i64) -> Resul
         return Err(ErrorCode::Other(format!("a consumer's name has at most {MAX_CONSUMER} bytes")));
     }
     let seconds = u64::try_from(store.now().wall.0 / 1_000_000).unwrap_or(0);
-    store.put_state(&key(part, consumer), Some(&value(offset, seconds))).ok_or_else(|| {
+    store.put_state(Kept::Consumers, &key(part, consumer), Some(&value(offset, seconds))).ok_or_else(|| {
         ErrorCode::Other("the node keeps no more consumer offsets: delete those of consumers that are gone".into())
     })
 }
@@ -56,14 +56,14 @@ pub fn delete(store: &Store, filter: &ConsumerFilter<'_>) -> Result<Option<Ticke
     let Some((part, consumer)) = filter.part.and_then(|(t, p)| find(store, t, p)).zip(filter.consumer) else {
         return Err(ErrorCode::TopicNotFound);
     };
-    Ok(store.put_state(&key(part, consumer), None))
+    Ok(store.put_state(Kept::Consumers, &key(part, consumer), None))
 }
 
 /// The offsets that pass the filter, of topics that exist.
 pub fn list(store: &Store, filter: &ConsumerFilter<'_>) -> Vec<ConsumerOffset> {
     let topics = store.topics();
     let mut out = Vec::new();
-    for (key, value) in store.states() {
+    for (key, value) in store.states(Kept::Consumers) {
         let Some(((part, consumer), (offset, seconds))) = split_key(&key).zip(split_value(&value)) else { continue };
         let Some(topic) = topics.iter().find(|t| t.id == part.topic) else { continue };
         let asked = (topic.name.as_str(), u32::from(part.partition));
@@ -76,9 +76,9 @@ pub fn list(store: &Store, filter: &ConsumerFilter<'_>) -> Vec<ConsumerOffset> {
 
 /// Removes what a topic's consumers left.
 pub fn forget_topic(store: &Store, topic: TopicId) {
-    for (key, _) in store.states() {
+    for (key, _) in store.states(Kept::Consumers) {
         if split_key(&key).is_some_and(|(part, _)| part.topic == topic) {
-            store.put_state(&key, None);
+            store.put_state(Kept::Consumers, &key, None);
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use super::keys;
 use super::wire::{Malformed, Reader};
+use crate::forward::turn::Turn;
 
 type Result<T> = std::result::Result<T, Malformed>;
 
@@ -18,12 +19,14 @@ pub struct Produce<'a> {
     pub topics: Vec<(&'a str, Vec<ProducePart<'a>>)>,
     /// The producer asks for smart modules, which a node does not run for others.
     pub smartmodules: bool,
+    /// The producer counts its batches: which one these come behind.
+    pub turn: Option<Turn>,
 }
 
 impl<'a> Produce<'a> {
     pub fn read(body: &'a [u8]) -> Result<Self> {
         let mut r = Reader::new(body);
-        r.opt_str("transactional id")?;
+        let turn = r.opt_str("transactional id")?.and_then(Turn::of_text);
         r.i16("isolation")?;
         r.i32("timeout")?;
         let mut topics = Vec::new();
@@ -39,7 +42,7 @@ impl<'a> Produce<'a> {
         }
         // A smart module's own encoding differs by version; that there is one is all that is asked.
         let smartmodules = r.i32("smart modules")? > 0;
-        Ok(Self { topics, smartmodules })
+        Ok(Self { topics, smartmodules, turn })
     }
 
     /// The first topic and partition of a produce of which only the beginning is there.
@@ -295,6 +298,7 @@ pub fn version_is_read(sc: bool, key: u16, version: i16) -> bool {
     match (sc, key) {
         (_, keys::API_VERSIONS) => true,
         (true, _) => (keys::SC_OLDEST..=keys::SC_VERSION).contains(&version),
+        (false, keys::PRODUCERS) => version == keys::PRODUCERS_VERSION,
         (false, keys::UPDATE_OFFSETS) => (0..=keys::SPU_VERSION).contains(&version),
         (false, _) => (keys::SPU_OLDEST..=keys::SPU_VERSION).contains(&version),
     }

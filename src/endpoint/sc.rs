@@ -27,7 +27,7 @@ use super::access::{Client, Deed, shown};
 use super::conn::{Close, Peer};
 use super::request::{CreateTopic, List, read_delete, read_object, version_is_read};
 use super::wire::{Frame, Header, Reader};
-use super::{Shared, answer, keys, offsets};
+use super::{Shared, answer, keys, offsets, producers};
 use crate::limits::MAX_PARTITIONS;
 use crate::ring::{PartitionInfo, TopicInfo};
 use crate::topic::TopicName;
@@ -189,6 +189,7 @@ impl Sc {
         }
         let Some(info) = self.shared.store.topic(name) else { return Ok(refuse(ErrorCode::TopicNotFound)) };
         offsets::forget_topic(&self.shared.store, info.id);
+        producers::forget_topic(&self.shared.store, name);
         self.shared.store.delete_topic(info.id).await;
         Ok(Status::new_ok(name.to_owned()))
     }

@@ -18,7 +18,6 @@ use std::time::Duration;
 
 use fluvio_protocol::link::ErrorCode;
 use fluvio_spu_schema::fetch::{FetchResponse, FetchablePartitionResponse, FetchableTopicResponse};
-use fluvio_spu_schema::produce::{PartitionProduceResponse, ProduceResponse, TopicProduceResponse};
 use fluvio_spu_schema::server::consumer_offset::{
     DeleteConsumerOffsetResponse, FetchConsumerOffsetsResponse, UpdateConsumerOffsetResponse,
 };
@@ -32,19 +31,19 @@ use tokio::time::timeout;
 
 use super::access::{Client, Deed};
 use super::answer::{self, Packed};
-use super::batch::{Batch, BatchError, HEADER};
+use super::batch::HEADER;
 use super::conn::{Close, Peer};
+use super::produce::NO_SMARTMODULES;
+use super::producers;
 use super::read::{self, Slice};
 use super::request::{
-    Fetch, FetchOffsets, Produce, ProducePart, StreamFetch, read_delete_consumer, read_fetch_consumers,
-    read_update_consumer, read_update_offsets, version_is_read,
+    Fetch, FetchOffsets, StreamFetch, read_delete_consumer, read_fetch_consumers, read_update_consumer,
+    read_update_offsets, version_is_read,
 };
 use super::stream::{self, StreamState};
-use super::wire::{Frame, Header, Reader};
+use super::wire::{Frame, Header};
 use super::{Shared, keys, offsets};
-use crate::hub::{OfferError, counters};
-use crate::record::RecordRef;
-use crate::ring::Ticket;
+use crate::forward::turn::{Ask, Kept};
 use crate::time::Span;
 use crate::topic::TopicPart;
 
@@ -57,59 +56,14 @@ const MAX_FETCH: usize = super::batch::MAX_BATCH;
 /// How long a fetch at the end waits for what is being written.
 const SETTLE: Duration = Duration::from_secs(5);
 
-const NO_SMARTMODULES: &str =
-    "a Headwater node runs no SmartModules for its clients; use rules, or filter in the client";
-
 /// One client of the SPU's port.
 pub struct Spu {
-    shared: Rc<Shared>,
-    peer: Rc<Peer>,
+    pub(super) shared: Rc<Shared>,
+    pub(super) peer: Rc<Peer>,
     client: Rc<Client>,
     streams: HashMap<u32, Rc<StreamState>>,
     last_stream: u32,
-    produces: Rc<Semaphore>,
-}
-
-/// What one frame of the ring takes. A batch with a marker must be one; others are cut where they do not fit (a client
-/// that compresses sends batches of many times its own batch size).
-#[derive(Clone, Copy)]
-struct FrameLimit {
-    bytes: usize,
-}
-
-/// What a record takes beside its bytes, at most.
-const RECORD_OVERHEAD: usize = 64;
-
-impl FrameLimit {
-    fn of(max_record: usize) -> Self {
-        Self { bytes: max_record }
-    }
-
-    /// A slot is at least four times the largest record: with what is around them, the records stay below three.
-    fn holds(self, count: usize, bytes: usize) -> bool {
-        bytes <= self.bytes && bytes + count * RECORD_OVERHEAD <= 3 * self.bytes
-    }
-
-    /// How many of the records fit, at least one, and their bytes.
-    fn fill<'r>(self, records: impl Iterator<Item = RecordRef<'r>>) -> (usize, usize) {
-        let (mut count, mut bytes) = (0, 0);
-        for record in records {
-            if count > 0 && !self.holds(count + 1, bytes + record.len()) {
-                break;
-            }
-            count += 1;
-            bytes += record.len();
-        }
-        (count, bytes)
-    }
-}
-
-/// What became of one partition of a produce.
-struct Stored {
-    error: ErrorCode,
-    base_offset: i64,
-    /// Everything stored is durable when this is settled.
-    ticket: Ticket,
+    pub(super) produces: Rc<Semaphore>,
 }
 
 impl Spu {
@@ -128,9 +82,11 @@ impl Spu {
         }
         let answer = match header.key {
             keys::API_VERSIONS => {
-                answer::encode(header, &answer::Versions { keys: &keys::SPU_KEYS, platform: keys::SPU_PLATFORM })?
+                let keys: &[_] = if header.node { &keys::SPU_KEYS_FOR_NODES } else { &keys::SPU_KEYS };
+                answer::encode(header, &answer::Versions { keys, platform: keys::SPU_PLATFORM })?
             }
             keys::PRODUCE => return self.produce(frame, tasks).await,
+            keys::PRODUCERS => return self.newest_of(header, frame.body(), tasks),
             keys::FETCH => self.fetch(header, frame.body()).await?,
             keys::FETCH_OFFSETS => self.fetch_offsets(header, frame.body())?,
             keys::STREAM_FETCH => return self.stream(header, frame.body(), tasks).await,
@@ -148,193 +104,40 @@ impl Spu {
         self.peer.send(answer).await
     }
 
-    /// An answer that says so: with a closed connection the client would send it again for ever.
-    async fn refuse_oversize(&self, frame: &Frame<'_>) -> Result<(), Close> {
-        if frame.header.key != keys::PRODUCE {
-            return Err(Close::unread(frame.header, true));
-        }
-        let (name, partition) = Produce::read_beginning(frame.body())?;
-        let error = Stored { error: ErrorCode::MessageTooLarge, base_offset: 0, ticket: Ticket(0) };
-        let responses = vec![TopicProduceResponse { name: name.into(), partitions: vec![error.answer(partition)] }];
-        self.peer.send(answer::encode(frame.header, &ProduceResponse { responses, throttle_time_ms: 0 })?).await
-    }
-
-    // ------------------------------------------------------------------------------------------ produce
-
-    async fn produce(&self, frame: Frame<'_>, tasks: &mut JoinSet<()>) -> Result<(), Close> {
-        let permit = Rc::clone(&self.produces);
-        // Never closed; waits while too many are unanswered, which holds the client back.
-        let slot = permit.acquire().await.map_err(|_| Close::Stopping)?;
-        let header = frame.header;
-        let request = Produce::read(frame.body())?;
-        let mut last = Ticket(0);
-        let mut responses = Vec::new();
-        for (name, parts) in &request.topics {
-            let mut partitions = Vec::new();
-            for part in parts {
-                let stored = if request.smartmodules {
-                    Stored { error: ErrorCode::Other(NO_SMARTMODULES.into()), base_offset: 0, ticket: Ticket(0) }
-                } else {
-                    self.produce_part(name, *part).await?
-                };
-                last = last.max(stored.ticket);
-                partitions.push(stored.answer(part.partition));
-            }
-            responses.push(TopicProduceResponse { name: (*name).to_owned(), partitions });
-        }
-        let answer = answer::encode(header, &ProduceResponse { responses, throttle_time_ms: 0 })?;
-        drop(request);
-        drop(frame);
-        // Given back by the task, when the answer is out.
-        slot.forget();
-        let (shared, peer) = (Rc::clone(&self.shared), Rc::clone(&self.peer));
-        tasks.spawn_local(async move {
-            shared.store.wait_settled(last).await;
-            // A failure ends the connection through its reader.
-            let _ = peer.send(answer).await;
-            permit.add_permits(1);
-        });
-        Ok(())
-    }
-
-    async fn produce_part(&self, topic: &str, part: ProducePart<'_>) -> Result<Stored, Close> {
-        let mut stored = Stored { error: ErrorCode::None, base_offset: -1, ticket: Ticket(0) };
-        if !self.allows(Deed::Produce, topic) {
-            stored.error = ErrorCode::PermissionDenied;
-            return Ok(stored);
-        }
-        let Some(to) = offsets::find(&self.shared.store, topic, part.partition) else {
-            // What a real SPU says to a topic that it has not (or no more): clients look it up again.
-            stored.error = ErrorCode::NotLeaderForPartition;
-            return Ok(stored);
-        };
-        let mut set = part.records;
-        // All headers and checksums first, so that a damaged set is refused whole.
-        let mut check = set;
-        while check.remaining() > 0 {
-            if let Err(error) = Batch::take(&mut check) {
-                stored.error = self.refusal(&error);
-                return Ok(stored);
-            }
-        }
-        while set.remaining() > 0 {
-            match self.produce_batch(to, &mut set).await? {
-                Ok((first, ticket)) => {
-                    stored.ticket = stored.ticket.max(ticket);
-                    if stored.base_offset < 0 {
-                        stored.base_offset = first.map_or(-1, |o| o as i64);
-                    }
-                }
-                Err(error) => {
-                    stored.error = error;
-                    break;
-                }
-            }
-            tokio::task::yield_now().await;
-        }
-        if stored.base_offset < 0 {
-            stored.base_offset = self.log_end(topic, to);
-        }
-        Ok(stored)
-    }
-
-    /// One batch: the offset of its first record that was stored, and when all of it is durable.
-    async fn produce_batch(
-        &self,
-        to: TopicPart,
-        set: &mut Reader<'_>,
-    ) -> Result<Result<(Option<u64>, Ticket), ErrorCode>, Close> {
-        let store = &self.shared.store;
-        let checked = Batch::take(set).and_then(|batch| {
-            let unpacked = batch.unpack()?;
-            let contents = batch.check(&unpacked)?;
-            Ok((batch, unpacked, contents))
-        });
-        let (batch, unpacked, contents) = match checked {
-            Ok(checked) => checked,
-            Err(error) => return Ok(Err(self.refusal(&error))),
-        };
-        let frame = FrameLimit::of(store.max_record());
-        if contents.largest > frame.bytes || (batch.origin.is_some() && !frame.holds(contents.count, contents.bytes)) {
-            return Ok(Err(self.refusal(&BatchError::TooLarge)));
-        }
-        if let Some(origin) = batch.origin
-            && let Some(before) = self.shared.same_origin_unsettled(to, origin)
-        {
-            store.hurry(Span::default());
-            store.wait_settled(before).await;
-        }
-        let mut stored = (None, Ticket::default());
-        let mut done = 0;
-        while done < contents.count {
-            let (count, bytes) = frame.fill(batch.records(&unpacked).skip(done));
-            let mut records = || batch.records(&unpacked).skip(done).take(count);
-            match self.offer(to, &mut records, bytes).await? {
-                Ok((first, ticket)) => stored = (stored.0.or(first), ticket),
-                Err(error) => return Ok(Err(error)),
-            }
-            done += count;
-        }
-        store.count(counters::RECEIVED, contents.count as u64);
-        store.count(counters::RECEIVED_BYTES, contents.bytes as u64);
-        store.hurry(Span::default());
-        if let Some(origin) = batch.origin {
-            self.shared.remember_origin(to, origin, stored.1);
-        }
-        Ok(Ok(stored))
-    }
-
-    /// Records that go into one frame.
-    async fn offer<'r, I>(
-        &self,
-        to: TopicPart,
-        records: &mut impl FnMut() -> I,
-        bytes: usize,
-    ) -> Result<Result<(Option<u64>, Ticket), ErrorCode>, Close>
-    where
-        I: Iterator<Item = RecordRef<'r>>,
-    {
-        let store = &self.shared.store;
-        let admitted = loop {
-            match store.offer_batch(to, &mut records(), bytes) {
-                Ok(admitted) => break admitted,
-                Err(OfferError::Busy) => {
-                    store.hurry(Span::default());
-                    store.room(to.topic).await;
-                }
-                Err(OfferError::TooLarge { .. }) => return Ok(Err(self.refusal(&BatchError::TooLarge))),
-            }
-            if store.is_stopping() {
-                return Err(Close::Stopping);
-            }
-        };
-        let ticket = admitted.iter().map(|a| a.ticket).max().unwrap_or_default();
-        // A rule may send its output to another topic; the answer speaks of this one.
-        let first = admitted.iter().filter_map(|a| a.first).find(|a| a.part == to).map(|a| a.offset);
-        Ok(Ok((first, ticket)))
-    }
-
-    fn allows(&self, deed: Deed, topic: &str) -> bool {
+    pub(super) fn allows(&self, deed: Deed, topic: &str) -> bool {
         self.shared.allows(&self.client, deed, topic)
     }
 
-    fn refusal(&self, error: &BatchError) -> ErrorCode {
-        match error {
-            BatchError::TooLarge => {
-                self.shared.store.count(counters::REFUSED, 1);
-                ErrorCode::MessageTooLarge
-            }
-            BatchError::Compression(_) => ErrorCode::CompressionError,
-            other => {
-                self.shared.store.count(counters::MALFORMED, 1);
-                ErrorCode::Other(other.to_string())
-            }
-        }
-    }
-
-    fn log_end(&self, topic: &str, part: TopicPart) -> i64 {
+    pub(super) fn log_end(&self, topic: &str, part: TopicPart) -> i64 {
         let info = self.shared.store.topic(topic);
         info.and_then(|t| t.partitions.get(usize::from(part.partition)).map(|p| p.next as i64)).unwrap_or(0)
+    }
+
+    /// What another node's sink has sent here, as far as it is durable: what is not yet must not look like less.
+    fn newest_of(&self, header: Header, body: &[u8], tasks: &mut JoinSet<()>) -> Result<(), Close> {
+        let ask = Ask::read(body).ok_or_else(|| Close::Malformed("malformed question for a producer".into()))?;
+        let store = &self.shared.store;
+        let kept = match offsets::find(store, ask.topic, ask.partition) {
+            _ if !self.allows(Deed::Produce, ask.topic) => Kept::NotAllowed,
+            None => Kept::NoPartition,
+            Some(part) => Kept::Has {
+                newest: producers::newest(store, ask.topic, part.partition, ask.producer_id),
+                log_end: self.log_end(ask.topic, part),
+            },
+        };
+        let (until, shared, peer) = (store.last_ticket(), Rc::clone(&self.shared), Rc::clone(&self.peer));
+        store.hurry(Span::default());
+        tasks.spawn_local(async move {
+            shared.store.wait_settled(until).await;
+            let mut answer = vec![0; 4];
+            answer.extend_from_slice(&header.correlation.to_be_bytes());
+            kept.write(&mut answer);
+            let len = (answer.len() - 4) as i32;
+            answer[..4].copy_from_slice(&len.to_be_bytes());
+            // A failure ends the connection through its reader.
+            let _ = peer.send(answer).await;
+        });
+        Ok(())
     }
 
     // ------------------------------------------------------------------------------------------ fetch
@@ -528,12 +331,5 @@ impl Spu {
             }
         };
         Ok(answer::encode(header, &DeleteConsumerOffsetResponse { error_code })?)
-    }
-}
-
-impl Stored {
-    fn answer(self, partition_index: u32) -> PartitionProduceResponse {
-        let base_offset = if self.error == ErrorCode::None { self.base_offset } else { 0 };
-        PartitionProduceResponse { partition_index, error_code: self.error, base_offset, ..Default::default() }
     }
 }

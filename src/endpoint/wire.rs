@@ -136,6 +136,8 @@ pub struct Header {
     pub key: u16,
     pub version: i16,
     pub correlation: i32,
+    /// Another node asks, by the name that its sink gives itself.
+    pub node: bool,
 }
 
 /// One request as it came.
@@ -222,8 +224,8 @@ where
 fn read_header(key: u16, reader: &mut Reader<'_>) -> Result<Header, Malformed> {
     let version = reader.i16("version")?;
     let correlation = reader.i32("correlation id")?;
-    reader.str("client id")?;
-    Ok(Header { key, version, correlation })
+    let node = reader.str("client id")? == keys::NODE;
+    Ok(Header { key, version, correlation, node })
 }
 
 fn bad_frame(what: String) -> io::Error {
@@ -260,7 +262,7 @@ mod tests {
     async fn frames_come_apart_where_they_end() {
         let mut bytes = frame_bytes(keys::FETCH_OFFSETS, b"abc");
         bytes.extend(frame_bytes(keys::PRODUCE, &vec![0; 1_000_000]));
-        let header = |key| Header { key, version: 25, correlation: 7 };
+        let header = |key| Header { key, version: 25, correlation: 7, node: false };
         assert_eq!(
             read_all(&bytes).await,
             [(header(keys::FETCH_OFFSETS), 3, false), (header(keys::PRODUCE), 1_000_000, false)]

@@ -5,32 +5,32 @@ use super::state::{self, Position, TopicState};
 use super::target::Target;
 use super::{Output, Pos, Tally};
 
-/// Partition counts that are remembered of a topic.
+/// Placements that are remembered of a topic.
 const MAX_PAST: usize = 16;
 
 impl Forward {
-    /// Puts new partition counts to use, and forgets old ones.
+    /// Puts new placements to use, and forgets old ones.
     pub(super) fn settle_topics(&mut self) {
         for topic in self.topics.iter_mut().filter(|t| t.sync == Sync::Done) {
             if topic.state.switch.is_some_and(|(from, _)| self.cursor.seq >= from)
-                && let Some((from, n)) = topic.state.switch.take()
+                && let Some((from, next)) = topic.state.switch.take()
             {
                 if topic.state.past.len() == MAX_PAST {
                     topic.state.past.remove(0);
                 }
-                topic.state.past.push((from, topic.state.partitions));
-                topic.state.partitions = n;
+                topic.state.past.push((from, topic.state.placement));
+                topic.state.placement = next;
                 topic.dirty = true;
             }
             if topic.state.switch.is_some() {
                 continue;
             }
-            let Some(count) = topic.pending.take() else { continue };
-            if topic.state.partitions == 0 {
-                topic.state.partitions = count;
+            let Some(next) = topic.pending.take() else { continue };
+            if !topic.state.placement.is_known() {
+                topic.state.placement = next;
             } else {
-                // No record at or above the ring's end was ever sent by anyone: only there a new count doubles nothing.
-                topic.state.switch = Some((self.ring_end, count));
+                // No record at or above the ring's end was ever sent by anyone: only there a new placement doubles nothing.
+                topic.state.switch = Some((self.ring_end, next));
             }
             (topic.sync, topic.dirty) = (Sync::Wanted, true);
         }

@@ -5,7 +5,7 @@
 
 use super::identity::Identity;
 use super::state::{self, LaneState, Position, TopicState};
-use super::{LaneId, Stream, placing};
+use super::{LaneId, Stream};
 use crate::name::Name;
 
 /// Lives of a ring in one partition that are looked for: backups that were put back.
@@ -70,8 +70,8 @@ impl Known {
 
     /// Where a record of this upstream topic was sent, or will be; None: that was not decided yet.
     pub fn partition(&self, topic: &str, key: Option<&[u8]>, seq: u64) -> Option<u32> {
-        let (n, _) = self.topic(topic)?.count_at(seq);
-        (n > 0).then(|| placing::partition(key, seq, n))
+        let (placement, _) = self.topic(topic)?.placement_at(seq);
+        placement.is_known().then(|| placement.of(key, seq))
     }
 
     pub fn last(&self, topic: &str, partition: u32) -> Option<Last> {
@@ -109,6 +109,7 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forward::placing::Placement;
 
     fn whose(former: Vec<(u128, u64)>) -> Whose {
         let stream = Stream { number: 0, start: 0, unstarted: false };
@@ -118,8 +119,12 @@ mod tests {
     #[test]
     fn the_ids_of_all_lives_and_rings_are_known_and_the_newest_is_told() {
         let position = Position { partition: 2, lives: 1, ..Position::default() };
-        let topic =
-            TopicState { version: state::VERSION, partitions: 3, positions: vec![position], ..Default::default() };
+        let topic = TopicState {
+            version: state::VERSION,
+            placement: Placement(3),
+            positions: vec![position],
+            ..Default::default()
+        };
         let stored = vec![(state::topic_key(LaneId(1), 0, "pump"), topic.encode())];
         let known = Known::new(whose(vec![(6, 100)]), &stored);
         let marks = known.marks("pump", 2);
@@ -135,15 +140,15 @@ mod tests {
     fn a_record_is_looked_for_where_it_was_sent_whatever_the_count_is_now() {
         let topic = TopicState {
             version: state::VERSION,
-            partitions: 3,
-            switch: Some((2000, 5)),
-            past: vec![(1000, 2)],
+            placement: Placement(3),
+            switch: Some((2000, Placement(5))),
+            past: vec![(1000, Placement(2))],
             ..Default::default()
         };
         let stored = vec![(state::topic_key(LaneId(1), 0, "pump"), topic.encode())];
         let known = Known::new(whose(Vec::new()), &stored);
         for (seq, n) in [(600, 2), (1100, 3), (2600, 5)] {
-            assert_eq!(known.partition("pump", None, seq), Some(placing::partition(None, seq, n)), "{seq}");
+            assert_eq!(known.partition("pump", None, seq), Some(Placement(n).of(None, seq)), "{seq}");
         }
         assert_eq!(known.partition("other", None, 1), None);
     }

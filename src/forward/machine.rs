@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
+use super::placing::Placement;
 use super::state::{self, LaneState, TopicState};
 use super::target::{Filling, Group, Phase, Target};
 use super::{
     Input, Note, Offer, Options, Out, Output, Place, Placing, Pos, Query, Tally, TargetIx, Took, TopicIx, Unsent,
-    placing,
 };
 use crate::backoff::Backoff;
 use crate::limits::{MAX_UPSTREAM_PARTITIONS, MAX_UPSTREAM_TOPICS};
@@ -26,8 +26,8 @@ pub(super) struct Topic {
     pub name: String,
     /// As stored; `positions` holds only partitions that have no target yet.
     pub state: TopicState,
-    /// The partition count that metadata told last, if it is not in use yet.
-    pub pending: Option<u32>,
+    /// What metadata told last comes to this, if it is not in use yet.
+    pub pending: Option<Placement>,
     pub sync: Sync,
     /// Made by this process: nothing can be on its way to a partition of it that has no target yet.
     pub fresh: bool,
@@ -177,13 +177,13 @@ impl Forward {
     /// The partition a record belongs to.
     pub fn place(&mut self, topic: TopicIx, key: Option<&[u8]>, seq: u64) -> Placing {
         let t = &self.topics[topic.0 as usize];
-        let (n, first_use) = t.state.count_at(seq);
-        // A count is durable before its first use: else a crash would look for the record where it was not sent.
-        if n == 0 || (first_use && t.sync != Sync::Done) {
+        let (placement, first_use) = t.state.placement_at(seq);
+        // It is durable before its first use: else a crash would look for the record where it was not sent.
+        if !placement.is_known() || (first_use && t.sync != Sync::Done) {
             self.push = true;
             return Placing::Wait;
         }
-        let partition = placing::partition(key, seq, n);
+        let partition = placement.of(key, seq);
         self.target(topic, partition).map_or(Placing::TooMany, Placing::Target)
     }
 
@@ -219,6 +219,8 @@ impl Forward {
             expected: None,
             doubt: !fresh,
             unsent,
+            count: None,
+            out_of_turn: false,
             seen_uncommitted: false,
             suspect_until: None,
             sent_below: self.born_end,
@@ -449,12 +451,12 @@ impl Forward {
         t.sent_below = t.sent_below.max(open.last_seq + 1);
         t.inflight = Some(open);
         t.phase = Phase::Sending;
-        let (topic, partition, lives) = (t.topic, t.partition, t.lives);
+        let (topic, partition, lives, turn) = (t.topic, t.partition, t.lives, t.count);
         if open.unsure {
             // Now: whether it lands may never be heard of.
             self.note(Note::MaybeDuplicated { target: ix, count: u64::from(open.records) });
         }
-        let batch = open.batch(&self.identity(topic, partition, lives));
+        let batch = open.batch(&self.identity(topic, partition, lives), turn);
         self.work.push_back(Output::Send { target: ix, batch });
     }
 
@@ -537,7 +539,7 @@ impl Forward {
     pub fn handle(&mut self, now: BootTime, input: Input) {
         match input {
             Input::Partitions { topic, count, fresh } => self.partitions(topic, count, fresh),
-            Input::Up { target } => self.up(now, target),
+            Input::Up { target, counts } => self.up(now, target, counts),
             Input::Down { target } => self.down(target),
             Input::Sent { target, result } => match result {
                 Ok(base) => self.acknowledged(now, target, base),
@@ -545,6 +547,7 @@ impl Forward {
             },
             Input::Offsets { target, result } => self.offsets(now, target, result),
             Input::Header { target, result } => self.header(now, target, result),
+            Input::Producer { target, result } => self.counted(now, target, result),
             Input::Synced => self.synced(),
         }
     }
@@ -553,8 +556,8 @@ impl Forward {
         let topic = &mut self.topics[ix.0 as usize];
         // Told again while its count becomes durable, it is still the topic that was made here.
         topic.fresh |= fresh;
-        let newest = topic.state.switch.map_or(topic.state.partitions, |(_, n)| n);
-        topic.pending = Some(count).filter(|n| *n > 0 && *n != newest);
+        let newest = topic.state.switch.map_or(topic.state.placement, |(_, next)| next);
+        topic.pending = self.options.spread.over(count).filter(|next| *next != newest);
         if fresh {
             for ix in topic.targets.clone() {
                 self.targets[ix.0 as usize].doubt = false;

@@ -30,6 +30,9 @@
 //! - The position of the last acknowledged batch is stored with the cursor. If that batch is not there any more, the
 //!   upstream was truncated or recreated: announced, and the ring is sent again from the newest marker
 //!   (`on_upstream_loss = "resend"`) or not. What a search could not prove is counted as `maybe_duplicated`.
+//! - An upstream that is a node itself keeps count of what it has of whom, and takes no batch out of turn (see [`turn`]): asked
+//!   for our number, it makes search, grace period and suspicion unnecessary. Only where it knows of nothing, or of less than
+//!   it acknowledged, or of what this life of the ring has not sent, the log is searched.
 //! - A marker that this life of the ring did not send means that the ring is a backup that was put back: see below.
 //!
 //! # The cursor
@@ -40,7 +43,8 @@
 //!
 //! # Partitions
 //!
-//! Records with a key go where the official client puts them, those without to partition (seq / 512) mod n. The n of an
+//! Records with a key go where the official client puts them, those without to partition (seq / 512) mod n; or all to one
+//! (see [`Spread`]). The n of an
 //! upstream topic is stored, durable before its first use, and a new n holds from the ring's end on, above everything that was
 //! ever sent: a record that is read again after any crash is looked for where it was sent.
 //!
@@ -120,11 +124,13 @@ mod state;
 mod target;
 #[cfg(test)]
 mod tests;
+pub mod turn;
 
 pub use known::{Known, Last, Mark, Whose};
 pub use machine::Forward;
 pub use marker::Marker;
 pub use pace::Pace;
+pub use placing::Spread;
 pub use reject::Reject;
 pub use search::HEADER_COST;
 
@@ -132,6 +138,7 @@ use crate::lane::LaneId;
 use crate::name::Name;
 use crate::record::Origin;
 use crate::time::Span;
+use turn::{Newest, Turn};
 
 /// A place in a lane: the seq of the next record, and how many records of the lane are below it. An ordinal of 0 beside a
 /// higher seq says that only the seq is known.
@@ -196,6 +203,8 @@ pub struct Options {
     pub stream: Stream,
     /// Bytes of one batch, as the driver counts them.
     pub max_batch: usize,
+    /// Which partitions of a topic its records go to.
+    pub spread: Spread,
     /// Bytes of all batches together that are being filled or in flight.
     pub window: usize,
     /// How long a request inside a stalled upstream may take to land.
@@ -279,6 +288,8 @@ pub struct Batch {
     pub base_ms: i64,
     pub max_ms: i64,
     pub last_seq: u64,
+    /// For an upstream that keeps count: which batch it comes behind.
+    pub turn: Option<Turn>,
 }
 
 /// A question about a partition; not more than one at a time for each.
@@ -288,6 +299,8 @@ pub enum Query {
     Offsets,
     /// The header of the batch that holds this offset, committed or not.
     Header { at: i64 },
+    /// What an upstream that keeps count has of a producer.
+    Producer { id: i64 },
 }
 
 /// A batch's header as the upstream has it.
@@ -309,8 +322,9 @@ impl Header {
 pub enum Input {
     /// The upstream topic has this many partitions; `fresh`: it was made just now, nothing can be on its way to it.
     Partitions { topic: TopicIx, count: u32, fresh: bool },
-    /// The partition's leader can be spoken to.
-    Up { target: TargetIx },
+    /// The partition's leader can be spoken to. `counts`: it keeps the number of each producer's newest batch, and takes none
+    /// out of turn.
+    Up { target: TargetIx, counts: bool },
     /// It cannot any more. What was asked is void; what was sent may or may not land.
     Down { target: TargetIx },
     /// The answer to a Send: the base offset given to the batch.
@@ -319,6 +333,8 @@ pub enum Input {
     Offsets { target: TargetIx, result: Result<(i64, i64), Reject> },
     /// The answer to [`Query::Header`]; None past the log end.
     Header { target: TargetIx, result: Result<Option<Header>, Reject> },
+    /// The answer to [`Query::Producer`]: the newest batch, and where the log ends.
+    Producer { target: TargetIx, result: Result<(Option<Newest>, i64), Reject> },
     /// What the last Advance with `sync` stored is durable.
     Synced,
 }

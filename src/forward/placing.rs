@@ -1,13 +1,67 @@
 //! Which partition a record goes to.
 //!
+//! Over all n of a topic ([`Spread::Records`]):
+//!
 //! With a key: SipHash-2-4 of the key modulo n, as the official client does, so that a key stays where other producers
 //! put it. Without: (seq / 512) mod n, a pure function of the record, so that a record that is read again is looked for
 //! where it was sent, in runs long enough to fill batches.
+//!
+//! Or all to one: the node's own by the hash of its id, modulo n ([`Spread::Node`]), or the one that is named. A topic of many
+//! nodes then has partitions of few writers, where the newest batch of one's own is near the end.
+//!
+//! What is stored of a topic is a [`Placement`]: n, or the one partition that it came to. It changes only above everything
+//! that was ever sent, whether the topic grew or the configuration says otherwise.
+
+use serde::{Deserialize, Serialize};
+
+/// How a sink's records are put into a topic's partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spread {
+    /// By key, else by seq.
+    Records,
+    /// All to one, by the hash of the node's id (see [`Spread::of_node`]).
+    Node(u64),
+    /// All to this one.
+    One(u32),
+}
+
+impl Spread {
+    pub fn of_node(id: &str) -> Self {
+        Self::Node(siphash24(id.as_bytes()))
+    }
+
+    /// Of a topic with `n` partitions; None where it has not the one that is named.
+    pub(super) fn over(self, n: u32) -> Option<Placement> {
+        match self {
+            _ if n == 0 => None,
+            Self::Records => Some(Placement(n)),
+            Self::Node(hash) => Some(Placement(ONE | (hash % u64::from(n)) as u32)),
+            Self::One(partition) => (partition < n).then_some(Placement(ONE | partition)),
+        }
+    }
+}
+
+/// A number of partitions; with [`ONE`], the one partition. 0: nothing is known yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Placement(pub u32);
+
+const ONE: u32 = 1 << 31;
+
+impl Placement {
+    pub fn is_known(self) -> bool {
+        self.0 > 0
+    }
+
+    pub fn of(self, key: Option<&[u8]>, seq: u64) -> u32 {
+        if self.0 & ONE != 0 { self.0 & !ONE } else { partition(key, seq, self.0) }
+    }
+}
 
 /// Records without a key that stay together.
 const RUN: u64 = 512;
 
-pub(super) fn partition(key: Option<&[u8]>, seq: u64, n: u32) -> u32 {
+fn partition(key: Option<&[u8]>, seq: u64, n: u32) -> u32 {
     if n <= 1 {
         return 0;
     }
@@ -70,6 +124,29 @@ mod tests {
             key.as_slice().hash(&mut official);
             assert_eq!(siphash24(&key), official.finish(), "{len} bytes");
         }
+    }
+
+    #[test]
+    fn all_of_a_node_goes_to_one_partition_that_the_topic_has() {
+        for n in 1..40 {
+            let of = |id: &str| Spread::of_node(id).over(n).unwrap();
+            let press = of("press-7");
+            assert!(press.of(None, 5) < n);
+            assert!((0..5000).all(|seq| press.of(Some(&[seq as u8]), seq) == press.of(None, 0)));
+            let others = (0..500).map(|i| of(&format!("press-{i}")).of(None, 0));
+            let used: std::collections::BTreeSet<_> = others.collect();
+            assert_eq!(used.len() as u32, n, "500 nodes leave none of {n} empty");
+        }
+        assert_eq!(Spread::One(3).over(4).map(|p| p.of(Some(b"k"), 9)), Some(3));
+        assert_eq!((Spread::One(4).over(4), Spread::Records.over(0), Spread::of_node("x").over(0)), (None, None, None));
+    }
+
+    #[test]
+    fn a_placement_is_stored_as_the_number_of_partitions_was() {
+        let stored = |placement: &Placement| postcard::to_allocvec(placement).unwrap();
+        assert_eq!(stored(&Placement(6)), postcard::to_allocvec(&6u32).unwrap());
+        let one = Spread::One(3).over(4).unwrap();
+        assert_eq!(postcard::from_bytes::<Placement>(&stored(&one)).unwrap(), one);
     }
 
     #[test]

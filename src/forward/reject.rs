@@ -16,6 +16,8 @@ pub enum Reject {
     TooLarge,
     /// The asked offset is not in the log.
     OutOfRange,
+    /// Not written: the upstream's newest batch of ours is another one than we think.
+    OutOfTurn,
 }
 
 impl Reject {

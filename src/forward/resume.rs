@@ -4,6 +4,7 @@ use super::machine::{Forward, Sync};
 use super::search::{Found, HEADER_COST, Own, Search, Step, Verdict};
 use super::state::{ALL, Position, Stored};
 use super::target::Phase;
+use super::turn::{Newest, Turn};
 use super::{Header, Marker, Note, OnLoss, Output, Query, Reject, TargetIx};
 use crate::time::{BootTime, Span};
 
@@ -11,8 +12,7 @@ use crate::time::{BootTime, Span};
 const SUSPECT: Span = Span::from_secs(600);
 
 impl Forward {
-    pub(super) fn up(&mut self, now: BootTime, ix: TargetIx) {
-        let search_max = self.options.search_max;
+    pub(super) fn up(&mut self, now: BootTime, ix: TargetIx, counts: bool) {
         let t = &mut self.targets[ix.0 as usize];
         if !matches!(t.phase, Phase::Opening | Phase::Closed) {
             return;
@@ -27,6 +27,18 @@ impl Forward {
             }
             return;
         }
+        // What was sent under a former id is counted under that one: the log tells all of it.
+        if counts && t.mine.former.is_empty() {
+            t.phase = Phase::Counting;
+            let id = t.mine.id;
+            return self.ask(ix, Query::Producer { id });
+        }
+        self.search(ix);
+    }
+
+    fn search(&mut self, ix: TargetIx) {
+        let search_max = self.options.search_max;
+        let t = &mut self.targets[ix.0 as usize];
         // Of a stream as which nothing was sent only the log's end is asked for, and whether another life's stands there.
         let search_max = if t.unsent { 2 * HEADER_COST } else { search_max };
         let (search, query) = Search::of(t, search_max);
@@ -34,9 +46,34 @@ impl Forward {
         self.ask(ix, query);
     }
 
+    /// What an upstream that keeps count has of ours.
+    pub(super) fn counted(&mut self, now: BootTime, ix: TargetIx, result: Result<(Option<Newest>, i64), Reject>) {
+        let t = &mut self.targets[ix.0 as usize];
+        if !matches!(t.phase, Phase::Counting) {
+            return;
+        }
+        let (newest, log_end) = match result {
+            Ok(kept) => kept,
+            Err(reject) => return self.fail(now, ix, reject),
+        };
+        // One that forgets at once what it has just taken would take nothing more: then the log alone must do.
+        let forgets = newest.is_none() && t.out_of_turn;
+        t.count = (!forgets).then_some(Turn(newest.map(|newest| newest.number)));
+        let known = newest.filter(|n| t.last.is_none_or(|last| last.number <= n.number));
+        let Some(known) = known.filter(|n| n.number < t.own_below.min(t.sent_below)) else {
+            return self.search(ix);
+        };
+        let own = Own { number: known.number, base: known.base, count: known.count };
+        // What is still on its way to it comes out of turn.
+        t.doubt = false;
+        let stored = t.last.is_some();
+        self.found(now, ix, Found::told(own, stored, log_end));
+    }
+
     pub(super) fn down(&mut self, ix: TargetIx) {
         self.forget_requests(ix);
         let t = &mut self.targets[ix.0 as usize];
+        t.count = None;
         t.doubt |= matches!(t.phase, Phase::Sending);
         if !matches!(t.phase, Phase::Wait { .. }) {
             t.phase = Phase::Closed;
@@ -49,6 +86,8 @@ impl Forward {
         self.forget_requests(ix);
         let t = &mut self.targets[ix.0 as usize];
         t.doubt |= reject == Reject::Unknown && matches!(t.phase, Phase::Sending);
+        t.out_of_turn |= reject == Reject::OutOfTurn;
+        t.count = None;
         t.phase = Phase::Wait { until: now + t.backoff.next_wait() };
         let topic = t.topic;
         self.discard(ix);
@@ -232,6 +271,7 @@ impl Forward {
         let mine = self.mine(topic, t.partition, lives);
         let t = &mut self.targets[ix.0 as usize];
         (t.mine, t.lives, t.last, t.doubt, t.phase) = (mine, lives, None, false, Phase::Closed);
+        t.count = None;
         t.next = newest.map_or(t.next, |own| t.next.max(own.number + 1));
         // What else both have, the other one may have sent.
         t.unsure_below = t.unsure_below.max(t.sent_below);
@@ -248,7 +288,8 @@ impl Forward {
             return;
         }
         let expected = t.expected;
-        if !t.opaque && expected.is_some_and(|e| base < e) {
+        // One that keeps count says so itself; and its rules may have made fewer records of ours.
+        if !t.opaque && t.count.is_none() && expected.is_some_and(|e| base < e) {
             // Lower than what was there before: the upstream began anew. Look what it has, this batch included.
             return self.fail(now, ix, Reject::Unknown);
         }
@@ -257,6 +298,8 @@ impl Forward {
         t.last = Some(Stored { base, count: batch.outputs, number: batch.last_seq });
         t.expected = Some(base.saturating_add(i64::from(batch.outputs)));
         t.backoff.reset();
+        t.count = t.count.map(|_| Turn(Some(batch.last_seq)));
+        t.out_of_turn = false;
         t.phase = Phase::Ready;
         t.suspect_until = t.suspect_until.filter(|until| now < *until);
         let probe = expected.filter(|e| base > *e && t.suspect_until.is_some() && !t.opaque);

@@ -64,6 +64,24 @@ pub(super) struct Found {
     pub beyond: Option<u64>,
 }
 
+impl Found {
+    /// What the upstream itself says of our newest batch.
+    pub fn told(newest: Own, stored: bool, log_end: i64) -> Self {
+        Self {
+            newest: Some(newest),
+            verdict: if stored { Verdict::There } else { Verdict::NothingStored },
+            stands: stored,
+            unproven: false,
+            doubled: 0,
+            start: 0,
+            // Only what is committed is told.
+            high_watermark: i64::MAX,
+            log_end,
+            beyond: None,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Ask(Query),

@@ -12,6 +12,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::placing::Placement;
 use crate::lane::LaneId;
 
 /// Partitions of one upstream topic. Behind it stand `own_below` and `lives` of each position: earlier versions neither wrote
@@ -20,12 +21,12 @@ use crate::lane::LaneId;
 pub(super) struct TopicState {
     /// Format of this entry.
     pub version: u8,
-    /// How many partitions records are spread over; 0 before the topic was ever seen.
-    pub partitions: u32,
-    /// Records from this seq on are spread over that many.
-    pub switch: Option<(u64, u32)>,
-    /// Records below these seqs were spread over so many, oldest first: where they are looked for when they are lost.
-    pub past: Vec<(u64, u32)>,
+    /// Where records go; not known before the topic was ever seen.
+    pub placement: Placement,
+    /// Records from this seq on go there.
+    pub switch: Option<(u64, Placement)>,
+    /// Records below these seqs went there, oldest first: where they are looked for when they are lost.
+    pub past: Vec<(u64, Placement)>,
     pub positions: Vec<Position>,
 }
 
@@ -94,16 +95,15 @@ impl TopicState {
         higher.map(|position| position.own_below = end).count() > 0
     }
 
-    /// Over how many partitions the record of this seq is spread (0: that is not known), and whether that is the count in use:
-    /// one of the past needs no more than to be remembered.
-    pub fn count_at(&self, seq: u64) -> (u32, bool) {
-        if let Some((_, n)) = self.past.iter().find(|(until, _)| seq < *until) {
-            return (*n, false);
+    /// Where the record of this seq goes, and whether that is what is in use: what is past needs no more than to be remembered.
+    pub fn placement_at(&self, seq: u64) -> (Placement, bool) {
+        if let Some((_, then)) = self.past.iter().find(|(until, _)| seq < *until) {
+            return (*then, false);
         }
         match self.switch {
-            Some((from, n)) if seq >= from => (n, true),
-            // Below a switch the old count was durable long ago.
-            switch => (self.partitions, switch.is_none()),
+            Some((from, next)) if seq >= from => (next, true),
+            // What is below a switch was durable long ago.
+            switch => (self.placement, switch.is_none()),
         }
     }
 
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn an_entry_of_another_version_is_as_good_as_none() {
-        let state = TopicState { version: VERSION + 1, partitions: 3, ..TopicState::default() };
+        let state = TopicState { version: VERSION + 1, placement: Placement(3), ..TopicState::default() };
         assert_eq!(TopicState::decode(&state.encode()), None);
         assert_eq!(TopicState::decode(b"\xff\xff\xff"), None);
     }
@@ -173,7 +173,7 @@ mod tests {
     fn an_entry_of_before_lives_were_told_apart_is_read_and_reads_what_is_written_now() {
         let position = |partition, own_below, lives| Position { partition, own_below, lives, ..Position::default() };
         let positions = vec![position(0, 7, 2), position(3, ALL, 0)];
-        let state = TopicState { version: VERSION, partitions: 4, positions, ..TopicState::default() };
+        let state = TopicState { version: VERSION, placement: Placement(4), positions, ..TopicState::default() };
         assert_eq!(TopicState::decode(&state.encode()), Some(state.clone()));
         let old = TopicState::decode(&encode(&state)).unwrap();
         assert_eq!(old.positions, [position(0, ALL, 0), position(3, ALL, 0)]);

@@ -3,6 +3,7 @@
 use super::identity::{Identity, Mine};
 use super::search::Search;
 use super::state::Stored;
+use super::turn::Turn;
 use super::{Batch, Marker, Out, Pos, Tally, TargetIx, TopicIx};
 use crate::backoff::Backoff;
 use crate::time::BootTime;
@@ -33,6 +34,8 @@ pub(super) enum Phase {
     },
     Ready,
     Sending,
+    /// Asking an upstream that keeps count.
+    Counting,
     /// Reading the first acknowledged batch back; where markers do not survive, `again` records of it may be there twice.
     Proving {
         base: i64,
@@ -88,6 +91,10 @@ pub(super) struct Target {
     pub doubt: bool,
     /// Nothing was ever sent to it as this stream: there is nothing to look for.
     pub unsent: bool,
+    /// While it is connected to an upstream that keeps count: our newest batch there, as the upstream has it.
+    pub count: Option<Turn>,
+    /// A batch came out of turn; until one is taken.
+    pub out_of_turn: bool,
     /// A batch of ours stood there that was not replicated yet.
     pub seen_uncommitted: bool,
     /// Until then a higher base offset than expected is looked into.
@@ -172,7 +179,7 @@ impl Filling {
             && self.outputs < i32::MAX as u32 / 2
     }
 
-    pub fn batch(&self, identity: &Identity<'_>) -> Batch {
+    pub fn batch(&self, identity: &Identity<'_>, turn: Option<Turn>) -> Batch {
         let marker = Marker { id: identity.producer_id(self.ring), number: self.last_seq };
         Batch {
             id: self.id,
@@ -183,6 +190,7 @@ impl Filling {
             base_ms: self.base_ms,
             max_ms: self.max_ms,
             last_seq: self.last_seq,
+            turn,
         }
     }
 }

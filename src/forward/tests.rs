@@ -17,11 +17,20 @@ struct Stored {
     outputs: Vec<(u64, usize)>,
 }
 
+impl Stored {
+    fn newest(&self) -> Newest {
+        let number = Marker::of_origin(self.origin).number;
+        Newest { number, base: self.base, count: self.outputs.len() as u32 }
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 struct Log {
     start: i64,
     end: i64,
     batches: Vec<Stored>,
+    /// Where the upstream keeps count: the newest batch of each producer.
+    newest: BTreeMap<i64, Newest>,
     /// The high watermark lags behind.
     unreplicated: i64,
 }
@@ -32,6 +41,21 @@ impl Log {
         self.end += outputs.len() as i64;
         self.batches.push(Stored { base, origin, outputs });
         base
+    }
+
+    /// As a node takes a batch.
+    fn take(&mut self, origin: Origin, turn: Option<Turn>, outputs: Vec<(u64, usize)>) -> Result<i64, Reject> {
+        let Some(turn) = turn else { return Ok(self.append(origin, outputs)) };
+        let newest = self.newest.get(&origin.producer_id).copied();
+        match newest.filter(|n| n.number == Marker::of_origin(origin).number) {
+            Some(repeat) => Ok(repeat.base),
+            None if newest.map(|n| n.number) == turn.0 => {
+                let base = self.append(origin, outputs);
+                self.newest.extend(self.batches.last().map(|b| (origin.producer_id, b.newest())));
+                Ok(base)
+            }
+            None => Err(Reject::OutOfTurn),
+        }
     }
 
     fn header(&self, at: i64) -> Result<Option<Header>, Reject> {
@@ -45,6 +69,10 @@ impl Log {
     /// Cuts the last batches off.
     fn truncate(&mut self, batches: usize) {
         self.batches.truncate(self.batches.len().saturating_sub(batches));
+        self.newest.clear();
+        for batch in &self.batches {
+            self.newest.insert(batch.origin.producer_id, batch.newest());
+        }
         self.end = self.batches.last().map_or(self.start, |b| b.base + b.outputs.len() as i64);
     }
 }
@@ -59,11 +87,11 @@ enum Wire {
 #[derive(Clone, Debug)]
 enum Asked {
     Query(Query),
-    Send { origin: Origin, outputs: Vec<(u64, usize)> },
+    Send { origin: Origin, turn: Option<Turn>, outputs: Vec<(u64, usize)> },
 }
 
 /// A send that its sender has lost sight of: when it lands, where, and what.
-type Limbo = (BootTime, (String, u32), Origin, Vec<(u64, usize)>);
+type Limbo = (BootTime, (String, u32), (Origin, Option<Turn>), Vec<(u64, usize)>);
 
 /// What may go wrong.
 #[derive(Clone, Copy, Debug, Default)]
@@ -78,6 +106,10 @@ struct Faults {
     others_write: bool,
     lag: bool,
     grow: bool,
+    /// The upstream is a node: it keeps count.
+    counts: bool,
+    /// Of so many producers that it forgets some.
+    forgets: bool,
 }
 
 #[derive(Default)]
@@ -90,6 +122,7 @@ struct Counts {
     refused: Vec<u64>,
     sends: u64,
     asks: u64,
+    counted: u64,
     cuts: u64,
     crashes: u64,
     landed_late: u64,
@@ -133,6 +166,7 @@ fn options(seed: u64, start: u64, number: u32, unstarted: bool) -> Options {
         sink: Name::new("hq").unwrap(),
         lane: LaneId(1),
         max_batch: 400,
+        spread: Spread::Records,
         window: 900,
         grace: Span::from_secs(2),
         retry: (Span::from_millis(100), Span::from_secs(2)),
@@ -247,10 +281,14 @@ impl World {
 
     fn output(&mut self, output: Output) {
         match output {
-            Output::Open { target } => self.wire.push((target, Wire::Response(Input::Up { target }))),
+            Output::Open { target } => {
+                let counts = self.faults.counts;
+                self.wire.push((target, Wire::Response(Input::Up { target, counts })));
+            }
             Output::Refresh { .. } => {}
             Output::Ask { target, query } => {
                 self.counts.asks += 1;
+                self.counts.counted += u64::from(matches!(query, Query::Producer { .. }));
                 self.wire.push((target, Wire::Request(Asked::Query(query))));
             }
             Output::Send { target, batch } => {
@@ -259,7 +297,7 @@ impl World {
                 assert_eq!(outputs.len(), batch.count as usize);
                 assert_eq!(outputs.last().unwrap().0, batch.last_seq);
                 assert!(!self.wire.iter().any(|(t, w)| *t == target && matches!(w, Wire::Request(_))));
-                let what = Asked::Send { origin: batch.marker, outputs };
+                let what = Asked::Send { origin: batch.marker, turn: batch.turn, outputs };
                 self.wire.push((target, Wire::Request(what)));
             }
             Output::Discard { target } => self.buffers.retain(|(t, _), _| *t != target),
@@ -330,7 +368,13 @@ impl World {
                 Input::Offsets { target, result: Ok((log.start, log.end - log.unreplicated)) }
             }
             Asked::Query(Query::Header { at }) => Input::Header { target, result: log.header(at) },
-            Asked::Send { origin, outputs } => {
+            Asked::Query(Query::Producer { id }) => {
+                if self.faults.forgets && self.rng.below(10) == 0 {
+                    log.newest.remove(&id);
+                }
+                Input::Producer { target, result: Ok((log.newest.get(&id).copied(), log.end)) }
+            }
+            Asked::Send { origin, turn, outputs } => {
                 if self.faults.rejects && self.rng.below(6) == 0 {
                     let result = [Reject::Stale, Reject::Retry][self.rng.below(2) as usize];
                     return Input::Sent { target, result: Err(result) };
@@ -338,11 +382,11 @@ impl World {
                 if self.faults.too_large_above.is_some_and(|most| outputs.len() > most || outputs[0].0 % 97 == 13) {
                     return Input::Sent { target, result: Err(Reject::TooLarge) };
                 }
-                let base = log.append(origin, outputs);
+                let taken = log.take(origin, turn, outputs);
                 if self.faults.rejects && self.rng.below(6) == 0 {
                     return Input::Sent { target, result: Err(Reject::Unknown) };
                 }
-                Input::Sent { target, result: Ok(base) }
+                Input::Sent { target, result: taken }
             }
         }
     }
@@ -352,11 +396,11 @@ impl World {
         let (lost, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.wire).into_iter().partition(|(t, _)| gone(*t));
         self.wire = kept;
         for (target, wire) in lost {
-            if let (Some(within), Wire::Request(Asked::Send { origin, outputs })) = (self.faults.late, wire)
+            if let (Some(within), Wire::Request(Asked::Send { origin, turn, outputs })) = (self.faults.late, wire)
                 && self.rng.below(2) == 0
             {
                 let at = self.now + Span(self.rng.below(within.0 as u64) as i64);
-                self.limbo.push((at, self.name(target), origin, outputs));
+                self.limbo.push((at, self.name(target), (origin, turn), outputs));
             }
         }
     }
@@ -393,9 +437,9 @@ impl World {
         let now = self.now;
         let (landing, still): (Vec<_>, Vec<_>) = std::mem::take(&mut self.limbo).into_iter().partition(|l| l.0 <= now);
         self.limbo = still;
-        for (_, name, origin, outputs) in landing {
+        for (_, name, (origin, turn), outputs) in landing {
             self.counts.landed_late += 1;
-            self.logs.entry(name).or_default().append(origin, outputs);
+            let _ = self.logs.entry(name).or_default().take(origin, turn, outputs);
         }
     }
 
@@ -458,7 +502,8 @@ impl World {
             self.step();
         }
         // Now everything works; what was promised must come true.
-        let calm = Faults { too_large_above: self.faults.too_large_above, ..Faults::default() };
+        let Faults { too_large_above, counts, .. } = self.faults;
+        let calm = Faults { too_large_above, counts, ..Faults::default() };
         self.faults = calm;
         for _ in 0..20_000 {
             if self.machine.cursor().seq >= self.records && self.wire.is_empty() && self.limbo.is_empty() {
@@ -593,6 +638,35 @@ fn a_request_that_lands_after_the_grace_period_is_counted() {
 }
 
 #[test]
+fn an_upstream_that_keeps_count_has_each_record_once_however_late_a_request_lands() {
+    let faults = Faults { late: Some(Span::from_secs(60)), lag: false, counts: true, ..rough() };
+    let (mut late, mut asked, mut searched) = (0, 0, 0);
+    for seed in 0..300 {
+        let world = World::new(seed, faults, 1500).run(3000);
+        world.expect_each_once();
+        world.expect_order();
+        world.expect_tally();
+        assert_eq!((world.counts.maybe, world.counts.duplicated), (0, 0), "seed {seed}");
+        late += world.counts.landed_late;
+        (asked, searched) = (asked + world.counts.counted, searched + world.counts.asks - world.counts.counted);
+    }
+    assert!(late > 200, "{late} landed late");
+    assert!(searched < asked * 2, "{searched} questions of searches beside {asked} of what is kept");
+}
+
+#[test]
+fn an_upstream_that_forgets_what_it_counted_is_searched() {
+    let rough = Faults { lag: false, counts: true, forgets: true, ..rough() };
+    for seed in 0..300 {
+        let world = World::new(seed, rough, 1500).run(3000);
+        world.expect_each_once();
+        world.expect_order();
+        world.expect_tally();
+        assert_eq!((world.counts.maybe, world.counts.duplicated), (0, 0), "seed {seed}");
+    }
+}
+
+#[test]
 fn what_may_have_been_forgotten_is_counted_when_it_is_sent() {
     let new = World::new(1, Faults::default(), 300);
     let options = Options { forgotten_below: 100, ..options(1, 0, 0, false) };
@@ -609,7 +683,7 @@ fn what_an_upstream_loses_is_sent_again_and_announced() {
     let faults = Faults { cuts: true, crashes: true, losses: true, ..Faults::default() };
     let mut losses = 0;
     for seed in 0..200 {
-        let world = World::new(seed, faults, 1500).run(3000);
+        let world = World::new(seed, Faults { counts: seed % 2 == 1, ..faults }, 1500).run(3000);
         losses += world.counts.losses;
         let copies = world.copies();
         for seq in 0..world.records {

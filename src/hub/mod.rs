@@ -27,8 +27,8 @@ pub use admin::{Admin, Reply, Request};
 pub use board::*;
 pub use intake::{Group, Intake};
 pub use outlet::{Outlet, SinkOrder, Step};
-pub use store::{PartStep, Store};
-pub use way::{Way, closed_words};
+pub use store::{Beside, Kept, PartStep, Store};
+pub use way::{LINKS_OWNER, Way, closed_words};
 
 pub use crate::pipeline::{Admitted, Fate, OfferError, Tally};
 

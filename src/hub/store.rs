@@ -7,6 +7,7 @@ use super::core::Core;
 use super::{Admitted, OfferError, Part, PartKind, PartState};
 use crate::limits::MAX_CONNECTIONS;
 use crate::name::Name;
+use crate::pipeline::Pipeline;
 use crate::record::RecordRef;
 use crate::ring::{Frame, Owner, OwnerKind, ReadStep, Ticket, TopicError, TopicInfo};
 use crate::time::{ClockSync, Now, Span};
@@ -23,16 +24,61 @@ pub enum PartStep {
     End,
 }
 
+/// What the endpoint keeps as state entries, each under an owner with room of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// Offsets of consumers.
+    Consumers,
+    /// The newest batches of producers.
+    Producers,
+}
+
+impl Kept {
+    /// Owner kind `Endpoint`, and this name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Consumers => "endpoint",
+            Self::Producers => "producers",
+        }
+    }
+}
+
+/// Puts what stands in the frame of a batch.
+pub struct Beside<'a> {
+    pipeline: &'a mut Pipeline,
+    owner: &'a Owner,
+    now: Now,
+}
+
+impl Beside<'_> {
+    pub fn state(&self, key: &[u8]) -> Option<&[u8]> {
+        self.pipeline.ring().state(self.owner, key)
+    }
+
+    /// Where there is no room the key has no entry: an old one would not be true any more.
+    pub fn put(&mut self, key: &[u8], value: &[u8]) {
+        if self.pipeline.put_state(self.now.boot, self.owner, key, Some(value)).is_err() {
+            // A removal takes no room.
+            let _ = self.pipeline.put_state(self.now.boot, self.owner, key, None);
+        }
+    }
+}
+
 #[derive(Clone)]
 pub struct Store {
     core: Rc<Core>,
-    owner: Option<Owner>,
+    consumers: Owner,
+    producers: Owner,
 }
 
 impl Store {
     pub(super) fn new(core: &Rc<Core>) -> Self {
-        let owner = Name::new("endpoint").ok().map(|name| Owner { kind: OwnerKind::Endpoint, name });
-        Self { core: core.clone(), owner }
+        // Constants of lower-case letters are always names.
+        let owner = |kept: Kept| Owner {
+            kind: OwnerKind::Endpoint,
+            name: Name::new(kept.name()).unwrap_or_else(|_| unreachable!()),
+        };
+        Self { core: core.clone(), consumers: owner(Kept::Consumers), producers: owner(Kept::Producers) }
     }
 
     pub fn now(&self) -> Now {
@@ -104,15 +150,20 @@ impl Store {
     }
 
     /// A batch of records of `bytes` (see [`RecordRef::len`]) that lands as one frame, in order, through the topic's
-    /// rules; the last one's ticket is settled when all are durable.
+    /// rules; the last one's ticket is settled when all are durable. `beside` is told of what was taken in, and puts
+    /// producers' entries into the same frame.
     pub fn offer_batch<'a>(
         &self,
         part: TopicPart,
         records: &mut dyn Iterator<Item = RecordRef<'a>>,
         bytes: usize,
+        beside: &mut dyn FnMut(&[Admitted], &mut Beside<'_>),
     ) -> Result<Vec<Admitted>, OfferError> {
         let now = self.core.now();
-        let admitted = self.core.pipeline.borrow_mut().offer_batch(now, part, records, bytes);
+        let mut put = |pipeline: &mut Pipeline, admitted: &[Admitted]| {
+            beside(admitted, &mut Beside { pipeline, owner: &self.producers, now });
+        };
+        let admitted = self.core.pipeline.borrow_mut().offer_batch(now, part, records, bytes, &mut put);
         self.core.kick.notify_one();
         admitted
     }
@@ -196,22 +247,38 @@ impl Store {
         self.core.pipeline.borrow().ring().clock(boot)
     }
 
-    /// State entries of owner kind `Endpoint` (consumer offsets, producers).
-    pub fn state(&self, key: &[u8]) -> Option<Vec<u8>> {
-        let pipeline = self.core.pipeline.borrow();
-        pipeline.ring().state(self.owner.as_ref()?, key).map(<[u8]>::to_vec)
+    fn owner(&self, kept: Kept) -> &Owner {
+        match kept {
+            Kept::Consumers => &self.consumers,
+            Kept::Producers => &self.producers,
+        }
     }
 
-    pub fn put_state(&self, key: &[u8], value: Option<&[u8]>) -> Option<Ticket> {
+    pub fn state(&self, kept: Kept, key: &[u8]) -> Option<Vec<u8>> {
+        let pipeline = self.core.pipeline.borrow();
+        pipeline.ring().state(self.owner(kept), key).map(<[u8]>::to_vec)
+    }
+
+    pub fn put_state(&self, kept: Kept, key: &[u8], value: Option<&[u8]>) -> Option<Ticket> {
         let now = self.core.now();
-        let ticket = self.core.pipeline.borrow_mut().put_state(now.boot, self.owner.as_ref()?, key, value).ok();
+        let ticket = self.core.pipeline.borrow_mut().put_state(now.boot, self.owner(kept), key, value).ok();
         self.core.kick.notify_one();
         ticket
     }
 
-    /// All entries of owner kind `Endpoint`, in key order.
-    pub fn states(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        self.owner.as_ref().map(|owner| self.core.pipeline.borrow().ring().states(owner)).unwrap_or_default()
+    /// All entries, in key order.
+    pub fn states(&self, kept: Kept) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.core.pipeline.borrow().ring().states(self.owner(kept))
+    }
+
+    /// How many entries, and their bytes.
+    pub fn weigh(&self, kept: Kept) -> (usize, usize) {
+        self.core.pipeline.borrow().ring().weigh_states(self.owner(kept))
+    }
+
+    /// The newest ticket that was given.
+    pub fn last_ticket(&self) -> Ticket {
+        self.core.pipeline.borrow().ring().last_ticket()
     }
 
     /// The endpoint's part of the board; not there before the endpoint says something.

@@ -80,7 +80,7 @@ fn a_store_reads_by_offset_and_learns_of_new_records() {
         let values: Vec<String> = (0..50).map(|n| format!("v{n}")).collect();
         let bytes = values.iter().map(String::len).sum();
         let mut records = values.iter().map(|v| RecordRef::of(v.as_bytes()));
-        let admitted = store.offer_batch(part, &mut records, bytes).unwrap();
+        let admitted = store.offer_batch(part, &mut records, bytes, &mut |_, _| ()).unwrap();
         store.hurry(Span::default());
         store.wait_beyond(part, 49).await;
         assert!(store.settled() >= admitted[49].ticket);

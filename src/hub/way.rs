@@ -18,6 +18,9 @@ use crate::name::Name;
 use crate::ring::{Owner, OwnerKind};
 use crate::time::{BootTime, Now, Span, WallTime};
 
+/// What links have spent stands under owner kind `Node` and this name.
+pub const LINKS_OWNER: &str = "links";
+
 /// The zone of the machine is asked for this often: summer time comes while the node runs.
 const ZONE_EVERY: Span = Span::from_secs(60);
 /// How often the numbers on the board are brought up to date, and the clock is looked at.
@@ -44,7 +47,7 @@ pub struct Way {
 
 impl Way {
     pub(super) fn new(core: &Rc<Core>, config: &LinkConfig) -> Self {
-        let owner = Name::new("links").ok().map(|name| Owner { kind: OwnerKind::Node, name });
+        let owner = Name::new(LINKS_OWNER).ok().map(|name| Owner { kind: OwnerKind::Node, name });
         let stored = {
             let pipeline = core.pipeline.borrow();
             let key = config.name.as_str().as_bytes();

@@ -32,6 +32,7 @@
 
 use std::sync::Arc;
 
+use crate::hub::{Kept, LINKS_OWNER};
 use crate::lane::LaneId;
 use crate::name::Name;
 use crate::pipeline::{Account, Pipeline, SinkStates, Stretch, note_elsewhere, note_sink};
@@ -413,11 +414,23 @@ fn place_of(ring: &Ring, id: crate::topic::TopicId) -> Option<Place> {
     Some(Place { lane: ring.lane_name(topic.lane), partitions: topic.partitions.len() as u8, name: topic.name })
 }
 
-/// Where sources and rules stand. Consumers' offsets are those of the ring that they were given in.
+/// Where sources and rules stand, what links have spent, and what came from whose producers. Consumers' offsets are those of
+/// the ring that they were given in.
 fn states(ring: &Ring) -> Vec<(Owner, Vec<u8>, Vec<u8>)> {
-    let owners = [OwnerKind::Source, OwnerKind::Rule].into_iter().flat_map(|kind| ring.owners(kind));
+    let kinds = [OwnerKind::Source, OwnerKind::Rule, OwnerKind::Node, OwnerKind::Endpoint];
+    let owners = kinds.into_iter().flat_map(|kind| ring.owners(kind));
+    let owners = owners.filter(|owner| match owner.kind {
+        OwnerKind::Node => owner.name.as_str() == LINKS_OWNER,
+        OwnerKind::Endpoint => is_producers(owner),
+        _ => true,
+    });
     let entries = owners.flat_map(|owner| ring.states(&owner).into_iter().map(move |(k, v)| (owner.clone(), k, v)));
     entries.collect()
+}
+
+/// Their entries are newer than what they are beside, or gone: an old one would have batches stored twice.
+fn is_producers(owner: &Owner) -> bool {
+    owner.kind == OwnerKind::Endpoint && owner.name.as_str() == Kept::Producers.name()
 }
 
 /// What memory knows of where sources and rules stand goes on from what the ring that was left knew, and replaces it. In
@@ -425,7 +438,7 @@ fn states(ring: &Ring) -> Vec<(Owner, Vec<u8>, Vec<u8>)> {
 /// older one only brings lines again.
 fn carry_states(from: &Ring, left: &Left, to: &mut Target<'_>, same: bool) {
     let mut all = states(from);
-    let kept = left.states.iter().filter(|(owner, key, _)| from.state(owner, key).is_none());
+    let kept = left.states.iter().filter(|(owner, key, _)| !is_producers(owner) && from.state(owner, key).is_none());
     all.extend(kept.cloned());
     let now = (to.now)();
     if same {
@@ -438,9 +451,13 @@ fn carry_states(from: &Ring, left: &Left, to: &mut Target<'_>, same: bool) {
     }
     for (owner, key, value) in &all {
         let known = to.ring.state(owner, key);
-        if known.is_none() || same && known != Some(value) {
+        // Of two values of a producer the greater one is the newer.
+        let newer = is_producers(owner) && known.is_some_and(|known| known < &value[..]);
+        if known.is_none() || newer || same && known != Some(value) {
             // A full owner goes without: its peer then sends again what it must.
-            let _ = to.ring.put_state(now, owner, key, Some(value));
+            if to.ring.put_state(now, owner, key, Some(value)).is_err() && is_producers(owner) {
+                let _ = to.ring.put_state(now, owner, key, None);
+            }
         }
     }
 }

@@ -402,13 +402,14 @@ impl Pipeline {
     }
 
     /// Records that stay together in one frame. All or nothing is taken as far as room goes; a record that is too
-    /// large refuses the whole batch before any of it is taken.
+    /// large refuses the whole batch before any of it is taken. `beside` puts state entries into the same frame.
     pub fn offer_batch<'a>(
         &mut self,
         now: Now,
         part: TopicPart,
         records: &mut dyn Iterator<Item = RecordRef<'a>>,
         bytes: usize,
+        beside: &mut dyn FnMut(&mut Self, &[Admitted]),
     ) -> Result<Vec<Admitted>, OfferError> {
         let limit = self.ring.max_record();
         if bytes > limit {
@@ -418,7 +419,10 @@ impl Pipeline {
             return Err(OfferError::Busy);
         }
         self.begin_group(now, bytes)?;
-        let admitted = records.map(|record| self.admit_plain(now, part, &record)).collect();
+        let admitted: Result<Vec<_>, _> = records.map(|record| self.admit_plain(now, part, &record)).collect();
+        if let Ok(admitted) = &admitted {
+            beside(self, admitted);
+        }
         self.end_group(now);
         admitted
     }

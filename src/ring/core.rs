@@ -354,6 +354,10 @@ impl Ring {
     pub fn states(&self, owner: &Owner) -> Vec<(Vec<u8>, Vec<u8>)> {
         self.state.all(owner).map(|(k, v)| (k.to_vec(), v.to_vec())).collect()
     }
+    /// How many they are, and their bytes.
+    pub fn weigh_states(&self, owner: &Owner) -> (usize, usize) {
+        self.state.weigh(owner)
+    }
     /// The same as the disk has them.
     pub fn durable_states(&self, owner: &Owner) -> Vec<(Vec<u8>, Vec<u8>)> {
         let own = self.state.durable().filter(|(of, ..)| *of == owner);

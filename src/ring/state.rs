@@ -77,6 +77,11 @@ impl Store {
         cells.filter_map(|(k, c)| Some((&**k, c.newest.as_deref()?)))
     }
 
+    /// Newest entries of an owner, and their bytes.
+    pub fn weigh(&self, owner: &Owner) -> (usize, usize) {
+        self.owners.get(owner).map_or((0, 0), |owned| (owned.entries, owned.bytes))
+    }
+
     pub fn owners(&self, kind: OwnerKind) -> impl Iterator<Item = &Owner> {
         self.owners.iter().filter(move |(o, owned)| o.kind == kind && owned.entries > 0).map(|(o, _)| o)
     }

@@ -66,8 +66,9 @@ fn noise_never_hurts_the_node() {
         if i % 2 == 0 {
             // A length that fits, and a key that is known.
             let mut framed = (bytes.len() as u32 + 2).to_be_bytes().to_vec();
-            framed
-                .extend([0u16, 1, 18, 1001, 1002, 1003, 1004, 1005, 1006, 1007, 1008][random.below(11)].to_be_bytes());
+            framed.extend(
+                [0u16, 1, 18, 0x4857, 1001, 1002, 1003, 1004, 1005, 1006, 1007, 1008][random.below(12)].to_be_bytes(),
+            );
             framed.append(&mut bytes);
             bytes = framed;
         }

@@ -12,6 +12,7 @@ mod live;
 mod node;
 mod normal;
 mod produce;
+mod producers;
 mod replay;
 mod server;
 mod tls;

@@ -18,8 +18,9 @@ pub fn batch(values: &[&[u8]], marker: Option<(i64, i16, i32)>) -> Vec<u8> {
     out
 }
 
-fn produce_body(topic: &str, partition: u32, set: &[u8]) -> Vec<u8> {
-    let mut body = vec![0, 0, 1];
+fn produce_body(turn: Option<&str>, (topic, partition): (&str, u32), set: &[u8]) -> Vec<u8> {
+    let mut body = turn.map_or(vec![0], |turn| [vec![1], string(turn)].concat());
+    body.extend([0, 1]);
     body.extend(5000i32.to_be_bytes());
     body.extend(1i32.to_be_bytes());
     body.extend(string(topic));
@@ -45,9 +46,17 @@ fn produced(topic: &str, answer: &[u8]) -> (i16, i64) {
 
 /// Sends one record set; gives the error code and the base offset.
 pub fn produce(server: &Server, topic: &str, partition: u32, set: &[u8]) -> (i16, i64) {
-    let mut client = Client::connect(server.spu);
-    client.request(0, 25, 1, &produce_body(topic, partition, set));
-    produced(topic, &client.answer(1))
+    produce_as(&mut Client::connect(server.spu), None, (topic, partition), set)
+}
+
+/// The same with a word of which batch it comes behind.
+pub fn produce_as(client: &mut Client, turn: Option<&str>, to: (&str, u32), set: &[u8]) -> (i16, i64) {
+    ask_produce(client, turn, to, set);
+    produced(to.0, &client.answer(1))
+}
+
+pub fn ask_produce(client: &mut Client, turn: Option<&str>, to: (&str, u32), set: &[u8]) {
+    client.request(0, 25, 1, &produce_body(turn, to, set));
 }
 
 pub fn fetch_body(topic: &str, partition: u32, offset: i64, max_bytes: i32) -> Vec<u8> {
@@ -89,7 +98,7 @@ pub fn fetch(server: &Server, topic: &str, partition: u32, offset: i64, max_byte
 }
 
 /// Base offset, records, marker of every batch in a set.
-fn headers(mut set: &[u8]) -> Vec<(i64, usize, (i64, i16, i32))> {
+pub fn headers(mut set: &[u8]) -> Vec<(i64, usize, (i64, i16, i32))> {
     let mut out = Vec::new();
     while !set.is_empty() {
         let batch = Batch::<Vec<Record>>::decode_from(&mut set, 25).expect("a whole batch");
@@ -145,7 +154,7 @@ fn many_unanswered_produces_of_one_connection_keep_their_order() {
     server.create_topic("up", 1);
     let mut client = Client::connect(server.spu);
     for i in 0..100 {
-        client.request(0, 25, i, &produce_body("up", 0, &batch(&[b"x"], None)));
+        client.request(0, 25, i, &produce_body(None, ("up", 0), &batch(&[b"x"], None)));
     }
     for i in 0..100 {
         assert_eq!(produced("up", &client.answer(i)), (0, i64::from(i)));
@@ -160,9 +169,9 @@ fn what_cannot_be_one_frame_is_message_too_large() {
     assert_eq!(produce(&server, "up", 0, &batch(&[&value], None)).0, 10);
     // Larger than any frame: answered, and the connection goes on.
     let mut client = Client::connect(server.spu);
-    client.request(0, 25, 1, &produce_body("up", 0, &vec![0; 5 << 20]));
+    client.request(0, 25, 1, &produce_body(None, ("up", 0), &vec![0; 5 << 20]));
     assert_eq!(produced("up", &client.answer(1)).0, 10);
-    client.request(0, 25, 2, &produce_body("up", 0, &batch(&[b"x"], None)));
+    client.request(0, 25, 2, &produce_body(None, ("up", 0), &batch(&[b"x"], None)));
     assert_eq!(produced("up", &client.answer(2)), (0, 0));
 }
 

@@ -135,6 +135,14 @@ impl Server {
         expected.extend([0, 0, 0]);
         assert_eq!(client.answer(1), expected);
     }
+
+    pub fn delete_topic(&self, name: &str) {
+        let inner = [string(name), vec![0]].concat();
+        let body = [string("Topic"), (inner.len() as u32).to_be_bytes().to_vec(), inner].concat();
+        let mut client = Client::connect(self.sc);
+        client.request(1002, 19, 1, &body);
+        assert_eq!(client.answer(1)[2 + name.len()..][..2], [0, 0]);
+    }
 }
 
 impl Drop for Server {

@@ -9,7 +9,9 @@ use std::time::Duration;
 const UP: u8 = 0;
 const CUT: u8 = 1;
 const STALLED: u8 = 2;
-const ENDED: u8 = 3;
+/// What comes back does not arrive.
+const DEAF: u8 = 3;
+const ENDED: u8 = 4;
 
 #[derive(Default)]
 struct Shared {
@@ -52,6 +54,19 @@ impl Link {
         self.shared.state.store(STALLED, Ordering::SeqCst);
     }
 
+    /// What is sent arrives, what is answered does not.
+    pub fn swallow_answers(&self) {
+        self.shared.state.store(DEAF, Ordering::SeqCst);
+    }
+
+    /// Every connection is torn down at once, what is under way in it is thrown away; new ones are made.
+    pub fn reset(&self) {
+        for stream in self.shared.open.lock().unwrap().drain(..) {
+            let _ = rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
     pub fn restore(&self) {
         self.shared.state.store(UP, Ordering::SeqCst);
     }
@@ -74,9 +89,9 @@ impl Drop for Link {
 fn pass(client: TcpStream, target: u16, shared: &Arc<Shared>) -> std::io::Result<()> {
     let server = TcpStream::connect(("127.0.0.1", target))?;
     shared.open.lock().unwrap().extend([client.try_clone()?, server.try_clone()?]);
-    for (from, to) in [(&client, &server), (&server, &client)] {
+    for (from, to, back) in [(&client, &server, false), (&server, &client, true)] {
         let (from, to, shared) = (from.try_clone()?, to.try_clone()?, shared.clone());
-        std::thread::spawn(move || copy(from, to, &shared));
+        std::thread::spawn(move || copy(from, to, back, &shared));
     }
     // A cut between the look and here would have missed this one.
     if shared.state.load(Ordering::SeqCst) == CUT {
@@ -86,14 +101,16 @@ fn pass(client: TcpStream, target: u16, shared: &Arc<Shared>) -> std::io::Result
     Ok(())
 }
 
-fn copy(mut from: TcpStream, mut to: TcpStream, shared: &Shared) {
+fn copy(mut from: TcpStream, mut to: TcpStream, back: bool, shared: &Shared) {
     let mut buffer = [0; 16 * 1024];
     while let Ok(n @ 1..) = from.read(&mut buffer) {
         while shared.state.load(Ordering::SeqCst) == STALLED {
             std::thread::sleep(Duration::from_millis(5));
         }
-        if shared.state.load(Ordering::SeqCst) != UP || to.write_all(&buffer[..n]).is_err() {
-            break;
+        match shared.state.load(Ordering::SeqCst) {
+            DEAF if back => continue,
+            UP | DEAF if to.write_all(&buffer[..n]).is_ok() => {}
+            _ => break,
         }
     }
     // Either side ending it ends both.

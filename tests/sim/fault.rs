@@ -76,6 +76,12 @@ kinds! {
         TimedOutWritten,
         TooLarge,
         OtherWriter,
+        /// An upstream that keeps count does not know a producer any more.
+        ProducerForgotten,
+        /// A batch that it had was sent again, and not stored.
+        Repeated,
+        /// A batch came behind another one than the newest, and was not stored.
+        OutOfTurn,
         /// The wall clock was set.
         ClockJumped,
         /// The card goes on in another machine.

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use headwater::backoff::Rng;
 use headwater::forward::{
-    self, Forward, Input, Note, Offer, OnLoss, Options, Output, Place, Placing, Pos, Reject, TargetIx, Took, TopicIx,
-    Unsent,
+    self, Forward, Input, Note, Offer, OnLoss, Options, Output, Place, Placing, Pos, Reject, Spread, TargetIx, Took,
+    TopicIx, Unsent,
 };
 use headwater::lane::LaneId;
 use headwater::name::Name;
@@ -380,6 +380,12 @@ impl NodeSink {
             sink: Name::new(&self.book.name).expect("a good name"),
             lane,
             max_batch: self.profile.max_batch,
+            // As a configuration may have it: another one after each start.
+            spread: match ctx.rng.below(8) {
+                0 => Spread::of_node("sim"),
+                1 => Spread::One(0),
+                _ => Spread::Records,
+            },
             window: 2 * self.profile.max_batch,
             grace: Span(grace),
             retry: (Span::from_millis(100), Span::from_secs(2)),
@@ -508,6 +514,7 @@ impl NodeSink {
             Answer::Sent(result) => Input::Sent { target, result },
             Answer::Offsets(result) => Input::Offsets { target, result },
             Answer::Header(result) => Input::Header { target, result },
+            Answer::Producer(result) => Input::Producer { target, result },
         };
         self.feeds[at.0].forward.handle(ctx.now.boot, input);
         self.stuck[at.0] = false;
@@ -919,7 +926,7 @@ impl NodeSink {
             let kept = outs.pop().and_then(|last| feed.torn.insert(at.1, last));
             outs.splice(0..0, kept);
         }
-        self.request(at, Asked::Send { origin: batch.marker, outs }, ctx)
+        self.request(at, Asked::Send { origin: batch.marker, turn: batch.turn, outs }, ctx)
     }
 
     // ------------------------------------------------------------------------------------ connections
@@ -955,7 +962,8 @@ impl NodeSink {
                 Conn::Up => {
                     self.opens.remove(&at);
                     self.on.insert(at, spu);
-                    self.feeds[at.0].forward.handle(ctx.now.boot, Input::Up { target: at.1 });
+                    let counts = self.upstream.nature.counts;
+                    self.feeds[at.0].forward.handle(ctx.now.boot, Input::Up { target: at.1, counts });
                     self.stuck[at.0] = false;
                 }
                 Conn::Closed { retry_at } if retry_at <= ctx.time => {
@@ -985,10 +993,10 @@ impl NodeSink {
         self.wire = kept;
         for wire in gone {
             match wire.what {
-                What::Request(Asked::Send { origin, outs }) if rng.below(2) == 0 => {
+                What::Request(Asked::Send { origin, turn, outs }) if rng.below(2) == 0 => {
                     let overdue = self.profile.overdue && rng.below(3) == 0;
                     let at = time + if overdue { GRACE + 10 * GRACE } else { rng.below(GRACE as u64) as i64 };
-                    self.upstream.strand(at, wire.part, spu, origin, outs, overdue);
+                    self.upstream.strand(at, (wire.part, spu), (origin, turn), outs, overdue);
                 }
                 What::Request(Asked::Send { .. }) => tape.hit(Fault::RequestLost),
                 What::Answer(Answer::Sent(_)) => tape.hit(Fault::AnswerLost),

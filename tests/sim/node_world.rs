@@ -260,12 +260,14 @@ impl World {
         let lanes = self.options.lanes.len();
         let excluded = (self.rng.below(2) == 0).then_some(2);
         let book = SinkLedger::new(&format!("sink{n}"), excluded, lanes);
+        let counts = self.rng.below(3) == 0;
         let nature = Nature {
+            counts,
             rejects: [0, 12, 30][self.rng.below(3) as usize],
             most: (self.rng.below(4) == 0).then_some(8),
             others: [0, 0, 9][self.rng.below(3) as usize],
-            lag: [0, 15][self.rng.below(2) as usize],
-            opaque: self.rng.below(16) == 0,
+            lag: if counts { 0 } else { [0, 15][self.rng.below(2) as usize] },
+            opaque: !counts && self.rng.below(16) == 0,
         };
         let profile = Profile {
             max_batch: [1_500, 6_000, 30_000][self.rng.below(3) as usize],

@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use headwater::backoff::Rng;
-use headwater::forward::{Header, Query, Reject};
+use headwater::forward::turn::{Newest, Turn};
+use headwater::forward::{Header, Marker, Query, Reject};
 use headwater::record::Origin;
 
 use crate::fault::{Fault, Tape};
@@ -34,6 +35,10 @@ impl Batch {
     fn end(&self) -> i64 {
         self.base + i64::from(self.count)
     }
+
+    fn newest(&self) -> Newest {
+        Newest { number: Marker::of_origin(self.origin).number, base: self.base, count: self.count }
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -44,6 +49,10 @@ pub struct Log {
     /// What is replicated.
     high_watermark: i64,
     pub batches: Vec<Batch>,
+    /// The newest batch of each producer, if it keeps count.
+    newest: BTreeMap<i64, Newest>,
+    /// Producers that it once forgot.
+    forgotten: BTreeSet<i64>,
 }
 
 impl Log {
@@ -66,6 +75,7 @@ impl Log {
     fn cut(&mut self, from: i64) -> Vec<Batch> {
         let keep = self.batches.partition_point(|b| b.end() <= from);
         let gone = self.batches.split_off(keep);
+        self.newest = self.batches.iter().map(|b| (b.origin.producer_id, b.newest())).collect();
         self.end = self.batches.last().map_or(self.start, Batch::end).max(self.start);
         self.high_watermark = self.high_watermark.min(self.end);
         gone
@@ -95,12 +105,14 @@ pub struct Nature {
     pub lag: u64,
     /// Topics that rebuild batches.
     pub opaque: bool,
+    /// It is a node, and keeps count of what it has of whom.
+    pub counts: bool,
 }
 
 #[derive(Clone, Debug)]
 pub enum Asked {
     Query(Query),
-    Send { origin: Origin, outs: Vec<Out> },
+    Send { origin: Origin, turn: Option<Turn>, outs: Vec<Out> },
 }
 
 #[derive(Clone, Debug)]
@@ -108,6 +120,7 @@ pub enum Answer {
     Sent(Result<i64, Reject>),
     Offsets(Result<(i64, i64), Reject>),
     Header(Result<Option<Header>, Reject>),
+    Producer(Result<(Option<Newest>, i64), Reject>),
 }
 
 /// A produce request that its sender has lost sight of.
@@ -117,6 +130,7 @@ struct Limbo {
     part: Part,
     spu: i32,
     origin: Origin,
+    turn: Option<Turn>,
     outs: Vec<Out>,
     overdue: bool,
 }
@@ -208,14 +222,21 @@ impl Upstream {
                 Answer::Offsets(Ok((log.start, log.high_watermark)))
             }
             Asked::Query(Query::Header { at }) => Answer::Header(log.header(at)),
-            Asked::Send { origin, outs } => Answer::Sent(self.produce(part, origin, outs, rng, tape)),
+            Asked::Query(Query::Producer { id }) => {
+                if one_in(rng, 30) && log.newest.remove(&id).is_some() {
+                    tape.hit(Fault::ProducerForgotten);
+                    log.forgotten.insert(id);
+                }
+                Answer::Producer(Ok((log.newest.get(&id).copied(), log.end)))
+            }
+            Asked::Send { origin, turn, outs } => Answer::Sent(self.produce(part, (origin, turn), outs, rng, tape)),
         }
     }
 
     fn produce(
         &mut self,
         part: Part,
-        origin: Origin,
+        (origin, turn): (Origin, Option<Turn>),
         outs: Vec<Out>,
         rng: &mut Rng,
         tape: &mut Tape,
@@ -230,7 +251,7 @@ impl Upstream {
             tape.hit(Fault::TooLarge);
             return Err(Reject::TooLarge);
         }
-        let base = self.store(part, origin, outs, false).ok_or(Reject::Stale)?;
+        let base = self.take(part, (origin, turn), outs, false, tape).ok_or(Reject::Stale)??;
         let log = self.log_mut(part).ok_or(Reject::Stale)?;
         if one_in(rng, nature.lag) {
             tape.hit(Fault::TimedOutWritten);
@@ -238,6 +259,38 @@ impl Upstream {
         }
         log.high_watermark = log.end;
         Ok(base)
+    }
+
+    /// As a node does: what comes out of turn is not stored.
+    fn take(
+        &mut self,
+        part: Part,
+        (origin, turn): (Origin, Option<Turn>),
+        outs: Vec<Out>,
+        mut overdue: bool,
+        tape: &mut Tape,
+    ) -> Option<Result<i64, Reject>> {
+        let log = self.log_mut(part)?;
+        let newest = log.newest.get(&origin.producer_id).copied();
+        let number = Marker::of_origin(origin).number;
+        if let Some(turn) = turn {
+            // What it may take although it has it: the first batch of all, after it has forgotten that there was one.
+            overdue &= log.forgotten.contains(&origin.producer_id);
+            if let Some(repeat) = newest.filter(|n| n.number == number) {
+                tape.hit(Fault::Repeated);
+                return Some(Ok(repeat.base));
+            }
+            if newest.map(|n| n.number) != turn.0 {
+                tape.hit(Fault::OutOfTurn);
+                return Some(Err(Reject::OutOfTurn));
+            }
+        }
+        let count = outs.len() as u32;
+        let base = self.store(part, origin, outs, overdue)?;
+        if turn.is_some() || newest.is_some_and(|n| n.number < number) {
+            self.log_mut(part)?.newest.insert(origin.producer_id, Newest { number, base, count });
+        }
+        Some(Ok(base))
     }
 
     fn store(&mut self, part: Part, origin: Origin, outs: Vec<Out>, overdue: bool) -> Option<i64> {
@@ -253,8 +306,16 @@ impl Upstream {
 
     // ---- what nobody waits for any more ----
 
-    pub fn strand(&mut self, at: i64, part: Part, spu: i32, origin: Origin, outs: Vec<Out>, overdue: bool) {
-        self.limbo.push(Limbo { at, part, spu, origin, outs, overdue });
+    /// A request inside a stalled SPU, and when it lands.
+    pub fn strand(
+        &mut self,
+        at: i64,
+        (part, spu): (Part, i32),
+        (origin, turn): (Origin, Option<Turn>),
+        outs: Vec<Out>,
+        overdue: bool,
+    ) {
+        self.limbo.push(Limbo { at, part, spu, origin, turn, outs, overdue });
     }
 
     /// The SPUs began anew: what hung in them is gone.
@@ -278,7 +339,7 @@ impl Upstream {
                 continue;
             }
             tape.hit(if l.overdue { Fault::LandedAfterGrace } else { Fault::LandedLate });
-            self.store(l.part, l.origin, l.outs, l.overdue);
+            self.take(l.part, (l.origin, l.turn), l.outs, l.overdue, tape);
             if let Some(log) = self.log_mut(l.part) {
                 log.high_watermark = log.end;
             }
@@ -370,7 +431,8 @@ impl Upstream {
 
     /// Everything works from now on; what it will never take it still does not.
     pub fn heal(&mut self) {
-        self.nature = Nature { most: self.nature.most, opaque: self.nature.opaque, ..Nature::default() };
+        let Nature { most, opaque, counts, .. } = self.nature;
+        self.nature = Nature { most, opaque, counts, ..Nature::default() };
         (self.stale, self.sc_away) = (None, 0);
         for log in self.topics.values_mut().flat_map(|t| &mut t.logs) {
             log.high_watermark = log.end;
@@ -392,6 +454,7 @@ fn refuse(asked: &Asked, reject: Reject) -> Answer {
     match asked {
         Asked::Query(Query::Offsets) => Answer::Offsets(Err(reject)),
         Asked::Query(Query::Header { .. }) => Answer::Header(Err(reject)),
+        Asked::Query(Query::Producer { .. }) => Answer::Producer(Err(reject)),
         Asked::Send { .. } => Answer::Sent(Err(reject)),
     }
 }

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use fluvio_protocol::Encoder;
 use fluvio_protocol::link::ErrorCode;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -42,6 +41,8 @@ pub(super) struct Spu {
     pub(super) generation: u64,
     pub(super) requests: Option<mpsc::Sender<Request>>,
     pub(super) up: bool,
+    /// It is a node, and keeps count of what it has of whom.
+    pub(super) counts: bool,
     pub(super) address: String,
     pub(super) members: BTreeSet<Place>,
     pub(super) backoff: Backoff,
@@ -332,6 +333,7 @@ impl Driver {
         let frame = match query {
             Query::Offsets => wire::offsets(correlation, topic, partition),
             Query::Header { at } => Ok(wire::header(correlation, topic, partition, at)),
+            Query::Producer { id } => Ok(wire::producer(correlation, topic, partition, id)),
         };
         match frame {
             Ok(frame) => self.request(place, correlation, frame, Asked::Query(query)),
@@ -383,7 +385,7 @@ impl Driver {
         let (_, topic, partition) = forward.target_name(target);
         let mut refused = None;
         let mut reject = |code: ErrorCode| {
-            let reject = Reject::of_code(number(&code));
+            let reject = wire::reject(&code);
             refused = Some((reject, format!("topic {topic} partition {partition}: {code}")));
             reject
         };
@@ -400,6 +402,10 @@ impl Driver {
             Asked::Query(Query::Header { at }) => {
                 let result = wire::read_header(body, topic, partition, at)?.map_err(&mut reject);
                 Input::Header { target, result }
+            }
+            Asked::Query(Query::Producer { .. }) => {
+                let result = wire::read_producer(body)?.map_err(&mut reject);
+                Input::Producer { target, result }
             }
         };
         match refused {
@@ -430,8 +436,8 @@ impl Driver {
     fn spu_event(&mut self, id: i32, event: SpuEvent) {
         let Some(spu) = self.spus.get_mut(&id) else { return };
         match event {
-            SpuEvent::Up => {
-                spu.up = true;
+            SpuEvent::Up { counts } => {
+                (spu.up, spu.counts) = (true, counts);
                 spu.trouble = None;
                 spu.backoff.reset();
                 self.came_back |= self.spus.values().filter(|spu| spu.up).count() == 1;
@@ -565,14 +571,5 @@ impl Driver {
         if let Some(event) = event {
             self.take(event);
         }
-    }
-}
-
-/// The number of an error code: what its encoding begins with.
-fn number(code: &ErrorCode) -> i16 {
-    let mut bytes = Vec::new();
-    match code.encode(&mut bytes, wire::SPU_VERSION) {
-        Ok(()) => bytes.first_chunk().map_or(-1, |b| i16::from_be_bytes(*b)),
-        Err(_) => -1,
     }
 }

@@ -166,7 +166,7 @@ mod tests {
 
     fn meta(count: u32, base_ms: i64, max_ms: i64) -> Batch {
         let marker = Origin { producer_id: 0x1122_3344_5566_7788, producer_epoch: 258, first_sequence: 0x0304_0506 };
-        Batch { id: 1, marker, count, records: count, bytes: 0, base_ms, max_ms, last_seq: 9 }
+        Batch { id: 1, marker, count, records: count, bytes: 0, base_ms, max_ms, last_seq: 9, turn: None }
     }
 
     type Plain = (Option<Vec<u8>>, Vec<u8>, i64);

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use super::buffers::Buffers;
 use super::encode::RECORD_OVERHEAD;
 use super::expect;
-use crate::config::model::{FluvioSink, SinkConfig};
-use crate::forward::{self, Forward, Offer, OnLoss, Options, Out, Placing, Pos, TargetIx, Took, TopicIx, Unsent};
+use crate::config::model::{FluvioSink, PartitionChoice, SinkConfig};
+use crate::forward::{
+    self, Forward, Offer, OnLoss, Options, Out, Placing, Pos, Spread, TargetIx, Took, TopicIx, Unsent,
+};
 use crate::hub::{Fate, Outlet, Step, counters};
 use crate::pipeline::{Refusal, Stream, StreamId};
 use crate::ring::{Entry, Frame, LanePos, RingId};
@@ -86,6 +88,11 @@ impl Feed {
             lane: of.lane,
             stream: forward::Stream { number: stream.number, start: stream.from.seq, unstarted: stream.unstarted },
             max_batch: sink.max_batch,
+            spread: match sink.partition {
+                PartitionChoice::ByKey => Spread::Records,
+                PartitionChoice::PerNode => Spread::of_node(&outlet.site().0),
+                PartitionChoice::Number(partition) => Spread::One(partition),
+            },
             window: 2 * sink.max_batch,
             grace: sink.grace,
             retry: sink.retry,

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use fluvio::metadata::partition::{PartitionResolution, PartitionSpec};
 use fluvio::metadata::spu::SpuSpec;
-use fluvio::metadata::topic::{CompressionAlgorithm, TopicSpec};
+use fluvio::metadata::topic::{CleanupPolicy, CompressionAlgorithm, SegmentBasedPolicy, TopicSpec, TopicStorageConfig};
 use fluvio_protocol::Decoder;
 use fluvio_sc_schema::message::MsgType;
 use fluvio_sc_schema::objects::{
@@ -27,7 +27,7 @@ use tokio::time::{Instant, timeout_at};
 use super::conn::{Line, Link, plain, read_frame, send};
 use super::trouble::{Trouble, host_of, is_local, port_of};
 use super::wire::{self, CREATE, PRODUCE, SC_VERSION, WATCH};
-use crate::config::model::{Compression, FluvioSink};
+use crate::config::model::{Compression, FluvioSink, PartitionChoice};
 use crate::limits::MAX_WIRE_FRAME;
 
 /// Correlation ids of the watches; creations follow.
@@ -146,7 +146,20 @@ impl<'a> Visit<'a> {
         for topic in self.unready(wanted) {
             self.meta.problems.push(format!("topic {topic} has partitions without a leader"));
         }
+        self.look_for_partition(wanted);
         Ok(self.meta)
+    }
+
+    /// Topics that have not the one partition that is written to.
+    fn look_for_partition(&mut self, wanted: &BTreeSet<String>) {
+        let PartitionChoice::Number(partition) = self.sink.partition else { return };
+        let known = wanted.iter().filter_map(|name| self.meta.topics.get_key_value(name));
+        let short = known.filter(|(_, topic)| (1..=partition).contains(&topic.partitions));
+        let words = short.map(|(name, Topic { partitions: n, .. })| {
+            format!("topic {name} has {n} partitions upstream, from 0 on; partition = {partition} is none of them")
+        });
+        let words: Vec<_> = words.collect();
+        self.meta.problems.extend(words);
     }
 
     /// Wanted topics that exist but cannot be written to yet.
@@ -184,13 +197,13 @@ impl<'a> Visit<'a> {
     async fn create_missing(&mut self, wanted: &BTreeSet<String>) -> Result<(), Trouble> {
         let missing: Vec<String> = wanted.iter().filter(|t| !self.meta.topics.contains_key(*t)).cloned().collect();
         for (i, name) in missing.into_iter().enumerate() {
-            if !self.sink.create_topics {
+            if !self.sink.new_topics.create {
                 let text = format!("topic {name} does not exist upstream; create it, or set create_topics = true");
                 self.meta.problems.push(text);
                 continue;
             }
             let common = CommonCreateRequest { name: name.clone(), dry_run: false, timeout: None };
-            let spec = TopicSpec::new_computed(self.sink.partitions, 1, None);
+            let spec = spec(self.sink);
             let request = ObjectApiCreateRequest::try_encode_from(CreateRequest::new(common, spec), SC_VERSION)
                 .map_err(|e| self.broken(e.to_string()))?;
             let correlation = CREATIONS + i as i32;
@@ -284,6 +297,34 @@ impl<'a> Visit<'a> {
     }
 }
 
+/// Segments of a real SPU's log; it refuses partitions that are smaller.
+const SEGMENT: u64 = 1 << 30;
+
+/// How a topic is made.
+fn spec(sink: &FluvioSink) -> TopicSpec {
+    let new = &sink.new_topics;
+    let needed = if let PartitionChoice::Number(partition) = sink.partition { partition + 1 } else { 1 };
+    let mut spec = TopicSpec::new_computed(new.partitions.max(needed), new.replicas, None);
+    if let Some(retention) = new.retention {
+        let time_in_seconds = u32::try_from(retention.0 / 1_000_000).unwrap_or(u32::MAX);
+        spec.set_cleanup_policy(CleanupPolicy::Segment(SegmentBasedPolicy { time_in_seconds }));
+    }
+    if let Some(size) = new.retention_size {
+        // Whole segments are removed: of a small partition they are a quarter.
+        let segment_size = (size < 4 * SEGMENT).then_some((size / 4) as u32);
+        spec.set_storage(TopicStorageConfig { segment_size, max_partition_size: Some(size) });
+    }
+    spec.set_compression_type(match new.compression {
+        None => CompressionAlgorithm::Any,
+        Some(Compression::None) => CompressionAlgorithm::None,
+        Some(Compression::Gzip) => CompressionAlgorithm::Gzip,
+        Some(Compression::Snappy) => CompressionAlgorithm::Snappy,
+        Some(Compression::Lz4) => CompressionAlgorithm::Lz4,
+        Some(Compression::Zstd) => CompressionAlgorithm::Zstd,
+    });
+    spec
+}
+
 /// Where clients reach an SPU, `host:port`.
 fn public_address(spu: &SpuSpec) -> Option<String> {
     let public = &spu.public_endpoint;
@@ -308,6 +349,26 @@ mod tests {
     use crate::sinks::fluvio::captures::{Capture, frames};
     use crate::sinks::fluvio::testing;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    #[test]
+    fn topics_are_made_as_the_config_has_them_and_as_a_cluster_takes_them() {
+        let mut sink = testing::sink("sc:9003");
+        let plain = spec(&sink);
+        assert_eq!((plain.get_clean_policy(), plain.get_storage(), plain.partitions()), (None, None, 1));
+        assert_eq!(*plain.get_compression_type(), CompressionAlgorithm::Any);
+        sink.partition = PartitionChoice::Number(6);
+        let new = &mut sink.new_topics;
+        (new.partitions, new.replicas, new.compression) = (3, 2, Some(Compression::Lz4));
+        new.retention = Some(crate::time::Span::from_secs(3600));
+        for size in [64 << 10, 3 << 30, 4 << 30, 1 << 40] {
+            sink.new_topics.retention_size = Some(size);
+            let spec = spec(&sink);
+            assert_eq!(spec.validate_config(), None);
+            assert_eq!(spec.get_storage().and_then(|storage| storage.max_partition_size), Some(size));
+            assert_eq!((spec.partitions(), spec.replication_factor()), (7, Some(2)));
+            assert_eq!((spec.retention_secs(), spec.get_compression_type()), (3600, &CompressionAlgorithm::Lz4));
+        }
+    }
 
     /// Plays a recorded SC: checks that our frames differ from the recorded client's only in names and numbers.
     async fn against(capture: Capture, wanted: &[&str]) -> Meta {

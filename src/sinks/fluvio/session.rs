@@ -37,7 +37,8 @@ impl Driver {
             spu.members.insert(place);
             self.opens.remove(&place);
             self.on.insert(place, id);
-            self.feeds[place.0].forward.handle(now, Input::Up { target: place.1 });
+            let counts = spu.counts && !self.sink.markers_only;
+            self.feeds[place.0].forward.handle(now, Input::Up { target: place.1, counts });
             self.stuck[place.0] = false;
         }
     }
@@ -48,6 +49,7 @@ impl Driver {
             generation: 0,
             requests: None,
             up: false,
+            counts: false,
             address: String::new(),
             members: BTreeSet::new(),
             backoff: Backoff::new(self.sink.retry.0, self.sink.retry.1, seed),

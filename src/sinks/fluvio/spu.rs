@@ -19,6 +19,7 @@ use super::tls::Keeper;
 use super::trouble::Trouble;
 use super::wire::{FETCH, PRODUCE, SPU_VERSION};
 use crate::config::model::FluvioSink;
+use crate::forward::turn::PRODUCERS;
 
 /// Answers to what a sink asks are small; batches never come back, only their headers.
 const MAX_ANSWER: usize = 256 * 1024;
@@ -35,7 +36,10 @@ pub struct Request {
 /// What an SPU's task tells.
 #[derive(Debug)]
 pub enum SpuEvent {
-    Up,
+    /// `counts`: it is a node, and keeps count of what it has of whom.
+    Up {
+        counts: bool,
+    },
     /// None: closed because it was idle.
     Down(Option<Trouble>),
     Answer {
@@ -54,7 +58,7 @@ pub async fn run(
 ) {
     let end = match open(&address, &sink, &line).await {
         Ok(link) => {
-            tell(SpuEvent::Up).await;
+            tell(SpuEvent::Up { counts: link.speaks(PRODUCERS).is_some() }).await;
             let idle = if line.way.is_some_and(|way| way.is_on_demand()) { IDLE_ON_DEMAND } else { IDLE };
             let after = sink.request_timeout.to_std();
             converse(link, (after, idle), line.tls.as_deref(), requests, &tell).await

@@ -1,6 +1,6 @@
 //! A sink's settings for tests.
 
-use crate::config::model::{Compression, FluvioSink};
+use crate::config::model::{Compression, FluvioSink, NewTopics, PartitionChoice};
 use crate::template::Template;
 use crate::time::Span;
 
@@ -13,13 +13,21 @@ pub fn sink(endpoint: &str) -> FluvioSink {
         upstream_topic: Template::parse("{topic}").unwrap(),
         upstream_key: None,
         compression: Compression::Zstd,
-        create_topics: true,
-        partitions: 1,
+        partition: PartitionChoice::ByKey,
+        new_topics: NewTopics {
+            create: true,
+            partitions: 1,
+            replicas: 1,
+            retention: None,
+            retention_size: None,
+            compression: None,
+        },
         acks_leader: false,
         max_batch: 64 * 1024,
         connect_timeout: Span::from_millis(500),
         request_timeout: Span::from_secs(2),
         retry: (Span::from_millis(20), Span::from_millis(200)),
+        markers_only: false,
         search_max: 64 * 1024,
         resend_on_loss: true,
         newest_first: false,

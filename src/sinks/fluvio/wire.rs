@@ -20,7 +20,8 @@ use fluvio_spu_schema::server::fetch_offset::{FetchOffsetsRequest, FetchOffsetsR
 
 use super::encode::{self, CompressError, Records};
 use crate::config::model::Compression;
-use crate::forward::{Batch, Header};
+use crate::forward::turn::{Ask, Kept, Newest, OUT_OF_TURN, PRODUCERS, PRODUCERS_VERSION};
+use crate::forward::{Batch, Header, Reject};
 use crate::record::Origin;
 
 /// The version of the SPU's messages that we speak, and of the SC's.
@@ -93,8 +94,11 @@ pub struct Produce<'a> {
 impl Produce<'_> {
     pub fn encode(&self, correlation: i32, batch: &Batch, records: &mut Records) -> Result<Vec<u8>, CompressError> {
         let mut out = begin(PRODUCE, SPU_VERSION, correlation);
-        // No transactional id; acks -1 waits for the high watermark, 1 for the leader.
-        out.push(0);
+        // For an upstream that keeps count, as a transactional id; acks -1 waits for the high watermark, 1 for the leader.
+        out.push(u8::from(batch.turn.is_some()));
+        if let Some(turn) = batch.turn {
+            string(&mut out, &turn.to_text());
+        }
         out.extend_from_slice(&if self.committed { -1_i16 } else { 1 }.to_be_bytes());
         i32s(&mut out, &[self.timeout_ms, 1]);
         string(&mut out, self.topic);
@@ -135,6 +139,13 @@ pub fn fetch(correlation: i32, topic: &str, partition: u32, at: i64, most: i32) 
     end(out)
 }
 
+/// What an upstream that is a node has of a producer.
+pub fn producer(correlation: i32, topic: &str, partition: u32, producer_id: i64) -> Vec<u8> {
+    let mut out = begin(PRODUCERS, PRODUCERS_VERSION, correlation);
+    Ask { topic, partition, producer_id }.write(&mut out);
+    end(out)
+}
+
 /// A peer's answer that is not one.
 #[derive(Debug, thiserror::Error)]
 pub enum Malformed {
@@ -170,6 +181,32 @@ pub fn read_offsets(body: &[u8], topic: &str, partition: u32) -> Result<Coded<(i
 
 fn coded<T>(code: ErrorCode, value: T) -> Coded<T> {
     if code.is_ok() { Ok(value) } else { Err(code) }
+}
+
+/// The newest batch that is kept of the producer, and the log's end.
+pub fn read_producer(body: &[u8]) -> Result<Coded<(Option<Newest>, i64)>, Malformed> {
+    match Kept::read(body).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))? {
+        Kept::Has { newest, log_end } => Ok(Ok((newest, log_end))),
+        Kept::NoPartition => Ok(Err(ErrorCode::NotLeaderForPartition)),
+        Kept::NotAllowed => Ok(Err(ErrorCode::PermissionDenied)),
+    }
+}
+
+/// What an error code means for what was asked.
+pub fn reject(code: &ErrorCode) -> Reject {
+    match code {
+        ErrorCode::Other(text) if text == OUT_OF_TURN => Reject::OutOfTurn,
+        other => Reject::of_code(number(other)),
+    }
+}
+
+/// The number of an error code: what its encoding begins with.
+fn number(code: &ErrorCode) -> i16 {
+    let mut bytes = Vec::new();
+    match code.encode(&mut bytes, SPU_VERSION) {
+        Ok(()) => bytes.first_chunk().map_or(-1, |b| i16::from_be_bytes(*b)),
+        Err(_) => -1,
+    }
 }
 
 /// None past the log end.
@@ -298,8 +335,17 @@ mod tests {
         }
         let none = Origin { producer_id: -1, producer_epoch: -1, first_sequence: -1 };
         let ms = 0x01a2_0a55_3906;
-        let batch =
-            Batch { id: 1, marker: none, count: 20, records: 20, bytes: 0, base_ms: ms, max_ms: ms, last_seq: 1 };
+        let batch = Batch {
+            id: 1,
+            marker: none,
+            count: 20,
+            records: 20,
+            bytes: 0,
+            base_ms: ms,
+            max_ms: ms,
+            last_seq: 1,
+            turn: None,
+        };
         let produce =
             Produce { topic: "t1", partition: 0, committed: false, timeout_ms: 1500, compression: Compression::None };
         let mut ours = produce.encode(1, &batch, &mut records).unwrap().split_off(4);
