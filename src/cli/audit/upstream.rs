@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 
 use super::Bounds;
 use super::edge::{Has, Place, Ring, Target};
+use crate::backoff::Rng;
 use crate::config::FluvioSink;
 use crate::forward::{Header, Marker};
 use crate::ops::human::binary;
@@ -14,7 +15,7 @@ use crate::sinks::fluvio::{Keeper, Line, MAX_SLICE, Meta, Reading, Trouble, visi
 /// What is asked for at once.
 const SLICE: usize = 256 * 1024;
 /// Headers by which the cost of a partition is estimated.
-const PROBES: i64 = 8;
+const PROBES: u64 = 16;
 /// Headers of others that are stepped over in search of one of ours.
 const STEPS: usize = 32;
 /// Offsets that are not worth another question.
@@ -183,14 +184,22 @@ async fn first_of(
     Ok(low)
 }
 
-/// By some headers on the way.
+/// By some headers on the way, somewhere in each of as many equal parts: where they stood at equal distances, sizes that come
+/// and go would always be met at the same point. What a slice cuts off is taken twice.
 async fn estimate(reading: &mut Reading, target: &Target, begin: i64, end: i64) -> anyhow::Result<u64> {
-    let (mut bytes, mut records, mut at) = (0_u64, 0_u64, begin);
-    while at < end {
+    let part = (end - begin).max(0) as u64 / PROBES;
+    let mut rng = Rng::new(begin as u64 ^ end as u64);
+    let (mut each, mut lens, mut count, mut below) = (0.0, 0.0, 0.0, begin);
+    for n in 0..PROBES {
+        let at = begin + (n * part + rng.below(part.max(1))) as i64;
+        if at < below || at >= end {
+            continue;
+        }
         let Some((header, len)) = reading.header(&target.0, target.1, at).await? else { break };
-        (bytes, records) = (bytes + len as u64, records + u64::from(header.count));
-        at = header.end().max(at.saturating_add((end - begin) / PROBES));
+        below = header.end();
+        (each, lens, count) = (each + len as f64 / f64::from(header.count.max(1)), lens + len as f64, count + 1.0);
     }
-    let all = u64::try_from(end - begin).unwrap_or(0);
-    Ok((bytes as f64 / records.max(1) as f64 * all as f64) as u64)
+    let count = f64::max(count, 1.0);
+    let again = 1.0 + lens / count / 2.0 / SLICE as f64;
+    Ok((each / count * (end - begin).max(0) as f64 * again) as u64)
 }
