@@ -14,6 +14,10 @@ use crate::sinks::fluvio::{Keeper, Line, MAX_SLICE, Meta, Reading, Trouble, visi
 
 /// What is asked for at once.
 const SLICE: usize = 256 * 1024;
+/// A batch as large as this is asked for alone, and with it the next one's header, which says how large that is: a slice would
+/// cut off as much and have it sent again.
+const ALONE: usize = SLICE / 8;
+const NEXT_HEADER: usize = 61;
 /// Headers by which the cost of a partition is estimated.
 const PROBES: u64 = 16;
 /// Headers of others that are stepped over in search of one of ours.
@@ -130,11 +134,12 @@ impl<'a> Upstream<'a> {
                     at = header.end();
                 }
             });
+            let next = cut.filter(|len| *len >= ALONE).map_or(SLICE, |len| (len + NEXT_HEADER).min(MAX_SLICE));
             match cut {
-                _ if at > before => size = SLICE,
+                _ if at > before => size = next,
                 // Nothing stands there any more.
                 None if bytes.is_empty() => break,
-                Some(len) if len > size && len <= MAX_SLICE && len <= room => size = len,
+                Some(len) if len > size && len <= MAX_SLICE && len <= room => size = next,
                 cut => {
                     let len = binary(cut.unwrap_or(bytes.len()) as u64);
                     bail!("{topic}, partition {partition}: the batch at offset {at} takes {len}: {}", bounds.words());
@@ -200,6 +205,6 @@ async fn estimate(reading: &mut Reading, target: &Target, begin: i64, end: i64) 
         (each, lens, count) = (each + len as f64 / f64::from(header.count.max(1)), lens + len as f64, count + 1.0);
     }
     let count = f64::max(count, 1.0);
-    let again = 1.0 + lens / count / 2.0 / SLICE as f64;
+    let again = 1.0 + f64::min(lens / count, ALONE as f64) / 2.0 / SLICE as f64;
     Ok((each / count * (end - begin).max(0) as f64 * again) as u64)
 }
