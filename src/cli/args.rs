@@ -63,6 +63,8 @@ pub enum Command {
     Sink(super::sink::Args),
     /// Wait until every sink is caught up
     Drain(super::drain::Args),
+    /// Compare what the ring holds with what a sink's upstream stored, record by record
+    Audit(super::audit::Args),
     /// Look into a ring, take records out of it or into it, try a card
     Ring(super::ring::Args),
     /// Write a commented config to begin with

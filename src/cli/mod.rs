@@ -4,6 +4,7 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage or config; `status --check` follows the Nagios convention.
 
 mod args;
+mod audit;
 pub mod check;
 pub mod client;
 mod completions;
@@ -81,6 +82,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Tail(args) => tail::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Sink(args) => sink::run(&args),
+        Command::Audit(args) => audit::run(&args),
         Command::Drain(args) => drain::run(&args),
         Command::Ring(args) => ring::run(&args),
         Command::Init(args) => init::run(&args),

@@ -112,7 +112,10 @@ impl<'a> Batch<'a> {
 
     /// Decompresses, within [`MAX_BATCH`].
     pub fn unpack(&self) -> Result<Cow<'a, [u8]>, BatchError> {
-        let limit = MAX_BATCH - HEADER;
+        self.unpack_within(MAX_BATCH - HEADER)
+    }
+
+    pub fn unpack_within(&self, limit: usize) -> Result<Cow<'a, [u8]>, BatchError> {
         let out = match self.attributes & 0x07 {
             0 => Cow::Borrowed(self.packed),
             1 => Cow::Owned(read_bounded(flate2::read::GzDecoder::new(self.packed), limit)?),

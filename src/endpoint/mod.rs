@@ -28,7 +28,7 @@
 
 mod access;
 mod answer;
-mod batch;
+pub mod batch;
 mod conn;
 mod keys;
 mod offsets;
@@ -57,6 +57,7 @@ use tokio::time::{sleep, timeout};
 use self::access::{Client, Deed, shown};
 pub use self::conn::Patience;
 use self::tls::Tls;
+pub use self::wire::{Malformed, Reader};
 use crate::config::model::{Allow, EndpointConfig};
 use crate::hub::{PartState, Store, counters};
 use crate::record::Origin;

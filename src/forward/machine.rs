@@ -175,14 +175,8 @@ impl Forward {
     /// The partition a record belongs to.
     pub fn place(&mut self, topic: TopicIx, key: Option<&[u8]>, seq: u64) -> Placing {
         let t = &self.topics[topic.0 as usize];
-        if let Some((_, then)) = t.state.past.iter().find(|(until, _)| seq < *until) {
-            let partition = then.of(key, seq);
-            return self.target(topic, partition).map_or(Placing::TooMany, Placing::Target);
-        }
-        let switched = t.state.switch.filter(|(from, _)| seq >= *from);
-        let placement = switched.map_or(t.state.placement, |(_, next)| next);
+        let (placement, first_use) = t.state.placement_at(seq);
         // It is durable before its first use: else a crash would look for the record where it was not sent.
-        let first_use = switched.is_some() || t.state.switch.is_none();
         if !placement.is_known() || (first_use && t.sync != Sync::Done) {
             self.push = true;
             return Placing::Wait;

@@ -111,6 +111,7 @@
 
 mod cursor;
 mod identity;
+mod known;
 mod machine;
 mod marker;
 mod offer;
@@ -127,6 +128,7 @@ mod target;
 mod tests;
 pub mod turn;
 
+pub use known::{Known, Last, Mark, Whose};
 pub use machine::Forward;
 pub use marker::Marker;
 pub use pace::Pace;

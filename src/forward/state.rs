@@ -95,6 +95,18 @@ impl TopicState {
         higher.map(|position| position.own_below = end).count() > 0
     }
 
+    /// Where the record of this seq goes, and whether that is what is in use: what is past needs no more than to be remembered.
+    pub fn placement_at(&self, seq: u64) -> (Placement, bool) {
+        if let Some((_, then)) = self.past.iter().find(|(until, _)| seq < *until) {
+            return (*then, false);
+        }
+        match self.switch {
+            Some((from, next)) if seq >= from => (next, true),
+            // What is below a switch was durable long ago.
+            switch => (self.placement, switch.is_none()),
+        }
+    }
+
     pub fn encode(&self) -> Vec<u8> {
         // As long whatever the bound is: an entry that was taken once is not refused for want of room when it is lifted.
         let more = self.positions.iter().map(|position| (position.own_below.to_le_bytes(), position.lives));

@@ -16,9 +16,10 @@ use super::disk::FileDisk;
 use super::identity;
 use super::identity::LockError;
 use crate::lane::LaneId;
+use crate::pipeline::{Account, Stream, stored_streams};
 use crate::ring::{
-    Disk as _, DiskError, DiskErrorKind, Entry, FileId, Frame, Gap, GapReason, Keys, LanePos, LaneStats, Options,
-    Owner, ReadStep, Report, Ring, RingId, TopicInfo, execute,
+    Disk as _, DiskError, DiskErrorKind, Entry, FileId, Frame, Gap, GapReason, Keys, LanePos, LaneReader, LaneStats,
+    Options, Owner, ReadStep, Report, Ring, RingId, TopicInfo, execute,
 };
 use crate::time::{BootTime, ClockSync, Span, WallTime};
 use crate::topic::TopicPart;
@@ -32,6 +33,8 @@ pub struct StoppedRing {
     ring: Ring,
     disk: FileDisk,
     pub report: Report,
+    /// Where the last scan was ended: the next one mostly goes on there, and a slot is long.
+    near: Option<LaneReader>,
 }
 
 /// What a scan of a lane meets.
@@ -86,7 +89,7 @@ impl StoppedRing {
         if owner(dir).is_some() {
             sync_slots(dir, &mut disk)?;
         }
-        Ok(Self { ring, disk, report })
+        Ok(Self { ring, disk, report, near: None })
     }
 
     fn options(keys: &Keys) -> Options {
@@ -127,6 +130,17 @@ impl StoppedRing {
     /// All state entries of an owner, in key order.
     pub fn states(&self, owner: &Owner) -> Vec<(Vec<u8>, Vec<u8>)> {
         self.ring.states(owner)
+    }
+
+    /// Its ids on other machines, each with the first seq after it.
+    pub fn former(&self) -> Vec<(u128, u64)> {
+        self.ring.former().into_iter().map(|(id, seq)| (id.0, seq)).collect()
+    }
+
+    /// The streams of a sink in every lane that knows it, the oldest of each first, with their accounts.
+    pub fn sink_streams(&self, sink: &Owner) -> Vec<(Stream, Account)> {
+        let lanes = (0..self.ring.lane_count() as u8).map(LaneId);
+        lanes.filter_map(|lane| stored_streams(&self.ring, sink, lane)).flatten().collect()
     }
 
     /// Visits the records of one partition from `offset` on until the visitor breaks or there are no more; gives the
@@ -175,13 +189,19 @@ impl StoppedRing {
         visit: &mut dyn FnMut(Met<'_>) -> std::io::Result<ControlFlow<()>>,
     ) -> std::io::Result<()> {
         let oldest = self.lanes().get(lane.index()).map_or(LanePos::default(), |lane| lane.oldest);
-        let mut reader = self.ring.lane_reader(lane, oldest.max(self.ring.seek(lane, seq)));
+        let at = oldest.max(self.ring.seek(lane, seq));
+        let is_near = |near: &LaneReader| near.lane == lane && near.pos.seq <= seq && near.pos.ordinal >= at.ordinal;
+        let near = self.near.take().filter(is_near);
+        let mut reader = near.unwrap_or_else(|| self.ring.lane_reader(lane, at));
         loop {
             match self.ring.read_lane(&mut reader) {
                 ReadStep::Frame(frame) => {
                     let clock = self.ring.clock(frame.boot());
-                    for entry in frame.entries_from(reader.pos.seq) {
+                    // It begins with the slot that has the seq, not with the seq.
+                    for entry in frame.entries_from(reader.pos.seq.max(seq)) {
                         if visit(Met::Record(&frame, clock, entry))?.is_break() {
+                            reader.pos.seq = frame.first().seq;
+                            self.near = Some(reader);
                             return Ok(());
                         }
                     }
@@ -283,5 +303,33 @@ mod tests {
         drop(ring);
         assert_eq!((read, gaps), ((0..100).collect(), vec![]));
         assert!(before == look(dir.path()), "something was written");
+    }
+
+    #[test]
+    fn a_scan_begins_with_the_seq_that_was_asked_for_wherever_the_last_one_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        killed(dir.path());
+        let mut ring = StoppedRing::open(dir.path(), &Keys::default()).unwrap();
+        let mut scan = |from: u64, to: u64| {
+            let mut seqs = Vec::new();
+            let done = ring.scan(LaneId(0), from, &mut |met| {
+                let Met::Record(_, _, entry) = met else { panic!("a gap") };
+                Ok(if entry.seq < to {
+                    seqs.push(entry.seq);
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                })
+            });
+            done.unwrap();
+            seqs
+        };
+        let all = scan(0, u64::MAX);
+        assert_eq!(all.len(), 100);
+        for (from, to) in [(10, 20), (15, 60), (60, 61), (3, 99), (99, 1000), (0, 5), (40, 41)] {
+            let (from, to) = (all[0] + from, all[0] + to);
+            let expected: Vec<_> = all.iter().copied().filter(|seq| (from..to).contains(seq)).collect();
+            assert_eq!(scan(from, to), expected, "{from} to {to}");
+        }
     }
 }

@@ -43,7 +43,7 @@ pub use shares::Counts;
 pub use sinks::{SinkStates, note_sink};
 pub use snapshot::{SinkBook, Snapshot, StreamBook, TopicBook};
 use streams::Streams;
-pub use streams::{MAX_STREAMS, Stream, StreamId};
+pub use streams::{MAX_STREAMS, Stream, StreamId, stored_streams};
 pub use waiting::{Heads, Unread, Waits};
 
 use crate::envelope::{self, ValueMode};

@@ -401,6 +401,14 @@ impl Streams {
     }
 }
 
+/// A sink's streams in a lane as the ring has them, the oldest first, each with its account; None: it does not know the sink there.
+pub fn stored_streams(ring: &Ring, owner: &Owner, lane: LaneId) -> Option<Vec<(Stream, Account)>> {
+    ring.state(owner, &cursor_key(lane)).and_then(decode)?;
+    let streams = Streams::load(ring, owner, lane);
+    let accounts = streams.books().map(|book| book.account);
+    Some(streams.view(lane).zip(accounts).collect())
+}
+
 fn share_keys(lane: LaneId, book: &Book) -> Vec<Vec<u8>> {
     book.shares.topics().map(|(topic, _)| shares::key(lane, book.number, topic)).collect()
 }

@@ -24,9 +24,8 @@ const SEGMENT: u64 = 1400;
 /// SYN, SYN-ACK, ACK and what ends a connection: each way.
 const HANDSHAKE: u64 = 2 * 60 + 2 * HEADERS;
 
-/// Connects to `HOST:PORT` from the interface of `way`.
-pub async fn connect(address: &str, way: Option<&Rc<Way>>) -> io::Result<TcpStream> {
-    let interface = way.and_then(|way| way.interface());
+/// Connects to `HOST:PORT` from `interface`, if there is to be a certain one.
+pub async fn connect(address: &str, interface: Option<String>) -> io::Result<TcpStream> {
     let Some(interface) = interface else { return TcpStream::connect(address).await };
     let mut last = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
     for address in lookup_host(address).await? {

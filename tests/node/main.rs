@@ -4,6 +4,7 @@
 //! Each test has its own directory and its own ports and ends only the processes that it started. Nothing here waits by
 //! sleeping: what must come true is asked for until it does, and a test fails when it has not after [`node::PATIENCE`].
 
+mod audit;
 mod commands;
 mod dead_letters;
 mod encryption;

@@ -8,24 +8,23 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use fluvio::metadata::topic::TopicSpec;
 use fluvio_protocol::link::ErrorCode;
-use fluvio_protocol::record::{RawRecords, RecordSet};
 use fluvio_sc_schema::objects::{DeleteRequest, ObjectApiDeleteRequest};
 use fluvio_sc_schema::{Status, TryEncodableFrom};
-use fluvio_spu_schema::Isolation;
-use fluvio_spu_schema::fetch::{DefaultFetchRequest, FetchPartition, FetchResponse, FetchableTopic};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::config;
+use crate::config::{self, FluvioSink};
+use crate::endpoint::Reader;
+use crate::endpoint::batch::{Batch, BatchError};
 use crate::limits::MAX_WIRE_FRAME;
-use crate::sinks::fluvio::{Line, Meta, read_frame, visit, wire};
+use crate::record::RecordRef;
+use crate::sinks::fluvio::{Line, MAX_SLICE, Meta, Reading, read_frame, visit, whole_batches, wire};
 
 /// Every question to the cluster is answered within this, or the cluster is taken for dead.
 const WITHIN: Duration = Duration::from_secs(15);
 /// What a fetch asks for at first; more where a batch does not fit.
-const FETCH_BYTES: i32 = 1024 * 1024;
-const MAX_FETCH_BYTES: i32 = MAX_WIRE_FRAME as i32 - 64 * 1024;
+const FETCH_BYTES: usize = 1024 * 1024;
 
 async fn within<T>(what: &str, future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     match timeout(WITHIN, future).await {
@@ -36,19 +35,20 @@ async fn within<T>(what: &str, future: impl Future<Output = anyhow::Result<T>>) 
 
 /// What one visit to the SC learned.
 pub struct Cluster {
+    sink: Box<FluvioSink>,
     meta: Meta,
 }
 
 impl Cluster {
     pub async fn connect(sc: &str) -> anyhow::Result<Self> {
-        let sink = config::plain_fluvio(sc).map_err(anyhow::Error::msg)?;
+        let sink = Box::new(config::plain_fluvio(sc).map_err(anyhow::Error::msg)?);
         let nothing = BTreeSet::new();
         let ask = async { Ok(visit(&sink, &Line::default(), &nothing).await?) };
         let meta = within("ask the SC", ask).await?;
         if meta.spus.is_empty() {
             bail!("the SC at {sc} knows no SPU with a public address; is the cluster up?");
         }
-        Ok(Self { meta })
+        Ok(Self { sink, meta })
     }
 
     /// SPU ids and their public addresses.
@@ -82,11 +82,54 @@ impl Cluster {
             let address = self.meta.spus.get(leader);
             let address =
                 address.with_context(|| format!("the leader of {topic}-{partition}, SPU {leader}, is unknown"))?;
-            let mut reader = Reader::connect(address, topic, partition).await?;
-            reader.read(&mut visit).await.with_context(|| format!("read {topic}-{partition} from {address}"))?;
+            let mut visit = |record: RecordRef<'_>| visit(record.key, record.value);
+            let read = read(&self.sink, address, topic, partition, &mut visit);
+            read.await.with_context(|| format!("read {topic}-{partition} from {address}"))?;
         }
         Ok(())
     }
+}
+
+/// Visits every record of a partition.
+async fn read(
+    sink: &FluvioSink,
+    address: &str,
+    topic: &str,
+    partition: u32,
+    visit: &mut dyn FnMut(RecordRef<'_>),
+) -> anyhow::Result<()> {
+    let mut reading =
+        within("ask the SPU", async { Ok(Reading::open(address, sink, &Line::default()).await?) }).await?;
+    let (mut at, end) = reading.offsets(topic, partition).await?;
+    let mut size = FETCH_BYTES;
+    while at < end {
+        let bytes = within("ask the SPU", async { Ok(reading.slice(topic, partition, at, size).await?) }).await?;
+        let (before, mut done) = (at, Ok(()));
+        // A batch that was cut at the end of the slice is not among them.
+        let cut = whole_batches(&bytes, &mut |header, batch| {
+            if done.is_ok() {
+                done = records(batch, header.base, at, visit);
+                at = header.end().max(at);
+            }
+        });
+        done?;
+        match cut {
+            _ if at > before => {}
+            Some(len) if len > size && len <= MAX_SLICE => size = len,
+            _ => bail!("the batch at offset {at} cannot be read in {size} bytes"),
+        }
+    }
+    Ok(())
+}
+
+/// Visits the records of a batch from offset `from` on.
+fn records(batch: &[u8], base: i64, from: i64, visit: &mut dyn FnMut(RecordRef<'_>)) -> Result<(), BatchError> {
+    let batch = Batch::take(&mut Reader::new(batch))?;
+    let unpacked = batch.unpack_within(MAX_WIRE_FRAME)?;
+    batch.check(&unpacked)?;
+    let records = (base..).zip(batch.records(&unpacked));
+    records.filter(|(offset, _)| *offset >= from).for_each(|(_, record)| visit(record));
+    Ok(())
 }
 
 /// A connection to an SC or an SPU that has answered the handshake, whose correlation id is 1.
@@ -95,90 +138,4 @@ async fn greet(address: &str) -> anyhow::Result<TcpStream> {
     stream.write_all(&wire::api_versions(1)?).await?;
     read_frame(&mut stream, MAX_WIRE_FRAME).await?;
     Ok(stream)
-}
-
-struct Reader<'a> {
-    stream: TcpStream,
-    topic: &'a str,
-    partition: u32,
-    correlation: i32,
-}
-
-impl<'a> Reader<'a> {
-    async fn connect(address: &str, topic: &'a str, partition: u32) -> anyhow::Result<Self> {
-        let stream = within(&format!("connect to the SPU at {address}"), greet(address)).await?;
-        Ok(Self { stream, topic, partition, correlation: 1 })
-    }
-
-    async fn ask(&mut self, request: Vec<u8>) -> anyhow::Result<Vec<u8>> {
-        let exchange = async {
-            self.stream.write_all(&request).await?;
-            Ok(read_frame(&mut self.stream, MAX_WIRE_FRAME).await?.1)
-        };
-        within("ask the SPU", exchange).await
-    }
-
-    async fn read(&mut self, visit: &mut impl FnMut(Option<&[u8]>, &[u8])) -> anyhow::Result<()> {
-        self.correlation += 1;
-        let answer = self.ask(wire::offsets(self.correlation, self.topic, self.partition)?).await?;
-        let (start, end) = wire::read_offsets(&answer, self.topic, self.partition)?
-            .map_err(|code| anyhow::anyhow!("offsets: {code}"))?;
-        let (mut at, mut bytes) = (start, FETCH_BYTES);
-        while at < end {
-            let next = self.fetch(at, bytes, visit).await?;
-            if next == at {
-                // Not one whole batch came.
-                if bytes == MAX_FETCH_BYTES {
-                    bail!("the batch at offset {at} is larger than {MAX_FETCH_BYTES} bytes");
-                }
-                bytes = bytes.saturating_mul(2).min(MAX_FETCH_BYTES);
-            }
-            at = next;
-        }
-        Ok(())
-    }
-
-    /// Visits the records from `at` on that one answer holds; gives the offset after them.
-    async fn fetch(
-        &mut self,
-        at: i64,
-        bytes: i32,
-        visit: &mut impl FnMut(Option<&[u8]>, &[u8]),
-    ) -> anyhow::Result<i64> {
-        self.correlation += 1;
-        let partition = FetchPartition {
-            partition_index: self.partition,
-            fetch_offset: at,
-            max_bytes: bytes,
-            ..FetchPartition::default()
-        };
-        let topic = FetchableTopic { name: self.topic.to_owned(), fetch_partitions: vec![partition] };
-        let request = DefaultFetchRequest {
-            max_bytes: bytes,
-            isolation_level: Isolation::ReadUncommitted,
-            topics: vec![topic],
-            ..DefaultFetchRequest::default()
-        };
-        let frame = wire::request(wire::FETCH, wire::SPU_VERSION, self.correlation, &request)?;
-        let answer = self.ask(frame).await?;
-        let answer: FetchResponse<RecordSet<RawRecords>> = wire::read(&answer, wire::SPU_VERSION)?;
-        let Some(part) = answer.find_partition(self.topic, self.partition) else {
-            bail!("the answer speaks of another partition")
-        };
-        if part.error_code.is_error() {
-            bail!("fetch at offset {at}: {}", part.error_code);
-        }
-        let mut next = at;
-        // A batch that was cut at the end of the slice is not among them.
-        for batch in &part.records.batches {
-            let records = batch.memory_records()?;
-            for (offset, record) in (batch.get_base_offset()..).zip(&records) {
-                if offset >= next {
-                    visit(record.key().map(AsRef::as_ref), record.value().as_ref());
-                    next = offset + 1;
-                }
-            }
-        }
-        Ok(next)
-    }
 }

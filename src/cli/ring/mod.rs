@@ -3,9 +3,9 @@
 mod bench;
 mod export;
 mod import;
-mod line;
+pub mod line;
 mod output;
-mod progress;
+pub mod progress;
 
 use std::io::{IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
@@ -79,7 +79,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// That a node runs meanwhile, where one does.
-fn say_running(pid: Option<&str>) {
+pub fn say_running(pid: Option<&str>) {
     if let Some(pid) = pid {
         eprintln!("the node runs (process {pid}): what it writes from now on may be missing");
     }

@@ -50,6 +50,14 @@ impl Progress {
         self.count
     }
 
+    /// Of so much, whatever the steps are in which it comes.
+    pub fn took(&mut self, count: u64, bytes: u64) {
+        (self.count, self.bytes, self.at) = (count, bytes, bytes);
+        if self.shows {
+            self.show();
+        }
+    }
+
     fn show(&mut self) {
         if self.shown.elapsed() < EVERY {
             return;

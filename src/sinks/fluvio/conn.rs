@@ -40,10 +40,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}
 /// What connections are made with.
 #[derive(Clone, Default)]
 pub struct Line {
-    /// The link to go over; None: by any way, uncounted.
+    /// The link to go over; None: uncounted.
     pub way: Option<Rc<Way>>,
+    /// Without `way`: what to go out from; None: by any way.
+    pub interface: Option<String>,
     /// None: without TLS.
     pub tls: Option<Rc<Keeper>>,
+}
+
+impl Line {
+    fn interface(&self) -> Option<String> {
+        self.way.as_ref().map_or_else(|| self.interface.clone(), |way| way.interface())
+    }
 }
 
 /// A peer that has answered the handshake.
@@ -56,8 +64,8 @@ pub struct Link {
 impl Link {
     /// Connects by what `line` says.
     pub async fn open(address: &str, sink: &FluvioSink, line: &Line) -> Result<Self, Trouble> {
-        let (after, way) = (sink.connect_timeout.to_std(), line.way.as_ref());
-        let tcp = tcp(address, way, after).await?;
+        let after = sink.connect_timeout.to_std();
+        let tcp = tcp(address, line, after).await?;
         let tls = line.tls.as_deref();
         let mut stream: Box<dyn Io> = match tls {
             None => Box::new(tcp),
@@ -74,7 +82,7 @@ impl Link {
             Ok(Err(stranger)) => match tls.zip(stranger.error()).and_then(|(tls, error)| tls.refusal(error)) {
                 // With TLS 1.3 the peer looks at our certificate when we take the handshake for done.
                 Some(reason) => return Err(Trouble::Tls { address: address.into(), reason }),
-                None => return Err(name_stranger(address, stranger, way, after).await),
+                None => return Err(name_stranger(address, stranger, line, after).await),
             },
         };
         Ok(Self { address: address.into(), stream, versions })
@@ -99,9 +107,9 @@ impl Stranger {
     }
 }
 
-async fn tcp(address: &str, way: Option<&Rc<Way>>, after: Duration) -> Result<Metered<TcpStream>, Trouble> {
+async fn tcp(address: &str, line: &Line, after: Duration) -> Result<Metered<TcpStream>, Trouble> {
     let failed = |e: io::Error| Trouble::Connect { address: address.into(), reason: plain(&e) };
-    let stream = match timeout(after, metered::connect(address, way)).await {
+    let stream = match timeout(after, metered::connect(address, line.interface())).await {
         Err(_) => return Err(Trouble::ConnectTimeout { address: address.into() }),
         Ok(stream) => stream.map_err(failed)?,
     };
@@ -111,7 +119,7 @@ async fn tcp(address: &str, way: Option<&Rc<Way>>, after: Duration) -> Result<Me
     let _ = rustix::net::sockopt::set_tcp_keepidle(&stream, KEEPALIVE_IDLE);
     let _ = rustix::net::sockopt::set_tcp_keepintvl(&stream, KEEPALIVE_EVERY);
     let _ = rustix::net::sockopt::set_tcp_keepcnt(&stream, KEEPALIVE_PROBES);
-    Ok(Metered::new(stream, way.cloned()))
+    Ok(Metered::new(stream, line.way.clone()))
 }
 
 /// An error in words, without the "(os error 111)".
@@ -181,7 +189,7 @@ async fn handshake(stream: &mut Box<dyn Io>) -> Result<ApiVersionsResponse, Stra
     wire::read_api_versions(&body[4..]).map_err(|_| Stranger::Bytes(head.to_vec()))
 }
 
-async fn name_stranger(address: &str, stranger: Stranger, way: Option<&Rc<Way>>, after: Duration) -> Trouble {
+async fn name_stranger(address: &str, stranger: Stranger, line: &Line, after: Duration) -> Trouble {
     let address = address.to_owned();
     match stranger {
         Stranger::Bytes(bytes) => match guess(&bytes) {
@@ -189,9 +197,9 @@ async fn name_stranger(address: &str, stranger: Stranger, way: Option<&Rc<Way>>,
             Some(what) => Trouble::OtherProtocol { address, what },
             None => Trouble::OtherProtocol { address, what: "something else" },
         },
-        Stranger::HungUp => match timeout(LOOK, is_mqtt(&address, way, after)).await {
+        Stranger::HungUp => match timeout(LOOK, is_mqtt(&address, line, after)).await {
             Ok(true) => Trouble::OtherProtocol { address, what: "MQTT" },
-            _ if timeout(LOOK, is_tls(&address, way, after)).await == Ok(true) => Trouble::WantsTls { address },
+            _ if timeout(LOOK, is_tls(&address, line, after)).await == Ok(true) => Trouble::WantsTls { address },
             _ => Trouble::HungUp { address },
         },
         Stranger::Io(e) => Trouble::Broken { address, reason: plain(&e) },
@@ -199,8 +207,8 @@ async fn name_stranger(address: &str, stranger: Stranger, way: Option<&Rc<Way>>,
 }
 
 /// Whether an MQTT CONNECT is answered with a CONNACK.
-async fn is_mqtt(address: &str, way: Option<&Rc<Way>>, after: Duration) -> bool {
-    let Ok(mut stream) = tcp(address, way, after).await else { return false };
+async fn is_mqtt(address: &str, line: &Line, after: Duration) -> bool {
+    let Ok(mut stream) = tcp(address, line, after).await else { return false };
     let connect = b"\x10\x14\x00\x04MQTT\x04\x02\x00\x0a\x00\x08hw-probe";
     let mut answer = [0; 2];
     stream.write_all(connect).await.is_ok()
@@ -209,8 +217,8 @@ async fn is_mqtt(address: &str, way: Option<&Rc<Way>>, after: Duration) -> bool 
 }
 
 /// Whether a TLS handshake is answered with one: with a certificate, or with an alert.
-async fn is_tls(address: &str, way: Option<&Rc<Way>>, after: Duration) -> bool {
-    let Ok(stream) = tcp(address, way, after).await else { return false };
+async fn is_tls(address: &str, line: &Line, after: Duration) -> bool {
+    let Ok(stream) = tcp(address, line, after).await else { return false };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let Ok(builder) = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()
     else {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::buffers::Buffers;
 use super::encode::RECORD_OVERHEAD;
+use super::expect;
 use crate::config::model::{FluvioSink, PartitionChoice, SinkConfig};
 use crate::forward::{
     self, Forward, Offer, OnLoss, Options, Out, Placing, Pos, Spread, TargetIx, Took, TopicIx, Unsent,
@@ -241,9 +242,7 @@ impl Feed {
         if !outlet.takes(entry) {
             return self.pass(at, Unsent::Filtered);
         }
-        let time = entry.record.event_time.or_else(|| written.clock.map(|c| c.wall(entry.record.admitted)));
-        // -1 is Fluvio's "no time".
-        let at_ms = time.map_or(-1, |t| t.0.div_euclid(1000).max(-1));
+        let (time, at_ms) = expect::time_of(&entry.record, written.clock);
         if self.shape.is_plain() {
             return self.offer_plain(entry, at, written, at_ms, &topic);
         }
@@ -299,7 +298,7 @@ impl Feed {
             .is_some_and(|(age, most)| age > most);
         let errors = shape.apply(topic.as_str(), entry.record, time, backlog, &mut |shaped| {
             let Ok(shaped) = shaped else {
-                refused = Some("upstream_topic has nothing to stand for in this record".to_owned());
+                refused = Some(expect::NO_TOPIC.to_owned());
                 return;
             };
             let placed = match upstream_topic(forward, shaped.topic, topic) {
@@ -381,13 +380,6 @@ fn keep(arena: &mut Vec<u8>, bytes: &[u8]) -> std::ops::Range<usize> {
 }
 
 fn upstream_topic(forward: &mut Forward, rendered: Option<&[u8]>, local: &TopicName) -> Result<TopicIx, String> {
-    let name = match rendered {
-        None => local.as_str(),
-        Some(bytes) => {
-            let text = std::str::from_utf8(bytes).map_err(|_| "upstream_topic is not UTF-8".to_owned())?;
-            TopicName::new(text).map_err(|e| format!("upstream_topic: {e}"))?;
-            text
-        }
-    };
+    let name = expect::topic_name(rendered, local)?;
     forward.topic(name).ok_or_else(|| format!("topic {name}: too many upstream topics"))
 }

@@ -25,7 +25,7 @@ use fluvio_sc_schema::{AdminSpec, Status, TryEncodableFrom};
 use tokio::time::{Instant, timeout_at};
 
 use super::conn::{Line, Link, plain, read_frame, send};
-use super::trouble::Trouble;
+use super::trouble::{Trouble, host_of, is_local, port_of};
 use super::wire::{self, CREATE, PRODUCE, SC_VERSION, WATCH};
 use crate::config::model::{Compression, FluvioSink, PartitionChoice};
 use crate::limits::MAX_WIRE_FRAME;
@@ -48,6 +48,20 @@ pub struct Meta {
     pub created: BTreeSet<String>,
     /// Why wanted topics are not usable, in plain words.
     pub problems: Vec<String>,
+}
+
+impl Meta {
+    /// Where an SPU is reached: as the sink maps it, or as the SC says. None: the SC does not know it.
+    pub fn address_of(&self, sink: &FluvioSink, spu: i32) -> Option<Result<String, Trouble>> {
+        let mapped = sink.spu_address.get(&spu);
+        let address = mapped.or_else(|| self.spus.get(&spu))?.clone();
+        if mapped.is_none() && is_local(host_of(&address)) && !is_local(host_of(&self.sc)) {
+            // It would be this machine: at best nobody answers, at worst our own endpoint does.
+            let port = port_of(&address).unwrap_or(9010);
+            return Some(Err(Trouble::Advertised { spu, advertised: address, port, why: String::new() }));
+        }
+        Some(Ok(address))
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

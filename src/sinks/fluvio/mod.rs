@@ -12,6 +12,7 @@
 //! - [`feed`]: reads streams of lanes and offers their records; owns the bytes of batches. [`streams`]: which ones. [`turns`]:
 //!   whose turn it is. [`fresh`]: how old what is sent is, and the alarm of it.
 //! - [`spu`]: one task per SPU that is needed now. [`meta`]: one short visit to the SC when metadata is needed.
+//! - [`expect`], [`reading`]: the same from the other side, for who compares: what a record becomes upstream, and what stands there.
 //! - [`conn`], [`wire`], [`encode`]: connections, messages, batches. [`tls`]: who is who on them, and until when. [`trouble`]: what to tell a person.
 //!
 //! # Why its own produce loop
@@ -32,10 +33,12 @@ mod captures;
 mod conn;
 mod driver;
 mod encode;
+mod expect;
 mod feed;
 mod fresh;
 mod link;
 mod meta;
+mod reading;
 mod report;
 mod session;
 mod spu;
@@ -58,7 +61,11 @@ use crate::config::model::{FluvioSink, SinkConfig};
 use crate::hub::{Outlet, PartState, SinkOrder, Way};
 pub use conn::{Line, read_frame};
 use driver::Driver;
+pub use expect::{Expect, Output};
 pub use meta::{Meta, visit};
+pub use reading::{MAX_SLICE, Reading, whole_batches};
+pub use tls::Keeper;
+pub use trouble::Trouble;
 
 /// What a request that is in flight when the sink stops may still take.
 const LEAVE: Duration = Duration::from_secs(1);

@@ -10,7 +10,7 @@ use super::conn::Line;
 use super::driver::{Driver, Event, Spu};
 use super::meta::{self, Meta};
 use super::spu;
-use super::trouble::{Trouble, host_of, is_local, port_of};
+use super::trouble::Trouble;
 use crate::backoff::Backoff;
 use crate::forward::Input;
 use crate::limits::{MAX_UPSTREAM_PARTITIONS, MAX_UPSTREAM_TOPICS};
@@ -59,19 +59,19 @@ impl Driver {
         if spu.requests.is_some() || Instant::now() < spu.retry_at {
             return;
         }
-        let mapped = self.sink.spu_address.get(&id);
-        let Some(address) = mapped.or_else(|| self.meta.spus.get(&id)).cloned() else {
-            self.visit_wanted = true;
-            return;
+        let address = match self.meta.address_of(&self.sink, id) {
+            Some(Ok(address)) => address,
+            Some(Err(trouble)) => {
+                spu.trouble = Some(trouble);
+                spu.retry_at = Instant::now() + spu.backoff.next_wait().to_std();
+                self.visit_wanted = true;
+                return;
+            }
+            None => {
+                self.visit_wanted = true;
+                return;
+            }
         };
-        if mapped.is_none() && is_local(host_of(&address)) && !is_local(host_of(&self.meta.sc)) {
-            // It would be this machine: at best nobody answers, at worst our own endpoint does.
-            let port = port_of(&address).unwrap_or(9010);
-            spu.trouble = Some(Trouble::Advertised { spu: id, advertised: address, port, why: String::new() });
-            spu.retry_at = Instant::now() + spu.backoff.next_wait().to_std();
-            self.visit_wanted = true;
-            return;
-        }
         self.generation += 1;
         let generation = self.generation;
         let (sender, requests) = mpsc::channel(MAX_UPSTREAM_PARTITIONS);
@@ -91,7 +91,7 @@ impl Driver {
         if let Some(tls) = &self.tls {
             tls.note_clock(self.outlet.now().trusted);
         }
-        Line { way: self.way.clone(), tls: self.tls.clone() }
+        Line { way: self.way.clone(), interface: None, tls: self.tls.clone() }
     }
 
     pub(super) fn visit(&mut self) {

@@ -68,7 +68,8 @@ pub async fn run(
     tell(SpuEvent::Down(end)).await;
 }
 
-async fn open(address: &str, sink: &FluvioSink, line: &Line) -> Result<Link, Trouble> {
+/// Connects, and makes sure that it is an SPU that speaks what we do.
+pub(super) async fn open(address: &str, sink: &FluvioSink, line: &Line) -> Result<Link, Trouble> {
     let link = Link::open(address, sink, line).await?;
     let address = link.address.clone();
     match (link.speaks(PRODUCE), link.speaks(FETCH)) {

@@ -121,8 +121,13 @@ pub fn offsets(correlation: i32, topic: &str, partition: u32) -> io::Result<Vec<
 
 /// The header of the batch that holds `at`, replicated or not.
 pub fn header(correlation: i32, topic: &str, partition: u32, at: i64) -> Vec<u8> {
+    fetch(correlation, topic, partition, at, HEADER_BYTES)
+}
+
+/// So many bytes of the log from the batch on that holds `at`, replicated or not; the last batch may be cut.
+pub fn fetch(correlation: i32, topic: &str, partition: u32, at: i64, most: i32) -> Vec<u8> {
     let mut out = begin(FETCH, SPU_VERSION, correlation);
-    i32s(&mut out, &[500, 1, HEADER_BYTES]);
+    i32s(&mut out, &[500, 1, most]);
     // ReadUncommitted.
     out.push(0);
     i32s(&mut out, &[1]);
@@ -130,7 +135,7 @@ pub fn header(correlation: i32, topic: &str, partition: u32, at: i64) -> Vec<u8>
     i32s(&mut out, &[1, partition as i32, -1]);
     out.extend_from_slice(&at.to_be_bytes());
     out.extend_from_slice(&(-1_i64).to_be_bytes());
-    i32s(&mut out, &[HEADER_BYTES, 0]);
+    i32s(&mut out, &[most, 0]);
     end(out)
 }
 
@@ -206,6 +211,11 @@ fn number(code: &ErrorCode) -> i16 {
 
 /// None past the log end.
 pub fn read_header(body: &[u8], topic: &str, partition: u32, at: i64) -> Result<Coded<Option<Header>>, Malformed> {
+    Ok(read_fetched(body, topic, partition, at)?.map(parse_header))
+}
+
+/// Nothing past the log end.
+pub fn read_fetched<'a>(body: &'a [u8], topic: &str, partition: u32, at: i64) -> Result<Coded<&'a [u8]>, Malformed> {
     let src = &mut &body[..];
     let get = |src: &mut &[u8]| -> io::Result<i32> { i32::decode_from(src, SPU_VERSION) };
     let _throttle = get(src)?;
@@ -232,25 +242,32 @@ pub fn read_header(body: &[u8], topic: &str, partition: u32, at: i64) -> Result<
     }
     let len = get(src)?;
     let records = src.get(..len.max(0) as usize).ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
-    Ok(Ok(parse_header(records)))
+    Ok(Ok(records))
 }
 
 /// A real SPU answers an offset beyond the log end with code 2 and a text, an endpoint of ours with nothing.
-fn past_the_end(error: ErrorCode, at: i64, high_watermark: i64) -> Coded<Option<Header>> {
+fn past_the_end<'a>(error: ErrorCode, at: i64, high_watermark: i64) -> Coded<&'a [u8]> {
     match error {
-        ErrorCode::Other(text) if text.contains("is greater than leo") => Ok(None),
-        ErrorCode::OffsetOutOfRange if at >= high_watermark && high_watermark > 0 => Ok(None),
+        ErrorCode::Other(text) if text.contains("is greater than leo") => Ok(&[]),
+        ErrorCode::OffsetOutOfRange if at >= high_watermark && high_watermark > 0 => Ok(&[]),
         other => Err(other),
     }
 }
 
-fn parse_header(bytes: &[u8]) -> Option<Header> {
+/// The header that bytes of a log begin with.
+pub fn parse_header(bytes: &[u8]) -> Option<Header> {
     let field = |at: usize| bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map(i32::from_be_bytes);
     let long = |at: usize| bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map(i64::from_be_bytes);
     let epoch = bytes.get(51..53)?.try_into().ok().map(i16::from_be_bytes)?;
     let origin = Origin { producer_id: long(43)?, producer_epoch: epoch, first_sequence: field(53)? };
     let last_delta = u32::try_from(field(23)?).ok()?;
     Some(Header { base: long(0)?, count: last_delta + 1, origin })
+}
+
+/// How long the batch is that bytes of a log begin with.
+pub fn batch_len(bytes: &[u8]) -> Option<usize> {
+    let len = i32::from_be_bytes(bytes.get(8..12)?.try_into().ok()?);
+    usize::try_from(len).ok().map(|len| len.saturating_add(12))
 }
 
 #[cfg(test)]
