@@ -15,6 +15,7 @@
 pub mod backoff;
 pub mod certificate;
 pub mod cli;
+pub mod codec;
 pub mod config;
 pub mod endpoint;
 pub mod envelope;

@@ -22,8 +22,9 @@ use tokio::time::{sleep, timeout};
 use super::access::Client;
 use super::sc::Sc;
 use super::spu::Spu;
-use super::wire::{Header, Malformed, read_frame};
+use super::wire::{Header, read_frame};
 use super::{Port, Shared};
+use crate::codec::Malformed;
 use crate::hub::counters;
 
 /// How long a peer is waited for.

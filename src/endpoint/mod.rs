@@ -14,12 +14,12 @@
 //! conn     one connection ── wire: frames in, bounded ── request: their fields
 //!   tls    its handshake      access: who it is, what it may do
 //!   sc     topics, watches            answer: frames out
-//!   spu    produce, fetch, offsets    batch:  record batches in and out
+//!   spu    fetch, offsets             [codec]: record batches in and out
 //!   stream one consumer's stream      read:   slices of a partition
 //!   produce records in                producers: what nodes have sent here
 //! ```
 //!
-//! Nothing a peer sends panics or allocates without a bound: see [`wire`] for frames and [`batch`] for what is in
+//! Nothing a peer sends panics or allocates without a bound: see [`wire`] for frames and [`crate::codec`] for what is in
 //! them. Without TLS it listens on loopback unless the config says `insecure`; with TLS, clients have names where an
 //! authority for them is configured, and `allow` says what each may do.
 //!
@@ -28,7 +28,6 @@
 
 mod access;
 mod answer;
-pub mod batch;
 mod conn;
 mod keys;
 mod offsets;
@@ -57,7 +56,6 @@ use tokio::time::{sleep, timeout};
 use self::access::{Client, Deed, shown};
 pub use self::conn::Patience;
 use self::tls::Tls;
-pub use self::wire::{Malformed, Reader};
 use crate::config::model::{Allow, EndpointConfig};
 use crate::hub::{PartState, Store, counters};
 use crate::record::Origin;

@@ -7,13 +7,14 @@ use fluvio_spu_schema::produce::{PartitionProduceResponse, ProduceResponse, Topi
 use tokio::task::JoinSet;
 
 use super::access::Deed;
-use super::batch::{Batch, BatchError};
 use super::conn::Close;
 use super::producers::{self, Verdict};
 use super::request::{Produce, ProducePart};
 use super::spu::Spu;
-use super::wire::{Frame, Reader};
+use super::wire::Frame;
 use super::{answer, keys, offsets};
+use crate::codec::Reader;
+use crate::codec::batch::{Batch, BatchError};
 use crate::forward::turn::{OUT_OF_TURN, Turn};
 use crate::hub::{Admitted, Beside, OfferError, counters};
 use crate::record::{Origin, RecordRef};

@@ -1,6 +1,6 @@
 //! Slices of a partition, as batches.
 
-use super::batch::{self, NO_TIME, Served};
+use crate::codec::batch::{self, NO_TIME, Served};
 use crate::hub::{PartStep, Store};
 use crate::ring::{Frame, PartitionInfo};
 use crate::topic::TopicPart;

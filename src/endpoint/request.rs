@@ -2,7 +2,7 @@
 //! which the tests write them with.
 
 use super::keys;
-use super::wire::{Malformed, Reader};
+use crate::codec::{Malformed, Reader};
 use crate::forward::turn::Turn;
 
 type Result<T> = std::result::Result<T, Malformed>;

@@ -5,7 +5,7 @@
 //! gets many of them into one commit. All of it is bounded: [`MAX_PRODUCES`] unanswered ones per connection.
 //!
 //! A batch with a marker lands in one frame, its producer's numbers as the records' origin, and is served as one batch
-//! again (see [`super::batch`]). Two batches with the same numbers side by side in one frame would look like one, and a
+//! again (see [`crate::codec::batch`]). Two batches with the same numbers side by side in one frame would look like one, and a
 //! repeat could not be counted: the second one waits until the first is durable, which closes its frame.
 //!
 //! A fetch at the end of a partition first makes durable what has been taken in: a sink that lost its connection in
@@ -31,7 +31,6 @@ use tokio::time::timeout;
 
 use super::access::{Client, Deed};
 use super::answer::{self, Packed};
-use super::batch::HEADER;
 use super::conn::{Close, Peer};
 use super::produce::NO_SMARTMODULES;
 use super::producers;
@@ -43,6 +42,7 @@ use super::request::{
 use super::stream::{self, StreamState};
 use super::wire::{Frame, Header};
 use super::{Shared, keys, offsets};
+use crate::codec::batch::HEADER;
 use crate::forward::turn::{Ask, Kept};
 use crate::time::Span;
 use crate::topic::TopicPart;
@@ -52,7 +52,7 @@ const MAX_PRODUCES: usize = 16;
 /// Streams of one connection. The protocol cannot end a stream without its connection, so dropped ones pile up.
 const MAX_STREAMS: usize = 256;
 /// What one answer to a fetch holds: at least one whole batch.
-const MAX_FETCH: usize = super::batch::MAX_BATCH;
+const MAX_FETCH: usize = crate::codec::batch::MAX_BATCH;
 /// How long a fetch at the end waits for what is being written.
 const SETTLE: Duration = Duration::from_secs(5);
 

@@ -14,11 +14,12 @@ use fluvio_spu_schema::fetch::FetchablePartitionResponse;
 use fluvio_spu_schema::server::stream_fetch::StreamFetchResponse;
 use tokio::sync::Notify;
 
+use super::Shared;
 use super::answer::{self, Packed};
 use super::conn::Peer;
 use super::read::{self, Slice};
 use super::wire::Header;
-use super::{Shared, batch};
+use crate::codec::batch;
 use crate::topic::TopicPart;
 
 /// What one answer holds, unless a single batch is larger: many streams must not hold many megabytes.

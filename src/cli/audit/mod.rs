@@ -27,10 +27,10 @@ use self::report::{Elsewhere, Found, Report, Row};
 use self::upstream::{Log, Planned, Upstream};
 use super::ring::{disk, line, progress::Progress, say_running};
 use super::{Exit, client};
+use crate::codec::Reader;
+use crate::codec::batch::Batch;
 use crate::config::units::{parse_size, parse_span};
 use crate::config::{self, Config, DEFAULT_PATH, FluvioSink, SinkConfig, SinkKind, ValueMode};
-use crate::endpoint::Reader;
-use crate::endpoint::batch::Batch;
 use crate::envelope::rfc3339;
 use crate::forward::{Header, Marker};
 use crate::limits::MAX_WIRE_FRAME;
@@ -422,7 +422,7 @@ impl Side {
 }
 
 /// The records of a stored batch.
-fn records(bytes: &[u8], envelope: bool) -> Result<Vec<Stored>, crate::endpoint::batch::BatchError> {
+fn records(bytes: &[u8], envelope: bool) -> Result<Vec<Stored>, crate::codec::batch::BatchError> {
     let batch = Batch::take(&mut Reader::new(bytes))?;
     let unpacked = batch.unpack_within(MAX_WIRE_FRAME)?;
     batch.check(&unpacked)?;

@@ -14,9 +14,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::codec::Reader;
+use crate::codec::batch::{Batch, BatchError};
 use crate::config::{self, FluvioSink};
-use crate::endpoint::Reader;
-use crate::endpoint::batch::{Batch, BatchError};
 use crate::limits::MAX_WIRE_FRAME;
 use crate::record::RecordRef;
 use crate::sinks::fluvio::{Line, MAX_SLICE, Meta, Reading, read_frame, visit, whole_batches, wire};

@@ -26,7 +26,7 @@
 use std::borrow::Cow;
 use std::io::Read;
 
-use super::wire::{Malformed, Reader};
+use super::{Malformed, Reader};
 use crate::record::{Origin, RecordRef};
 use crate::time::WallTime;
 
