@@ -38,9 +38,10 @@ impl Forward {
 
     /// The furthest place below which everything is accounted for.
     fn safe(&self) -> (Pos, Tally) {
-        let oldest = self.targets.iter().flat_map(Target::batches).min_by_key(|b| b.first.seq);
-        match oldest {
-            Some(batch) if batch.first.seq < self.read.seq => (batch.first, batch.before),
+        let batches = self.targets.iter().flat_map(Target::batches).map(|b| (b.first, b.before));
+        let compared = self.targets.iter().filter_map(|t| t.compare.as_ref()?.from);
+        match batches.chain(compared).min_by_key(|(first, _)| first.seq) {
+            Some(oldest) if oldest.0.seq < self.read.seq => oldest,
             _ => (self.read, self.cum),
         }
     }
@@ -79,7 +80,12 @@ impl Forward {
     /// Whether all that was sent up to the cursor is settled: nothing is to be sent again that an upstream has lost.
     pub fn is_settled(&self) -> bool {
         let resends = self.targets.iter().any(|t| t.resend_below.is_some());
-        self.held == 0 && !resends && !self.dirty_cursor && !self.syncing && self.work.is_empty()
+        self.held == 0
+            && self.targets.iter().all(|t| t.compare.is_none())
+            && !resends
+            && !self.dirty_cursor
+            && !self.syncing
+            && self.work.is_empty()
     }
 
     /// The keys of everything that is stored with the cursor.

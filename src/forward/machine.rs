@@ -214,11 +214,13 @@ impl Forward {
             resend_below: position.resend_below,
             opaque: position.opaque,
             proven: position.proven,
+            unanswered: 0,
             expected: None,
             doubt: !fresh,
             unsent,
             count: None,
             out_of_turn: false,
+            compare: None,
             seen_uncommitted: false,
             suspect_until: None,
             sent_below: self.born_end,
@@ -285,7 +287,9 @@ impl Forward {
     pub(super) fn discard(&mut self, ix: TargetIx) {
         let t = &mut self.targets[ix.0 as usize];
         let held = t.held();
-        let had = !t.is_idle();
+        let compared = t.compare.take().is_some();
+        t.doubt |= compared;
+        let had = compared || !t.is_idle();
         t.drop_batches();
         self.held -= held;
         if had {
@@ -322,6 +326,7 @@ impl Forward {
             Input::Offsets { target, result } => self.offsets(now, target, result),
             Input::Header { target, result } => self.header(now, target, result),
             Input::Producer { target, result } => self.counted(now, target, result),
+            Input::Contents { target, result } => self.contents(now, target, result),
             Input::Synced => self.synced(),
         }
     }

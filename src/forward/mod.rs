@@ -106,9 +106,10 @@
 //!
 //! It knows no metadata, addresses or sessions: a driver answers [`Output::Open`] with [`Input::Up`] when the leader of that
 //! partition can be spoken to, and says [`Input::Down`] when it cannot; deadlines of single requests are the driver's. It does not
-//! yet search by content: where an upstream rebuilds batches (deduplication), which the first acknowledged batch
-//! shows, resends are counted as `maybe_duplicated`.
+//! speak of bytes: where an upstream rebuilds batches (deduplication), which the first acknowledged batch shows, it compares
+//! what is there with what was sent by a number for each record, see `compare`.
 
+mod compare;
 mod cursor;
 mod identity;
 mod known;
@@ -238,6 +239,8 @@ pub struct Out {
     pub bytes: usize,
     /// Its time in milliseconds; deltas inside a batch stay within 31 bits.
     pub at_ms: i64,
+    /// What key and value come to, where [`Forward::compares`] asks for it.
+    pub content: u64,
 }
 
 /// Where an output goes.
@@ -304,6 +307,8 @@ pub enum Query {
     Header { at: i64 },
     /// What an upstream that keeps count has of a producer.
     Producer { id: i64 },
+    /// What key and value of the records from the one offset up to the other come to.
+    Contents { from: i64, to: i64 },
 }
 
 /// A batch's header as the upstream has it.
@@ -321,7 +326,7 @@ impl Header {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// The upstream topic has this many partitions; `fresh`: it was made just now, nothing can be on its way to it.
     Partitions { topic: TopicIx, count: u32, fresh: bool },
@@ -338,6 +343,8 @@ pub enum Input {
     Header { target: TargetIx, result: Result<Option<Header>, Reject> },
     /// The answer to [`Query::Producer`]: the newest batch, and where the log ends.
     Producer { target: TargetIx, result: Result<(Option<Newest>, i64), Reject> },
+    /// The answer to [`Query::Contents`]; None where that is more than may be downloaded, or cannot be read.
+    Contents { target: TargetIx, result: Result<Option<Vec<u64>>, Reject> },
     /// What the last Advance with `sync` stored is durable.
     Synced,
 }

@@ -34,6 +34,7 @@ impl Forward {
     /// Nothing durable stands at the read position: what there is is sent.
     pub fn caught_up(&mut self) {
         self.push = true;
+        self.nothing_to_compare();
     }
 
     /// Steps over records that will never arrive (the hub counts them) or that the driver knows to be behind.
@@ -43,6 +44,7 @@ impl Forward {
             let (range, cum) = (self.read.seq..to.seq, self.cum);
             let batches = self.targets.iter_mut().flat_map(Target::batches_mut);
             batches.filter(|b| range.contains(&b.first.seq)).for_each(|b| b.before = cum);
+            self.revisit_compared(range, cum);
             self.read = to;
             self.dirty_cursor = true;
         } else if to.ordinal > self.read.ordinal {
@@ -61,18 +63,30 @@ impl Forward {
             // The driver would forget what is put now along with what it was told to forget.
             return Offer::Full;
         }
+        if self.end_compares(at, outs) {
+            return Offer::Full;
+        }
         let mut begins = self.revisit(at);
-        let (mut bytes, mut takes, mut refused) = (0, false, false);
+        let (mut bytes, mut takes, mut refused, mut compares) = (0, false, false, false);
         for i in 0..outs.len() {
             match self.verdict(at, ring, outs, i) {
                 Verdict::Skip => {}
                 Verdict::Refused => refused = true,
+                Verdict::Compare => compares = true,
                 Verdict::Take => (takes, bytes) = (true, bytes + Group::of(outs, outs[i].target).bytes),
                 Verdict::Full => return self.full(),
             }
         }
         if takes && self.held > 0 && self.held + bytes > self.options.window {
             return self.full();
+        }
+        if compares {
+            let before = self.cum;
+            for i in 0..outs.len() {
+                if self.verdict(at, ring, outs, i) == Verdict::Compare {
+                    begins |= self.compare(at, before, outs, outs[i].target);
+                }
+            }
         }
         if takes {
             let mut put = |n: usize, place: Place| {
@@ -126,7 +140,8 @@ impl Forward {
         if at.seq >= self.reread_below {
             return false;
         }
-        let (cum, mut any) = (self.cum, false);
+        let cum = self.cum;
+        let mut any = self.revisit_compared(at.seq..at.seq + 1, cum);
         for batch in self.targets.iter_mut().flat_map(Target::batches_mut).filter(|b| b.first.seq == at.seq) {
             (batch.before, any) = (cum, true);
         }
@@ -164,6 +179,9 @@ impl Forward {
         }
         if !t.takes() || !ready {
             return Verdict::Full;
+        }
+        if t.compare.is_some() {
+            return Verdict::Compare;
         }
         let group = Group::of(outs, ix);
         let fits = match &t.open {
@@ -233,5 +251,7 @@ enum Verdict {
     Skip,
     Refused,
     Take,
+    /// It may be there: see `compare`.
+    Compare,
     Full,
 }

@@ -18,14 +18,7 @@ impl Forward {
             return;
         }
         if t.opaque {
-            t.expected = None;
-            t.phase = Phase::Ready;
-            if std::mem::take(&mut t.doubt) {
-                t.unsure_below = t.sent_below;
-                // Nothing to look for; but what is still on its way is to stand before what comes next.
-                t.phase = Phase::Wait { until: now + self.options.grace };
-            }
-            return;
+            return self.up_without_markers(now, ix);
         }
         // What was sent under a former id is counted under that one: the log tells all of it.
         if counts && t.mine.former.is_empty() {
@@ -74,7 +67,8 @@ impl Forward {
         self.forget_requests(ix);
         let t = &mut self.targets[ix.0 as usize];
         t.count = None;
-        t.doubt |= matches!(t.phase, Phase::Sending);
+        t.doubt |= t.inflight.is_some();
+        t.note_unanswered();
         if !matches!(t.phase, Phase::Wait { .. }) {
             t.phase = Phase::Closed;
         }
@@ -85,7 +79,12 @@ impl Forward {
     pub(super) fn fail(&mut self, now: BootTime, ix: TargetIx, reject: Reject) {
         self.forget_requests(ix);
         let t = &mut self.targets[ix.0 as usize];
-        t.doubt |= reject == Reject::Unknown && matches!(t.phase, Phase::Sending);
+        // Where markers do not survive, one that was acknowledged may still be waiting for the log's end.
+        t.doubt |= matches!(t.phase, Phase::Ending) && t.inflight.is_some();
+        if reject == Reject::Unknown && matches!(t.phase, Phase::Sending) {
+            t.doubt = true;
+            t.note_unanswered();
+        }
         t.out_of_turn |= reject == Reject::OutOfTurn;
         t.count = None;
         t.phase = Phase::Wait { until: now + t.backoff.next_wait() };
@@ -118,6 +117,7 @@ impl Forward {
                 t.phase = Phase::Resume(search);
                 self.ask(ix, query);
             }
+            Phase::Settling { .. } => self.ask_end(ix),
             // Closed: the next record for it opens it again.
             Phase::Wait { .. } => {}
             other => t.phase = other,
@@ -125,13 +125,20 @@ impl Forward {
     }
 
     pub(super) fn offsets(&mut self, now: BootTime, ix: TargetIx, result: Result<(i64, i64), Reject>) {
-        let Phase::Resume(search) = &mut self.targets[ix.0 as usize].phase else { return };
-        match result {
-            Ok((start, high_watermark)) => {
+        if !matches!(self.targets[ix.0 as usize].phase, Phase::Resume(_) | Phase::Ending) {
+            return;
+        }
+        let (start, high_watermark) = match result {
+            Ok(offsets) => offsets,
+            Err(reject) => return self.fail(now, ix, reject),
+        };
+        match &mut self.targets[ix.0 as usize].phase {
+            Phase::Resume(search) => {
                 let step = search.offsets(start, high_watermark);
                 self.step(now, ix, step);
             }
-            Err(reject) => self.fail(now, ix, reject),
+            Phase::Ending => self.ends_at(ix, start, high_watermark),
+            _ => {}
         }
     }
 
@@ -215,7 +222,7 @@ impl Forward {
 
     /// What was sent may be there, and nothing can tell. The next process must know, though it finds a marker of ours:
     /// that of a batch that was sent after this.
-    fn unsure(&mut self, ix: TargetIx) {
+    pub(super) fn unsure(&mut self, ix: TargetIx) {
         let t = &mut self.targets[ix.0 as usize];
         if t.unsure_below < t.sent_below {
             t.unsure_below = t.sent_below;
@@ -293,6 +300,10 @@ impl Forward {
             // Lower than what was there before: the upstream began anew. Look what it has, this batch included.
             return self.fail(now, ix, Reject::Unknown);
         }
+        if t.opaque {
+            // It is done with when it is known where the log ends behind it.
+            return self.ask_end(ix);
+        }
         let Some(batch) = t.inflight.take() else { return };
         t.next = batch.last_seq + 1;
         t.last = Some(Stored { base, count: batch.outputs, number: batch.last_seq });
@@ -302,8 +313,8 @@ impl Forward {
         t.out_of_turn = false;
         t.phase = Phase::Ready;
         t.suspect_until = t.suspect_until.filter(|until| now < *until);
-        let probe = expected.filter(|e| base > *e && t.suspect_until.is_some() && !t.opaque);
-        if !t.proven && !t.opaque {
+        let probe = expected.filter(|e| base > *e && t.suspect_until.is_some());
+        if !t.proven {
             let again = if batch.again && !batch.unsure { batch.records } else { 0 };
             t.phase = Phase::Proving { base, again };
             self.ask(ix, Query::Header { at: base });
@@ -324,6 +335,7 @@ impl Forward {
             t.proven = true;
             return;
         }
+        let again = again.max(t.unanswered);
         self.without_markers(ix, again);
     }
 
@@ -336,6 +348,7 @@ impl Forward {
             // Nor of what else was sent before.
             self.unsure(ix);
         }
+        self.ask_end(ix);
         self.dirty(ix);
     }
 

@@ -1,5 +1,6 @@
 //! One partition of an upstream topic: its phase, its batches, and what is known to be in it.
 
+use super::compare::Compare;
 use super::identity::{Identity, Mine};
 use super::search::Search;
 use super::state::Stored;
@@ -36,6 +37,16 @@ pub(super) enum Phase {
     Sending,
     /// Asking an upstream that keeps count.
     Counting,
+    /// Where markers do not survive: waiting for what may still land there.
+    Settling {
+        until: BootTime,
+    },
+    /// Asking where its log ends.
+    Ending,
+    /// Asking what stands there.
+    Comparing {
+        end: i64,
+    },
     /// Reading the first acknowledged batch back; where markers do not survive, `again` records of it may be there twice.
     Proving {
         base: i64,
@@ -85,6 +96,8 @@ pub(super) struct Target {
     pub opaque: bool,
     /// A marker of ours was read back from it.
     pub proven: bool,
+    /// Records of requests that were never answered, before it was known whether markers survive.
+    pub unanswered: u32,
     /// The offset that the next batch gets if nobody else writes.
     pub expected: Option<i64>,
     /// A request may be on its way to it.
@@ -95,6 +108,8 @@ pub(super) struct Target {
     pub count: Option<Turn>,
     /// A batch came out of turn; until one is taken.
     pub out_of_turn: bool,
+    /// Where markers do not survive: what is there of a batch that was on its way.
+    pub compare: Option<Compare>,
     /// A batch of ours stood there that was not replicated yet.
     pub seen_uncommitted: bool,
     /// Until then a higher base offset than expected is looked into.
@@ -132,14 +147,28 @@ impl Target {
 
     /// Whether records may be put into its open batch.
     pub fn takes(&self) -> bool {
-        matches!(self.phase, Phase::Ready | Phase::Sending | Phase::Proving { .. } | Phase::Probing { .. })
+        match self.phase {
+            Phase::Ready | Phase::Sending | Phase::Proving { .. } | Phase::Probing { .. } => true,
+            Phase::Ending => !self.doubt,
+            _ => false,
+        }
     }
 
     /// When it wants to be called although nothing happened.
     pub fn until(&self) -> Option<BootTime> {
         match self.phase {
-            Phase::Wait { until } | Phase::Grace { until, .. } | Phase::Uncommitted { until } => Some(until),
+            Phase::Wait { until }
+            | Phase::Grace { until, .. }
+            | Phase::Uncommitted { until }
+            | Phase::Settling { until } => Some(until),
             _ => None,
+        }
+    }
+
+    /// What is in flight may land or not.
+    pub fn note_unanswered(&mut self) {
+        if !self.proven && !self.opaque {
+            self.unanswered = self.unanswered.saturating_add(self.inflight.map_or(0, |batch| batch.records));
         }
     }
 

@@ -82,6 +82,8 @@ kinds! {
         Repeated,
         /// A batch came behind another one than the newest, and was not stored.
         OutOfTurn,
+        /// A log that rebuilds batches was compared with what was sent (a control; counted all the same).
+        Compared,
         /// The wall clock was set.
         ClockJumped,
         /// The card goes on in another machine.

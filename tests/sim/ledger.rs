@@ -67,6 +67,11 @@ impl Id {
 }
 
 impl Out {
+    /// What it comes to where markers do not survive.
+    pub fn content(&self) -> u64 {
+        self.hash ^ self.id.pack().rotate_left(17) ^ u64::from(self.n)
+    }
+
     /// No upstream will ever take it.
     pub fn is_refused(&self) -> bool {
         self.id.tag % 97 == 13

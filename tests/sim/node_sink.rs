@@ -539,6 +539,7 @@ impl NodeSink {
             Answer::Offsets(result) => Input::Offsets { target, result },
             Answer::Header(result) => Input::Header { target, result },
             Answer::Producer(result) => Input::Producer { target, result },
+            Answer::Contents(result) => Input::Contents { target, result },
         };
         self.feeds[at.0].forward.handle(ctx.now.boot, input);
         self.stuck[at.0] = false;
@@ -770,8 +771,10 @@ impl NodeSink {
             let topic = feed.forward.topic(UPSTREAM[topic]).expect("few topics");
             match feed.forward.place(topic, key.as_ref().map(|k| k.as_slice()), at.seq) {
                 Placing::Target(target) => {
-                    outs.push(forward::Out { target, bytes: entry.record.value.len() + OVERHEAD, at_ms });
-                    items.push(Out { id, n, hash });
+                    let (out, bytes) = (Out { id, n, hash }, entry.record.value.len() + OVERHEAD);
+                    let content = if feed.forward.compares(target) { out.content() } else { 0 };
+                    outs.push(forward::Out { target, bytes, at_ms, content });
+                    items.push(out);
                 }
                 Placing::Wait => return Ok(Offered::Needs(topic)),
                 Placing::TooMany => return Err(Violation("too many partitions".into())),

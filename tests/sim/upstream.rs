@@ -71,6 +71,17 @@ impl Log {
         Ok(self.batches.get(index).map(|b| Header { base: b.base, count: b.count, origin: b.origin }))
     }
 
+    /// What the records from the one offset up to the other come to.
+    fn contents(&self, from: i64, to: i64) -> Vec<u64> {
+        let of = |b: &Batch| {
+            let others = b.outs.is_empty().then(|| (0..b.count).map(|n| u64::from(n) ^ b.base as u64));
+            let known: Vec<u64> = b.outs.iter().map(Out::content).chain(others.into_iter().flatten()).collect();
+            (b.base..).zip(known).collect::<Vec<_>>()
+        };
+        let all = self.batches.iter().flat_map(of);
+        all.filter(|(offset, _)| (from..to).contains(offset)).map(|(_, content)| content).collect()
+    }
+
     /// Takes the batches from the offset on away.
     fn cut(&mut self, from: i64) -> Vec<Batch> {
         let keep = self.batches.partition_point(|b| b.end() <= from);
@@ -121,6 +132,7 @@ pub enum Answer {
     Offsets(Result<(i64, i64), Reject>),
     Header(Result<Option<Header>, Reject>),
     Producer(Result<(Option<Newest>, i64), Reject>),
+    Contents(Result<Option<Vec<u64>>, Reject>),
 }
 
 /// A produce request that its sender has lost sight of.
@@ -222,6 +234,10 @@ impl Upstream {
                 Answer::Offsets(Ok((log.start, log.high_watermark)))
             }
             Asked::Query(Query::Header { at }) => Answer::Header(log.header(at)),
+            Asked::Query(Query::Contents { from, to }) => {
+                tape.hit(Fault::Compared);
+                Answer::Contents(Ok(if rng.below(12) == 0 { None } else { Some(log.contents(from, to)) }))
+            }
             Asked::Query(Query::Producer { id }) => {
                 if one_in(rng, 30) && log.newest.remove(&id).is_some() {
                     tape.hit(Fault::ProducerForgotten);
@@ -455,6 +471,7 @@ fn refuse(asked: &Asked, reject: Reject) -> Answer {
         Asked::Query(Query::Offsets) => Answer::Offsets(Err(reject)),
         Asked::Query(Query::Header { .. }) => Answer::Header(Err(reject)),
         Asked::Query(Query::Producer { .. }) => Answer::Producer(Err(reject)),
+        Asked::Query(Query::Contents { .. }) => Answer::Contents(Err(reject)),
         Asked::Send { .. } => Answer::Sent(Err(reject)),
     }
 }

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::buffers::Extent;
 use super::conn::plain;
+use super::contents;
 use super::feed::{Fed, Feed};
 use super::fresh::Late;
 use super::link::{GATES_EVERY, link_changed};
@@ -307,6 +308,10 @@ impl Driver {
             Query::Offsets => wire::offsets(correlation, topic, partition),
             Query::Header { at } => Ok(wire::header(correlation, topic, partition, at)),
             Query::Producer { id } => Ok(wire::producer(correlation, topic, partition, id)),
+            Query::Contents { from, .. } => {
+                let most = self.sink.search_max.min(contents::MOST) as i32;
+                Ok(wire::fetch(correlation, topic, partition, from, most))
+            }
         };
         match frame {
             Ok(frame) => self.request(place, correlation, frame, Asked::Query(query)),
@@ -380,6 +385,10 @@ impl Driver {
             Asked::Query(Query::Header { at }) => {
                 let result = wire::read_header(body, topic, partition, at)?.map_err(&mut reject);
                 Input::Header { target, result }
+            }
+            Asked::Query(Query::Contents { from, to }) => {
+                let slice = wire::read_fetched(body, topic, partition, from)?.map_err(&mut reject);
+                Input::Contents { target, result: slice.map(|slice| contents::read(slice, from, to)) }
             }
             Asked::Query(Query::Producer { .. }) => {
                 let result = wire::read_producer(body)?.map_err(&mut reject);

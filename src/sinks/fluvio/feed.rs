@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::buffers::Buffers;
+use super::contents::content;
 use super::encode::RECORD_OVERHEAD;
 use super::expect;
 use crate::config::model::{FluvioSink, PartitionChoice, SinkConfig};
@@ -267,7 +268,8 @@ impl Feed {
         };
         let bytes = key.map_or(0, <[u8]>::len) + value.len() + RECORD_OVERHEAD;
         let (buffers, when) = (&mut self.buffers, on.when(entry));
-        let out = Out { target, bytes, at_ms };
+        let content = if self.forward.compares(target) { content(key, value) } else { 0 };
+        let out = Out { target, bytes, at_ms, content };
         match self.forward.offer(at, on.ring, &[out], &mut |_, place| buffers.push(place, when, at_ms, key, value)) {
             Offer::Taken(took) => Offered::Taken(took),
             Offer::Full => Offered::Full,
@@ -311,7 +313,8 @@ impl Feed {
             match placed {
                 (_, Placing::Target(target)) => {
                     let bytes = shaped.key.map_or(0, <[u8]>::len) + shaped.value.len() + RECORD_OVERHEAD;
-                    outs.push(Out { target, bytes, at_ms });
+                    let content = if forward.compares(target) { content(shaped.key, shaped.value) } else { 0 };
+                    outs.push(Out { target, bytes, at_ms, content });
                     items.push(Item {
                         target,
                         key: shaped.key.map(|k| keep(arena, k)),

@@ -13,6 +13,7 @@
 //!   whose turn it is. [`fresh`]: how old what is sent is, and the alarm of it.
 //! - [`spu`]: one task per SPU that is needed now. [`meta`]: one short visit to the SC when metadata is needed.
 //! - [`expect`], [`reading`]: the same from the other side, for who compares: what a record becomes upstream, and what stands there.
+//! - [`contents`]: what stands upstream where no marker survives.
 //! - [`conn`], [`wire`], [`encode`]: connections, messages, batches. [`tls`]: who is who on them, and until when. [`trouble`]: what to tell a person.
 //!
 //! # Why its own produce loop
@@ -31,6 +32,7 @@ mod buffers;
 #[cfg(test)]
 mod captures;
 mod conn;
+mod contents;
 mod driver;
 mod encode;
 mod expect;

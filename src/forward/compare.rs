@@ -1,0 +1,178 @@
+//! Resuming in a log that rebuilds batches, where no marker survives: by what stands there.
+//!
+//! Such a log's end is asked for after each batch that was acknowledged, before the batch counts as done, and stored with it.
+//! What stands behind the stored end at the next connect can only be what was sent since, while nobody else writes: nothing
+//! stands there, and nothing has landed; or records do, those that the topic's own rules let through, in order. They are
+//! fetched, as far as `search_max` goes, and compared with the records that are read again, by what key and value come to
+//! ([`super::Out::content`]). A batch lands whole: up to the last one that is met, all are there.
+//!
+//! Until that one is met nothing is certain, and the cursor stays. What is not met (the topic changes values, or somebody else
+//! writes there) proves nothing: then all of it is sent again and counted as `maybe_duplicated`, as is what is too much to
+//! fetch.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use super::machine::Forward;
+use super::state::Stored;
+use super::target::{Phase, Target};
+use super::{Out, Output, Pos, Query, Reject, Tally, TargetIx};
+use crate::time::BootTime;
+
+/// What stands behind the last acknowledged batch.
+#[derive(Clone, Debug)]
+pub(super) struct Compare {
+    /// Of it, what was not met yet.
+    there: VecDeque<u64>,
+    /// Where the log ended.
+    end: i64,
+    /// The first record that was compared, and what became of everything below it.
+    pub from: Option<(Pos, Tally)>,
+    /// Offered since one was met.
+    bytes: usize,
+}
+
+impl Target {
+    /// Where the log ended behind the last acknowledged batch; None: that was not asked for, or by an earlier version.
+    fn known_end(&self) -> Option<i64> {
+        self.last.filter(|last| last.count == 0).map(|last| last.base)
+    }
+}
+
+impl Forward {
+    /// Compared records that begin in there take the tally of this reading. True: there are some.
+    pub(super) fn revisit_compared(&mut self, seqs: Range<u64>, now: Tally) -> bool {
+        let from = self.targets.iter_mut().filter_map(|t| t.compare.as_mut()?.from.as_mut());
+        from.filter(|(pos, _)| seqs.contains(&pos.seq)).map(|(_, before)| *before = now).count() > 0
+    }
+
+    /// Whether outputs for it are offered with what they come to.
+    pub fn compares(&self, target: TargetIx) -> bool {
+        self.targets[target.0 as usize].compare.is_some()
+    }
+
+    /// Connected to a log that rebuilds batches.
+    pub(super) fn up_without_markers(&mut self, now: BootTime, ix: TargetIx) {
+        let grace = self.options.grace;
+        let t = &mut self.targets[ix.0 as usize];
+        t.expected = None;
+        if t.doubt {
+            // What is still on its way is to stand there before it is looked for.
+            t.phase = Phase::Settling { until: now + grace };
+            return;
+        }
+        self.ask_end(ix);
+    }
+
+    pub(super) fn ask_end(&mut self, ix: TargetIx) {
+        self.targets[ix.0 as usize].phase = Phase::Ending;
+        self.ask(ix, Query::Offsets);
+    }
+
+    /// Where the log ends now.
+    pub(super) fn ends_at(&mut self, ix: TargetIx, start: i64, end: i64) {
+        let t = &mut self.targets[ix.0 as usize];
+        if !t.doubt {
+            if let Some(batch) = t.inflight.take() {
+                t.next = batch.last_seq + 1;
+                t.last = Some(Stored { base: end, count: 0, number: batch.last_seq });
+                t.backoff.reset();
+                self.release(batch.bytes);
+            }
+            return self.compared(ix, end);
+        }
+        match t.known_end() {
+            Some(known) if known == end => self.compared(ix, end),
+            Some(known) if (start..end).contains(&known) => {
+                t.phase = Phase::Comparing { end };
+                self.ask(ix, Query::Contents { from: known, to: end });
+            }
+            _ => self.incomparable(ix, end),
+        }
+    }
+
+    /// What stands behind the known end; None: too much, or it cannot be read.
+    pub(super) fn contents(&mut self, now: BootTime, ix: TargetIx, result: Result<Option<Vec<u64>>, Reject>) {
+        let t = &mut self.targets[ix.0 as usize];
+        let Phase::Comparing { end } = t.phase else { return };
+        match result {
+            Err(reject) => self.fail(now, ix, reject),
+            Ok(Some(there)) if !there.is_empty() => {
+                t.compare = Some(Compare { there: there.into(), end, from: None, bytes: 0 });
+                t.phase = Phase::Ready;
+            }
+            Ok(_) => self.incomparable(ix, end),
+        }
+    }
+
+    /// A record that may be there: it is taken for it, until more is known. True: it is the first, where the cursor stays.
+    pub(super) fn compare(&mut self, at: Pos, before: Tally, outs: &[Out], ix: TargetIx) -> bool {
+        let t = &mut self.targets[ix.0 as usize];
+        let Some(compare) = &mut t.compare else { return false };
+        let first = compare.from.is_none();
+        compare.from.get_or_insert((at, before));
+        for out in outs.iter().filter(|out| out.target == ix) {
+            compare.bytes += out.bytes;
+            if compare.there.front() == Some(&out.content) {
+                compare.there.pop_front();
+                compare.bytes = 0;
+            }
+        }
+        t.taken = at.seq + 1;
+        if compare.there.is_empty() {
+            let end = compare.end;
+            t.next = t.taken;
+            t.last = Some(Stored { base: end, count: 0, number: at.seq });
+            self.compared(ix, end);
+        }
+        first
+    }
+
+    /// Ends what can come to nothing: the record at `at` cannot have been in the batch that was on its way. True: reading
+    /// begins anew.
+    pub(super) fn end_compares(&mut self, at: Pos, outs: &[Out]) -> bool {
+        // The topic lets nothing of a whole batch through, at most.
+        let most = 2 * self.options.max_batch;
+        let over = |t: &Target, ix: TargetIx| {
+            let bytes: usize = outs.iter().filter(|out| out.target == ix).map(|out| out.bytes).sum();
+            let full = |c: &Compare| c.from.is_some() && c.bytes + bytes > most;
+            at.seq >= t.taken && t.compare.as_ref().is_some_and(|c| at.seq >= t.sent_below || full(c))
+        };
+        let found = outs.iter().map(|out| out.target).find(|ix| over(&self.targets[ix.0 as usize], *ix));
+        found.map(|ix| self.give_up_compare(ix)).is_some()
+    }
+
+    /// There are no more records that could be compared.
+    pub(super) fn nothing_to_compare(&mut self) {
+        for at in 0..self.targets.len() {
+            if self.targets[at].compare.is_some() {
+                self.give_up_compare(TargetIx(at as u16));
+            }
+        }
+    }
+
+    fn give_up_compare(&mut self, ix: TargetIx) {
+        let t = &mut self.targets[ix.0 as usize];
+        let Some(compare) = t.compare.take() else { return };
+        t.drop_batches();
+        self.incomparable(ix, compare.end);
+        self.rewind();
+        // Whoever reads has to be told to look where reading goes on.
+        self.work.push_back(Output::Discard { target: ix });
+    }
+
+    /// Nothing tells whether what was on its way is there.
+    fn incomparable(&mut self, ix: TargetIx, end: i64) {
+        self.unsure(ix);
+        self.compared(ix, end);
+    }
+
+    fn compared(&mut self, ix: TargetIx, end: i64) {
+        let t = &mut self.targets[ix.0 as usize];
+        (t.doubt, t.compare, t.phase) = (false, None, Phase::Ready);
+        if let Some(last) = &mut t.last {
+            (last.base, last.count) = (end, 0);
+            self.dirty(ix);
+        }
+    }
+}
