@@ -25,6 +25,21 @@ pub fn write(out: &mut Vec<u8>, context: &Context<'_>, record: &RecordRef<'_>, t
     write_marked(out, context, record, time, false);
 }
 
+/// What of an envelope does not depend on when it was sent, or written: all but its time, which follows the clock where a record
+/// says none of its own, and the mark that it had waited.
+pub fn lasting(envelope: &[u8]) -> [&[u8]; 2] {
+    const TIME: &[u8] = b"{\"time\":\"";
+    const MARK: &[u8] = b",\"backlog\":true";
+    let rest = match envelope.strip_prefix(TIME) {
+        Some(rest) => memchr::memchr(b'"', rest).map_or(envelope, |end| &rest[end..]),
+        None => envelope,
+    };
+    match memchr::memmem::find(rest, MARK) {
+        Some(at) => [&rest[..at], &rest[at + MARK.len()..]],
+        None => [rest, &[]],
+    }
+}
+
 /// As `write`; `backlog`: it has waited.
 pub fn write_marked(
     out: &mut Vec<u8>,

@@ -58,6 +58,20 @@ impl Encoder for Packed {
     }
 }
 
+/// Bytes that are the whole of an answer.
+pub struct Plain(pub Vec<u8>);
+
+impl Encoder for Plain {
+    fn write_size(&self, _version: Version) -> usize {
+        self.0.len()
+    }
+
+    fn encode<T: BufMut>(&self, dest: &mut T, _version: Version) -> io::Result<()> {
+        dest.put_slice(&self.0);
+        Ok(())
+    }
+}
+
 /// Objects of a kind that a node has none of, as a list or watch answers them.
 pub struct NoObjects<'a>(pub &'a str);
 

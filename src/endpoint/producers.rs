@@ -7,9 +7,12 @@
 //! Key: topic, a zero byte, partition (u8), producer id. Value: number (u64), base offset (i64), records (u32), wall time in
 //! microseconds (u64). All big-endian, so that of two values of a producer the greater one is the newer one.
 //!
-//! They have 64 KiB, room for some 1,200 producers. For a new one the quarter that was heard of longest ago is forgotten: such
+//! There are 1,000 at most, and a quarter of what a small ring has for all state. For a new one the quarter that was heard of longest ago is forgotten: such
 //! a producer looks for its marker in the log when it comes back, as with a cluster. A batch for which there is no room
 //! leaves no entry at all: an old one would be wrong.
+//!
+//! Who may produce to a topic can give any producer id, also that of another node, which then takes what it has not sent for
+//! sent: writers of one topic trust each other, here as in a cluster.
 
 use crate::forward::Marker;
 use crate::forward::turn::{Newest, Turn};
@@ -96,8 +99,9 @@ pub fn put(
 
 /// Room for one more producer.
 pub fn make_room(store: &Store) {
-    let (entries, bytes) = store.weigh(Kept::Producers);
-    if entries < MOST && bytes < MOST_BYTES {
+    let (entries, bytes, all) = store.weigh(Kept::Producers);
+    // Where there is little for all, sinks and sources need it more.
+    if entries < MOST && bytes < MOST_BYTES.min(all / 4) {
         return;
     }
     let all = store.states(Kept::Producers);

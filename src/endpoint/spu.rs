@@ -86,7 +86,7 @@ impl Spu {
                 answer::encode(header, &answer::Versions { keys, platform: keys::SPU_PLATFORM })?
             }
             keys::PRODUCE => return self.produce(frame, tasks).await,
-            keys::PRODUCERS => return self.newest_of(header, frame.body(), tasks),
+            keys::PRODUCERS => self.newest_of(header, frame.body()).await?,
             keys::FETCH => self.fetch(header, frame.body()).await?,
             keys::FETCH_OFFSETS => self.fetch_offsets(header, frame.body())?,
             keys::STREAM_FETCH => return self.stream(header, frame.body(), tasks).await,
@@ -114,30 +114,26 @@ impl Spu {
     }
 
     /// What another node's sink has sent here, as far as it is durable: what is not yet must not look like less.
-    fn newest_of(&self, header: Header, body: &[u8], tasks: &mut JoinSet<()>) -> Result<(), Close> {
+    async fn newest_of(&self, header: Header, body: &[u8]) -> Result<Vec<u8>, Close> {
         let ask = Ask::read(body).ok_or_else(|| Close::Malformed("malformed question for a producer".into()))?;
         let store = &self.shared.store;
         let kept = match offsets::find(store, ask.topic, ask.partition) {
             _ if !self.allows(Deed::Produce, ask.topic) => Kept::NotAllowed,
             None => Kept::NoPartition,
-            Some(part) => Kept::Has {
-                newest: producers::newest(store, ask.topic, part.partition, ask.producer_id),
-                log_end: self.log_end(ask.topic, part),
-            },
+            Some(part) => {
+                let newest = producers::newest(store, ask.topic, part.partition, ask.producer_id);
+                let (log_end, until) = (self.log_end(ask.topic, part), store.last_ticket());
+                if until > store.settled() {
+                    store.hurry(Span::default());
+                    // The connection's next requests wait with it.
+                    store.wait_settled(until).await;
+                }
+                Kept::Has { newest, log_end }
+            }
         };
-        let (until, shared, peer) = (store.last_ticket(), Rc::clone(&self.shared), Rc::clone(&self.peer));
-        store.hurry(Span::default());
-        tasks.spawn_local(async move {
-            shared.store.wait_settled(until).await;
-            let mut answer = vec![0; 4];
-            answer.extend_from_slice(&header.correlation.to_be_bytes());
-            kept.write(&mut answer);
-            let len = (answer.len() - 4) as i32;
-            answer[..4].copy_from_slice(&len.to_be_bytes());
-            // A failure ends the connection through its reader.
-            let _ = peer.send(answer).await;
-        });
-        Ok(())
+        let mut told = Vec::new();
+        kept.write(&mut told);
+        Ok(answer::encode(header, &answer::Plain(told))?)
     }
 
     // ------------------------------------------------------------------------------------------ fetch

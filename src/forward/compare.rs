@@ -2,21 +2,23 @@
 //!
 //! Such a log's end is asked for after each batch that was acknowledged, before the batch counts as done, and stored with it.
 //! What stands behind the stored end at the next connect can only be what was sent since, while nobody else writes: nothing
-//! stands there, and nothing has landed; or records do, those that the topic's own rules let through, in order. They are
-//! fetched, as far as `search_max` goes, and compared with the records that are read again, by what key and value come to
-//! ([`super::Out::content`]). A batch lands whole: up to the last one that is met, all are there.
+//! stands there, and nothing has landed; or records do, in order. They are fetched, as far as `search_max` goes, and compared with
+//! the records that are read again, by what key and value come to ([`super::Out::content`]). Until the last one is met nothing
+//! is certain, and the cursor stays.
 //!
-//! Until that one is met nothing is certain, and the cursor stays. What is not met (the topic changes values, or somebody else
-//! writes there) proves nothing: then all of it is sent again and counted as `maybe_duplicated`, as is what is too much to
-//! fetch.
+//! Only all of it proves anything. One that differs (the topic leaves records out or changes them, or somebody else writes
+//! there), one that is missing, or too much to fetch: then all is sent again and counted as `maybe_duplicated`. What lands
+//! even later shows by a log that has grown by more than was sent, and counts likewise. A log that ends earlier than it did
+//! was truncated or made anew: that is announced, but nothing tells what of it is left, so nothing is sent again.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::machine::Forward;
+use super::resume::SUSPECT;
 use super::state::Stored;
 use super::target::{Phase, Target};
-use super::{Out, Output, Pos, Query, Reject, Tally, TargetIx};
+use super::{Header, Note, Out, Output, Pos, Query, Reject, Tally, TargetIx};
 use crate::time::BootTime;
 
 /// What stands behind the last acknowledged batch.
@@ -28,8 +30,6 @@ pub(super) struct Compare {
     end: i64,
     /// The first record that was compared, and what became of everything below it.
     pub from: Option<(Pos, Tally)>,
-    /// Offered since one was met.
-    bytes: usize,
 }
 
 impl Target {
@@ -69,19 +69,57 @@ impl Forward {
         self.ask(ix, Query::Offsets);
     }
 
-    /// Where the log ends now.
-    pub(super) fn ends_at(&mut self, ix: TargetIx, start: i64, end: i64) {
+    /// What is replicated ends here; in doubt it matters whether more stands behind it.
+    pub(super) fn committed_ends_at(&mut self, now: BootTime, ix: TargetIx, start: i64, end: i64) {
         let t = &mut self.targets[ix.0 as usize];
         if !t.doubt {
-            if let Some(batch) = t.inflight.take() {
-                t.next = batch.last_seq + 1;
-                t.last = Some(Stored { base: end, count: 0, number: batch.last_seq });
-                t.backoff.reset();
-                self.release(batch.bytes);
-            }
-            return self.compared(ix, end);
+            return self.ends_at(now, ix, start, end);
         }
-        match t.known_end() {
+        t.phase = Phase::Beyond { start, end };
+        self.ask(ix, Query::Header { at: end });
+    }
+
+    /// What stands behind the replicated end.
+    pub(super) fn beyond(&mut self, now: BootTime, ix: TargetIx, (start, end): (i64, i64), header: Option<Header>) {
+        let committed = self.options.committed;
+        let t = &mut self.targets[ix.0 as usize];
+        match header {
+            None => self.ends_at(now, ix, start, end),
+            // It may come to count, or to nothing.
+            Some(_) if committed => t.phase = Phase::Settling { until: now + t.backoff.next_wait() },
+            Some(header) => {
+                let end = header.end().max(end + 1);
+                t.phase = Phase::Beyond { start, end };
+                self.ask(ix, Query::Header { at: end });
+            }
+        }
+    }
+
+    /// Where the log ends now.
+    fn ends_at(&mut self, now: BootTime, ix: TargetIx, start: i64, end: i64) {
+        let t = &mut self.targets[ix.0 as usize];
+        let before = t.known_end();
+        if before.is_some_and(|before| end < before) {
+            let from = t.next;
+            self.note(Note::UpstreamLoss { target: ix, from, resending: false });
+            return if self.targets[ix.0 as usize].doubt {
+                self.incomparable(ix, end)
+            } else {
+                self.done_with(ix, end)
+            };
+        }
+        if !t.doubt {
+            if let Some((before, batch)) = before.zip(t.inflight.as_ref()) {
+                let late = end - before - i64::from(batch.outputs);
+                let suspect = t.suspect_until.is_some_and(|until| now < until);
+                if late > 0 && suspect {
+                    self.note(Note::MaybeDuplicated { target: ix, count: late as u64 });
+                }
+            }
+            return self.done_with(ix, end);
+        }
+        t.suspect_until = Some(now + SUSPECT);
+        match before {
             Some(known) if known == end => self.compared(ix, end),
             Some(known) if (start..end).contains(&known) => {
                 t.phase = Phase::Comparing { end };
@@ -91,6 +129,18 @@ impl Forward {
         }
     }
 
+    /// What was acknowledged stands before this end.
+    fn done_with(&mut self, ix: TargetIx, end: i64) {
+        let t = &mut self.targets[ix.0 as usize];
+        if let Some(batch) = t.inflight.take() {
+            t.next = batch.last_seq + 1;
+            t.last = Some(Stored { base: end, count: 0, number: batch.last_seq });
+            t.backoff.reset();
+            self.release(batch.bytes);
+        }
+        self.compared(ix, end);
+    }
+
     /// What stands behind the known end; None: too much, or it cannot be read.
     pub(super) fn contents(&mut self, now: BootTime, ix: TargetIx, result: Result<Option<Vec<u64>>, Reject>) {
         let t = &mut self.targets[ix.0 as usize];
@@ -98,7 +148,7 @@ impl Forward {
         match result {
             Err(reject) => self.fail(now, ix, reject),
             Ok(Some(there)) if !there.is_empty() => {
-                t.compare = Some(Compare { there: there.into(), end, from: None, bytes: 0 });
+                t.compare = Some(Compare { there: there.into(), end, from: None });
                 t.phase = Phase::Ready;
             }
             Ok(_) => self.incomparable(ix, end),
@@ -111,13 +161,8 @@ impl Forward {
         let Some(compare) = &mut t.compare else { return false };
         let first = compare.from.is_none();
         compare.from.get_or_insert((at, before));
-        for out in outs.iter().filter(|out| out.target == ix) {
-            compare.bytes += out.bytes;
-            if compare.there.front() == Some(&out.content) {
-                compare.there.pop_front();
-                compare.bytes = 0;
-            }
-        }
+        let met = outs.iter().filter(|out| out.target == ix).count();
+        compare.there.drain(..met.min(compare.there.len()));
         t.taken = at.seq + 1;
         if compare.there.is_empty() {
             let end = compare.end;
@@ -128,18 +173,25 @@ impl Forward {
         first
     }
 
-    /// Ends what can come to nothing: the record at `at` cannot have been in the batch that was on its way. True: reading
-    /// begins anew.
+    /// Ends what comes to nothing: this record is not what stands there, or cannot have been sent. True: reading begins anew.
     pub(super) fn end_compares(&mut self, at: Pos, outs: &[Out]) -> bool {
-        // The topic lets nothing of a whole batch through, at most.
-        let most = 2 * self.options.max_batch;
-        let over = |t: &Target, ix: TargetIx| {
-            let bytes: usize = outs.iter().filter(|out| out.target == ix).map(|out| out.bytes).sum();
-            let full = |c: &Compare| c.from.is_some() && c.bytes + bytes > most;
-            at.seq >= t.taken && t.compare.as_ref().is_some_and(|c| at.seq >= t.sent_below || full(c))
+        let differs = |t: &Target, ix: TargetIx| {
+            let Some(compare) = t.compare.as_ref().filter(|_| at.seq >= t.taken) else { return false };
+            let contents = outs.iter().filter(|out| out.target == ix).map(|out| out.content);
+            let (mut there, mut all) = (compare.there.iter(), contents);
+            at.seq >= t.sent_below || !all.all(|content| there.next() == Some(&content))
         };
-        let found = outs.iter().map(|out| out.target).find(|ix| over(&self.targets[ix.0 as usize], *ix));
+        let found = outs.iter().map(|out| out.target).find(|ix| differs(&self.targets[ix.0 as usize], *ix));
         found.map(|ix| self.give_up_compare(ix)).is_some()
+    }
+
+    /// Reading has passed all that may have been sent.
+    pub(super) fn end_passed_compares(&mut self) {
+        let read = self.read.seq;
+        let passed = |t: &Target| t.compare.is_some() && read >= t.sent_below;
+        if let Some(at) = self.targets.iter().position(passed) {
+            self.give_up_compare(TargetIx(at as u16));
+        }
     }
 
     /// There are no more records that could be compared.

@@ -26,6 +26,8 @@ pub(super) struct Topic {
     pub state: TopicState,
     /// What metadata told last comes to this, if it is not in use yet.
     pub pending: Option<Placement>,
+    /// It has not the one partition that records are to go to.
+    pub nowhere: bool,
     pub sync: Sync,
     /// Made by this process: nothing can be on its way to a partition of it that has no target yet.
     pub fresh: bool,
@@ -135,6 +137,7 @@ impl Forward {
             name,
             state,
             pending: None,
+            nowhere: false,
             sync: Sync::Done,
             fresh: false,
             dirty: false,
@@ -177,7 +180,7 @@ impl Forward {
         let t = &self.topics[topic.0 as usize];
         let (placement, first_use) = t.state.placement_at(seq);
         // It is durable before its first use: else a crash would look for the record where it was not sent.
-        if !placement.is_known() || (first_use && t.sync != Sync::Done) {
+        if t.nowhere || !placement.is_known() || (first_use && t.sync != Sync::Done) {
             self.push = true;
             return Placing::Wait;
         }
@@ -248,6 +251,7 @@ impl Forward {
             return Some(output);
         }
         self.wake(now);
+        self.end_passed_compares();
         self.settle_topics();
         if self.push {
             for i in 0..self.targets.len() {
@@ -336,7 +340,9 @@ impl Forward {
         // Told again while its count becomes durable, it is still the topic that was made here.
         topic.fresh |= fresh;
         let newest = topic.state.switch.map_or(topic.state.placement, |(_, next)| next);
-        topic.pending = self.options.spread.over(count).filter(|next| *next != newest);
+        let next = self.options.spread.over(count);
+        topic.nowhere = count > 0 && next.is_none();
+        topic.pending = next.filter(|next| *next != newest);
         if fresh {
             for ix in topic.targets.clone() {
                 self.targets[ix.0 as usize].doubt = false;

@@ -9,7 +9,7 @@ use super::{Header, Marker, Note, OnLoss, Output, Query, Reject, TargetIx};
 use crate::time::{BootTime, Span};
 
 /// How long after a lost request a higher base offset than expected is looked into.
-const SUSPECT: Span = Span::from_secs(600);
+pub(super) const SUSPECT: Span = Span::from_secs(600);
 
 impl Forward {
     pub(super) fn up(&mut self, now: BootTime, ix: TargetIx, counts: bool) {
@@ -17,11 +17,14 @@ impl Forward {
         if !matches!(t.phase, Phase::Opening | Phase::Closed) {
             return;
         }
-        if t.opaque {
+        // What an upstream that keeps count makes of batches does not matter.
+        let counts = counts && t.mine.former.is_empty();
+        if t.opaque && !counts {
             return self.up_without_markers(now, ix);
         }
+        t.opaque = false;
         // What was sent under a former id is counted under that one: the log tells all of it.
-        if counts && t.mine.former.is_empty() {
+        if counts {
             t.phase = Phase::Counting;
             let id = t.mine.id;
             return self.ask(ix, Query::Producer { id });
@@ -137,7 +140,7 @@ impl Forward {
                 let step = search.offsets(start, high_watermark);
                 self.step(now, ix, step);
             }
-            Phase::Ending => self.ends_at(ix, start, high_watermark),
+            Phase::Ending => self.committed_ends_at(now, ix, start, high_watermark),
             _ => {}
         }
     }
@@ -156,6 +159,10 @@ impl Forward {
             Phase::Proving { base, again } => {
                 let (base, again) = (*base, *again);
                 self.proved(ix, base, again, header);
+            }
+            Phase::Beyond { start, end } => {
+                let ends = (*start, *end);
+                self.beyond(now, ix, ends, header);
             }
             Phase::Probing { .. } => self.probed(ix, header),
             _ => {}
@@ -314,7 +321,7 @@ impl Forward {
         t.phase = Phase::Ready;
         t.suspect_until = t.suspect_until.filter(|until| now < *until);
         let probe = expected.filter(|e| base > *e && t.suspect_until.is_some());
-        if !t.proven {
+        if !t.proven && t.count.is_none() {
             let again = if batch.again && !batch.unsure { batch.records } else { 0 };
             t.phase = Phase::Proving { base, again };
             self.ask(ix, Query::Header { at: base });

@@ -43,6 +43,11 @@ pub(super) enum Phase {
     },
     /// Asking where its log ends.
     Ending,
+    /// Asking whether something stands there that is not replicated.
+    Beyond {
+        start: i64,
+        end: i64,
+    },
     /// Asking what stands there.
     Comparing {
         end: i64,

@@ -271,9 +271,11 @@ impl Store {
         self.core.pipeline.borrow().ring().states(self.owner(kept))
     }
 
-    /// How many entries, and their bytes.
-    pub fn weigh(&self, kept: Kept) -> (usize, usize) {
-        self.core.pipeline.borrow().ring().weigh_states(self.owner(kept))
+    /// How many entries, their bytes, and what all owners together may have.
+    pub fn weigh(&self, kept: Kept) -> (usize, usize, usize) {
+        let pipeline = self.core.pipeline.borrow();
+        let (entries, bytes) = pipeline.ring().weigh_states(self.owner(kept));
+        (entries, bytes, pipeline.ring().states_limit())
     }
 
     /// The newest ticket that was given.

@@ -20,6 +20,8 @@ pub struct Waits {
     pub longest: Option<Span>,
     /// Of such a record nobody knows how much longer.
     pub unsure: bool,
+    /// There is more to look at, and nothing was found so far.
+    pub more: bool,
 }
 
 /// The disk has to be asked.
@@ -105,7 +107,7 @@ impl Pipeline {
                 (head.pos, head.found) = (stream.cursor, None);
             }
             let end = stream.to.unwrap_or_else(|| self.ring.lane_shown(of.lane));
-            self.find(now, id, head, end)?;
+            waits.more |= self.find(now, id, head, end)?;
             if let Some(found) = head.found {
                 let age = self.ages(now, found.boot).of(found.admitted);
                 waits.unsure |= age.is_none();
@@ -115,8 +117,8 @@ impl Pipeline {
         Ok(waits)
     }
 
-    /// Moves a head to the first record that waits.
-    fn find(&mut self, now: Now, id: SinkId, head: &mut Head, end: LanePos) -> Result<(), Unread> {
+    /// Moves a head to the first record that waits. True: that may stand beyond what one look sees.
+    fn find(&mut self, now: Now, id: SinkId, head: &mut Head, end: LanePos) -> Result<bool, Unread> {
         let lane = head.of.lane;
         if head.pos.ordinal < self.ring.lane_oldest(lane)
             || head.found.is_some_and(|found| !self.waits(now, id, &found))
@@ -125,12 +127,12 @@ impl Pipeline {
         }
         for _ in 0..MAX_STEPS {
             if head.found.is_some() || head.pos.ordinal >= end.ordinal {
-                break;
+                return Ok(false);
             }
             let mut reader = self.ring.lane_reader(lane, head.pos);
             head.pos = match self.ring.read_lane(&mut reader) {
                 ReadStep::Wait => return Err(Unread),
-                ReadStep::End => break,
+                ReadStep::End => return Ok(false),
                 ReadStep::Gap(gap) => gap.to,
                 ReadStep::Frame(frame) => {
                     let entries = frame.entries_from(head.pos.seq).take_while(|entry| entry.ordinal < end.ordinal);
@@ -143,7 +145,7 @@ impl Pipeline {
                 }
             };
         }
-        Ok(())
+        Ok(head.found.is_none())
     }
 
     fn waits(&self, now: Now, id: SinkId, found: &Found) -> bool {

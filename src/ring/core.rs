@@ -354,6 +354,10 @@ impl Ring {
     pub fn states(&self, owner: &Owner) -> Vec<(Vec<u8>, Vec<u8>)> {
         self.state.all(owner).map(|(k, v)| (k.to_vec(), v.to_vec())).collect()
     }
+    /// Bytes of all owners' entries together, at most.
+    pub fn states_limit(&self) -> usize {
+        self.state.limit()
+    }
     /// How many they are, and their bytes.
     pub fn weigh_states(&self, owner: &Owner) -> (usize, usize) {
         self.state.weigh(owner)

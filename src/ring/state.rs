@@ -77,6 +77,11 @@ impl Store {
         cells.filter_map(|(k, c)| Some((&**k, c.newest.as_deref()?)))
     }
 
+    /// Bytes of all owners together, at most.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Newest entries of an owner, and their bytes.
     pub fn weigh(&self, owner: &Owner) -> (usize, usize) {
         self.owners.get(owner).map_or((0, 0), |owned| (owned.entries, owned.bytes))

@@ -67,6 +67,11 @@ impl Shape {
         self.chain.is_empty() && self.value == ValueMode::Raw && self.key.is_none() && self.topic.is_none()
     }
 
+    /// Whether values are put into envelopes.
+    pub fn wraps(&self) -> bool {
+        self.value == ValueMode::Envelope
+    }
+
     /// Gives each output of the record, and how many rules failed on it. A key template that has nothing to stand for
     /// leaves the record without a key; a topic template that has none leaves it without a place.
     pub fn apply(

@@ -28,3 +28,4 @@ mod rings;
 mod tools;
 mod trouble;
 mod upstream;
+mod wash;

@@ -97,7 +97,12 @@ fn a_partition_that_a_topic_has_not_is_said_and_its_records_wait() {
     edge.run(&["reload"]).ok();
     edge.send("notes", &["second"]);
     edge.says("hq", "down", "topic notes has 2 partitions upstream, from 0 on; partition = 7 is none of them");
-    assert_eq!(edge.sink("hq").refused, 0);
+    let waiting = || (edge.sink("hq").refused, up.node.end_of("notes"));
+    assert_eq!(waiting(), (0, 1));
+    // Nor does it go where it would have gone before.
+    edge.run(&["sink", "flush", "hq"]).ok();
+    edge.says("hq", "down", "partition = 7 is none of them");
+    assert_eq!(waiting(), (0, 1));
     edge.write_config(&sink(0));
     edge.run(&["reload"]).ok();
     eventually("all of it to be there", || (edge.sink("hq").pending == 0).then_some(()));

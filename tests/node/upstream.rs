@@ -23,8 +23,13 @@ impl Upstream {
 
     /// With changes to its config.
     pub fn start_with(change: impl Fn(String) -> String) -> Self {
+        Self::start_behind(|spu| spu, change)
+    }
+
+    /// With something before its SPU's port: what gives the port that leads there.
+    pub fn start_behind(before: impl Fn(u16) -> u16, change: impl Fn(String) -> String) -> Self {
         let (sc, spu, link) = (free_port(), free_port(), Link::default());
-        let advertised = link.carry(spu);
+        let advertised = link.carry(before(spu));
         let endpoint = format!(
             "[endpoint]\nsc_listen = \"127.0.0.1:{sc}\"\nspu_listen = \"127.0.0.1:{spu}\"\n\
              advertise = \"127.0.0.1:{advertised}\"\n"

@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 use super::matching::{Absent, Due, Edge, Id, Lane, Met, Stored};
 use crate::cli::ring::progress::Progress;
 use crate::config::{Config, FluvioSink, SinkConfig};
+use crate::envelope;
 use crate::envelope::ValueMode;
 use crate::forward::{self, Known, Whose};
 use crate::json;
@@ -437,24 +438,13 @@ fn letter_of(letter: &[u8], name: &str) -> Option<String> {
     Some(text.trim_matches('"').to_owned())
 }
 
-/// What key and value are known by. Of an envelope without its time (that of a record that says no time of its own follows the
-/// clock, which may have been corrected since) and without the mark that it had waited.
+/// What key and value are known by; of an envelope by what does not depend on when it was sent.
 pub fn print(key: Option<&[u8]>, value: &[u8], envelope: bool) -> u128 {
-    const TIME: &[u8] = b"{\"time\":\"";
-    const MARK: &[u8] = b",\"backlog\":true";
-    let value = match value.strip_prefix(TIME).filter(|_| envelope) {
-        Some(rest) => memchr::memchr(b'"', rest).map_or(value, |end| &rest[end..]),
-        None => value,
-    };
-    let (value, behind) = match memchr::memmem::find(value, MARK).filter(|_| envelope) {
-        Some(at) => (&value[..at], &value[at + MARK.len()..]),
-        None => (value, &[][..]),
-    };
+    let value = if envelope { envelope::lasting(value) } else { [value, &[]] };
     let half = |seed: u64| {
         let mut hasher = twox_hash::XxHash3_64::with_seed(seed ^ key.map_or(0, |key| key.len() as u64 + 1));
         hasher.write(key.unwrap_or_default());
-        hasher.write(value);
-        hasher.write(behind);
+        value.into_iter().for_each(|part| hasher.write(part));
         hasher.finish()
     };
     u128::from(half(0)) << 64 | u128::from(half(1 << 63))

@@ -4,34 +4,46 @@
 use super::reading::whole_batches;
 use crate::codec::Reader;
 use crate::codec::batch::Batch;
-use crate::limits::MAX_WIRE_FRAME;
+use crate::envelope;
 
 /// The most that is fetched to compare, whatever `search_max` allows: an answer is held in memory.
 pub const MOST: usize = 192 * 1024;
+/// What that may unpack to.
+const UNPACKED: usize = 4 * 1024 * 1024;
 
-pub fn content(key: Option<&[u8]>, value: &[u8]) -> u64 {
+/// `envelope`: of the value what does not depend on when it was sent.
+pub fn content(key: Option<&[u8]>, value: &[u8], envelope: bool) -> u64 {
+    let value = if envelope { envelope::lasting(value) } else { [value, &[]] };
     let mut hasher = twox_hash::XxHash3_64::with_seed(key.map_or(0, |key| key.len() as u64 + 1));
     std::hash::Hasher::write(&mut hasher, key.unwrap_or_default());
-    std::hash::Hasher::write(&mut hasher, value);
+    value.into_iter().for_each(|part| std::hash::Hasher::write(&mut hasher, part));
     std::hash::Hasher::finish(&hasher)
 }
 
 /// What the records from the one offset up to the other come to, out of a slice of the log; None: not all of them are in it.
-pub fn read(slice: &[u8], from: i64, to: i64) -> Option<Vec<u64>> {
-    let (mut found, mut next, mut sound) = (Vec::new(), from, true);
+pub fn read(slice: &[u8], from: i64, to: i64, envelope: bool) -> Option<Vec<u64>> {
+    let (mut found, mut next, mut sound, mut room) = (Vec::new(), from, true, UNPACKED);
     whole_batches(slice, &mut |header, bytes| {
-        sound &= header.base <= next && batch(bytes, header.base, from..to, &mut found).is_some();
+        sound &=
+            header.base <= next && batch(bytes, header.base, from..to, (&mut found, &mut room), envelope).is_some();
         next = next.max(header.end());
     });
     (sound && next >= to).then_some(found)
 }
 
-fn batch(bytes: &[u8], base: i64, wanted: std::ops::Range<i64>, found: &mut Vec<u64>) -> Option<()> {
+fn batch(
+    bytes: &[u8],
+    base: i64,
+    wanted: std::ops::Range<i64>,
+    (found, room): (&mut Vec<u64>, &mut usize),
+    envelope: bool,
+) -> Option<()> {
     let batch = Batch::take(&mut Reader::new(bytes)).ok()?;
-    let unpacked = batch.unpack_within(MAX_WIRE_FRAME).ok()?;
+    let unpacked = batch.unpack_within(*room).ok()?;
+    *room -= unpacked.len();
     batch.check(&unpacked).ok()?;
     let records = (base..).zip(batch.records(&unpacked)).filter(|(offset, _)| wanted.contains(offset));
-    found.extend(records.map(|(_, record)| content(record.key, record.value)));
+    found.extend(records.map(|(_, record)| content(record.key, record.value, envelope)));
     Some(())
 }
 
@@ -48,24 +60,28 @@ mod tests {
         let mut ends = Vec::new();
         whole_batches(log, &mut |header, bytes| ends.push((header.base, header.end(), bytes.len())));
         let (first, last) = (ends[0].0, ends[ends.len() - 1].1);
-        let all = read(log, first, last).unwrap();
+        let all = read(log, first, last, false).unwrap();
         assert_eq!(all.len() as i64, last - first);
         for from in first..last {
             for to in from..=last {
                 let some = &all[(from - first) as usize..(to - first) as usize];
-                assert_eq!(read(log, from, to).as_deref(), Some(some));
+                assert_eq!(read(log, from, to, false).as_deref(), Some(some));
             }
         }
         let whole: usize = ends.iter().map(|(.., len)| len).sum();
-        assert_eq!(read(&log[..whole - 1], first, last), None, "the last batch is cut");
-        assert_eq!(read(log, first, last + 1), None);
-        assert_eq!(read(log, first - 1, last), None);
+        assert_eq!(read(&log[..whole - 1], first, last, false), None, "the last batch is cut");
+        assert_eq!(read(log, first, last + 1, false), None);
+        assert_eq!(read(log, first - 1, last, false), None);
     }
 
     #[test]
     fn no_key_and_an_empty_one_are_told_apart_as_are_key_and_value() {
-        let all =
-            [content(None, b"ab"), content(Some(b""), b"ab"), content(Some(b"a"), b"b"), content(Some(b"ab"), b"")];
+        let all = [
+            content(None, b"ab", false),
+            content(Some(b""), b"ab", false),
+            content(Some(b"a"), b"b", false),
+            content(Some(b"ab"), b"", false),
+        ];
         assert!((0..all.len()).all(|i| !all[..i].contains(&all[i])), "{all:?}");
     }
 }

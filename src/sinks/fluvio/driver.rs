@@ -363,6 +363,7 @@ impl Driver {
         let now = self.outlet.now().boot;
         let forward = &mut self.feeds[i].forward;
         let (_, topic, partition) = forward.target_name(target);
+        let envelope = self.config.value == crate::envelope::ValueMode::Envelope;
         let mut refused = None;
         let mut reject = |code: ErrorCode| {
             let reject = wire::reject(&code);
@@ -388,7 +389,7 @@ impl Driver {
             }
             Asked::Query(Query::Contents { from, to }) => {
                 let slice = wire::read_fetched(body, topic, partition, from)?.map_err(&mut reject);
-                Input::Contents { target, result: slice.map(|slice| contents::read(slice, from, to)) }
+                Input::Contents { target, result: slice.map(|slice| contents::read(slice, from, to, envelope)) }
             }
             Asked::Query(Query::Producer { .. }) => {
                 let result = wire::read_producer(body)?.map_err(&mut reject);

@@ -268,7 +268,7 @@ impl Feed {
         };
         let bytes = key.map_or(0, <[u8]>::len) + value.len() + RECORD_OVERHEAD;
         let (buffers, when) = (&mut self.buffers, on.when(entry));
-        let content = if self.forward.compares(target) { content(key, value) } else { 0 };
+        let content = if self.forward.compares(target) { content(key, value, false) } else { 0 };
         let out = Out { target, bytes, at_ms, content };
         match self.forward.offer(at, on.ring, &[out], &mut |_, place| buffers.push(place, when, at_ms, key, value)) {
             Offer::Taken(took) => Offered::Taken(took),
@@ -292,6 +292,7 @@ impl Feed {
         self.items.clear();
         self.outs.clear();
         let Self { shape, forward, arena, items, outs, buffers, .. } = self;
+        let envelope = shape.wraps();
         let (mut needs, mut refused) = (None, None);
         let backlog = on
             .ages
@@ -313,7 +314,8 @@ impl Feed {
             match placed {
                 (_, Placing::Target(target)) => {
                     let bytes = shaped.key.map_or(0, <[u8]>::len) + shaped.value.len() + RECORD_OVERHEAD;
-                    let content = if forward.compares(target) { content(shaped.key, shaped.value) } else { 0 };
+                    let content =
+                        if forward.compares(target) { content(shaped.key, shaped.value, envelope) } else { 0 };
                     outs.push(Out { target, bytes, at_ms, content });
                     items.push(Item {
                         target,

@@ -130,6 +130,11 @@ pub(super) async fn watch(bound: Option<Span>, outlet: Outlet, late: std::rc::Rc
     let every = Span(bound.unwrap_or(most).0 / 10).clamp(least, most);
     while bound.is_some() || since.is_some() {
         let waits = outlet.longest_wait(&mut heads).await;
+        if waits.more {
+            // Of what this sink does not want a lot may stand before what it does.
+            tokio::time::sleep(least.to_std()).await;
+            continue;
+        }
         let age = waits.longest.max(late.oldest.take());
         let now = outlet.now();
         if turns(since.is_some(), age, waits.unsure, bound) && (since.is_some() || allowance.take(now.boot)) {

@@ -43,7 +43,7 @@ impl Driver {
             }
             Note::MarkersLost { target } => {
                 let what = format!(
-                    "{} rebuilds batches (deduplication?): after a cut, repeats cannot be told from new records",
+                    "{} rebuilds batches (deduplication?): after a cut, what is there is found by what it says, as far as that goes",
                     name(target)
                 );
                 self.warned = Some((what, None));
