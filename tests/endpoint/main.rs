@@ -13,6 +13,8 @@ mod node;
 mod normal;
 mod produce;
 mod producers;
+mod raw;
 mod replay;
 mod server;
+mod streams;
 mod tls;
