@@ -2,9 +2,8 @@
 //!
 //! Nothing is sent while there is nothing. Every answer holds whole batches; the consumer says how far it has come
 //! (UpdateOffsets with the stream's id) and only then gets the next one, from the offset it says and nothing below it,
-//! whatever the ring has put together since. An offset that is
-//! gone is told with the error of a real SPU, which names the next that is there, and ends the stream: a consumer
-//! must not take a hole for a normal step.
+//! whatever the ring has put together since. An offset that is gone is told with the error of a real SPU, which names the
+//! next that is there, and ends the stream: a consumer must not take a hole for a normal step.
 
 use std::cell::Cell;
 use std::rc::Rc;

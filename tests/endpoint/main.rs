@@ -6,7 +6,7 @@ mod capture;
 #[path = "../support/certs.rs"]
 mod certs;
 mod hostile;
-mod live;
+mod interop;
 #[path = "../node/node.rs"]
 #[allow(dead_code, reason = "shared: not every test program needs all of it")]
 mod node;

@@ -1,4 +1,5 @@
-//! What stands in a partition, read without any official client's consumer: a stream frame by frame.
+//! What stands in a partition, read without any official client's consumer: its offsets, its records by one-shot
+//! fetches, a stream frame by frame.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,11 +7,15 @@ use std::time::Duration;
 use fluvio_protocol::Decoder;
 use fluvio_protocol::record::{Batch, Record};
 
+use super::produce::fetch_body;
 use super::server::{Client, string};
 
-/// Offset, key (None: there is none), value.
+/// Key (None: there is none) and value.
+pub type Pair = (Option<Vec<u8>>, Vec<u8>);
+/// The same at its offset.
 pub type At = (i64, Option<Vec<u8>>, Vec<u8>);
 
+const FETCH_BYTES: i32 = 1 << 20;
 const OFFSET_EVICTED: u16 = 71;
 
 /// Takes big-endian fields off an answer.
@@ -77,6 +82,45 @@ pub fn records_of(mut set: &[u8]) -> Vec<At> {
         }
     }
     out
+}
+
+/// One fetch from `offset` on.
+pub fn fetch(spu: SocketAddr, topic: &str, offset: i64) -> Result<Vec<At>, Refused> {
+    let mut client = Client::connect(spu);
+    client.request(1, 25, 1, &fetch_body(topic, 0, offset, FETCH_BYTES));
+    let answer = client.answer(1);
+    let mut fields = Fields(&answer);
+    fields.take(4 + 2 + 4 + 4);
+    assert_eq!(fields.string(), topic.as_bytes());
+    fields.take(4);
+    Ok(records_of(fields.partition()?))
+}
+
+/// All that is in partition 0, from its earliest on.
+pub fn stored(spu: SocketAddr, topic: &str) -> Vec<At> {
+    let (mut next, end) = offsets(spu, topic);
+    let mut out = Vec::new();
+    while next < end {
+        let mut records = fetch(spu, topic, next).expect("records");
+        // The first batch may begin before the offset.
+        records.retain(|r| r.0 >= next);
+        next = records.last().expect("a fetch below the end gives something").0 + 1;
+        out.extend(records);
+    }
+    out
+}
+
+/// The earliest offset of partition 0, and the end.
+pub fn offsets(spu: SocketAddr, topic: &str) -> (i64, i64) {
+    let mut client = Client::connect(spu);
+    let one = 1i32.to_be_bytes();
+    client.request(1002, 25, 1, &[&one[..], &string(topic), &one, &[0; 4]].concat());
+    let answer = client.answer(1);
+    let mut fields = Fields(&answer);
+    fields.take(4);
+    assert_eq!(fields.string(), topic.as_bytes());
+    fields.take(4 + 2 + 4);
+    (fields.i64(), fields.i64())
 }
 
 /// A consumer's stream, an answer at a time.
