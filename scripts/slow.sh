@@ -9,7 +9,7 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$root"
 
-seeds=3000 kills=120 cases=2000 fuzz=60
+seeds=3000 kills=120 cases=2000 fuzz=60 interop=1000000
 states=300000 flips=300000 ways=8 fault_seeds=1 garbage=20000 cuts=200 flow=60 flow_records=200000
 export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-2}
 case ${1:-} in
@@ -27,6 +27,9 @@ need mosquitto mosquitto mosquitto-clients
 need mkfs.ext4 e2fsprogs
 need qemu-storage-daemon qemu-utils
 need qemu-storage-daemon qemu-system-common
+venv=$target_dir/python
+python_with "$venv" fluvio 'fluvio==0.21.0'
+export HEADWATER_TEST_PYTHON=$venv/bin/python
 # shellcheck disable=SC2119  # no component is needed to test
 need_rust
 export PATH="$PATH:/usr/sbin:/sbin"
@@ -40,6 +43,8 @@ say "the real binary: $kills kills"
 HEADWATER_KILLS=$kills cargo test --locked --test node -- --nocapture kill
 say "a flow of $flow_records records through $flow cuts and kills, asked and by markers"
 HEADWATER_FLOW_CUTS=$flow HEADWATER_FLOW_RECORDS=$flow_records cargo test --locked --test node -- --nocapture flow
+say "the official clients: $interop records by each"
+HEADWATER_INTEROP_RECORDS=$interop cargo test --locked --test endpoint -- --nocapture interop
 say "the power goes under the real binary: $cuts moments"
 HEADWATER_POWER_CUTS=$cuts cargo test --locked --test disk -- --nocapture power
 say "fuzzing: $fuzz s for each target"

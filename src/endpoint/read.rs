@@ -16,18 +16,29 @@ pub enum Slice {
     Gone { resume: u64 },
 }
 
-/// Reads batches from the one that holds `from` on.
-///
-/// `whole`: as many whole batches as fit `limit`, at least one. Otherwise exactly what a real SPU does: the bytes of
-/// the log from there on, cut at `limit` wherever that is (with a limit of 61, one header and its record count).
-pub async fn slice(store: &Store, part: TopicPart, from: u64, limit: usize, whole: bool) -> Slice {
+/// How a slice begins and ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// As a real SPU's log: from the batch that holds the offset on, cut at the limit wherever that is (with a limit of
+    /// 61, one header and its record count).
+    Anywhere,
+    /// As many whole batches as fit the limit, at least one, from the one that holds the offset on.
+    Whole,
+    /// The same, with nothing below the offset: what has been given out is not given again. (Where the ring has put small
+    /// frames together since, the batch that holds the offset now may begin before it.)
+    Onward,
+}
+
+/// Reads batches from `from` on.
+pub async fn slice(store: &Store, part: TopicPart, from: u64, limit: usize, cut: Cut) -> Slice {
     let mut bytes = Vec::new();
-    let mut next = from;
+    let (mut next, mut floor) = (from, if cut == Cut::Onward { from } else { 0 });
     loop {
         match store.read(part, next).await {
             PartStep::Frame(frame) => {
                 let before = next;
-                let full = take_frame(store, &frame, part, &mut next, limit, whole, &mut bytes);
+                let full = take_frame(store, &frame, (part, floor), &mut next, limit, cut, &mut bytes);
+                floor = next;
                 // A frame without the offset would be asked for again, for ever.
                 if full || next == before {
                     break;
@@ -40,36 +51,37 @@ pub async fn slice(store: &Store, part: TopicPart, from: u64, limit: usize, whol
     if bytes.is_empty() && next == from {
         return Slice::End;
     }
-    if !whole {
+    if cut == Cut::Anywhere {
         bytes.truncate(limit);
     }
     Slice::Batches { bytes, next }
 }
 
-/// Appends the frame's batches that end beyond `next`; true when there is no room for more.
+/// Appends the frame's batches that end beyond `next`, without what is below `floor`; true when there is no room for more.
 fn take_frame(
     store: &Store,
     frame: &Frame,
-    part: TopicPart,
+    (part, floor): (TopicPart, u64),
     next: &mut u64,
     limit: usize,
-    whole: bool,
+    cut: Cut,
     out: &mut Vec<u8>,
 ) -> bool {
     let clock = store.clock(frame.boot());
-    let records = frame.entries_of(part, 0).map(|entry| {
+    let records = frame.entries_of(part, floor).map(|entry| {
         let time = entry.record.event_time.or_else(|| clock.map(|c| c.wall(entry.record.admitted)));
         let time_ms = time.map_or(NO_TIME, |t| t.0.div_euclid(1000).max(NO_TIME));
         Served { offset: entry.offset, time_ms, record: entry.record }
     });
     let mut full = false;
     batch::encode(records, out, |out, run| {
-        // The frame is read from its beginning, so that batches are cut the same way whatever is asked for.
+        // A frame is read from its beginning where one may be, so that its batches are cut the same way whatever is asked
+        // for.
         if run.end <= *next {
             out.truncate(run.at);
             return true;
         }
-        if whole && run.at > 0 && out.len() > limit {
+        if cut != Cut::Anywhere && run.at > 0 && out.len() > limit {
             out.truncate(run.at);
             full = true;
             return false;

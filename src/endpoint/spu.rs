@@ -34,7 +34,7 @@ use super::answer::{self, Packed};
 use super::conn::{Close, Peer};
 use super::produce::NO_SMARTMODULES;
 use super::producers;
-use super::read::{self, Slice};
+use super::read::{self, Cut, Slice};
 use super::request::{
     Fetch, FetchOffsets, StreamFetch, read_delete_consumer, read_fetch_consumers, read_update_consumer,
     read_update_offsets, version_is_read,
@@ -189,7 +189,7 @@ impl Spu {
         }
         answer.high_watermark = info.durable_end as i64;
         answer.log_start_offset = info.earliest as i64;
-        match read::slice(&self.shared.store, part, from, limit, false).await {
+        match read::slice(&self.shared.store, part, from, limit, Cut::Anywhere).await {
             Slice::Batches { bytes, .. } => answer.records = Packed(bytes),
             Slice::End => {}
             Slice::Gone { resume } => {

@@ -1,9 +1,9 @@
 //! One stream: records pushed to a consumer as they become durable, one answer outstanding.
 //!
 //! Nothing is sent while there is nothing. Every answer holds whole batches; the consumer says how far it has come
-//! (UpdateOffsets with the stream's id) and only then gets the next one, from the offset it says. An offset that is
-//! gone is told with the error of a real SPU, which names the next that is there, and ends the stream: a consumer
-//! must not take a hole for a normal step.
+//! (UpdateOffsets with the stream's id) and only then gets the next one, from the offset it says and nothing below it,
+//! whatever the ring has put together since. An offset that is gone is told with the error of a real SPU, which names the
+//! next that is there, and ends the stream: a consumer must not take a hole for a normal step.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use super::Shared;
 use super::answer::{self, Packed};
 use super::conn::Peer;
-use super::read::{self, Slice};
+use super::read::{self, Cut, Slice};
 use super::wire::Header;
 use crate::codec::batch;
 use crate::topic::TopicPart;
@@ -52,13 +52,15 @@ pub async fn run(
 ) {
     let store = &shared.store;
     let limit = max_bytes.min(ANSWER_TARGET);
+    // As a real SPU's, the first answer may begin before the offset asked for, which the client knows; not so the others.
+    let mut cut = Cut::Whole;
     loop {
         store.wait_beyond(state.part, from).await;
         let turn = peer.turn().await;
         let Some(info) = read::partition(store, &state.topic, state.part) else {
             return fail(&peer, header, &state, ErrorCode::TopicNotFound).await;
         };
-        let (bytes, next) = match read::slice(store, state.part, from, limit, true).await {
+        let (bytes, next) = match read::slice(store, state.part, from, limit, cut).await {
             Slice::Batches { bytes, next } => (bytes, next),
             Slice::Gone { resume } => {
                 let error = ErrorCode::OffsetEvicted { offset: from as i64, next_available: resume as i64 };
@@ -86,6 +88,7 @@ pub async fn run(
             return;
         }
         drop(turn);
+        cut = Cut::Onward;
         from = loop {
             if let Some(offset) = state.acked.take() {
                 break u64::try_from(offset).unwrap_or(next);

@@ -6,13 +6,15 @@ mod capture;
 #[path = "../support/certs.rs"]
 mod certs;
 mod hostile;
-mod live;
+mod interop;
 #[path = "../node/node.rs"]
 #[allow(dead_code, reason = "shared: not every test program needs all of it")]
 mod node;
 mod normal;
 mod produce;
 mod producers;
+mod raw;
 mod replay;
 mod server;
+mod streams;
 mod tls;

@@ -51,8 +51,7 @@ pub fn plan() -> Plan {
 }
 
 /// A hub over a ring in memory, its disk driven by a task.
-fn hub(plan: Plan) -> Hub {
-    let bytes = 64 << 20;
+fn hub(plan: Plan, bytes: u64) -> Hub {
     let mut disk = MemDisk::new(bytes);
     let options = Options {
         max_bytes: bytes,
@@ -98,13 +97,27 @@ impl Server {
 
     /// With another patience than a node has.
     pub fn waiting(config: EndpointConfig, plan: impl FnOnce() -> Plan + Send + 'static, patience: Patience) -> Self {
+        Self::sized(config, plan, patience, 64 << 20)
+    }
+
+    /// With the smallest ring, which evicts soon.
+    pub fn small() -> Self {
+        Self::sized(config(64), plan, Patience::default(), 4 << 20)
+    }
+
+    fn sized(
+        config: EndpointConfig,
+        plan: impl FnOnce() -> Plan + Send + 'static,
+        patience: Patience,
+        bytes: u64,
+    ) -> Self {
         count_panics();
         let (send, receive) = mpsc::channel();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let body = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             tokio::task::LocalSet::new().block_on(&runtime, async {
-                let hub = hub(plan());
+                let hub = hub(plan(), bytes);
                 let mut bound = Bound::bind(&config).await.expect("a free port");
                 bound.patience = patience;
                 send.send((bound.sc_addr(), bound.spu_addr())).expect("the test waits");
