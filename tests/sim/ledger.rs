@@ -549,6 +549,11 @@ impl SinkLedger {
             lives == 0 || model.any_tainted(),
             "{name}: another life of this ring was announced, and there is none"
         );
+        let doubled = self.announced.duplicated;
+        ensure!(
+            doubled == 0 || upstream.overdue,
+            "{name}: {doubled} outputs are announced as doubled, and nothing landed after its grace period"
+        );
         let extra: u64 = copies.values().map(|n| u64::from(n.saturating_sub(1))).sum();
         let counted = self.announced.duplicated + self.announced.maybe;
         ensure!(

@@ -161,6 +161,8 @@ pub struct Upstream {
     pub looked: BTreeMap<(usize, u32, Part), i64>,
     /// Outputs ever stored, however often.
     pub ever: BTreeSet<Out>,
+    /// Something landed after its grace period.
+    pub overdue: bool,
     /// Batches that stand where retention has taken the log's beginning away.
     pub trimmed: bool,
 }
@@ -177,6 +179,7 @@ impl Upstream {
             looked: BTreeMap::new(),
             ever: BTreeSet::new(),
             trimmed: false,
+            overdue: false,
         }
     }
 
@@ -355,6 +358,7 @@ impl Upstream {
                 continue;
             }
             tape.hit(if l.overdue { Fault::LandedAfterGrace } else { Fault::LandedLate });
+            self.overdue |= l.overdue;
             self.take(l.part, (l.origin, l.turn), l.outs, l.overdue, tape);
             if let Some(log) = self.log_mut(l.part) {
                 log.high_watermark = log.end;
