@@ -135,7 +135,7 @@ async fn met(acceptor: TlsAcceptor, files: &Files) -> String {
     let sink = FluvioSink { connect_timeout: Span::from_secs(30), ..sink(&address) };
     let keeper = Keeper::new(&files.config);
     keeper.note_clock(true);
-    let met = Link::open(&address, &sink, &Line { way: None, tls: Some(keeper.clone()) }).await;
+    let met = Link::open(&address, &sink, &Line { tls: Some(keeper.clone()), ..Line::default() }).await;
     server.abort();
     let words = met.err().expect("nobody speaks Fluvio there").to_string();
     words.replace(&address, "PEER").replace(&files.dir.path().display().to_string(), "DIR")
