@@ -17,6 +17,7 @@ mod load;
 #[path = "../support/mosquitto.rs"]
 #[allow(dead_code, reason = "shared: not every test program needs all of it")]
 mod mosquitto;
+mod netem;
 mod newest_first;
 mod node;
 mod partitions;
@@ -27,3 +28,4 @@ mod rings;
 mod tools;
 mod trouble;
 mod upstream;
+mod weather;
