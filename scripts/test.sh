@@ -16,6 +16,10 @@ need mosquitto_pub mosquitto-clients
 need openssl openssl
 need strace strace
 need mkfs.ext4 e2fsprogs
+# The weather of a network namespace: its loss also without netem.
+need tc iproute2
+need unshare util-linux
+need iptables iptables
 # A device that remembers its writes; older Debians have it in a package of its own.
 need qemu-storage-daemon qemu-utils
 need qemu-storage-daemon qemu-system-common

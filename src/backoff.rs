@@ -52,6 +52,11 @@ impl Backoff {
         self.last
     }
 
+    /// The wait that was given last.
+    pub fn last(&self) -> Span {
+        self.last
+    }
+
     /// After a success the next failure waits `base` again.
     pub fn reset(&mut self) {
         self.last = self.base;

@@ -51,6 +51,8 @@ pub mod counters {
     pub const CONNECTS: &str = "connects";
     pub const SENT_BYTES: &str = "sent_bytes";
     pub const SENT_BATCHES: &str = "sent_batches";
+    /// Batches that were given up: no answer in time, or the connection was lost before it.
+    pub const UNANSWERED: &str = "unanswered_batches";
     pub const DUPLICATED: &str = "duplicated";
     pub const MAYBE_DUPLICATED: &str = "maybe_duplicated";
     /// Times the upstream no longer had what it had acknowledged.

@@ -13,7 +13,7 @@ use super::core::Core;
 use super::{Part, PartKind, PartState, Stop};
 use crate::config::LinkConfig;
 use crate::lane::LaneId;
-use crate::link::{Gate, Link};
+use crate::link::{Gate, Idle, Link};
 use crate::name::Name;
 use crate::ring::{Owner, OwnerKind};
 use crate::time::{BootTime, Now, Span, WallTime};
@@ -43,6 +43,10 @@ pub struct Way {
     news: Notify,
     /// The gates of all lanes, as they were told last.
     gates: RefCell<Vec<Gate>>,
+    /// What was spent since the start, whether a batch was among it lately, and what it costs without.
+    spent: Cell<u64>,
+    sent: Cell<bool>,
+    idle: Cell<Idle>,
 }
 
 impl Way {
@@ -65,6 +69,9 @@ impl Way {
             changed: Notify::new(),
             news: Notify::new(),
             gates: RefCell::default(),
+            spent: Cell::default(),
+            sent: Cell::default(),
+            idle: Cell::default(),
         }
     }
 
@@ -128,6 +135,7 @@ impl Way {
         // What came in was not asked for by the rate.
         link.owe(down);
         drop(link);
+        self.spent.set(self.spent.get() + up + down);
         self.part.count("sent_bytes", up);
         self.part.count("received_bytes", down);
     }
@@ -135,6 +143,7 @@ impl Way {
     /// Of what is being spent, this is a lane's.
     pub fn lay_to(&self, lane: LaneId, bytes: u64) {
         let lane = self.place(lane);
+        self.sent.set(true);
         self.link.borrow_mut().lay_to(lane, bytes);
     }
 
@@ -205,6 +214,12 @@ impl Way {
         };
         let gates: Vec<Gate> = (0..names.len()).map(|lane| self.gate(LaneId(lane as u8))).collect();
         let (now, local) = self.at();
+        let mut idle = self.idle.get();
+        idle.look(now.boot, self.spent.get(), self.sent.take());
+        self.idle.set(idle);
+        if let Some(bytes) = idle.bytes_per_day() {
+            self.part.gauge("idle_bytes_per_day", bytes);
+        }
         {
             let link = self.link.borrow();
             self.part.gauge("used_bytes", link.used());

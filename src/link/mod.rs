@@ -24,12 +24,14 @@
 //! are times of day, each perhaps with days and a zone of its own ([`Window`]). Outside of them only the lanes of `bypass` may
 //! send. While the clock is untrusted they are open: better to send at the wrong time than never.
 
+mod idle;
 mod period;
 mod rate;
 mod window;
 
 use serde::{Deserialize, Serialize};
 
+pub use idle::Idle;
 pub use period::{Per, Period};
 pub use rate::{Rate, parse_rate};
 pub use window::Window;

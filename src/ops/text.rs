@@ -195,14 +195,16 @@ fn state(part: &PartStatus) -> String {
     format!("{word} {}{what}{}", long(part.for_s), next_try(part))
 }
 
-/// `; 12 MB of 300 MB used`
+/// `; 12 MB of 300 MB used; 43 kB a day when idle`
 fn link_numbers(link: &PartStatus) -> String {
     let gauge = |name: &str| link.gauges.get(name).copied();
     let counted = |name: &str| link.counters.get(name).copied().unwrap_or(0);
-    match (gauge("used_bytes"), gauge("budget_bytes")) {
+    let idle = gauge("idle_bytes_per_day").map(|bytes| format!("; {} a day when idle", decimal(bytes)));
+    let used = match (gauge("used_bytes"), gauge("budget_bytes")) {
         (Some(used), Some(budget)) => format!("; {} of {} used", decimal(used), decimal(budget)),
         _ => format!("; {} used since the start", decimal(counted("sent_bytes") + counted("received_bytes"))),
-    }
+    };
+    used + &idle.unwrap_or_default()
 }
 
 fn next_try(part: &PartStatus) -> String {

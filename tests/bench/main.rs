@@ -7,11 +7,13 @@
 mod append;
 mod drain;
 mod file;
+mod live;
 mod memory;
 mod mqtt;
 mod recover;
 mod support;
 mod wear;
+mod wire;
 
 type Bench = fn() -> support::Outcome;
 
@@ -24,14 +26,22 @@ fn main() {
         let measured = bytes.parse().map_err(Into::into).and_then(memory::one);
         return measured.unwrap_or_else(|e| eprintln!("{e}"));
     }
-    let benches: [(&str, Bench); 7] = [
+    if let [name, sc, topic, lines] = &names[..]
+        && name == "official-producer"
+    {
+        let produced = drain::produce_officially(sc, topic, lines.as_ref());
+        return produced.unwrap_or_else(|e| eprintln!("{e}"));
+    }
+    let benches: [(&str, Bench); 9] = [
         ("append", append::run),
         ("file", file::run),
         ("mqtt", mqtt::run),
         ("drain", drain::run),
+        ("live", live::run),
         ("recover", recover::run),
         ("memory", memory::run),
         ("wear", wear::run),
+        ("wire", wire::run),
     ];
     let mut failed = false;
     for (name, run) in benches {

@@ -38,6 +38,23 @@ pub fn cpu_of(pid: u32) -> std::io::Result<f64> {
     Ok(ticks / rustix::param::clock_ticks_per_second() as f64)
 }
 
+/// The most memory that a process had resident, in MiB, since its start or since [`forget_peak`].
+pub fn peak_of(pid: u32) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
+}
+
+/// Peaks of that process count from here.
+pub fn forget_peak(pid: u32) -> std::io::Result<()> {
+    std::fs::write(format!("/proc/{pid}/clear_refs"), "5")
+}
+
+/// Of rows of figures the medians, figure by figure.
+pub fn medians<const N: usize>(rows: &[[f64; N]]) -> [f64; N] {
+    std::array::from_fn(|i| median(rows.iter().map(|row| row[i]).collect()))
+}
+
 /// Runs both in turn `n` times and gives the medians.
 pub fn paired(
     n: usize,

@@ -1,10 +1,11 @@
-//! A link that can be cut, and that can stall: a TCP proxy on loopback.
+//! A link and its weather: a TCP proxy on loopback that can be cut, stall, lose, be far and be slow.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const UP: u8 = 0;
 const CUT: u8 = 1;
@@ -12,10 +13,25 @@ const STALLED: u8 = 2;
 /// What comes back does not arrive.
 const DEAF: u8 = 3;
 const ENDED: u8 = 4;
+/// Nothing arrives.
+const BLACK_HOLE: u8 = 5;
+
+/// What is read at once of a link that is neither far nor slow.
+const CHUNK: usize = 16 * 1024;
+/// Pieces that are on their way; more wait where they came from.
+const ON_THE_WAY: usize = 64;
+/// What the kernel takes in of a slow line, each way.
+const BUFFER: usize = 8 * 1024;
 
 #[derive(Default)]
 struct Shared {
     state: AtomicU8,
+    /// Milliseconds, each way.
+    latency: AtomicU64,
+    /// Bytes a second, each way and for each connection; 0: as many as come.
+    rate: AtomicU64,
+    /// A connection ends when it has carried so many bytes there; 0: never.
+    most: AtomicU64,
     open: Mutex<Vec<TcpStream>>,
 }
 
@@ -59,6 +75,11 @@ impl Link {
         self.shared.state.store(DEAF, Ordering::SeqCst);
     }
 
+    /// Connections are made and stay, and what is sent on them is gone, either way.
+    pub fn swallow_all(&self) {
+        self.shared.state.store(BLACK_HOLE, Ordering::SeqCst);
+    }
+
     /// Every connection is torn down at once, what is under way in it is thrown away; new ones are made.
     pub fn reset(&self) {
         for stream in self.shared.open.lock().unwrap().drain(..) {
@@ -69,6 +90,21 @@ impl Link {
 
     pub fn restore(&self) {
         self.shared.state.store(UP, Ordering::SeqCst);
+    }
+
+    /// New connections: what is sent takes so long, each way.
+    pub fn is_far(&self, latency: Duration) {
+        self.shared.latency.store(latency.as_millis() as u64, Ordering::SeqCst);
+    }
+
+    /// New connections carry so many bytes a second; 0: all.
+    pub fn is_slow(&self, rate: u64) {
+        self.shared.rate.store(rate, Ordering::SeqCst);
+    }
+
+    /// New connections end, in the middle of whatever it is, when they have carried so many bytes there; 0: never.
+    pub fn ends_after(&self, bytes: u64) {
+        self.shared.most.store(bytes, Ordering::SeqCst);
     }
 
     fn close_all(&self) {
@@ -88,6 +124,13 @@ impl Drop for Link {
 
 fn pass(client: TcpStream, target: u16, shared: &Arc<Shared>) -> std::io::Result<()> {
     let server = TcpStream::connect(("127.0.0.1", target))?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    if shared.rate.load(Ordering::SeqCst) > 0 {
+        // Best effort: with more in the kernel the line is as slow, and what is under way on it more.
+        let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&client, BUFFER);
+        let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&server, BUFFER);
+    }
     shared.open.lock().unwrap().extend([client.try_clone()?, server.try_clone()?]);
     for (from, to, back) in [(&client, &server, false), (&server, &client, true)] {
         let (from, to, shared) = (from.try_clone()?, to.try_clone()?, shared.clone());
@@ -101,19 +144,46 @@ fn pass(client: TcpStream, target: u16, shared: &Arc<Shared>) -> std::io::Result
     Ok(())
 }
 
-fn copy(mut from: TcpStream, mut to: TcpStream, back: bool, shared: &Shared) {
-    let mut buffer = [0; 16 * 1024];
+fn copy(mut from: TcpStream, to: TcpStream, back: bool, shared: &Arc<Shared>) {
+    let rate = shared.rate.load(Ordering::SeqCst);
+    let latency = Duration::from_millis(shared.latency.load(Ordering::SeqCst));
+    let most = Some(shared.most.load(Ordering::SeqCst)).filter(|most| *most > 0 && !back);
+    // A tenth of a second of a slow line at once.
+    let chunk = if rate > 0 { (rate as usize / 10).clamp(1, CHUNK) } else { CHUNK };
+    let (way, arrives) = sync_channel(if rate > 0 { 1 } else { ON_THE_WAY });
+    let end = (from.try_clone(), to.try_clone());
+    let (shared_there, mut left) = (shared.clone(), most.unwrap_or(u64::MAX));
+    let carries = std::thread::spawn(move || deliver(&arrives, to, back, rate, &shared_there));
+    let mut buffer = vec![0; chunk];
     while let Ok(n @ 1..) = from.read(&mut buffer) {
+        let n = left.min(n as u64) as usize;
+        left -= n as u64;
+        if way.send((Instant::now() + latency, buffer[..n].to_vec())).is_err() || left == 0 {
+            break;
+        }
+    }
+    drop(way);
+    let _ = carries.join();
+    // Either side ending it ends both.
+    for stream in [end.0, end.1].into_iter().flatten() {
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+}
+
+/// Hands over what has come as far as this.
+fn deliver(arrives: &Receiver<(Instant, Vec<u8>)>, mut to: TcpStream, back: bool, rate: u64, shared: &Shared) {
+    for (due, bytes) in arrives {
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        let takes = (bytes.len() as u64 * 1_000_000).checked_div(rate);
+        std::thread::sleep(takes.map_or(Duration::ZERO, Duration::from_micros));
         while shared.state.load(Ordering::SeqCst) == STALLED {
             std::thread::sleep(Duration::from_millis(5));
         }
         match shared.state.load(Ordering::SeqCst) {
             DEAF if back => continue,
-            UP | DEAF if to.write_all(&buffer[..n]).is_ok() => {}
+            BLACK_HOLE => continue,
+            UP | DEAF if to.write_all(&bytes).is_ok() => {}
             _ => break,
         }
     }
-    // Either side ending it ends both.
-    let _ = from.shutdown(Shutdown::Both);
-    let _ = to.shutdown(Shutdown::Both);
 }

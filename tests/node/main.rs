@@ -18,6 +18,7 @@ mod load;
 #[path = "../support/mosquitto.rs"]
 #[allow(dead_code, reason = "shared: not every test program needs all of it")]
 mod mosquitto;
+mod netem;
 mod newest_first;
 mod node;
 mod partitions;
@@ -29,3 +30,4 @@ mod tools;
 mod trouble;
 mod upstream;
 mod wash;
+mod weather;

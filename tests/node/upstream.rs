@@ -14,6 +14,8 @@ pub struct Upstream {
     pub link: Link,
     /// The SC as the edge reaches it.
     pub sc: u16,
+    /// The SC itself.
+    pub direct: u16,
 }
 
 impl Upstream {
@@ -36,8 +38,7 @@ impl Upstream {
         );
         let mut node = Node::new(&change(config("upstream", &endpoint)));
         node.start();
-        let sc = link.carry(sc);
-        Self { node, link, sc }
+        Self { node, sc: link.carry(sc), link, direct: sc }
     }
 
     /// A sink of the edge that leads here; quick to try again.

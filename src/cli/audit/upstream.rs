@@ -53,7 +53,7 @@ pub struct Upstream<'a> {
 impl<'a> Upstream<'a> {
     /// `interface`: of the sink's link.
     pub async fn connect(sink: &'a FluvioSink, interface: Option<String>) -> Result<Self, Trouble> {
-        let line = Line { way: None, interface, tls: sink.tls.as_ref().map(Keeper::new) };
+        let line = Line { interface, tls: sink.tls.as_ref().map(Keeper::new), ..Line::default() };
         // Nothing is wanted, so nothing is made.
         let meta = visit(sink, &line, &BTreeSet::new()).await?;
         Ok(Self { sink, line, meta, readings: BTreeMap::new() })

@@ -3,9 +3,12 @@
 //! The official client has no deadline on the handshake and leaves keepalive at two hours. Here a connection is up only
 //! after the peer has answered ApiVersions, and a half-open one is found by keepalive.
 //!
-//! A handshake that fails is looked into once, so that the status can name what really listens there: the first bytes of
-//! the answer, and, when the peer just hung up, one MQTT CONNECT and one TLS handshake on connections of their own.
+//! A handshake that fails is looked into, so that the status can name what really listens there: the first bytes of the
+//! answer, and, when the peer just hung up, one MQTT CONNECT and one TLS handshake on connections of their own. Not so at
+//! an address that was right before: there a bad line costs one connection for each try.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,6 +18,7 @@ use fluvio_protocol::link::versions::ApiVersionsResponse;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -46,9 +50,15 @@ pub struct Line {
     pub interface: Option<String>,
     /// None: without TLS.
     pub tls: Option<Rc<Keeper>>,
+    /// Addresses that have answered as they should.
+    pub known: Rc<RefCell<BTreeSet<String>>>,
 }
 
 impl Line {
+    pub fn knows(&self, address: &str) -> bool {
+        self.known.borrow().contains(address)
+    }
+
     fn interface(&self) -> Option<String> {
         self.way.as_ref().map_or_else(|| self.interface.clone(), |way| way.interface())
     }
@@ -64,6 +74,15 @@ pub struct Link {
 impl Link {
     /// Connects by what `line` says.
     pub async fn open(address: &str, sink: &FluvioSink, line: &Line) -> Result<Self, Trouble> {
+        let known = line.knows(address);
+        let link = Self::greet(address, sink, line, known).await;
+        if link.is_ok() && !known {
+            line.known.borrow_mut().insert(address.to_owned());
+        }
+        link.map_err(|trouble| if known { trouble.of_known() } else { trouble })
+    }
+
+    async fn greet(address: &str, sink: &FluvioSink, line: &Line, known: bool) -> Result<Self, Trouble> {
         let after = sink.connect_timeout.to_std();
         let tcp = tcp(address, line, after).await?;
         let tls = line.tls.as_deref();
@@ -77,8 +96,9 @@ impl Link {
             }
         };
         let versions = match timeout(after, handshake(&mut stream)).await {
-            Err(_) => return Err(Trouble::Silent { address: address.into(), after }),
+            Err(_) => return Err(Trouble::Silent { address: address.into(), after, known }),
             Ok(Ok(versions)) => versions,
+            Ok(Err(Stranger::HungUp)) if known => return Err(Trouble::HungUp { address: address.into() }),
             Ok(Err(stranger)) => match tls.zip(stranger.error()).and_then(|(tls, error)| tls.refusal(error)) {
                 // With TLS 1.3 the peer looks at our certificate when we take the handshake for done.
                 Some(reason) => return Err(Trouble::Tls { address: address.into(), reason }),
@@ -110,7 +130,7 @@ impl Stranger {
 async fn tcp(address: &str, line: &Line, after: Duration) -> Result<Metered<TcpStream>, Trouble> {
     let failed = |e: io::Error| Trouble::Connect { address: address.into(), reason: plain(&e) };
     let stream = match timeout(after, metered::connect(address, line.interface())).await {
-        Err(_) => return Err(Trouble::ConnectTimeout { address: address.into() }),
+        Err(_) => return Err(Trouble::ConnectTimeout { address: address.into(), after }),
         Ok(stream) => stream.map_err(failed)?,
     };
     // Best effort: a kernel without an option still connects.
@@ -238,15 +258,54 @@ async fn is_tls(address: &str, line: &Line, after: Duration) -> bool {
 
 /// One frame: its correlation id and the rest. The length is checked before anything is allocated for it.
 pub async fn read_frame(stream: &mut (impl AsyncRead + Unpin), most: usize) -> io::Result<(i32, Vec<u8>)> {
-    debug_assert!(most <= MAX_WIRE_FRAME);
     let mut head = [0; 8];
     stream.read_exact(&mut head).await?;
-    let [a, b, c, d, w, x, y, z] = head;
+    let (correlation, len) = lengths(head, most)?;
+    let mut body = vec![0; len];
+    stream.read_exact(&mut body).await?;
+    Ok((correlation, body))
+}
+
+/// The same where bytes may be few and far between: `after` is for each step forward. The outer error: nothing came.
+pub async fn read_frame_slowly(
+    stream: &mut (impl AsyncRead + Unpin),
+    most: usize,
+    after: Duration,
+) -> Result<io::Result<(i32, Vec<u8>)>, Elapsed> {
+    let mut head = [0; 8];
+    if let Err(error) = fill(stream, &mut head, after).await? {
+        return Ok(Err(error));
+    }
+    let (correlation, len) = match lengths(head, most) {
+        Ok(lengths) => lengths,
+        Err(error) => return Ok(Err(error)),
+    };
+    let mut body = vec![0; len];
+    let filled = fill(stream, &mut body, after).await?;
+    Ok(filled.map(|()| (correlation, body)))
+}
+
+async fn fill(
+    stream: &mut (impl AsyncRead + Unpin),
+    mut rest: &mut [u8],
+    after: Duration,
+) -> Result<io::Result<()>, Elapsed> {
+    while !rest.is_empty() {
+        match timeout(after, stream.read(rest)).await? {
+            Ok(0) => return Ok(Err(io::ErrorKind::UnexpectedEof.into())),
+            Ok(n) => rest = &mut rest[n..],
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// The correlation id of a frame, and how much of it follows.
+fn lengths([a, b, c, d, w, x, y, z]: [u8; 8], most: usize) -> io::Result<(i32, usize)> {
+    debug_assert!(most <= MAX_WIRE_FRAME);
     let len = i32::from_be_bytes([a, b, c, d]);
     if len < 4 || len as usize > most {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {len} bytes; {most} are allowed")));
     }
-    let mut body = vec![0; len as usize - 4];
-    stream.read_exact(&mut body).await?;
-    Ok((i32::from_be_bytes([w, x, y, z]), body))
+    Ok((i32::from_be_bytes([w, x, y, z]), len as usize - 4))
 }

@@ -1,5 +1,6 @@
 //! The driver: carries out what `forward` says over the connections that there are, and tells it what came of it.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -62,7 +63,6 @@ pub(super) enum Asked {
 pub(super) struct Sent {
     /// As `forward` counts them.
     bytes: usize,
-    at: Instant,
     records: u32,
     extent: Extent,
 }
@@ -75,6 +75,8 @@ pub struct Driver {
     pub(super) way: Option<Rc<Way>>,
     pub(super) pace: Pace,
     pub(super) tls: Option<Rc<Keeper>>,
+    /// Addresses that have answered as they should.
+    pub(super) known: Rc<RefCell<BTreeSet<String>>>,
     /// Of each lane the newest stream, in the order of the lanes; behind them those of older streams, see [`super::streams`].
     pub(super) feeds: Vec<Feed>,
     pub(super) schedule: Schedule,
@@ -86,15 +88,17 @@ pub struct Driver {
     pub(super) sent: Vec<u64>,
     /// Partitions whose leader is to be connected to.
     pub(super) opens: BTreeSet<Place>,
-    /// Which SPU a partition is on, and requests under way.
+    /// Which SPU a partition is on, and requests under way and since when.
     pub(super) on: BTreeMap<Place, i32>,
-    pub(super) asked: BTreeMap<i32, (Place, Asked)>,
+    pub(super) asked: BTreeMap<i32, (Place, Asked, Instant)>,
     pub(super) correlation: i32,
     pub(super) spus: BTreeMap<i32, Spu>,
     pub(super) generation: u64,
     pub(super) meta: Meta,
     pub(super) visiting: bool,
     pub(super) visit_wanted: bool,
+    /// Topics that the last visit asked for.
+    pub(super) looked_for: BTreeSet<String>,
     pub(super) visit_at: Instant,
     pub(super) visit_backoff: Backoff,
     pub(super) visit_trouble: Option<Trouble>,
@@ -131,6 +135,7 @@ impl Driver {
             way,
             pace: Pace::new(sink.max_batch, sink.request_timeout),
             tls: sink.tls.as_ref().map(Keeper::new),
+            known: Rc::default(),
             opens: BTreeSet::new(),
             on: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -140,6 +145,7 @@ impl Driver {
             meta: Meta::default(),
             visiting: false,
             visit_wanted: true,
+            looked_for: BTreeSet::new(),
             visit_at: now,
             visit_backoff: Backoff::new(sink.retry.0, sink.retry.1, seed),
             visit_trouble: None,
@@ -297,7 +303,7 @@ impl Driver {
         // A task that has just ended tells so itself, and `forward` hears Down.
         let taken = requests.is_some_and(|r| r.try_send(Request { correlation, frame }).is_ok());
         if taken {
-            self.asked.insert(correlation, (place, asked));
+            self.asked.insert(correlation, (place, asked, Instant::now()));
         }
     }
 
@@ -347,7 +353,7 @@ impl Driver {
                     way.promise(bytes).await;
                     way.lay_to(self.feeds[place.0].of.lane, bytes);
                 }
-                let sent = Sent { bytes: batch.bytes, at: Instant::now(), records: batch.records, extent };
+                let sent = Sent { bytes: batch.bytes, records: batch.records, extent };
                 self.request(place, correlation, frame, Asked::Sent(sent));
             }
             Err(e) => {
@@ -359,8 +365,17 @@ impl Driver {
     }
 
     fn answered(&mut self, correlation: i32, body: &[u8]) -> Result<(), Malformed> {
-        let Some(((i, target), asked)) = self.asked.remove(&correlation) else { return Ok(()) };
-        let now = self.outlet.now().boot;
+        let Some((place @ (i, target), asked, since)) = self.asked.remove(&correlation) else { return Ok(()) };
+        let (now, took) = (self.outlet.now().boot, Span::from(since.elapsed()));
+        match asked {
+            Asked::Sent(sent) => {
+                self.pace.answered(sent.bytes, took);
+                // Not before: who greets and then hangs up would be greeted again and again.
+                let spu = self.on.get(&place).and_then(|id| self.spus.get_mut(id));
+                spu.into_iter().for_each(|spu| spu.backoff.reset());
+            }
+            Asked::Query(_) => self.pace.met(took),
+        }
         let forward = &mut self.feeds[i].forward;
         let (_, topic, partition) = forward.target_name(target);
         let envelope = self.config.value == crate::envelope::ValueMode::Envelope;
@@ -372,7 +387,6 @@ impl Driver {
         };
         let input = match asked {
             Asked::Sent(sent) => {
-                self.pace.answered(sent.bytes, Span::from(sent.at.elapsed()));
                 let result = wire::read_produced(body, topic, partition)?.map_err(&mut reject);
                 if result.is_ok() {
                     self.late.acknowledged(&self.outlet, sent.extent, sent.records);
@@ -427,7 +441,7 @@ impl Driver {
             SpuEvent::Up { counts } => {
                 (spu.up, spu.counts) = (true, counts);
                 spu.trouble = None;
-                spu.backoff.reset();
+                self.pace.connected();
                 self.came_back |= self.spus.values().filter(|spu| spu.up).count() == 1;
                 self.outlet.count(counters::CONNECTS, 1);
             }
@@ -448,21 +462,23 @@ impl Driver {
         spu.requests = None;
         spu.generation = 0;
         let members = std::mem::take(&mut spu.members);
-        let late = matches!(&trouble, Some(Trouble::Unanswered { .. }));
+        let (late, lost) = (matches!(&trouble, Some(Trouble::Unanswered { .. })), trouble.is_some());
         if let Some(trouble) = trouble {
             // An address that once worked is not the trouble.
-            let trouble = if was_up { trouble } else { trouble.at_spu(id, &spu.address, mapped) };
+            let right = was_up || self.known.borrow().contains(&spu.address);
+            let trouble = if right { trouble } else { trouble.at_spu(id, &spu.address, mapped) };
             spu.trouble = Some(trouble);
             spu.retry_at = Instant::now() + spu.backoff.next_wait().to_std();
             // It may have moved, or its partitions may.
             self.visit_wanted = true;
         }
         let now = self.outlet.now().boot;
-        let pace = &mut self.pace;
-        self.asked.retain(|_, (place, asked)| {
+        let (pace, outlet) = (&mut self.pace, &self.outlet);
+        self.asked.retain(|_, (place, asked, _)| {
             let gone = members.contains(place);
-            if let (true, true, Asked::Sent(sent)) = (gone, late, asked) {
-                pace.unanswered(sent.bytes);
+            if let (true, true, Asked::Sent(sent)) = (gone, lost, asked) {
+                pace.unanswered(sent.bytes, late);
+                outlet.count(counters::UNANSWERED, 1);
             }
             !gone
         });
@@ -498,7 +514,7 @@ impl Driver {
 
     /// Whether records are on their way; `forward` counts what it would like to be sent as well.
     pub(super) fn awaits_answers(&self) -> bool {
-        self.asked.values().any(|(_, asked)| matches!(asked, Asked::Sent(_)))
+        self.asked.values().any(|(_, asked, _)| matches!(asked, Asked::Sent(_)))
     }
 
     /// Stores what was answered, also what was taken note of a moment ago, and gives what is in flight until `deadline`:

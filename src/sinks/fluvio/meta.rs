@@ -24,7 +24,7 @@ use fluvio_sc_schema::objects::{
 use fluvio_sc_schema::{AdminSpec, Status, TryEncodableFrom};
 use tokio::time::{Instant, timeout_at};
 
-use super::conn::{Line, Link, plain, read_frame, send};
+use super::conn::{Line, Link, plain, read_frame, read_frame_slowly, send};
 use super::trouble::{Trouble, host_of, is_local, port_of};
 use super::wire::{self, CREATE, PRODUCE, SC_VERSION, WATCH};
 use crate::config::model::{Compression, FluvioSink, PartitionChoice};
@@ -119,26 +119,21 @@ impl<'a> Visit<'a> {
     }
 
     async fn run(mut self, wanted: &BTreeSet<String>) -> Result<Meta, Trouble> {
-        let deadline = Instant::now() + self.after;
         self.watch::<SpuSpec>(SPUS).await?;
         self.watch::<PartitionSpec>(PARTITIONS).await?;
         self.watch::<TopicSpec>(TOPICS).await?;
-        let mut asked = false;
-        loop {
-            if self.listed.len() == 3 {
-                if !std::mem::replace(&mut asked, true) {
-                    self.create_missing(wanted).await?;
-                }
-                if self.creating.is_empty() && self.unready(wanted).is_empty() {
-                    break;
-                }
+        // The lists of a large cluster take a modem minutes: as long as they come, they are waited for.
+        while self.listed.len() < 3 {
+            match read_frame_slowly(&mut self.link.stream, MAX_WIRE_FRAME, self.after).await {
+                Ok(frame) => self.take_frame(frame)?,
+                Err(_) => return Err(Trouble::Unanswered { address: self.meta.sc, after: self.after }),
             }
+        }
+        self.create_missing(wanted).await?;
+        let deadline = Instant::now() + self.after;
+        while !self.creating.is_empty() || !self.unready(wanted).is_empty() {
             match timeout_at(deadline, read_frame(&mut self.link.stream, MAX_WIRE_FRAME)).await {
-                Ok(Ok((correlation, body))) => self.take(correlation, &body)?,
-                Ok(Err(e)) => return Err(self.broken(plain(&e))),
-                Err(_) if self.listed.len() < 3 => {
-                    return Err(Trouble::Unanswered { address: self.meta.sc, after: self.after });
-                }
+                Ok(frame) => self.take_frame(frame)?,
                 // Some topics are not ready: go on with those that are.
                 Err(_) => break,
             }
@@ -212,6 +207,13 @@ impl<'a> Visit<'a> {
             self.creating.insert(correlation, name);
         }
         Ok(())
+    }
+
+    fn take_frame(&mut self, frame: std::io::Result<(i32, Vec<u8>)>) -> Result<(), Trouble> {
+        match frame {
+            Ok((correlation, body)) => self.take(correlation, &body),
+            Err(e) => Err(self.broken(plain(&e))),
+        }
     }
 
     fn take(&mut self, correlation: i32, body: &[u8]) -> Result<(), Trouble> {

@@ -15,7 +15,7 @@ use crate::backoff::Backoff;
 use crate::forward::Input;
 use crate::limits::{MAX_UPSTREAM_PARTITIONS, MAX_UPSTREAM_TOPICS};
 
-/// Visits to the SC are at least this far apart.
+/// Visits to the SC for the same topics are at least this far apart.
 const VISIT_EVERY: Duration = Duration::from_secs(1);
 
 impl Driver {
@@ -91,15 +91,21 @@ impl Driver {
         if let Some(tls) = &self.tls {
             tls.note_clock(self.outlet.now().trusted);
         }
-        Line { way: self.way.clone(), interface: None, tls: self.tls.clone() }
+        Line { way: self.way.clone(), interface: None, tls: self.tls.clone(), known: self.known.clone() }
     }
 
     pub(super) fn visit(&mut self) {
-        if !self.visit_wanted || self.visiting || Instant::now() < self.visit_at || self.is_shut() {
+        if !self.visit_wanted || self.visiting || self.is_shut() {
             return;
         }
         let names = self.feeds.iter().flat_map(|f| f.forward.topics().map(|(_, name)| name.to_owned()));
         let wanted: BTreeSet<String> = names.take(MAX_UPSTREAM_TOPICS * self.feeds.len()).collect();
+        // A topic that nobody has asked for yet need not wait, unless the SC is what is waited for.
+        let news = self.visit_trouble.is_none() && !wanted.is_subset(&self.looked_for);
+        if !news && Instant::now() < self.visit_at {
+            return;
+        }
+        self.looked_for.clone_from(&wanted);
         (self.visiting, self.visit_wanted) = (true, false);
         let (tell, sink, line) = (self.tell.clone(), self.sink.clone(), self.line());
         self.tasks.spawn_local(async move {

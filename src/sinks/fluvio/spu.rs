@@ -2,7 +2,8 @@
 //!
 //! Requests of different partitions are in flight together; each partition has one at most, so the channel's bound is
 //! never met. A request that is not answered in time ends the connection: what was asked on it is void, and what was
-//! sent may or may not land (see `forward`). A connection without work is closed after a while, so that a quiet node
+//! sent may or may not land (see `forward`). On a slow line what is in flight comes one behind the other: each answer gives
+//! those that still wait their time again, within [`LONGEST`]. A connection without work is closed after a while, so that a quiet node
 //! holds none and a dead one is not found only when it is needed.
 
 use std::collections::BTreeMap;
@@ -26,6 +27,8 @@ const MAX_ANSWER: usize = 256 * 1024;
 /// A connection with nothing to do is closed after this; over a link on demand after the second.
 const IDLE: Duration = Duration::from_secs(600);
 const IDLE_ON_DEMAND: Duration = Duration::from_secs(5);
+/// While others are answered, a request is waited for so many times as long: it is behind them, or forgotten.
+const LONGEST: u32 = 10;
 
 /// A request: its correlation id and its bytes.
 pub struct Request {
@@ -94,7 +97,7 @@ async fn converse(
     // One frame is read at a time, and reading it is never given up half-way: the loop below drops and re-makes the
     // future only between frames.
     let mut read = BufReader::with_capacity(4096, read);
-    let mut deadlines: BTreeMap<i32, Instant> = BTreeMap::new();
+    let mut deadlines: BTreeMap<i32, Deadline> = BTreeMap::new();
     let mut quiet_since = Instant::now();
     let files = tls.map(|tls| (tls, tls.generation()));
     let mut renewed = false;
@@ -103,7 +106,7 @@ async fn converse(
             // Between two requests: what waits is sent on the next connection, by the new certificate.
             return None;
         }
-        let deadline = deadlines.values().min().copied();
+        let deadline = deadlines.values().map(|deadline| deadline.at).min();
         let wake = deadline.unwrap_or(quiet_since + idle);
         tokio::select! {
             () = renewal(files), if !renewed => renewed = true,
@@ -115,9 +118,9 @@ async fn converse(
                     Err(_) => return Some(Trouble::Unanswered { address, after }),
                 }
                 // Its time begins when it is on its way: on a slow line it takes long to get there.
-                deadlines.insert(request.correlation, Instant::now() + after);
+                deadlines.insert(request.correlation, Deadline::new(after));
                 // Answers of the others could not be taken meanwhile.
-                deadlines.values_mut().for_each(|deadline| *deadline = (*deadline).max(Instant::now() + after / 2));
+                deadlines.values_mut().for_each(|deadline| deadline.at = deadline.at.max(Instant::now() + after / 2));
             }
             ready = ready(&mut read) => {
                 match ready {
@@ -133,6 +136,7 @@ async fn converse(
                 };
                 quiet_since = Instant::now();
                 if deadlines.remove(&correlation).is_some() {
+                    deadlines.values_mut().for_each(|deadline| deadline.again(after));
                     tell(SpuEvent::Answer { correlation, body }).await;
                 }
             }
@@ -142,6 +146,23 @@ async fn converse(
                 return Some(Trouble::Unanswered { address, after });
             }
         }
+    }
+}
+
+/// Until when a request is waited for.
+struct Deadline {
+    at: Instant,
+    last: Instant,
+}
+
+impl Deadline {
+    fn new(after: Duration) -> Self {
+        Self { at: Instant::now() + after, last: Instant::now() + after * LONGEST }
+    }
+
+    /// The line works.
+    fn again(&mut self, after: Duration) {
+        self.at = self.at.max(self.last.min(Instant::now() + after));
     }
 }
 

@@ -5,15 +5,17 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use super::conn::{Line, Link};
 use super::driver::Driver;
 use super::testing::sink;
 use super::tls::Keeper;
 use super::tls::tests::{Authority, Files};
+use super::trouble::Trouble;
 use crate::config::LinkConfig;
 use crate::config::model::{EndpointConfig, FluvioSink, SinkConfig, SinkKind, ValueMode};
 use crate::endpoint::Bound;
@@ -220,4 +222,70 @@ fn a_connection_that_stays_is_made_anew_with_a_renewed_certificate_and_nothing_i
         let counted = |name| hub.admin().board().parts().iter().map(|part| part.counter(name)).sum::<u64>();
         assert_eq!((counted("duplicated"), counted("maybe_duplicated")), (0, 0));
     });
+}
+
+/// A port that leads to another for so many connections, closing the later ones; and how many it has taken.
+async fn wears_out(port: SocketAddr, after: usize) -> (String, Rc<Cell<usize>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, taken) = (listener.local_addr().unwrap().to_string(), Rc::<Cell<usize>>::default());
+    let seen = taken.clone();
+    tokio::task::spawn_local(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            seen.set(seen.get() + 1);
+            if seen.get() <= after {
+                tokio::task::spawn_local(async move {
+                    let mut server = TcpStream::connect(port).await.unwrap();
+                    let _ = copy_bidirectional(&mut client, &mut server).await;
+                });
+            }
+        }
+    });
+    (address, taken)
+}
+
+#[test]
+fn what_listens_at_an_address_is_not_looked_into_again_once_it_was_right() {
+    block_on(async {
+        let (address, taken) = wears_out(endpoint().await.0, 1).await;
+        let (to, line) = (sink(&address), Line::default());
+        Link::open(&address, &to, &line).await.map(drop).unwrap();
+        let closed = Link::open(&address, &to, &line).await.map(drop).unwrap_err();
+        assert_eq!((closed, taken.get()), (Trouble::Closed { address: address.clone() }, 2));
+        // Who has never seen it asks whether it is something else: MQTT, TLS.
+        let unknown = Link::open(&address, &to, &Line::default()).await.map(drop).unwrap_err();
+        assert_eq!((unknown, taken.get()), (Trouble::HungUp { address }, 5));
+    });
+}
+
+#[test]
+fn who_greets_and_then_hangs_up_is_tried_ever_less_often() {
+    block_on(async {
+        let (sc, spu) = endpoint().await;
+        let broken = hangs_up_after_greeting(spu).await;
+        let (mut driver, _hub) =
+            driver_to(&FluvioSink { spu_address: [(5001, broken)].into(), ..sink(&sc.to_string()) });
+        let (least, cap) = driver.sink.retry;
+        let long = |driver: &Driver| driver.spus.values().any(|spu| spu.backoff.last() >= Span(cap.0 / 2));
+        timeout(Duration::from_secs(20), until(&mut driver, long)).await.expect("longer waits");
+        assert!(least < Span(cap.0 / 2));
+    });
+}
+
+/// In front of an SPU: its answer to the greeting comes, and nothing behind it.
+async fn hangs_up_after_greeting(spu: SocketAddr) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::task::spawn_local(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut server = TcpStream::connect(spu).await.unwrap();
+            let mut buffer = [0; 4096];
+            // What does not come is as good as an end.
+            let asked = client.read(&mut buffer).await.unwrap_or(0);
+            server.write_all(&buffer[..asked]).await.unwrap();
+            let answered = server.read(&mut buffer).await.unwrap();
+            let _ = client.write_all(&buffer[..answered]).await;
+            let _ = client.read(&mut buffer).await;
+        }
+    });
+    address
 }

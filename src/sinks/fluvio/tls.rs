@@ -173,7 +173,7 @@ impl Keeper {
         let name =
             name.map_err(|_| bad(format!("`{host}` cannot be the name in a certificate: set tls.server_name")))?;
         let stream = match timeout(after, TlsConnector::from(client).connect(name, tcp)).await {
-            Err(_) => return Err(Trouble::Silent { address: address.into(), after }),
+            Err(_) => return Err(Trouble::Silent { address: address.into(), after, known: false }),
             Ok(Ok(stream)) => stream,
             Ok(Err(e)) if e.to_string().contains("corrupt message") || e.kind() == io::ErrorKind::UnexpectedEof => {
                 return Err(Trouble::NoTls { address: address.into() });

@@ -9,14 +9,15 @@ const SC_PORT: u16 = 9003;
 pub enum Trouble {
     #[error("connect {address}: {reason}{}", hint(reason))]
     Connect { address: String, reason: String },
-    #[error("connect {address} timed out")]
-    ConnectTimeout { address: String },
+    #[error("connect {address} timed out after {} (connect_timeout)", seconds(*.after))]
+    ConnectTimeout { address: String, after: Duration },
+    /// `known`: it was what it should be, earlier.
     #[error(
-        "{address} took the connection and does not answer within {}; is it a Fluvio SC (they usually listen on \
-         {SC_PORT}), or overloaded?",
-        seconds(*.after)
+        "{address} took the connection and does not answer within {} (connect_timeout){}",
+        seconds(*.after),
+        stranger(*.known)
     )]
-    Silent { address: String, after: Duration },
+    Silent { address: String, after: Duration, known: bool },
     #[error("{address} speaks {what}, not Fluvio; an SC usually listens on {SC_PORT}")]
     OtherProtocol { address: String, what: &'static str },
     #[error(
@@ -38,7 +39,7 @@ pub enum Trouble {
     TooOld { address: String, ours: i16, theirs: i16 },
     #[error("{address} closed the connection")]
     Closed { address: String },
-    #[error("{address} did not answer within {}", seconds(*.after))]
+    #[error("{address} did not answer within {} (request_timeout)", seconds(*.after))]
     Unanswered { address: String, after: Duration },
     #[error("{address}: {reason}")]
     Broken { address: String, reason: String },
@@ -55,6 +56,11 @@ pub enum Trouble {
 
 fn seconds(after: Duration) -> String {
     format!("{} s", after.as_secs_f32())
+}
+
+fn stranger(known: bool) -> String {
+    let question = || format!("; is it a Fluvio SC (they usually listen on {SC_PORT}), or overloaded?");
+    if known { String::new() } else { question() }
 }
 
 /// What to do about a connection that is not made.
@@ -77,11 +83,20 @@ pub const UNKNOWN_HOST: &str = "nobody knows this host name";
 pub const NO_DNS: &str = "no name server answers";
 
 impl Trouble {
+    /// The same of an address that answered earlier: the line is the trouble, or who is behind it, not the address.
+    pub fn of_known(self) -> Self {
+        match self {
+            Trouble::Silent { address, after, .. } => Trouble::Silent { address, after, known: true },
+            Trouble::HungUp { address } => Trouble::Closed { address },
+            other => other,
+        }
+    }
+
     /// The same, seen from a connection to an SPU whose address the SC told.
     pub fn at_spu(self, spu: i32, address: &str, mapped: bool) -> Self {
         let reason = match &self {
             Trouble::Connect { reason, .. } => reason.clone(),
-            Trouble::ConnectTimeout { .. } => "timed out".to_owned(),
+            Trouble::ConnectTimeout { after, .. } => format!("timed out after {}", seconds(*after)),
             Trouble::Silent { .. } | Trouble::HungUp { .. } | Trouble::OtherProtocol { .. } | Trouble::IsSc { .. } => {
                 "no SPU answers there".to_owned()
             }
@@ -141,8 +156,16 @@ mod tests {
 
     #[test]
     fn what_the_status_page_promises_is_what_is_said() {
-        let timed_out = Trouble::ConnectTimeout { address: "sc.example:9003".into() };
-        assert_eq!(timed_out.to_string(), "connect sc.example:9003 timed out");
+        let (address, after) = (String::from("sc.example:9003"), Duration::from_secs(10));
+        let timed_out = Trouble::ConnectTimeout { address: address.clone(), after };
+        assert_eq!(timed_out.to_string(), "connect sc.example:9003 timed out after 10 s (connect_timeout)");
+        let silent = Trouble::Silent { address: address.clone(), after, known: false };
+        assert!(silent.to_string().ends_with(
+            "within 10 s (connect_timeout); is it a Fluvio SC (they usually listen on 9003), or overloaded?"
+        ));
+        assert!(silent.of_known().to_string().ends_with("does not answer within 10 s (connect_timeout)"));
+        let hung_up = Trouble::HungUp { address };
+        assert_eq!(hung_up.of_known().to_string(), "sc.example:9003 closed the connection");
     }
 
     #[test]
