@@ -59,6 +59,11 @@ impl FrameLimit {
     }
 }
 
+/// The offsets of what came to be in a partition: a rule may send its output to another topic.
+fn placed(admitted: &[Admitted], part: TopicPart) -> impl Iterator<Item = i64> {
+    admitted.iter().filter_map(|a| a.first).filter(move |a| a.part == part).map(|a| a.offset as i64)
+}
+
 /// What became of one partition of a produce.
 struct Stored {
     error: ErrorCode,
@@ -228,20 +233,21 @@ impl Spu {
         let admitted = loop {
             // Together with what follows: nothing of this producer comes between.
             if let Some((origin, turn)) = origin {
-                let newest = producers::newest(store, topic, to.partition, origin.producer_id);
+                // Who does not count is not looked up.
+                let newest = turn.and_then(|_| producers::newest(store, topic, to.partition, origin.producer_id));
                 match producers::judge(newest, origin, turn) {
                     Verdict::Take => {}
                     Verdict::Repeat(newest) => return Ok(Ok((Some(newest.base), store.last_ticket()))),
                     Verdict::OutOfTurn => return Ok(Err(ErrorCode::Other(OUT_OF_TURN.into()))),
                 }
             }
-            let log_end = self.log_end(topic, to);
+            // Asked before the ring is at work, and only for what is counted.
+            let counted = origin.map(|origin| (origin, self.log_end(topic, to)));
             let mut beside = |admitted: &[Admitted], beside: &mut Beside<'_>| {
-                let firsts = admitted.iter().filter_map(|a| a.first).filter(|a| a.part == to);
-                let (base, count) = (firsts.clone().next().map_or(log_end, |a| a.offset as i64), firsts.count() as u32);
-                if let Some(origin) = origin {
-                    producers::put(beside, store.now(), (topic, to.partition), origin, (base, count));
-                }
+                let Some((origin, log_end)) = counted else { return };
+                let base = placed(admitted, to).next().unwrap_or(log_end);
+                let count = placed(admitted, to).count() as u32;
+                producers::put(beside, store.now(), (topic, to.partition), origin, (base, count));
             };
             match store.offer_batch(to, &mut records(), bytes, &mut beside) {
                 Ok(admitted) => break admitted,
@@ -256,8 +262,7 @@ impl Spu {
             }
         };
         let ticket = admitted.iter().map(|a| a.ticket).max().unwrap_or_default();
-        // A rule may send its output to another topic; the answer speaks of this one.
-        let first = admitted.iter().filter_map(|a| a.first).find(|a| a.part == to).map(|a| a.offset as i64);
+        let first = placed(&admitted, to).next();
         Ok(Ok((first, ticket)))
     }
 

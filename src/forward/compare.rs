@@ -185,19 +185,10 @@ impl Forward {
         found.map(|ix| self.give_up_compare(ix)).is_some()
     }
 
-    /// Reading has passed all that may have been sent.
-    pub(super) fn end_passed_compares(&mut self) {
-        let read = self.read.seq;
-        let passed = |t: &Target| t.compare.is_some() && read >= t.sent_below;
-        if let Some(at) = self.targets.iter().position(passed) {
-            self.give_up_compare(TargetIx(at as u16));
-        }
-    }
-
-    /// There are no more records that could be compared.
-    pub(super) fn nothing_to_compare(&mut self) {
+    /// Ends those that there are no more records for.
+    pub(super) fn give_up_compares(&mut self, over: impl Fn(&Target) -> bool) {
         for at in 0..self.targets.len() {
-            if self.targets[at].compare.is_some() {
+            if self.targets[at].compare.is_some() && over(&self.targets[at]) {
                 self.give_up_compare(TargetIx(at as u16));
             }
         }

@@ -251,7 +251,8 @@ impl Forward {
             return Some(output);
         }
         self.wake(now);
-        self.end_passed_compares();
+        let read = self.read.seq;
+        self.give_up_compares(|t| read >= t.sent_below);
         self.settle_topics();
         if self.push {
             for i in 0..self.targets.len() {

@@ -562,6 +562,14 @@ impl World {
         copies
     }
 
+    /// As if nothing had happened.
+    fn expect_nothing_twice_nor_in_doubt(&self) {
+        self.expect_each_once();
+        self.expect_order();
+        self.expect_tally();
+        assert_eq!((self.counts.maybe, self.counts.duplicated), (0, 0), "seed {}", self.seed);
+    }
+
     fn expect_each_once(&self) {
         let copies = self.copies();
         for seq in 0..self.records {
@@ -617,10 +625,7 @@ fn cuts_crashes_and_landings_within_the_grace_period_leave_each_record_once_in_o
     let mut met = Counts::default();
     for seed in 0..300 {
         let world = World::new(seed, faults, 1500).run(3000);
-        world.expect_each_once();
-        world.expect_order();
-        world.expect_tally();
-        assert_eq!((world.counts.maybe, world.counts.duplicated), (0, 0), "seed {seed}");
+        world.expect_nothing_twice_nor_in_doubt();
         met.cuts += world.counts.cuts;
         met.crashes += world.counts.crashes;
         met.landed_late += world.counts.landed_late;
@@ -673,10 +678,7 @@ fn an_upstream_that_keeps_count_has_each_record_once_however_late_a_request_land
     let (mut late, mut asked, mut searched) = (0, 0, 0);
     for seed in 0..300 {
         let world = World::new(seed, faults, 1500).run(3000);
-        world.expect_each_once();
-        world.expect_order();
-        world.expect_tally();
-        assert_eq!((world.counts.maybe, world.counts.duplicated), (0, 0), "seed {seed}");
+        world.expect_nothing_twice_nor_in_doubt();
         late += world.counts.landed_late;
         (asked, searched) = (asked + world.counts.counted, searched + world.counts.asks - world.counts.counted);
     }
@@ -709,10 +711,7 @@ fn an_upstream_that_forgets_what_it_counted_is_searched() {
     let rough = Faults { lag: false, counts: true, forgets: true, ..rough() };
     for seed in 0..300 {
         let world = World::new(seed, rough, 1500).run(3000);
-        world.expect_each_once();
-        world.expect_order();
-        world.expect_tally();
-        assert_eq!((world.counts.maybe, world.counts.duplicated), (0, 0), "seed {seed}");
+        world.expect_nothing_twice_nor_in_doubt();
     }
 }
 

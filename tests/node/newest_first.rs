@@ -42,13 +42,7 @@ fn after_an_outage_what_is_new_arrives_before_what_has_waited_and_all_of_it_once
     eventually("the last to arrive", || (up.node.end_of("pump") == ALL as u64 + 10).then_some(()));
     node.stop();
     up.node.stop();
-    let number = |text: &str| text.split(' ').nth(1).and_then(|n| n.parse::<usize>().ok()).expect("a number");
-    let there: Vec<_> = records(&up.node.data(), "pump").iter().map(|r| number(r.text())).collect();
-    let mut sorted = there.clone();
-    sorted.sort_unstable();
-    assert_eq!(sorted, (0..ALL + 10).collect::<Vec<_>>());
-    let (old, new): (Vec<usize>, Vec<usize>) = there.iter().partition(|n| **n < OLD);
-    assert!(old.is_sorted() && new.is_sorted(), "each stream is in order");
+    let there = in_two_streams(&up, OLD, ALL + 10);
     let place = |n: usize| there.iter().position(|m| *m == n);
     assert!(place(OLD) < place(OLD - 1), "what is new waited for what is old");
 }
@@ -83,17 +77,23 @@ fn with_a_live_share_what_is_new_and_what_has_waited_arrive_side_by_side_and_all
     eventually("the last to arrive", || (up.node.end_of("pump") == END as u64 + 10).then_some(()));
     node.stop();
     up.node.stop();
-    let number = |text: &str| text.split(' ').nth(1).and_then(|n| n.parse::<usize>().ok()).expect("a number");
-    let there: Vec<_> = records(&up.node.data(), "pump").iter().map(|r| number(r.text())).collect();
-    let mut sorted = there.clone();
-    sorted.sort_unstable();
-    assert_eq!(sorted, (0..END + 10).collect::<Vec<_>>());
-    let (old, new): (Vec<usize>, Vec<usize>) = there.iter().partition(|n| **n < WAITED);
-    assert!(old.is_sorted() && new.is_sorted(), "each stream is in order");
+    let there = in_two_streams(&up, WAITED, END + 10);
     // Of four bytes one is for what has waited, while both have something to send.
     let place = |n: usize| there.iter().position(|m| *m == n).expect("it is there");
     let between = there[place(WAITED)..place(END - 1)].iter().filter(|n| **n < WAITED).count();
     assert!((before < 3000 && between > 0) || (1400..2600).contains(&between), "{between} of {before}");
+}
+
+/// The numbers of all records, as they arrived: each once, what waited in its order and what came after in its own.
+fn in_two_streams(up: &Upstream, old: usize, all: usize) -> Vec<usize> {
+    let number = |text: &str| text.split(' ').nth(1).and_then(|n| n.parse::<usize>().ok()).expect("a number");
+    let there: Vec<_> = records(&up.node.data(), "pump").iter().map(|r| number(r.text())).collect();
+    let mut sorted = there.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, (0..all).collect::<Vec<_>>());
+    let (old, new): (Vec<usize>, Vec<usize>) = there.iter().partition(|n| **n < old);
+    assert!(old.is_sorted() && new.is_sorted(), "each stream is in order");
+    there
 }
 
 /// Records of a lane, each as long as those of the others.

@@ -4,13 +4,11 @@
 //! the other side.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::Hasher as _;
 use std::ops::ControlFlow;
 
 use super::matching::{Absent, Due, Edge, Id, Lane, Met, Stored};
 use crate::cli::ring::progress::Progress;
 use crate::config::{Config, FluvioSink, SinkConfig};
-use crate::envelope;
 use crate::envelope::ValueMode;
 use crate::forward::{self, Known, Whose};
 use crate::json;
@@ -20,7 +18,7 @@ use crate::ops::status::{SinkStatus, SinkTopicStatus};
 use crate::pipeline::{Account, Counts, DEAD_LETTERS_TOPIC, Stream};
 use crate::record::Flags;
 use crate::ring::{Entry, LanePos, Owner, OwnerKind};
-use crate::sinks::fluvio::{Expect, Output};
+use crate::sinks::fluvio::{Expect, Output, content_seeded};
 use crate::time::{ClockSync, Span, WallTime};
 use crate::topic::{TopicId, TopicName, TopicPart};
 
@@ -440,14 +438,8 @@ fn letter_of(letter: &[u8], name: &str) -> Option<String> {
 
 /// What key and value are known by; of an envelope by what does not depend on when it was sent.
 pub fn print(key: Option<&[u8]>, value: &[u8], envelope: bool) -> u128 {
-    let value = if envelope { envelope::lasting(value) } else { [value, &[]] };
-    let half = |seed: u64| {
-        let mut hasher = twox_hash::XxHash3_64::with_seed(seed ^ key.map_or(0, |key| key.len() as u64 + 1));
-        hasher.write(key.unwrap_or_default());
-        value.into_iter().for_each(|part| hasher.write(part));
-        hasher.finish()
-    };
-    u128::from(half(0)) << 64 | u128::from(half(1 << 63))
+    let half = |seed: u64| u128::from(content_seeded(seed, key, value, envelope));
+    half(0) << 64 | half(1 << 63)
 }
 
 /// A record as it came out of a batch.

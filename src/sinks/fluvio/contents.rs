@@ -11,10 +11,14 @@ pub const MOST: usize = 192 * 1024;
 /// What that may unpack to.
 const UNPACKED: usize = 4 * 1024 * 1024;
 
-/// `envelope`: of the value what does not depend on when it was sent.
 pub fn content(key: Option<&[u8]>, value: &[u8], envelope: bool) -> u64 {
+    seeded(0, key, value, envelope)
+}
+
+/// The same by more than one seed, for who needs to be surer. `envelope`: of the value what does not depend on when it was sent.
+pub fn seeded(seed: u64, key: Option<&[u8]>, value: &[u8], envelope: bool) -> u64 {
     let value = if envelope { envelope::lasting(value) } else { [value, &[]] };
-    let mut hasher = twox_hash::XxHash3_64::with_seed(key.map_or(0, |key| key.len() as u64 + 1));
+    let mut hasher = twox_hash::XxHash3_64::with_seed(seed ^ key.map_or(0, |key| key.len() as u64 + 1));
     std::hash::Hasher::write(&mut hasher, key.unwrap_or_default());
     value.into_iter().for_each(|part| std::hash::Hasher::write(&mut hasher, part));
     std::hash::Hasher::finish(&hasher)

@@ -62,6 +62,7 @@ use tokio::time::Instant;
 use crate::config::model::{FluvioSink, SinkConfig};
 use crate::hub::{Outlet, PartState, SinkOrder, Way};
 pub use conn::{Line, read_frame};
+pub use contents::seeded as content_seeded;
 use driver::Driver;
 pub use expect::{Expect, Output};
 pub use meta::{Meta, visit};
