@@ -38,3 +38,4 @@ pub mod sources;
 pub mod template;
 pub mod time;
 pub mod topic;
+pub mod zone;
