@@ -140,9 +140,9 @@ pub fn fetch(correlation: i32, topic: &str, partition: u32, at: i64, most: i32) 
 }
 
 /// What an upstream that is a node has of a producer.
-pub fn producer(correlation: i32, topic: &str, partition: u32, producer_id: i64) -> Vec<u8> {
+pub fn producer(correlation: i32, topic: &str, partition: u32, producer_id: i64, ring: u128) -> Vec<u8> {
     let mut out = begin(PRODUCERS, PRODUCERS_VERSION, correlation);
-    Ask { topic, partition, producer_id }.write(&mut out);
+    Ask { topic, partition, producer_id, ring: Some(ring) }.write(&mut out);
     end(out)
 }
 
