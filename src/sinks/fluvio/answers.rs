@@ -1,8 +1,8 @@
 //! Answers as values: what an upstream says, read from its bytes.
 //!
 //! Frames are capped before they come here. What carries records is read by hand: the 61 bytes of a header are no record
-//! set that an official decoder would take. The rest goes through the official wire crates, for which a length is only how
-//! often they go on reading.
+//! set that an official decoder would take. The rest goes through the official wire crates, which take a length only for how
+//! often to go on reading, but for what [`Careful`] keeps from them.
 
 use std::io;
 
@@ -13,6 +13,7 @@ use fluvio_protocol::{Decoder, Encoder, api::Request};
 use fluvio_spu_schema::produce::ProduceResponse;
 use fluvio_spu_schema::server::fetch_offset::FetchOffsetsResponse;
 
+use crate::codec::{self, Reader};
 use crate::forward::turn::{Kept, Newest, OUT_OF_TURN};
 use crate::forward::{Header, Reject};
 use crate::record::Origin;
@@ -50,9 +51,16 @@ pub fn read<T: Decoder>(body: &[u8], version: i16) -> Result<T, Malformed> {
     Ok(T::decode_from(&mut Careful(body), version)?)
 }
 
-/// Bytes for an official decoder, which makes a duration of any seconds and nanoseconds: of too many of both it panics. No
-/// answer has numbers that large, so they are read as a little less.
+/// Bytes for the official decoders, without the two places where they believe what they read and panic:
+///
+/// - A duration is made of any seconds and nanoseconds, and overflows. No answer has numbers that large: they are read as a
+///   little less.
+/// - The error of a SmartModule brings the record along, whose length becomes a capacity. It is looked at before: where it
+///   does not hold what it says, the answer ends.
 struct Careful<'a>(&'a [u8]);
+
+/// The error code whose text is followed by a record.
+const WITH_A_RECORD: i16 = 6004;
 
 impl Buf for Careful<'_> {
     fn remaining(&self) -> usize {
@@ -71,6 +79,28 @@ impl Buf for Careful<'_> {
         // A u32 of nanoseconds is less than five seconds.
         self.0.get_u64().min(u64::MAX - 5)
     }
+
+    fn get_i16(&mut self) -> i16 {
+        let value = self.0.get_i16();
+        if value == WITH_A_RECORD && step_over_record(&mut Reader::new(self.0)).is_err() {
+            self.0 = &[];
+        }
+        value
+    }
+}
+
+/// Hint, offset, kind; key and value of the record.
+fn step_over_record(r: &mut Reader<'_>) -> Result<(), codec::Malformed> {
+    r.str("hint")?;
+    r.i64("offset")?;
+    r.u8("kind")?;
+    for there in [r.flag("key")?, true] {
+        if there {
+            let len = r.varint("record length")?;
+            r.bytes(usize::try_from(len).map_err(|_| codec::Malformed("record length"))?, "record length")?;
+        }
+    }
+    Ok(())
 }
 
 pub fn read_api_versions(body: &[u8]) -> Result<ApiVersionsResponse, Malformed> {
@@ -130,8 +160,8 @@ pub fn read_header(body: &[u8], topic: &str, partition: u32, at: i64) -> Result<
 
 /// Nothing past the log end.
 pub fn read_fetched<'a>(body: &'a [u8], topic: &str, partition: u32, at: i64) -> Result<Coded<&'a [u8]>, Malformed> {
-    let src = &mut &body[..];
-    let get = |src: &mut &[u8]| -> io::Result<i32> { i32::decode_from(src, SPU_VERSION) };
+    let src = &mut Careful(body);
+    let get = |src: &mut Careful<'_>| -> io::Result<i32> { i32::decode_from(src, SPU_VERSION) };
     let _throttle = get(src)?;
     let error = ErrorCode::decode_from(src, SPU_VERSION)?;
     if error.is_error() {
@@ -155,7 +185,7 @@ pub fn read_fetched<'a>(body: &'a [u8], topic: &str, partition: u32, at: i64) ->
         return Err(io::Error::new(io::ErrorKind::InvalidData, "aborted transactions").into());
     }
     let len = get(src)?;
-    let records = src.get(..len.max(0) as usize).ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+    let records = src.0.get(..len.max(0) as usize).ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
     Ok(Ok(records))
 }
 
@@ -199,6 +229,8 @@ pub fn whole_batches(bytes: &[u8], give: &mut dyn FnMut(Header, &[u8])) -> Optio
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use fluvio_protocol::link::smartmodule::SmartModuleTransformRuntimeError;
 
     use super::*;
     use crate::sinks::fluvio::captures::{Capture, frames};
@@ -294,6 +326,25 @@ mod tests {
         assert!(longest.is_some_and(|d| d > Duration::from_secs(u64::MAX - 5)));
         assert_eq!(read::<Duration>(&[0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 1], SC_VERSION).unwrap(), Duration::new(7, 1));
         assert!(read::<Duration>(&[0xff; 11], SC_VERSION).is_err());
+    }
+
+    #[test]
+    fn the_record_beside_an_error_is_as_long_as_what_is_there_or_the_answer_is_refused() {
+        let record = SmartModuleTransformRuntimeError {
+            hint: "h".into(),
+            record_key: Some("key".into()),
+            record_value: "value".into(),
+            ..Default::default()
+        };
+        let code = ErrorCode::SmartModuleRuntimeError(Box::new(record));
+        let mut whole = Vec::new();
+        code.encode(&mut whole, SPU_VERSION).unwrap();
+        assert_eq!(read::<ErrorCode>(&whole, SPU_VERSION).unwrap(), code);
+        let value_at = whole.len() - 6;
+        for len in [&[1][..], &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01], &[0xff; 12], &[12]] {
+            let bent = [&whole[..value_at], len, b"value"].concat();
+            assert!(read::<ErrorCode>(&bent, SPU_VERSION).is_err(), "{len:?}");
+        }
     }
 
     #[test]
