@@ -28,6 +28,8 @@ pub mod template;
 pub mod time;
 #[path = "../../src/topic.rs"]
 pub mod topic;
+#[path = "../../src/zone.rs"]
+pub mod zone;
 
 /// Of the endpoint what takes requests apart.
 #[path = "../../src/endpoint"]

@@ -371,9 +371,10 @@ fn between_nodes(out: &mut Vec<u8>, input: &mut Input<'_>) -> Check {
     match input.below(3) {
         0 => {
             let (topic, partition, producer_id) = (input.word(), u32::from(input.byte()), input.number());
-            Ask { topic: &topic, partition, producer_id }.write(out);
+            let ring = (input.below(2) == 1).then(|| input.number() as u128);
+            Ask { topic: &topic, partition, producer_id, ring }.write(out);
             Box::new(move |body| {
-                assert_eq!(Ask::read(body), Some(Ask { topic: &topic, partition, producer_id }));
+                assert_eq!(Ask::read(body), Some(Ask { topic: &topic, partition, producer_id, ring }));
                 turns(body);
             })
         }
