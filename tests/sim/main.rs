@@ -210,7 +210,7 @@ fn every_bug_planted_in_a_node_is_found() {
         Plant::LetterGivenAgain,
         Plant::OneIdentity,
         Plant::ContentsNotCompared,
-        Plant::ComparedShort,
+        Plant::ComparedInPart,
     ];
     find(&plants, node_world::run);
 }

@@ -568,9 +568,7 @@ impl NodeSink {
                 *result = Ok(last.map_or(0, |base| base + 1_000));
             }
             (Plant::ContentsNotCompared, Answer::Contents(Ok(Some(there)))) => there.fill(0),
-            (Plant::ComparedShort, Answer::Contents(Ok(Some(there)))) if there.len() > 1 => {
-                there.truncate(there.len() - 1)
-            }
+            (Plant::ComparedInPart, Answer::Contents(Ok(Some(there)))) => there.truncate(1),
             // What stands behind the batch that was acknowledged last is not looked at.
             (Plant::SearchLeftOut, Answer::Header(Ok(header))) => {
                 *header = header.filter(|h| last.is_some_and(|last| h.base <= last));

@@ -54,8 +54,8 @@ pub enum Plant {
     OneIdentity,
     /// Where markers do not survive: how many records stand there is compared, not what they are.
     ContentsNotCompared,
-    /// The last record that stands there is not looked at.
-    ComparedShort,
+    /// The first record that is met stands for all that stands there.
+    ComparedInPart,
     /// A source stores its checkpoint before the lines that it covers.
     CheckpointAhead,
 }
