@@ -1,6 +1,10 @@
 //! `[[rules]]`: name, topics, `uses` and its `with`.
 
+mod edge;
+
 use std::collections::BTreeMap;
+
+use twox_hash::XxHash3_64;
 
 use super::model::RuleConfig;
 use super::raw::{Entry, Node, Raw};
@@ -10,34 +14,49 @@ use super::values::{expected, text_in};
 use crate::json::Path;
 use crate::limits::MAX_RULES;
 use crate::name::Name;
-use crate::rules::RuleSpec;
 use crate::rules::add_fields::{AddFields, FieldValue};
 use crate::rules::drop_fields::DropFields;
 use crate::rules::filter::{Condition, Needle, Number, Pattern, Scalar, Test};
 use crate::rules::keep_fields::KeepFields;
 use crate::rules::rename::Rename;
 use crate::rules::sample::Sample;
+use crate::rules::{OnError, Rule, RuleSpec};
 use crate::template::Template;
 use crate::topic::{TopicName, TopicSet};
 
-const USES: [&str; 6] = ["filter", "drop-fields", "keep-fields", "rename", "add-fields", "sample"];
+const USES: [&str; 14] = [
+    "filter",
+    "drop-fields",
+    "keep-fields",
+    "rename",
+    "add-fields",
+    "sample",
+    "deadband",
+    "throttle",
+    "debounce",
+    "threshold",
+    "rate-of-change",
+    "dedup",
+    "route",
+    "window",
+];
 /// Rules that come with later versions.
-const LATER: [&str; 8] = ["deadband", "window", "map", "filter-map", "array-map", "aggregate", "wasm", "dedup"];
+const LATER: [&str; 7] = ["sql", "wasm", "parse", "mask", "hash", "enrich", "schema"];
 
 /// The deepest nesting of `all`, `any` and `not`.
 const MAX_NESTING: usize = 16;
 
-/// All rules that stand before the ring, and all specs by name for the sinks.
-pub fn rules(root: &Reader<'_>) -> (Vec<RuleConfig>, BTreeMap<Name, RuleSpec>) {
-    let (mut rules, mut specs) = (Vec::new(), BTreeMap::new());
+/// All rules that stand before the ring, and all by name for the sinks.
+pub fn rules(root: &Reader<'_>) -> (Vec<RuleConfig>, BTreeMap<Name, Rule>) {
+    let (mut rules, mut named) = (Vec::new(), BTreeMap::new());
     for r in root.tables("rules", MAX_RULES) {
         let Some(rule) = rule(&r) else { continue };
-        if specs.insert(rule.name.clone(), rule.spec.clone()).is_some() {
+        if named.insert(rule.name.clone(), rule.rule.clone()).is_some() {
             r.wrong("name", format!("there are two rules named `{}`", rule.name));
         }
         rules.push(rule);
     }
-    (rules, specs)
+    (rules, named)
 }
 
 fn rule(r: &Reader<'_>) -> Option<RuleConfig> {
@@ -48,6 +67,15 @@ fn rule(r: &Reader<'_>) -> Option<RuleConfig> {
         Some(uses) => Ok(*uses),
         None => Err(unknown_type(s, &USES, &LATER)),
     });
+    let on_error = r.choice(
+        "on_error",
+        &[
+            ("pass", OnError::Pass),
+            ("drop", OnError::Drop),
+            ("dead-letter", OnError::DeadLetter),
+            ("stop", OnError::Stop),
+        ],
+    );
     let with = r.inline("with");
     if into.is_some() && !r.has("topics") {
         r.wrong(
@@ -67,9 +95,14 @@ fn rule(r: &Reader<'_>) -> Option<RuleConfig> {
         "keep-fields" => keep_fields(with),
         "rename" => rename(with),
         "add-fields" => add_fields(with),
-        _ => sample(with),
+        "sample" => sample(with),
+        "route" => edge::route(with).map(RuleSpec::Route),
+        _ => edge::stateful(uses, with),
     };
-    Some(RuleConfig { name: name?, topics, into, before_ring: r.has("topics"), spec: spec? })
+    let definition = XxHash3_64::oneshot(format!("{uses} {}", with.as_written()).as_bytes());
+    let name = name?;
+    let rule = Rule { on_error, definition, ..Rule::new(name.clone(), spec?) };
+    Some(RuleConfig { name, topics, into, before_ring: r.has("topics"), rule })
 }
 
 /// `topics` and `exclude`.

@@ -310,7 +310,7 @@ fn the_samples_of_the_design_read_as_far_as_their_parts_exist() {
 fn filters_are_written_as_they_read() {
     let rule = |with: &str| {
         let text = format!("[[rules]]\nname = \"f\"\nuses = \"filter\"\ntopics = [\"a\"]\nwith = {with}\n");
-        match config(&text).rules.remove(0).spec {
+        match config(&text).rules.remove(0).rule.spec {
             RuleSpec::Filter(condition) => condition,
             other => panic!("{other:?}"),
         }
