@@ -27,7 +27,7 @@ impl Forward {
         if counts {
             t.phase = Phase::Counting;
             let id = t.mine.id;
-            return self.ask(ix, Query::Producer { id });
+            return self.ask(ix, Query::Producer { id, ring: self.options.ring_id });
         }
         self.search(ix);
     }

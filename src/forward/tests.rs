@@ -396,7 +396,7 @@ impl World {
                 let contents = wanted.map(|(_, (seq, i))| content(*seq, *i)).collect();
                 Input::Contents { target, result: Ok(Some(contents)) }
             }
-            Asked::Query(Query::Producer { id }) => {
+            Asked::Query(Query::Producer { id, .. }) => {
                 if self.faults.forgets && self.rng.below(10) == 0 {
                     log.newest.remove(&id);
                 }

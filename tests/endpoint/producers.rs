@@ -28,7 +28,7 @@ fn send(server: &Server, producer: i64, number: u64, after: Option<u64>) -> (i16
 
 fn ask(client: &mut Client, topic: &str, producer_id: i64) -> Kept {
     let mut body = Vec::new();
-    Ask { topic, partition: 0, producer_id }.write(&mut body);
+    Ask { topic, partition: 0, producer_id, ring: None }.write(&mut body);
     client.request(PRODUCERS, PRODUCERS_VERSION, 9, &body);
     Kept::read(&client.answer(9)).expect("an answer")
 }

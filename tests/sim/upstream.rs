@@ -241,7 +241,7 @@ impl Upstream {
                 tape.hit(Fault::Compared);
                 Answer::Contents(Ok(if rng.below(12) == 0 { None } else { Some(log.contents(from, to)) }))
             }
-            Asked::Query(Query::Producer { id }) => {
+            Asked::Query(Query::Producer { id, .. }) => {
                 if one_in(rng, 30) && log.newest.remove(&id).is_some() {
                     tape.hit(Fault::ProducerForgotten);
                     log.forgotten.insert(id);
