@@ -10,8 +10,13 @@
 pub mod add_fields;
 pub mod drop_fields;
 pub mod filter;
+pub mod hash;
 pub mod keep_fields;
+pub mod made;
+pub mod mask;
+pub mod parse;
 pub mod rename;
+pub mod replace;
 pub mod rewrite;
 pub mod sample;
 
