@@ -9,6 +9,7 @@
 
 pub mod add_fields;
 pub mod drop_fields;
+pub mod enrich;
 pub mod filter;
 pub mod hash;
 pub mod keep_fields;

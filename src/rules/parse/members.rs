@@ -38,7 +38,7 @@ impl Type {
         })
     }
 
-    const fn what(self) -> &'static str {
+    pub const fn what(self) -> &'static str {
         match self {
             Type::Int => "is not an integer",
             Type::Float => "is not a number",
@@ -138,7 +138,7 @@ impl Types {
         *self == Self::default()
     }
 
-    fn misses(&self, text: &[u8]) -> bool {
+    pub fn misses(&self, text: &[u8]) -> bool {
         self.missing.iter().any(|m| m.as_bytes() == text)
     }
 }
