@@ -20,6 +20,7 @@ pub mod rename;
 pub mod replace;
 pub mod rewrite;
 pub mod sample;
+pub mod schema;
 
 use crate::limits::FRAME_RAW_TARGET;
 use crate::record::RecordRef;
