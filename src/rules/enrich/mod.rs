@@ -1,9 +1,12 @@
-//! `enrich`: adds to a record what a file knows about it: a row of a table ([`lookup`]).
+//! `enrich`: adds to a record what a file knows about it: a row of a table ([`lookup`]), or where an address is
+//! ([`geo`]).
 //!
-//! The file's bytes are handed in, checked as a whole when they are, and kept in a form that costs little more memory
-//! than the file. A file that has changed is a new rule.
+//! The file's bytes are handed in, checked when they are, and kept in a form that costs little more memory than the file.
+//! A file that has changed is a new rule.
 
+pub mod geo;
 pub mod lookup;
+pub mod mmdb;
 pub mod table;
 
 /// What becomes of a record about which nothing is known.
