@@ -102,6 +102,9 @@ fn join(nodes: &mut Vec<Node>, node: &Node) {
     }
 }
 
+/// Takes a value, its key if it has one, and its depth.
+type Take<'t, 'w> = &'t mut dyn FnMut(&mut Walk<'w>, Option<&[u8]>, usize) -> Result<(), Malformed>;
+
 struct Walk<'w> {
     value: &'w [u8],
     scan: Scanner<'w>,
@@ -112,7 +115,7 @@ struct Walk<'w> {
     out: &'w mut Vec<u8>,
 }
 
-impl Walk<'_> {
+impl<'w> Walk<'w> {
     /// Copies up to where the scan is.
     fn copy(&mut self) {
         self.out.extend_from_slice(&self.value[self.copied..self.scan.at()]);
@@ -175,12 +178,7 @@ impl Walk<'_> {
     }
 
     /// Steps through the object or array here, handing over each value with its key and the depth it is at.
-    fn each(
-        &mut self,
-        bracket: u8,
-        depth: usize,
-        take: &mut dyn FnMut(&mut Self, Option<&[u8]>, usize) -> Result<(), Malformed>,
-    ) -> Result<(), Malformed> {
+    fn each(&mut self, bracket: u8, depth: usize, take: Take<'_, 'w>) -> Result<(), Malformed> {
         let close = if bracket == b'{' { b'}' } else { b']' };
         self.scan.nest(bracket, depth)?;
         if self.scan.closes(close) {
