@@ -1,5 +1,6 @@
 //! `[[rules]]`: name, topics, `uses` and its `with`.
 
+mod data;
 mod edge;
 
 use std::collections::BTreeMap;
@@ -24,7 +25,7 @@ use crate::rules::{OnError, Rule, RuleSpec};
 use crate::template::Template;
 use crate::topic::{TopicName, TopicSet};
 
-const USES: [&str; 14] = [
+const USES: [&str; 20] = [
     "filter",
     "drop-fields",
     "keep-fields",
@@ -39,9 +40,15 @@ const USES: [&str; 14] = [
     "dedup",
     "route",
     "window",
+    "parse",
+    "mask",
+    "hash",
+    "enrich",
+    "geo",
+    "schema",
 ];
 /// Rules that come with later versions.
-const LATER: [&str; 7] = ["sql", "wasm", "parse", "mask", "hash", "enrich", "schema"];
+const LATER: [&str; 2] = ["sql", "wasm"];
 
 /// The deepest nesting of `all`, `any` and `not`.
 const MAX_NESTING: usize = 16;
@@ -76,6 +83,9 @@ fn rule(r: &Reader<'_>) -> Option<RuleConfig> {
             ("stop", OnError::Stop),
         ],
     );
+    // What cannot be masked must not go on unmasked because nobody said so.
+    let hides = !r.has("on_error") && matches!(uses, Some("mask" | "hash"));
+    let on_error = if hides { OnError::Drop } else { on_error };
     let with = r.inline("with");
     if into.is_some() && !r.has("topics") {
         r.wrong(
@@ -97,6 +107,7 @@ fn rule(r: &Reader<'_>) -> Option<RuleConfig> {
         "add-fields" => add_fields(with),
         "sample" => sample(with),
         "route" => edge::route(with).map(RuleSpec::Route),
+        "parse" | "mask" | "hash" | "enrich" | "geo" | "schema" => data::rule(uses, with),
         _ => edge::stateful(uses, with),
     };
     let definition = XxHash3_64::oneshot(format!("{uses} {}", with.as_written()).as_bytes());

@@ -16,14 +16,21 @@ pub mod deadband;
 pub mod debounce;
 pub mod dedup;
 pub mod drop_fields;
+pub mod enrich;
+pub mod failed;
 pub mod filter;
+pub mod hash;
 pub mod keep_fields;
+pub mod mask;
 pub mod number;
+pub mod parse;
 pub mod rate;
 pub mod rename;
+pub mod replace;
 pub mod rewrite;
 pub mod route;
 pub mod sample;
+pub mod schema;
 pub mod state;
 pub mod threshold;
 pub mod throttle;
@@ -31,14 +38,13 @@ pub mod window;
 
 use std::borrow::Cow;
 
-use state::{Keeper, Time};
-
 use crate::limits::FRAME_RAW_TARGET;
 use crate::name::Name;
 use crate::record::RecordRef;
 use crate::template::{Context, Template};
 use crate::time::{BootTime, WallTime};
 use crate::topic::TopicName;
+use state::{Keeper, Time};
 
 /// What a rule does: checked, ready to be compiled.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,6 +63,12 @@ pub enum RuleSpec {
     Dedup(dedup::Dedup),
     Route(route::Route),
     Window(window::Window),
+    Parse(Box<parse::Parse>),
+    Mask(mask::Masking),
+    Hash(hash::Hashing),
+    Lookup(Box<enrich::lookup::Lookup>),
+    Geo(Box<enrich::geo::Geo>),
+    Schema(schema::Schema),
 }
 
 /// What becomes of a record on which a rule fails.
@@ -153,6 +165,8 @@ impl RuleSpec {
         match self {
             Self::AddFields(add) => add.templates().collect(),
             Self::Sample(sample) => sample.by.iter().collect(),
+            Self::Lookup(lookup) => lookup.templates().collect(),
+            Self::Geo(geo) => geo.templates().collect(),
             _ => self.keeper().and_then(Keeper::by).into_iter().collect(),
         }
     }
@@ -246,6 +260,21 @@ impl Made {
         let value = self.bytes.len();
         write(&mut self.bytes);
         self.list.push(One { key: key.map(|_| start), value, end: self.bytes.len(), event_time });
+    }
+
+    /// A value of its own, or the record's, together with a key: what a rule that rewrites both makes.
+    fn with_key(&mut self, value: Answer, key: Answer, text: &[u8], record: &RecordRef<'_>) -> Answer {
+        if key != Answer::Value {
+            return value;
+        }
+        if value != Answer::Value {
+            self.bytes.clear();
+            self.bytes.extend_from_slice(record.value);
+        }
+        // The key stands in front.
+        self.bytes.splice(..0, text.iter().copied());
+        self.list.push(One { key: Some(0), value: text.len(), end: self.bytes.len(), event_time: None });
+        Answer::Made
     }
 
     fn records<'m>(&'m self, of: RecordRef<'m>) -> impl Iterator<Item = RecordRef<'m>> {
@@ -454,6 +483,20 @@ impl Stage {
             RuleSpec::Sample(sample) => return sample.passes(context, record, turn, text).map(passes).map_err(said),
             RuleSpec::Route(route) => {
                 return Ok(route.choose(value).map_err(said)?.map_or(Answer::Pass, Answer::Route));
+            }
+            RuleSpec::Schema(schema) => return schema.rewrite(record).map_err(Reason::from),
+            RuleSpec::Parse(parse) => return parse.rewrite(record, text, &mut made.bytes).map_err(Reason::from),
+            RuleSpec::Lookup(rule) => {
+                return rule.rewrite(context, record, text, &mut made.bytes).map_err(Reason::from);
+            }
+            RuleSpec::Geo(rule) => return rule.rewrite(context, record, text, &mut made.bytes).map_err(Reason::from),
+            RuleSpec::Mask(mask) => {
+                let answer = mask.rewrite(record, &mut made.bytes)?;
+                return Ok(made.with_key(answer, mask.rewrite_key(record, text), text, record));
+            }
+            RuleSpec::Hash(hash) => {
+                let answer = hash.rewrite(record, &mut made.bytes)?;
+                return Ok(made.with_key(answer, hash.rewrite_key(record, text), text, record));
             }
             RuleSpec::DropFields(rule) => rule.rewrite(value, &mut made.bytes),
             RuleSpec::KeepFields(rule) => rule.rewrite(value, &mut made.bytes),
