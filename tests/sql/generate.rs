@@ -131,6 +131,22 @@ const JSONS: [&str; 8] = [
     r#"[{"a":1},{"a":2}]"#,
 ];
 
+/// A constant that can be made one that the planner cannot compute: see [`hidden`].
+fn literal(text: &str) -> String {
+    format!("\u{1}{text}\u{2}")
+}
+
+/// The expression as it is meant.
+pub fn plain(expression: &str) -> String {
+    expression.replace(['\u{1}', '\u{2}'], "")
+}
+
+/// The expression with its constants behind a function that PostgreSQL does not look through: what it does not come to,
+/// it does not compute.
+pub fn hidden(expression: &str) -> String {
+    expression.replace('\u{1}', "pg_temp.hide(").replace('\u{2}', ")")
+}
+
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
@@ -206,18 +222,18 @@ impl Generator {
         match of {
             Of::Int => match self.below(3) {
                 0 => self.pick(&["i", "k"]).to_owned(),
-                1 => format!("CAST({} AS bigint)", self.pick(&INTS)),
-                _ => format!("({})::int8", self.below(20) as i64 - 5),
+                1 => format!("CAST({} AS bigint)", literal(self.pick(&INTS))),
+                _ => format!("({})::int8", literal(&(self.below(20) as i64 - 5).to_string())),
             },
             Of::Numeric => match self.below(3) {
                 0 => "n".to_owned(),
-                _ => format!("({})", self.pick(&NUMERICS)),
+                _ => format!("({})", literal(self.pick(&NUMERICS))),
             },
-            Of::Float => format!("'{}'::double precision", self.pick(&FLOATS)),
+            Of::Float => format!("{}::double precision", literal(&quoted(self.pick(&FLOATS)))),
             Of::Text => match self.below(3) {
                 0 => self.pick(&["t", "u"]).to_owned(),
-                1 => format!("{}::text", quoted(self.pick(&TEXTS))),
-                _ => format!("CAST({} AS text)", quoted(self.pick(&TEXTS))),
+                1 => format!("{}::text", literal(&quoted(self.pick(&TEXTS)))),
+                _ => format!("CAST({} AS text)", literal(&quoted(self.pick(&TEXTS)))),
             },
             Of::Bool => self.pick(&["b", "true", "false", "NULL::boolean", "b"]).to_owned(),
             Of::Date => format!("date '{}'", self.pick(&DATES)),
@@ -226,7 +242,7 @@ impl Generator {
                 format!("timestamptz '{}{}'", self.pick(&TIMES), self.pick(&["", "+00", "Z", "+02", "-05:30"]))
             }
             Of::Interval => format!("interval '{}'", self.pick(&INTERVALS)),
-            Of::Json => self.pick(&["j", "j", "j->'b'", "j->'o'", "j->0", "j#>'{b,2}'"]).to_owned(),
+            Of::Json => self.pick(&["CAST(j AS json)", "j::json", "j->'b'", "j->'o'", "j->0", "j#>'{b,2}'"]).to_owned(),
         }
     }
 
@@ -295,10 +311,10 @@ impl Generator {
             8 => format!("trunc({a}, {})", self.below(6) as i64 - 2),
             9 => format!("{}({a})", self.pick(&["ceil", "floor", "round", "trunc", "sign", "ceiling"])),
             10 => format!("CAST({} AS numeric)", self.expression(Of::Int, depth)),
-            11 => format!("CAST({} AS numeric)", self.pick(&["t", "u", "'1.250'", "' 7 '", "'1e3'", "'x'", "'-.5'"])),
+            11 => format!("CAST({} AS numeric)", literal(self.pick(&["t", "u", "'1.250'", "' 7 '", "'1e3'", "'x'", "'-.5'"]))),
             12 => format!(
                 "CAST({} AS numeric)",
-                self.pick(&["'1.5'::float8", "'0.1'::float8", "'1e10'::float8", "'123456.789'::float8"])
+                literal(self.pick(&["'1.5'::float8", "'0.1'::float8", "'1e10'::float8", "'123456.789'::float8"]))
             ),
             13 => {
                 let part = self.pick(&[
@@ -336,7 +352,7 @@ impl Generator {
             5 => format!("(- {a})"),
             6 | 7 => {
                 let name = self.pick(&[
-                    "sqrt", "exp", "ln", "log", "sin", "cos", "tan", "atan", "asin", "acos", "cbrt", "degrees",
+                    "sqrt", "exp", "ln", "log", "sin", "cos", "tan", "atan", "asin", "acos", "degrees",
                     "radians",
                 ]);
                 format!("{name}({a})")
@@ -344,7 +360,7 @@ impl Generator {
             8 => format!("{}({a})", self.pick(&["ceil", "floor", "round", "trunc", "sign", "abs"])),
             9 => format!("CAST({} AS double precision)", self.expression(Of::Int, depth)),
             10 => format!("CAST({} AS float8)", self.expression(Of::Numeric, depth)),
-            11 => format!("CAST({} AS float8)", self.pick(&["t", "u", "'1e400'", "' 2.5'", "'1e-400'", "'-0'"])),
+            11 => format!("CAST({} AS float8)", literal(self.pick(&["t", "u", "'1e400'", "' 2.5'", "'1e-400'", "'-0'"]))),
             12 => format!(
                 "{}({})",
                 self.pick(&["round", "ceil", "floor", "trunc", "sign"]),
@@ -430,9 +446,14 @@ impl Generator {
         }
         if self.below(8) == 0 {
             // A quoted text takes the other's type.
-            let literal = quoted(self.pick(&["5", "1.5", "abc", "2024-01-01", "-3", "x"]));
             let of = self.pick(&[Of::Int, Of::Numeric, Of::Text, Of::Timestamp, Of::Float]);
-            return (self.expression(of, depth), literal);
+            let unknown = quoted(match of {
+                Of::Int => self.pick(&["5", " -3 ", "0"]),
+                Of::Text => self.pick(&["abc", "5", ""]),
+                Of::Timestamp => self.pick(&["2024-01-01", "1970-01-01 00:00:01"]),
+                _ => self.pick(&["5", "1.5", "-3e1"]),
+            });
+            return (self.expression(of, depth), unknown);
         }
         let of = self.pick(&[
             Of::Int,
@@ -484,7 +505,7 @@ impl Generator {
                 self.pick(&REGEXES)
             ),
             12 => format!("starts_with({}, {})", self.expression(Of::Text, depth), self.leaf(Of::Text)),
-            _ => format!("CAST({} AS boolean)", self.pick(&["'yes'", "'off'", "'t'", "'x'", "' TRUE '", "t"])),
+            _ => format!("CAST({} AS boolean)", literal(self.pick(&["'yes'", "'off'", "'t'", "'x'", "' TRUE '", "t"]))),
         }
     }
 
@@ -495,10 +516,13 @@ impl Generator {
             1 => format!("({a} - {})", self.below(100)),
             2 => format!("CAST({} AS date)", self.expression(Of::Timestamp, depth)),
             3 => {
-                format!("CAST({} AS date)", self.pick(&["t", "u", "'2024-02-30'", "'2024-12-31 23:00'", "'1999-1-8'"]))
+                format!("CAST({} AS date)", literal(self.pick(&["t", "u", "'2024-02-30'", "'2024-12-31 23:00'", "'1999-1-8'"])))
             }
             4 => format!("CAST({} AS date)", self.expression(Of::Timestamptz, depth)),
-            _ => format!("make_date({}, {}, {})", self.below(3000), self.below(14), self.below(33)),
+            _ => {
+                let (year, month, day) = (self.below(3000), self.below(14), self.below(33));
+                format!("make_date({}, {}, {})", year, literal(&month.to_string()), literal(&day.to_string()))
+            }
         }
     }
 
@@ -511,19 +535,19 @@ impl Generator {
             3 => format!("date_trunc('{}', {a})", self.pick(&UNITS)),
             4 => format!(
                 "CAST({} AS timestamp)",
-                self.pick(&[
+                literal(self.pick(&[
                     "t",
                     "'2024-02-29T25:00'",
                     "'2024-01-01 10:11:12.1234567+05'",
                     "'epoch'",
                     "'2024-06-30 24:00'"
-                ])
+                ]))
             ),
             5 => format!("({} AT TIME ZONE {})", self.expression(Of::Timestamptz, depth), self.pick(&ZONES)),
             6 => format!("CAST({} AS timestamp)", self.expression(Of::Date, depth)),
             7 => format!(
-                "date_bin('{}', {a}, timestamp '2001-01-01')",
-                self.pick(&["15 minutes", "1 day", "7 seconds", "1 month", "-1 s"])
+                "date_bin(CAST({} AS interval), {a}, timestamp '2001-01-01')",
+                literal(self.pick(&["'15 minutes'", "'1 day'", "'7 seconds'", "'1 month'", "'-1 s'"]))
             ),
             _ => format!(
                 "({} {} {})",
@@ -545,7 +569,7 @@ impl Generator {
             5 => format!("CAST({} AS timestamptz)", self.expression(Of::Timestamp, depth)),
             _ => format!(
                 "CAST({} AS timestamp with time zone)",
-                self.pick(&["t", "'2024-03-31 02:30:00+01:00'", "'1970-01-01T00:00:00Z'", "'2024-02-29'"])
+                literal(self.pick(&["t", "'2024-03-31 02:30:00+01:00'", "'1970-01-01T00:00:00Z'", "'2024-02-29'"]))
             ),
         }
     }
@@ -556,12 +580,12 @@ impl Generator {
             0 => format!("({a} + {})", self.expression(Of::Interval, depth)),
             1 => format!("({a} - {})", self.expression(Of::Interval, depth)),
             2 => format!("({a} * {})", self.pick(&["2", "0.5", "-1.25", "1.1", "k"])),
-            3 => format!("({a} / {})", self.pick(&["2", "0.5", "3", "7.0", "0"])),
+            3 => format!("({a} / {})", literal(self.pick(&["2", "0.5", "3", "7.0", "0"]))),
             4 => format!("(- {a})"),
             5 => format!("({} - {})", self.expression(Of::Timestamp, depth), self.leaf(Of::Timestamp)),
             6 => format!(
                 "CAST({} AS interval)",
-                self.pick(&["'1 day ago'", "'5 minutes'", "'x'", "'1 mon 2 d 3 h'", "'10'", "'3 04:05:06'"])
+                literal(self.pick(&["'1 day ago'", "'5 minutes'", "'x'", "'1 mon 2 d 3 h'", "'10'", "'3 04:05:06'"]))
             ),
             _ => format!(
                 "interval '{}' {}",
@@ -582,7 +606,7 @@ impl Generator {
                 let of = self.pick(&[Of::Int, Of::Numeric, Of::Bool, Of::Timestamp, Of::Timestamptz, Of::Date]);
                 format!("to_json({})", self.expression(of, depth))
             }
-            _ => format!("CAST({} AS json)", self.pick(&["'[1, 2]'", "'{\"a\": \"b\"}'", "'nope'", "'3'", "t"])),
+            _ => format!("CAST({} AS json)", literal(self.pick(&["'[1, 2]'", "'{\"a\": \"b\"}'", "'nope'", "'3'", "btrim(t)"]))),
         }
     }
 }

@@ -6,7 +6,7 @@ mod postgres;
 
 use std::collections::BTreeMap;
 
-use generate::{ALL, Generator, Row};
+use generate::{ALL, Generator, Row, hidden, plain};
 use headwater::record::RecordRef;
 use headwater::rules::sql::{Input, Kind, Query, Scratch};
 use headwater::template::Context;
@@ -29,7 +29,7 @@ enum Ours {
 
 fn ours(expression: &str, row: &Row) -> Ours {
     // PostgreSQL's `encode` takes bytes.
-    let expression = expression.replace("convert_to(", "concat(").replace(", 'UTF8')", ")");
+    let expression = expression.replace("convert_to(", "ltrim(").replace(", 'UTF8')", ", '')");
     let query = match Query::compile(&format!("SELECT CAST({expression} AS text) AS r FROM x")) {
         Ok(query) => query,
         Err(e) => return Ours::Refused(e.to_string()),
@@ -60,8 +60,13 @@ enum Verdict {
     OtherError,
     /// One of the differences that are named.
     Named(&'static str),
+    /// One fails at what the other did not come to: what is evaluated first is nobody's promise.
+    Order,
     Different,
 }
+
+/// States that PostgreSQL has for single functions.
+const ARGUMENTS: [&str; 5] = ["22011", "2201E", "2201F", "0A000", "22030"];
 
 fn verdict(ours: &Ours, theirs: &Result<Option<String>, String>) -> Verdict {
     match (ours, theirs) {
@@ -69,11 +74,8 @@ fn verdict(ours: &Ours, theirs: &Result<Option<String>, String>) -> Verdict {
         (Ours::Text(a), Ok(b)) if a == b => Verdict::Same,
         (Ours::Refused(_), Err(_)) => Verdict::Refused,
         (Ours::Failed(kind, _), Err(state)) => {
-            if state.starts_with(kind.sqlstate()) {
-                Verdict::SameError
-            } else {
-                Verdict::OtherError
-            }
+            let argument = *kind == Kind::BadArgument && ARGUMENTS.iter().any(|known| state.starts_with(known));
+            if argument || state.starts_with(kind.sqlstate()) { Verdict::SameError } else { Verdict::OtherError }
         }
         (Ours::Failed(_, what) | Ours::Refused(what), Ok(_)) if what.contains("years 1 to 9999") => {
             Verdict::Named("years 1 to 9999")
@@ -81,14 +83,26 @@ fn verdict(ours: &Ours, theirs: &Result<Option<String>, String>) -> Verdict {
         (Ours::Failed(_, what) | Ours::Refused(what), Ok(_)) if what.contains("37 digits") => {
             Verdict::Named("37 digits")
         }
+        (Ours::Text(Some(a)), Ok(Some(b))) if is_longer(a, b) => Verdict::Named("37 digits"),
         _ => Verdict::Different,
     }
 }
 
-#[test]
-fn expressions_give_what_postgresql_gives() {
+/// Whether `theirs` is the number that `ours` is, with more digits than ours can have.
+fn is_longer(ours: &str, theirs: &str) -> bool {
+    let digits = theirs.bytes().filter(u8::is_ascii_digit).count();
+    let number = theirs.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'.'));
+    number && digits > 37 && theirs.starts_with(&ours[..ours.len() - 1])
+}
+
+/// Whether parts of an expression may not be come to.
+fn has_branches(expression: &str) -> bool {
+    ["CASE", "coalesce", " IN (", " AND ", " OR ", "greatest", "least"].iter().any(|word| expression.contains(word))
+}
+
+/// The same expressions asked of both.
+fn compare(seed: u64, cases: usize) -> (BTreeMap<String, usize>, Vec<String>, String) {
     let postgres = Postgres::start();
-    let (cases, seed) = (setting("HEADWATER_SQL_CASES", CASES as u64) as usize, setting("HEADWATER_SQL_SEED", 1));
     let mut generator = Generator::new(seed);
     let mut asked = Vec::new();
     for n in 0..cases {
@@ -97,29 +111,50 @@ fn expressions_give_what_postgresql_gives() {
         let depth = 1 + generator.below(3);
         asked.push((generator.expression(of, depth), row));
     }
-    let query =
-        |(expression, row): &(String, Row)| format!("SELECT CAST({expression} AS text) FROM ({}) AS x", row.sql);
-    let queries: Vec<String> = asked.iter().map(query).collect();
-    let answers = postgres.ask(&queries);
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    let mut differences = Vec::new();
-    for ((expression, row), theirs) in asked.iter().zip(&answers) {
-        let ours = ours(expression, row);
-        let found = verdict(&ours, theirs);
+    // Behind OFFSET the planner does not see what the row has.
+    let query = |expression: String, row: &Row| {
+        format!("SELECT CAST({expression} AS text) FROM ({} OFFSET 0) AS x", row.sql)
+    };
+    let answers = postgres.ask(&asked.iter().map(|(e, row)| query(plain(e), row)).collect::<Vec<_>>());
+    // PostgreSQL's planner computes constants wherever they stand, ours where they are sure to be asked for.
+    let lazily = postgres.ask(&asked.iter().map(|(e, row)| query(hidden(e), row)).collect::<Vec<_>>());
+    let (mut counts, mut differences) = (BTreeMap::new(), Vec::new());
+    for (((expression, row), theirs), lazily) in asked.iter().zip(&answers).zip(&lazily) {
+        let expression = plain(expression);
+        let ours = ours(&expression, row);
+        let lazy = || matches!(verdict(&ours, lazily), Verdict::Same | Verdict::SameNull | Verdict::SameError);
+        let found = match verdict(&ours, theirs) {
+            Verdict::Different | Verdict::OtherError if theirs.is_err() && lazy() => {
+                Verdict::Named("a constant fails where it is asked for")
+            }
+            Verdict::Different if theirs.is_err() != !matches!(ours, Ours::Text(_)) && has_branches(&expression) => {
+                Verdict::Order
+            }
+            found => found,
+        };
         *counts.entry(format!("{found:?}")).or_default() += 1;
-        if matches!(found, Verdict::Different | Verdict::OtherError) {
-            differences.push(format!(
-                "{found:?}: {expression}\n  row    {}\n  ours   {ours:?}\n  theirs {theirs:?}",
-                row.json
-            ));
+        if matches!(found, Verdict::Different | Verdict::Order | Verdict::OtherError) {
+            let row = &row.json;
+            differences.push(format!("{found:?}: {expression}\n  row    {row}\n  ours   {ours:?}\n  theirs {theirs:?}"));
         }
     }
-    println!("PostgreSQL {}, seed {seed}, {cases} expressions: {counts:?}", postgres.version());
-    let wrong = differences.iter().filter(|d| d.starts_with("Different")).count();
+    (counts, differences, postgres.version())
+}
+
+#[test]
+fn expressions_give_what_postgresql_gives() {
+    let (cases, seed) = (setting("HEADWATER_SQL_CASES", CASES as u64) as usize, setting("HEADWATER_SQL_SEED", 1));
+    let (counts, differences, version) = compare(seed, cases);
+    println!("PostgreSQL {version}, seed {seed}, {cases} expressions: {counts:?}");
     if let Some(path) = std::env::var_os("HEADWATER_SQL_REPORT") {
         std::fs::write(path, differences.join("\n")).unwrap();
     }
-    let shown: Vec<_> =
-        differences.iter().filter(|d| d.starts_with("Different")).take(20).map(String::as_str).collect();
-    assert_eq!(wrong, 0, "{wrong} of {cases} differ:\n{}", shown.join("\n"));
+    let wrong: Vec<_> = differences.iter().filter(|d| d.starts_with("Different")).map(String::as_str).collect();
+    assert!(wrong.is_empty(), "{} of {cases} differ:\n{}", wrong.len(), wrong[..wrong.len().min(20)].join("\n"));
+    // Of two things that are wrong either may be found first; few expressions have two.
+    let others = differences.len();
+    assert!(others * 1000 < cases, "{others} of {cases} fail otherwise:\n{}", differences.join("\n"));
+    // What both refuse says little: most must have an answer.
+    let answered = counts.get("Same").copied().unwrap_or(0);
+    assert!(answered * 2 > cases, "only {answered} of {cases} have an answer to compare");
 }

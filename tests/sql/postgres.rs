@@ -106,6 +106,10 @@ impl Postgres {
                 RETURN 'text ' || encode(convert_to(answer, 'UTF8'), 'hex');
             EXCEPTION WHEN OTHERS THEN RETURN 'error ' || SQLSTATE || ' ' || translate(SQLERRM, E'\n', ' ');
             END $body$;
+            CREATE OR REPLACE FUNCTION pg_temp.hide(a text) RETURNS text VOLATILE LANGUAGE plpgsql AS 'BEGIN RETURN a; END';
+            CREATE OR REPLACE FUNCTION pg_temp.hide(a integer) RETURNS integer VOLATILE LANGUAGE plpgsql AS 'BEGIN RETURN a; END';
+            CREATE OR REPLACE FUNCTION pg_temp.hide(a bigint) RETURNS bigint VOLATILE LANGUAGE plpgsql AS 'BEGIN RETURN a; END';
+            CREATE OR REPLACE FUNCTION pg_temp.hide(a numeric) RETURNS numeric VOLATILE LANGUAGE plpgsql AS 'BEGIN RETURN a; END';
             ",
         );
         for query in queries {

@@ -19,7 +19,11 @@ use crate::name::nearest;
 const PATTERN_BYTES: usize = 256 * 1024;
 
 fn regex(at: usize, pattern: &str, fold: bool) -> Result<Box<Regex>, Fault> {
-    let mut builder = RegexBuilder::new(pattern);
+    // The classes of POSIX are those of all letters, as they are for PostgreSQL.
+    const CLASSES: [(&str, &str); 4] =
+        [("[:alpha:]", r"\p{L}"), ("[:alnum:]", r"\p{L}\p{Nd}"), ("[:upper:]", r"\p{Lu}"), ("[:lower:]", r"\p{Ll}")];
+    let spelled = CLASSES.iter().fold(pattern.to_owned(), |text, (posix, ours)| text.replace(posix, ours));
+    let mut builder = RegexBuilder::new(&spelled);
     builder.size_limit(PATTERN_BYTES).dfa_size_limit(PATTERN_BYTES).dot_matches_new_line(true).case_insensitive(fold);
     let wrong = |e: regex::Error| {
         let words = e.to_string();

@@ -149,8 +149,8 @@ impl Checker {
             Syntax::Call(name, arguments) => self.call(node.at, name, arguments),
             Syntax::Negate(of) => self.negate(node.at, of),
             Syntax::Not(of) => Ok((Expr::Not(Box::new(self.condition(of, "NOT")?)), Type::Bool)),
-            Syntax::And(terms) => Ok((Expr::And(self.terms(terms, "AND")?), Type::Bool)),
-            Syntax::Or(terms) => Ok((Expr::Or(self.terms(terms, "OR")?), Type::Bool)),
+            Syntax::And(terms) => Ok((self.terms(terms, false)?, Type::Bool)),
+            Syntax::Or(terms) => Ok((self.terms(terms, true)?, Type::Bool)),
             Syntax::Binary(operator, of) => self.binary(node.at, *operator, &of[0], &of[1]),
             Syntax::Between { of, symmetric } => {
                 let all = self.comparable(node.at, "BETWEEN", &of[..])?;
@@ -172,18 +172,26 @@ impl Checker {
         }
     }
 
-    fn terms(&mut self, terms: &[Node], place: &'static str) -> Result<Vec<Expr>, Fault> {
+    /// `AND`, or `OR` where a true term `decides`; a constant that decides is all of it.
+    fn terms(&mut self, terms: &[Node], decides: bool) -> Result<Expr, Fault> {
+        let place = if decides { "OR" } else { "AND" };
         let mut exprs = vec![self.condition(&terms[0], place)?];
         self.guarded += 1;
         for term in &terms[1..] {
             exprs.push(self.condition(term, place)?);
         }
         self.guarded -= 1;
-        Ok(exprs)
+        if exprs.iter().any(|expr| matches!(expr, Expr::Const(Value::Bool(b)) if *b == decides)) {
+            return Ok(Expr::Const(Value::Bool(decides)));
+        }
+        Ok(if decides { Expr::Or(exprs) } else { Expr::And(exprs) })
     }
 
     /// Replaces an expression of constants by what it gives.
     fn computed(&mut self, (expr, of): Typed, at: usize) -> Result<Typed, Fault> {
+        if super::eval::is_null(&expr) {
+            return Ok((Expr::Const(Value::Null), of));
+        }
         if matches!(expr, Expr::Const(_)) || !super::eval::is_constant(&expr) {
             return Ok((expr, of));
         }
@@ -248,7 +256,7 @@ impl Checker {
         self.argument(typed, super::functions::Class::Text, user, node.at)
     }
 
-    /// A constant as another type.
+    /// A constant as another type. What a text spells must be one, also where it may never be asked for.
     pub(super) fn cast_constant(&self, expr: Expr, to: Type, at: usize) -> Result<Expr, Fault> {
         let Expr::Const(value) = expr else {
             return Ok(Expr::Cast(Box::new(expr), Target { to, limit: Limit::None }));
@@ -256,13 +264,22 @@ impl Checker {
         let target = Target { to, limit: Limit::None };
         match cast(value.borrow(), target).map(Value::into_owned) {
             Ok(cast) => Ok(Expr::Const(cast)),
-            Err(_) if self.guarded > 0 => Ok(Expr::Cast(Box::new(Expr::Const(value)), target)),
+            Err(_) if self.guarded > 0 && !matches!(value, Value::Text(_)) => {
+                Ok(Expr::Cast(Box::new(Expr::Const(value)), target))
+            }
             Err(e) => Err(Fault::new(at, e.message)),
         }
     }
 
     /// Makes an expression one of another type where PostgreSQL does so by itself.
     pub(super) fn widened(&self, (expr, from): Typed, to: Type, at: usize) -> Result<Expr, Fault> {
+        if to == Type::Json && from == Type::Any {
+            // A field as JSON is what it was.
+            return Ok(match expr {
+                Expr::Column(slot) => Expr::Raw(slot),
+                other => Expr::Call(Function::ToJson, vec![other]),
+            });
+        }
         if from == Type::Unknown && to != Type::Any {
             return self.cast_constant(expr, to, at);
         }
@@ -311,6 +328,8 @@ impl Checker {
             exprs.push(self.widened(typed, shared, at)?);
         }
         let first = exprs.remove(0);
+        // What is the same for every record is the quickest to compare.
+        exprs.sort_by_key(|expr| !matches!(expr, Expr::Const(_)));
         Ok((Expr::In(Box::new(first), exprs), Type::Bool))
     }
 
@@ -349,12 +368,19 @@ impl Checker {
             }
         }
         let last = exprs.pop().unwrap_or(Expr::Const(Value::Null));
+        if matches!(operand_expr.as_deref(), Some(Expr::Const(Value::Null))) {
+            return Ok((last, shared));
+        }
         let arms = whens.into_iter().map(|((when, _), _)| when).zip(exprs).collect();
         Ok((Expr::Case { of: operand_expr, arms, default: Box::new(last) }, shared))
     }
 
     fn cast(&mut self, at: usize, of: &Node, target: Target) -> Result<Typed, Fault> {
         let (expr, from) = self.expr(of)?;
+        if let (Type::Unknown, Expr::Const(value @ Value::Text(_))) = (from, &expr) {
+            let cast = cast(value.borrow(), target).map_err(|e| Fault::new(at, e.message))?;
+            return Ok((Expr::Const(cast.into_owned()), target.to));
+        }
         if target.to == Type::Json
             && let Expr::Column(slot) = expr
         {
@@ -411,6 +437,7 @@ pub(super) fn common(types: &[Type]) -> Result<Type, (Type, Type)> {
         shared = match (shared, of) {
             (Type::Unknown, of) => of,
             (known, Type::Unknown) => known,
+            (Type::Any, Type::Json) | (Type::Json, Type::Any) => Type::Json,
             (Type::Any, _) | (_, Type::Any) => Type::Any,
             (a, b) if a == b => a,
             (a, b) => wider(&[Type::Int, Type::Numeric, Type::Float])

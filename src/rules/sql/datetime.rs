@@ -401,7 +401,10 @@ impl Interval {
                 if digits.is_empty() && !negative && unit.eq_ignore_ascii_case("ago") && reader.rest.is_empty() {
                     return sum.checked_neg().ok_or_else(|| out_of_range("interval"));
                 }
-                of_unit(digits, unit).ok_or_else(wrong)?
+                // A number before a clock is days.
+                let days = unit.is_empty() && reader.rest.find(':') < reader.rest.find(' ').or(Some(usize::MAX));
+                let days = days && reader.rest.contains(':');
+                of_unit(digits, if days { "days" } else { unit }).ok_or_else(wrong)?
             };
             let part = if negative { part.checked_neg() } else { Some(part) };
             sum = part.and_then(|part| sum.checked_add(part)).ok_or_else(|| out_of_range("interval"))?;
@@ -478,7 +481,7 @@ mod tests {
         assert_eq!(interval("-14 months 3 days"), "-1 years -2 mons +3 days");
         assert_eq!(interval("90 minutes ago"), "-01:30:00");
         assert_eq!(interval("1.5 days"), "1 day 12:00:00");
-        assert_eq!(interval("2 04:05:06.5"), "04:05:08.5");
+        assert_eq!(interval("2 04:05:06.5"), "2 days 04:05:06.5");
         assert_eq!(interval("0 s"), "00:00:00");
         for wrong in ["", "1 fortnight", "day", "1 day x"] {
             assert!(Interval::parse(wrong).is_err(), "{wrong}");

@@ -76,6 +76,16 @@ pub fn is_constant(expr: &Expr) -> bool {
     }
 }
 
+/// Whether an operand that is always NULL makes it NULL.
+pub fn is_null(expr: &Expr) -> bool {
+    let null = |expr: &Expr| matches!(expr, Expr::Const(Value::Null));
+    match expr {
+        Expr::Arithmetic(_, of) | Expr::Concat(of) | Expr::Compare(_, of) => of.iter().any(null),
+        Expr::Call(function, of) => !function.takes_null() && of.iter().any(null),
+        _ => false,
+    }
+}
+
 pub fn eval<'a>(expr: &'a Expr, row: &Row<'a>) -> Result<Value<'a>> {
     match expr {
         Expr::Const(value) => Ok(value.borrow()),

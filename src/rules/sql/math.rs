@@ -4,6 +4,9 @@ use super::decimal::Decimal;
 use super::functions::Function;
 use super::value::{EvalError, Kind, Result, Value};
 
+/// The nearest double, which the quotient of two doubles is not.
+const RADIANS_PER_DEGREE: f64 = 0.017_453_292_519_943_295_769_2;
+
 fn bad(what: &str) -> EvalError {
     EvalError::new(Kind::BadArgument, what)
 }
@@ -97,8 +100,8 @@ pub fn doubles<'a>(function: Function, a: f64, b: f64) -> Result<Value<'a>> {
         }
         Power => power(a, b)?,
         Pi => std::f64::consts::PI,
-        Degrees => super::compute::in_range(a / (std::f64::consts::PI / 180.0), finite, false)?,
-        Radians => a * (std::f64::consts::PI / 180.0),
+        Degrees => super::compute::in_range(a / RADIANS_PER_DEGREE, finite, false)?,
+        Radians => a * RADIANS_PER_DEGREE,
         Sin => angle()?.sin(),
         Cos => angle()?.cos(),
         Tan => angle()?.tan(),

@@ -190,8 +190,8 @@ fn of_interval(part: Part, i: Interval) -> Result<Decimal> {
 pub fn truncate<'a>(unit: Unit, value: &Value<'a>) -> Result<Value<'a>> {
     match value {
         Value::Null => Ok(Value::Null),
-        Value::Timestamp(t) => Ok(Value::Timestamp(cut(unit, *t))),
-        Value::Timestamptz(t) => Ok(Value::Timestamptz(cut(unit, *t))),
+        Value::Timestamp(t) => checked_time(Some(cut(unit, *t))).map(Value::Timestamp),
+        Value::Timestamptz(t) => checked_time(Some(cut(unit, *t))).map(Value::Timestamptz),
         other => {
             let what = format!("`date_trunc` takes a timestamp, this is {}", other.type_of().name());
             Err(EvalError::new(Kind::WrongType, what))
