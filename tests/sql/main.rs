@@ -80,10 +80,14 @@ fn verdict(ours: &Ours, theirs: &Result<Option<String>, String>) -> Verdict {
         (Ours::Failed(_, what) | Ours::Refused(what), Ok(_)) if what.contains("years 1 to 9999") => {
             Verdict::Named("years 1 to 9999")
         }
+        // Beside a constant NULL PostgreSQL computes nothing.
+        (Ours::Refused(_), Ok(None)) => Verdict::Named("a constant fails where it is asked for"),
         (Ours::Failed(_, what) | Ours::Refused(what), Ok(_)) if what.contains("37 digits") => {
             Verdict::Named("37 digits")
         }
         (Ours::Text(Some(a)), Ok(Some(b))) if is_longer(a, b) => Verdict::Named("37 digits"),
+        // The fewest digits that read as the same double: PostgreSQL leaves out those that lie exactly between two.
+        (Ours::Text(Some(a)), Ok(Some(b))) if a.len() < b.len() && is_same_double(a, b) => Verdict::Named("fewer digits"),
         _ => Verdict::Different,
     }
 }
@@ -95,9 +99,13 @@ fn is_longer(ours: &str, theirs: &str) -> bool {
     number && digits > 37 && theirs.starts_with(&ours[..ours.len() - 1])
 }
 
+fn is_same_double(a: &str, b: &str) -> bool {
+    matches!((a.parse::<f64>(), b.parse::<f64>()), (Ok(a), Ok(b)) if a == b) && a.contains('e')
+}
+
 /// Whether parts of an expression may not be come to.
 fn has_branches(expression: &str) -> bool {
-    ["CASE", "coalesce", " IN (", " AND ", " OR ", "greatest", "least"].iter().any(|word| expression.contains(word))
+    ["CASE", "coalesce", " IN (", " AND ", " OR ", "greatest", "least", "nullif"].iter().any(|word| expression.contains(word))
 }
 
 /// The same expressions asked of both.

@@ -81,6 +81,7 @@ pub fn is_null(expr: &Expr) -> bool {
     let null = |expr: &Expr| matches!(expr, Expr::Const(Value::Null));
     match expr {
         Expr::Arithmetic(_, of) | Expr::Concat(of) | Expr::Compare(_, of) => of.iter().any(null),
+        Expr::Call(Function::NullIf, of) => of.first().is_some_and(null),
         Expr::Call(function, of) => !function.takes_null() && of.iter().any(null),
         _ => false,
     }

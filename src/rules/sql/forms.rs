@@ -2,7 +2,7 @@
 
 use super::Fault;
 use super::ast::{Limit, Node, Syntax, Target};
-use super::parse::Parser;
+use super::cursor::Parser;
 use super::token::Token;
 use super::value::Type;
 

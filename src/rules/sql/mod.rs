@@ -40,6 +40,7 @@ mod calls;
 mod cast;
 mod check;
 mod compute;
+mod cursor;
 mod datetime;
 mod decimal;
 mod eval;

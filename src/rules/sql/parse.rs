@@ -6,7 +6,8 @@
 
 use super::Fault;
 use super::ast::{Is, Item, Name, Node, Operator, Select, Syntax};
-use super::token::{Placed, Token, tokens};
+use super::cursor::Parser;
+use super::token::{Token, tokens};
 
 /// Nodes below each other; brackets, calls and operators all count.
 pub const MAX_NESTING: usize = 64;
@@ -90,16 +91,10 @@ const LATER: &str = "not in this version";
 
 /// Reads a whole query.
 pub fn parse(text: &str) -> Result<Select, Fault> {
-    let mut parser = Parser { tokens: tokens(text)?, next: 0, nesting: 0 };
+    let mut parser = Parser::new(tokens(text)?);
     let select = parser.select()?;
     parser.nothing_more()?;
     Ok(select)
-}
-
-pub(super) struct Parser {
-    tokens: Vec<Placed>,
-    next: usize,
-    nesting: usize,
 }
 
 fn node(at: usize, syntax: Syntax) -> Result<Node, Fault> {
@@ -153,70 +148,6 @@ fn operator(symbol: &str) -> Option<(Operator, u8)> {
 }
 
 impl Parser {
-    pub(super) fn token(&self) -> &Token {
-        &self.tokens[self.next.min(self.tokens.len() - 1)].token
-    }
-
-    fn ahead(&self, n: usize) -> &Token {
-        &self.tokens[(self.next + n).min(self.tokens.len() - 1)].token
-    }
-
-    pub(super) fn at(&self) -> usize {
-        self.tokens[self.next.min(self.tokens.len() - 1)].at
-    }
-
-    pub(super) fn step(&mut self) {
-        self.next += 1;
-    }
-
-    pub(super) fn is_word(&self, word: &str) -> bool {
-        matches!(self.token(), Token::Word(w) if w.eq_ignore_ascii_case(word))
-    }
-
-    fn is_word_ahead(&self, n: usize, word: &str) -> bool {
-        matches!(self.ahead(n), Token::Word(w) if w.eq_ignore_ascii_case(word))
-    }
-
-    pub(super) fn word(&mut self, word: &str) -> bool {
-        let found = self.is_word(word);
-        self.next += usize::from(found);
-        found
-    }
-
-    pub(super) fn symbol(&mut self, symbol: &str) -> bool {
-        let found = matches!(self.token(), Token::Symbol(s) if *s == symbol);
-        self.next += usize::from(found);
-        found
-    }
-
-    /// A fault at the next token that says what was found there.
-    pub(super) fn expected(&self, what: &str) -> Fault {
-        let found = match self.token() {
-            Token::Word(word) => format!("found `{word}`"),
-            Token::Quoted(name) => format!("found \"{name}\""),
-            Token::Number(digits) => format!("found `{digits}`"),
-            Token::Text(_) => "found a text".to_owned(),
-            Token::Symbol(symbol) => format!("found `{symbol}`"),
-            Token::End => "the query ends".to_owned(),
-        };
-        Fault::new(self.at(), format!("expected {what}, {found}"))
-    }
-
-    pub(super) fn need(&mut self, symbol: &str) -> Result<(), Fault> {
-        if self.symbol(symbol) { Ok(()) } else { Err(self.expected(&format!("`{symbol}`"))) }
-    }
-
-    pub(super) fn need_word(&mut self, word: &str) -> Result<(), Fault> {
-        if self.word(word) { Ok(()) } else { Err(self.expected(&format!("`{}`", word.to_uppercase()))) }
-    }
-
-    pub(super) fn number(&mut self) -> Result<u32, Fault> {
-        let found = if let Token::Number(digits) = self.token() { digits.parse().ok() } else { None };
-        let number = found.ok_or_else(|| self.expected("a number"))?;
-        self.step();
-        Ok(number)
-    }
-
     fn select(&mut self) -> Result<Select, Fault> {
         if self.is_word("with") {
             return Err(Fault::new(self.at(), format!("`WITH` is {LATER}")));
@@ -251,7 +182,7 @@ impl Parser {
         }
         // `topic.*`
         if matches!((self.ahead(1), self.ahead(2)), (Token::Symbol("."), Token::Symbol("*"))) {
-            self.next += 3;
+            self.step_over(3);
             return Ok(Item::All(at));
         }
         let node = self.expression(0)?;
@@ -362,7 +293,7 @@ impl Parser {
             IS => self.is(left),
             RANGE => self.range(left),
             ZONE => {
-                self.next += 2;
+                self.step_over(2);
                 self.need_word("zone")?;
                 let zone = self.expression(ZONE + 1)?;
                 node(at, Syntax::Call("timezone".into(), vec![zone, left]))
@@ -559,7 +490,7 @@ impl Parser {
     fn call(&mut self, at: usize, name: String) -> Result<Node, Fault> {
         let mut arguments = Vec::new();
         if matches!((self.token(), self.ahead(1)), (Token::Symbol("("), Token::Symbol(")"))) {
-            self.next += 2;
+            self.step_over(2);
         } else if matches!((self.token(), self.ahead(1)), (Token::Symbol("("), Token::Symbol("*")))
             || self.is_word_ahead(1, "distinct")
         {
@@ -593,30 +524,6 @@ impl Parser {
 
     pub(super) fn make(&self, at: usize, syntax: Syntax) -> Result<Node, Fault> {
         node(at, syntax)
-    }
-
-    pub(super) fn next_is_text(&self, n: usize) -> bool {
-        matches!(self.ahead(n), Token::Text(_))
-    }
-
-    pub(super) fn next_closes(&self) -> bool {
-        matches!(self.ahead(1), Token::Symbol("]"))
-    }
-
-    pub(super) fn is_varying(&self) -> bool {
-        self.is_word_ahead(1, "varying")
-    }
-
-    pub(super) fn save(&self) -> usize {
-        self.next
-    }
-
-    pub(super) fn restore(&mut self, next: usize) {
-        self.next = next;
-    }
-
-    pub(super) fn next_opens(&self) -> bool {
-        matches!(self.ahead(1), Token::Symbol("("))
     }
 }
 
