@@ -311,7 +311,10 @@ impl Generator {
             8 => format!("trunc({a}, {})", self.below(6) as i64 - 2),
             9 => format!("{}({a})", self.pick(&["ceil", "floor", "round", "trunc", "sign", "ceiling"])),
             10 => format!("CAST({} AS numeric)", self.expression(Of::Int, depth)),
-            11 => format!("CAST({} AS numeric)", literal(self.pick(&["t", "u", "'1.250'", "' 7 '", "'1e3'", "'x'", "'-.5'"]))),
+            11 => format!(
+                "CAST({} AS numeric)",
+                literal(self.pick(&["t", "u", "'1.250'", "' 7 '", "'1e3'", "'x'", "'-.5'"]))
+            ),
             12 => format!(
                 "CAST({} AS numeric)",
                 literal(self.pick(&["'1.5'::float8", "'0.1'::float8", "'1e10'::float8", "'123456.789'::float8"]))
@@ -352,15 +355,16 @@ impl Generator {
             5 => format!("(- {a})"),
             6 | 7 => {
                 let name = self.pick(&[
-                    "sqrt", "exp", "ln", "log", "sin", "cos", "tan", "atan", "asin", "acos", "degrees",
-                    "radians",
+                    "sqrt", "exp", "ln", "log", "sin", "cos", "tan", "atan", "asin", "acos", "degrees", "radians",
                 ]);
                 format!("{name}({a})")
             }
             8 => format!("{}({a})", self.pick(&["ceil", "floor", "round", "trunc", "sign", "abs"])),
             9 => format!("CAST({} AS double precision)", self.expression(Of::Int, depth)),
             10 => format!("CAST({} AS float8)", self.expression(Of::Numeric, depth)),
-            11 => format!("CAST({} AS float8)", literal(self.pick(&["t", "u", "'1e400'", "' 2.5'", "'1e-400'", "'-0'"]))),
+            11 => {
+                format!("CAST({} AS float8)", literal(self.pick(&["t", "u", "'1e400'", "' 2.5'", "'1e-400'", "'-0'"])))
+            }
             12 => format!(
                 "{}({})",
                 self.pick(&["round", "ceil", "floor", "trunc", "sign"]),
@@ -516,7 +520,10 @@ impl Generator {
             1 => format!("({a} - {})", self.below(100)),
             2 => format!("CAST({} AS date)", self.expression(Of::Timestamp, depth)),
             3 => {
-                format!("CAST({} AS date)", literal(self.pick(&["t", "u", "'2024-02-30'", "'2024-12-31 23:00'", "'1999-1-8'"])))
+                format!(
+                    "CAST({} AS date)",
+                    literal(self.pick(&["t", "u", "'2024-02-30'", "'2024-12-31 23:00'", "'1999-1-8'"]))
+                )
             }
             4 => format!("CAST({} AS date)", self.expression(Of::Timestamptz, depth)),
             _ => {
@@ -606,7 +613,10 @@ impl Generator {
                 let of = self.pick(&[Of::Int, Of::Numeric, Of::Bool, Of::Timestamp, Of::Timestamptz, Of::Date]);
                 format!("to_json({})", self.expression(of, depth))
             }
-            _ => format!("CAST({} AS json)", literal(self.pick(&["'[1, 2]'", "'{\"a\": \"b\"}'", "'nope'", "'3'", "btrim(t)"]))),
+            _ => format!(
+                "CAST({} AS json)",
+                literal(self.pick(&["'[1, 2]'", "'{\"a\": \"b\"}'", "'nope'", "'3'", "btrim(t)"]))
+            ),
         }
     }
 }

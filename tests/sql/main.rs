@@ -87,7 +87,9 @@ fn verdict(ours: &Ours, theirs: &Result<Option<String>, String>) -> Verdict {
         }
         (Ours::Text(Some(a)), Ok(Some(b))) if is_longer(a, b) => Verdict::Named("37 digits"),
         // The fewest digits that read as the same double: PostgreSQL leaves out those that lie exactly between two.
-        (Ours::Text(Some(a)), Ok(Some(b))) if a.len() < b.len() && is_same_double(a, b) => Verdict::Named("fewer digits"),
+        (Ours::Text(Some(a)), Ok(Some(b))) if a.len() < b.len() && is_same_double(a, b) => {
+            Verdict::Named("fewer digits")
+        }
         _ => Verdict::Different,
     }
 }
@@ -105,7 +107,9 @@ fn is_same_double(a: &str, b: &str) -> bool {
 
 /// Whether parts of an expression may not be come to.
 fn has_branches(expression: &str) -> bool {
-    ["CASE", "coalesce", " IN (", " AND ", " OR ", "greatest", "least", "nullif"].iter().any(|word| expression.contains(word))
+    ["CASE", "coalesce", " IN (", " AND ", " OR ", "greatest", "least", "nullif"]
+        .iter()
+        .any(|word| expression.contains(word))
 }
 
 /// The same expressions asked of both.
@@ -120,9 +124,8 @@ fn compare(seed: u64, cases: usize) -> (BTreeMap<String, usize>, Vec<String>, St
         asked.push((generator.expression(of, depth), row));
     }
     // Behind OFFSET the planner does not see what the row has.
-    let query = |expression: String, row: &Row| {
-        format!("SELECT CAST({expression} AS text) FROM ({} OFFSET 0) AS x", row.sql)
-    };
+    let query =
+        |expression: String, row: &Row| format!("SELECT CAST({expression} AS text) FROM ({} OFFSET 0) AS x", row.sql);
     let answers = postgres.ask(&asked.iter().map(|(e, row)| query(plain(e), row)).collect::<Vec<_>>());
     // PostgreSQL's planner computes constants wherever they stand, ours where they are sure to be asked for.
     let lazily = postgres.ask(&asked.iter().map(|(e, row)| query(hidden(e), row)).collect::<Vec<_>>());
@@ -143,7 +146,8 @@ fn compare(seed: u64, cases: usize) -> (BTreeMap<String, usize>, Vec<String>, St
         *counts.entry(format!("{found:?}")).or_default() += 1;
         if matches!(found, Verdict::Different | Verdict::Order | Verdict::OtherError) {
             let row = &row.json;
-            differences.push(format!("{found:?}: {expression}\n  row    {row}\n  ours   {ours:?}\n  theirs {theirs:?}"));
+            differences
+                .push(format!("{found:?}: {expression}\n  row    {row}\n  ours   {ours:?}\n  theirs {theirs:?}"));
         }
     }
     (counts, differences, postgres.version())

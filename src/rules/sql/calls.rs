@@ -1,6 +1,6 @@
 //! The check of operators, functions and patterns: which one is meant, and whether it takes what it is given.
 
-use regex::{Regex, RegexBuilder};
+use regex::bytes::{Regex, RegexBuilder};
 
 use super::Fault;
 use super::ast::{Node, Operator, Syntax};

@@ -329,7 +329,8 @@ impl Checker {
         }
         let first = exprs.remove(0);
         // What is the same for every record is the quickest to compare.
-        exprs.sort_by_key(|expr| !matches!(expr, Expr::Const(_)));
+        let (mut exprs, others): (Vec<_>, Vec<_>) = exprs.into_iter().partition(|expr| matches!(expr, Expr::Const(_)));
+        exprs.extend(others);
         Ok((Expr::In(Box::new(first), exprs), Type::Bool))
     }
 

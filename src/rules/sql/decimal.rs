@@ -21,9 +21,19 @@ pub struct Decimal {
     scale: u8,
 }
 
+const POWERS: [i128; 39] = {
+    let mut powers = [1; 39];
+    let mut n = 1;
+    while n < powers.len() {
+        powers[n] = powers[n - 1] * 10;
+        n += 1;
+    }
+    powers
+};
+
 /// 10^`n`; `n` is at most 38.
 fn pow10(n: u32) -> i128 {
-    10i128.pow(n.min(38))
+    POWERS[n.min(38) as usize]
 }
 
 fn digits_of(magnitude: u128) -> u32 {
@@ -73,6 +83,9 @@ impl Decimal {
     /// not one of 37 digits.
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
+        if let Some(short) = Self::parse_short(bytes) {
+            return Some(short);
+        }
         let negative = bytes.first() == Some(&b'-');
         let mut at = usize::from(matches!(bytes.first(), Some(b'-' | b'+')));
         let (mut digits, mut scale, mut seen, mut point) = (0i128, 0i32, 0usize, false);
@@ -98,6 +111,26 @@ impl Decimal {
         };
         let digits = if negative { -digits } else { digits };
         Self::with_scale(digits, scale - exponent)
+    }
+
+    /// What most numbers are: up to 18 digits, which cannot overflow, and a point.
+    fn parse_short(bytes: &[u8]) -> Option<Self> {
+        let (negative, magnitude) = if let [b'-', rest @ ..] = bytes { (true, rest) } else { (false, bytes) };
+        let (mut digits, mut point) = (0i64, None);
+        if magnitude.len() > 19 {
+            return None;
+        }
+        for (at, b) in magnitude.iter().enumerate() {
+            match b {
+                b'0'..=b'9' if at < 18 || point.is_some() => digits = digits * 10 + i64::from(b - b'0'),
+                b'.' if point.is_none() => point = Some(at),
+                _ => return None,
+            }
+        }
+        let scale = point.map_or(0, |point| magnitude.len() - 1 - point);
+        let seen = magnitude.len() - usize::from(point.is_some());
+        let digits = if negative { -digits } else { digits };
+        (seen > 0).then_some(Self { digits: digits.into(), scale: scale as u8 })
     }
 
     /// A scale below zero is multiplied out.
@@ -216,6 +249,11 @@ impl Decimal {
     /// Both with the longer scale; None when one does not fit.
     fn aligned(self, other: Self) -> Option<(i128, i128, u8)> {
         let scale = self.scale.max(other.scale);
+        let short = |n: Self| i64::try_from(n.digits).ok().filter(|_| scale - n.scale <= 18).map(i128::from);
+        if let (Some(a), Some(b)) = (short(self), short(other)) {
+            // 63 bits and 60 more.
+            return Some((a * pow10((scale - self.scale).into()), b * pow10((scale - other.scale).into()), scale));
+        }
         let a = self.digits.checked_mul(pow10((scale - self.scale).into()))?;
         let b = other.digits.checked_mul(pow10((scale - other.scale).into()))?;
         Some((a, b, scale))

@@ -200,7 +200,7 @@ fn logic<'a>(expr: &'a Expr, row: &Row<'a>) -> Result<Value<'a>> {
             _ => None,
         },
         Expr::Matches(of, regex) => match eval(of, row)? {
-            Value::Text(text) => Some(regex.is_match(&text)),
+            Value::Text(text) => Some(regex.is_match(text.as_bytes())),
             _ => None,
         },
         Expr::Is(of, Is::Null) => Some(eval(of, row)?.is_null()),

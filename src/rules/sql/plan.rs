@@ -3,7 +3,7 @@
 //!
 //! A grouped query would be another [`Output`]: what it sums is an expression over the same slots.
 
-use regex::Regex;
+use regex::bytes::Regex;
 
 use super::ast::{Is, Operator, Target};
 use super::functions::{Class, Function};

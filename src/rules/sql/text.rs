@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use regex::Regex;
+use regex::bytes::Regex;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -254,41 +254,45 @@ pub fn append(value: &Value<'_>, out: &mut String) -> Result<()> {
 /// What a regular expression makes of a text.
 pub fn pattern<'a>(regex: &Regex, how: PatternUse, text: &str, with: &str) -> Result<Value<'a>> {
     let group = |n: usize| {
-        let found = regex.captures(text).and_then(|groups| groups.get(n).map(|g| g.as_str().to_owned()));
+        let groups = regex.captures(text.as_bytes());
+        let found = groups.and_then(|groups| groups.get(n).map(|g| lossy(g.as_bytes()).into_owned()));
         found.map_or(Ok(Value::Null), Value::text)
     };
     match how {
         PatternUse::Substring => group(usize::from(regex.captures_len() > 1)),
         PatternUse::Group(n) => group(n),
-        PatternUse::Count => Ok(Value::Int(regex.find_iter(text).count() as i64)),
+        PatternUse::Count => Ok(Value::Int(regex.find_iter(text.as_bytes()).count() as i64)),
         PatternUse::Groups => {
-            let Some(groups) = regex.captures(text) else {
-                return Ok(Value::Null);
-            };
+            let Some(groups) = regex.captures(text.as_bytes()) else { return Ok(Value::Null) };
             let mut out = vec![b'['];
             for n in if groups.len() > 1 { 1..groups.len() } else { 0..1 } {
                 if out.len() > 1 {
                     out.push(b',');
                 }
                 match groups.get(n) {
-                    Some(group) => json::write_string(group.as_str().as_bytes(), &mut out),
+                    Some(group) => json::write_string(group.as_bytes(), &mut out),
                     None => out.extend_from_slice(b"null"),
                 }
             }
             out.push(b']');
             Ok(Value::Json(out.into()))
         }
-        PatternUse::Replace { all } => replaced(regex, all, text, with),
+        PatternUse::Replace { all } => replaced(regex, all, text.as_bytes(), with),
     }
 }
 
+/// Of whole characters, unless the expression itself asks for bytes.
+fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
 /// `\1` to `\9` are groups, `\&` all that matched, `\\` a backslash.
-fn replaced<'a>(regex: &Regex, all: bool, text: &str, with: &str) -> Result<Value<'a>> {
+fn replaced<'a>(regex: &Regex, all: bool, text: &[u8], with: &str) -> Result<Value<'a>> {
     let mut out = String::new();
     let mut end = 0;
     for groups in regex.captures_iter(text).take(if all { usize::MAX } else { 1 }) {
         let Some(whole) = groups.get(0) else { break };
-        out.push_str(&text[end..whole.start()]);
+        out.push_str(&lossy(&text[end..whole.start()]));
         end = whole.end();
         let mut chars = with.chars();
         while let Some(c) = chars.next() {
@@ -297,10 +301,10 @@ fn replaced<'a>(regex: &Regex, all: bool, text: &str, with: &str) -> Result<Valu
                 continue;
             }
             match chars.next() {
-                Some('&') => out.push_str(whole.as_str()),
+                Some('&') => out.push_str(&lossy(whole.as_bytes())),
                 Some(digit @ '1'..='9') => {
-                    let n = digit as usize - '0' as usize;
-                    out.push_str(groups.get(n).map_or("", |g| g.as_str()));
+                    let group = groups.get(digit as usize - '0' as usize);
+                    out.push_str(&group.map_or(Cow::Borrowed(""), |g| lossy(g.as_bytes())));
                 }
                 Some('\\') | None => out.push('\\'),
                 Some(other) => out.extend(['\\', other]),
@@ -310,6 +314,6 @@ fn replaced<'a>(regex: &Regex, all: bool, text: &str, with: &str) -> Result<Valu
             return Err(too_long());
         }
     }
-    out.push_str(&text[end..]);
+    out.push_str(&lossy(&text[end..]));
     Value::text(out)
 }

@@ -59,9 +59,11 @@ impl<'a> Walk<'a> {
             let Some((key, start, end)) = self.member()? else {
                 break;
             };
+            let escaped = memchr::memchr(b'\\', key).is_some();
             for (slot, names) in slots.names.iter().enumerate() {
                 let first = names.first().map_or("", String::as_str);
-                if places[slot].is_some() || !key_is(key, first) {
+                let same = if escaped { key_is(key, first) } else { key == first.as_bytes() };
+                if !same || places[slot].is_some() {
                     continue;
                 }
                 places[slot] = within(self.value, (start, end), &names[1..])?;
