@@ -94,17 +94,25 @@ pub fn eval<'a>(expr: &'a Expr, row: &Row<'a>) -> Result<Value<'a>> {
         Expr::Raw(slot) => Ok(row.field(*slot).map_or(Value::Null, |raw| Value::Json(raw.into()))),
         Expr::Pseudo(pseudo) => Ok(row.pseudo(*pseudo)),
         Expr::Negate(of) => negate(eval(of, row)?),
-        Expr::Not(_) | Expr::And(_) | Expr::Or(_) | Expr::Compare(..) | Expr::Between { .. } | Expr::In(..) => {
-            logic(expr, row)
-        }
-        Expr::Like(..) | Expr::Matches(..) | Expr::Is(..) | Expr::Distinct(_) => logic(expr, row),
+        Expr::Not(_)
+        | Expr::And(_)
+        | Expr::Or(_)
+        | Expr::Compare(..)
+        | Expr::Between { .. }
+        | Expr::In(..)
+        | Expr::Like(..)
+        | Expr::Matches(..)
+        | Expr::Is(..)
+        | Expr::Distinct(_) => Ok(truth(expr, row)?.map_or(Value::Null, Value::Bool)),
         Expr::Arithmetic(operator, of) => {
             let (left, right) = (eval(&of[0], row)?, eval(&of[1], row)?);
             if left.is_null() || right.is_null() {
                 return Ok(Value::Null);
             }
-            let (left, right) = alike((&of[0], left), (&of[1], right))?;
-            arithmetic(*operator, &left, &right)
+            match alike((&of[0], &left), (&of[1], &right))? {
+                Some((left, right)) => arithmetic(*operator, &left, &right),
+                None => arithmetic(*operator, &left, &right),
+            }
         }
         Expr::Concat(of) => {
             let (left, right) = (eval(&of[0], row)?, eval(&of[1], row)?);
@@ -144,57 +152,18 @@ pub fn eval<'a>(expr: &'a Expr, row: &Row<'a>) -> Result<Value<'a>> {
 
 /// Whether the condition holds; NULL is None.
 pub fn truth(expr: &Expr, row: &Row<'_>) -> Result<Option<bool>> {
-    match eval(expr, row)? {
-        Value::Bool(b) => Ok(Some(b)),
-        Value::Null => Ok(None),
-        other => {
-            let what = format!("a condition takes a boolean, this is {}", other.type_of().name());
-            Err(EvalError::new(Kind::WrongType, what))
-        }
-    }
-}
-
-fn answer<'a>(truth: Option<bool>) -> Value<'a> {
-    truth.map_or(Value::Null, Value::Bool)
-}
-
-/// A text written in the query beside a field takes the type that the field has.
-fn alike<'a>((a, left): (&Expr, Value<'a>), (b, right): (&Expr, Value<'a>)) -> Result<(Value<'a>, Value<'a>)> {
-    let other = |of: Type| Target { to: of, limit: Limit::None };
-    match (&left, &right) {
-        (Value::Text(_), Value::Text(_)) => Ok((left, right)),
-        (Value::Text(_), other_value) if matches!(a, Expr::Const(_)) => {
-            let of = other_value.type_of();
-            Ok((cast(left, other(of))?, right))
-        }
-        (other_value, Value::Text(_)) if matches!(b, Expr::Const(_)) => {
-            let of = other_value.type_of();
-            Ok((left, cast(right, other(of))?))
-        }
-        _ => Ok((left, right)),
-    }
-}
-
-/// How two stand to each other; None when one is NULL.
-fn order<'a>(a: (&Expr, Value<'a>), b: (&Expr, Value<'a>)) -> Result<Option<std::cmp::Ordering>> {
-    if a.1.is_null() || b.1.is_null() {
-        return Ok(None);
-    }
-    let (left, right) = alike(a, b)?;
-    compare(&left, &right).map(Some)
-}
-
-fn logic<'a>(expr: &'a Expr, row: &Row<'a>) -> Result<Value<'a>> {
-    let found = match expr {
+    Ok(match expr {
         Expr::Not(of) => truth(of, row)?.map(|b| !b),
-        Expr::And(terms) => all(terms, row, false)?,
-        Expr::Or(terms) => all(terms, row, true)?,
+        Expr::And(terms) => return all(terms, row, false),
+        Expr::Or(terms) => return all(terms, row, true),
         Expr::Compare(operator, of) => {
-            let order = order((&of[0], eval(&of[0], row)?), (&of[1], eval(&of[1], row)?))?;
-            order.map(|order| holds(*operator, order))
+            let (mut left, mut right) = (Value::Null, Value::Null);
+            let left = operand(&of[0], row, &mut left)?;
+            let right = operand(&of[1], row, &mut right)?;
+            order((&of[0], left), (&of[1], right))?.map(|order| holds(*operator, order))
         }
-        Expr::Between { of, symmetric } => between(of, *symmetric, row)?,
-        Expr::In(of, list) => within(of, list, row)?,
+        Expr::Between { of, symmetric } => return between(of, *symmetric, row),
+        Expr::In(of, list) => return within(of, list, row),
         Expr::Like(of, like) => match eval(of, row)? {
             Value::Text(text) => Some(like.matches(&text)),
             _ => None,
@@ -215,13 +184,54 @@ fn logic<'a>(expr: &'a Expr, row: &Row<'a>) -> Result<Value<'a>> {
         Expr::Distinct(of) => {
             let (left, right) = (eval(&of[0], row)?, eval(&of[1], row)?);
             match (left.is_null(), right.is_null()) {
-                (false, false) => order((&of[0], left), (&of[1], right))?.map(std::cmp::Ordering::is_ne),
+                (false, false) => order((&of[0], &left), (&of[1], &right))?.map(std::cmp::Ordering::is_ne),
                 (a, b) => Some(a != b),
             }
         }
+        other => match eval(other, row)? {
+            Value::Bool(b) => Some(b),
+            Value::Null => None,
+            other => {
+                let what = format!("a condition takes a boolean, this is {}", other.type_of().name());
+                return Err(EvalError::new(Kind::WrongType, what));
+            }
+        },
+    })
+}
+
+/// What an expression gives, in `place` unless it is there already.
+fn operand<'p, 'a>(expr: &'a Expr, row: &Row<'a>, place: &'p mut Value<'a>) -> Result<&'p Value<'a>>
+where
+    'a: 'p,
+{
+    if let Expr::Const(value) = expr {
+        return Ok(value);
+    }
+    *place = eval(expr, row)?;
+    Ok(place)
+}
+
+/// A text written in the query beside a field takes the type that the field has. None: nothing is to be done.
+fn alike<'a>(a: (&Expr, &Value<'a>), b: (&Expr, &Value<'a>)) -> Result<Option<(Value<'a>, Value<'a>)>> {
+    let as_other =
+        |text: &Value<'a>, other: &Value<'a>| cast(text.clone(), Target { to: other.type_of(), limit: Limit::None });
+    Ok(match (a, b) {
+        ((_, Value::Text(_)), (_, Value::Text(_))) => None,
+        ((Expr::Const(_), text @ Value::Text(_)), (_, other)) => Some((as_other(text, other)?, other.clone())),
+        ((_, other), (Expr::Const(_), text @ Value::Text(_))) => Some((other.clone(), as_other(text, other)?)),
         _ => None,
-    };
-    Ok(answer(found))
+    })
+}
+
+/// How two stand to each other; None when one is NULL.
+fn order<'a>(a: (&Expr, &Value<'a>), b: (&Expr, &Value<'a>)) -> Result<Option<std::cmp::Ordering>> {
+    if a.1.is_null() || b.1.is_null() {
+        return Ok(None);
+    }
+    match alike(a, b)? {
+        Some((left, right)) => compare(&left, &right).map(Some),
+        None => compare(a.1, b.1).map(Some),
+    }
 }
 
 /// `AND` (`OR`, when `decides` is true): the first term that decides does so, else an unknown one does.
@@ -240,9 +250,9 @@ fn all(terms: &[Expr], row: &Row<'_>, decides: bool) -> Result<Option<bool>> {
 fn between(of: &[Expr; 3], symmetric: bool, row: &Row<'_>) -> Result<Option<bool>> {
     let [value, low, high] = of;
     let (v, a, b) = (eval(value, row)?, eval(low, row)?, eval(high, row)?);
-    let inside = |low: (&Expr, &Value<'_>), high: (&Expr, &Value<'_>)| -> Result<Option<bool>> {
-        let above = order((value, v.borrow()), (low.0, low.1.borrow()))?.map(std::cmp::Ordering::is_ge);
-        let below = order((value, v.borrow()), (high.0, high.1.borrow()))?.map(std::cmp::Ordering::is_le);
+    let inside = |low, high| -> Result<Option<bool>> {
+        let above = order((value, &v), low)?.map(std::cmp::Ordering::is_ge);
+        let below = order((value, &v), high)?.map(std::cmp::Ordering::is_le);
         Ok(match (above, below) {
             (Some(false), _) | (_, Some(false)) => Some(false),
             (Some(true), Some(true)) => Some(true),
@@ -261,7 +271,7 @@ fn within(of: &Expr, list: &[Expr], row: &Row<'_>) -> Result<Option<bool>> {
     let value = eval(of, row)?;
     let mut found = Some(false);
     for item in list {
-        match order((of, value.borrow()), (item, eval(item, row)?))? {
+        match order((of, &value), (item, &eval(item, row)?))? {
             Some(order) if order.is_eq() => return Ok(Some(true)),
             Some(_) => {}
             None => found = None,
@@ -277,7 +287,7 @@ fn case<'a>(of: Option<&'a Expr>, arms: &'a [(Expr, Expr)], default: &'a Expr, r
     };
     for (when, then) in arms {
         let chosen = match &operand {
-            Some((expr, value)) => order((expr, value.borrow()), (when, eval(when, row)?))?.is_some_and(|o| o.is_eq()),
+            Some((expr, value)) => order((expr, value), (when, &eval(when, row)?))?.is_some_and(|o| o.is_eq()),
             None => truth(when, row)? == Some(true),
         };
         if chosen {
@@ -301,7 +311,7 @@ fn call<'a>(function: Function, arguments: &'a [Expr], row: &Row<'a>) -> Result<
         }
         NullIf => {
             let (left, right) = (eval(&arguments[0], row)?, eval(&arguments[1], row)?);
-            let same = order((&arguments[0], left.borrow()), (&arguments[1], right))?.is_some_and(|o| o.is_eq());
+            let same = order((&arguments[0], &left), (&arguments[1], &right))?.is_some_and(|o| o.is_eq());
             return Ok(if same { Value::Null } else { left });
         }
         Greatest | Least => return extreme(arguments, function == Greatest, row),
@@ -330,7 +340,7 @@ fn extreme<'a>(arguments: &'a [Expr], greatest: bool, row: &Row<'a>) -> Result<V
         let better = match &best {
             None => true,
             Some((expr, so_far)) => {
-                let order = order((argument, value.borrow()), (expr, so_far.borrow()))?;
+                let order = order((argument, &value), (expr, so_far))?;
                 order.is_some_and(|o| if greatest { o.is_gt() } else { o.is_lt() })
             }
         };

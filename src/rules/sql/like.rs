@@ -80,7 +80,7 @@ impl Part {
     fn begins<'t>(&self, text: &'t str) -> Option<&'t str> {
         match self {
             Part::Bytes(finder) => {
-                let found = text.as_bytes().starts_with(finder.needle());
+                let found = finder.needle().is_empty() || text.as_bytes().starts_with(finder.needle());
                 if found { text.get(finder.needle().len()..) } else { None }
             }
             Part::Chars(wanted) => {
@@ -104,7 +104,7 @@ impl Part {
 
     fn ends(&self, text: &str) -> bool {
         match self {
-            Part::Bytes(finder) => text.as_bytes().ends_with(finder.needle()),
+            Part::Bytes(finder) => finder.needle().is_empty() || text.as_bytes().ends_with(finder.needle()),
             Part::Chars(wanted) => {
                 let mut chars = text.chars().rev();
                 wanted.iter().rev().all(|want| chars.next().is_some_and(|c| want.is_none_or(|w| w == c)))
