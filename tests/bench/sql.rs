@@ -18,7 +18,7 @@ const RECORDS: usize = 400_000;
 
 fn events() -> Vec<Vec<u8>> {
     let event = |n: usize| {
-        let celsius = if n % 2 == 0 { 20.0 } else { 40.0 } + (n % 97) as f64 / 10.0;
+        let celsius = if n.is_multiple_of(2) { 20.0 } else { 40.0 } + (n % 97) as f64 / 10.0;
         format!(
             "{{\"ts\":{},\"site\":\"north-{}\",\"device\":\"boiler-{}\",\"celsius\":{celsius:.1},\"bar\":1.{:02},\
              \"state\":\"running\",\"seq\":{n},\"note\":\"{}\"}}",

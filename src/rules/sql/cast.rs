@@ -8,14 +8,17 @@ use crate::json::Scanner;
 
 /// Whether a cast of these types can succeed at all.
 pub fn is_allowed(from: Type, to: Type) -> bool {
-    use Type::{Any, Bool, Date, Float, Int, Interval, Json, Numeric, Text, Timestamp, Timestamptz, Unknown};
-    match (from, to) {
-        (Unknown | Any | Text, _) | (_, Text) => true,
-        (Int | Numeric | Float, Int | Numeric | Float) | (Int, Bool) | (Bool, Int | Bool) => true,
-        (Date | Timestamp | Timestamptz, Date | Timestamp | Timestamptz) | (Interval, Interval) => true,
-        (Json, Json | Int | Numeric | Float | Bool) => true,
-        _ => false,
-    }
+    use Type::{Any, Bool, Date, Float, Int, Json, Numeric, Text, Timestamp, Timestamptz, Unknown};
+    let anything = matches!(from, Unknown | Any | Text) || to == Text;
+    anything
+        || match from {
+            Int => matches!(to, Int | Numeric | Float | Bool),
+            Numeric | Float => matches!(to, Int | Numeric | Float),
+            Bool => matches!(to, Int | Bool),
+            Date | Timestamp | Timestamptz => matches!(to, Date | Timestamp | Timestamptz),
+            Json => matches!(to, Json | Int | Numeric | Float | Bool),
+            other => other == to,
+        }
 }
 
 fn no_cast(from: Type, to: Type) -> EvalError {

@@ -153,8 +153,7 @@ impl Decimal {
     }
 
     /// Its digits, as many after the point as its scale says.
-    pub fn write(self, out: &mut String) {
-        use std::fmt::Write;
+    pub fn write(self, out: &mut dyn std::fmt::Write) {
         let magnitude = self.digits.unsigned_abs();
         let sign = if self.digits < 0 { "-" } else { "" };
         let unit = pow10(self.scale()).unsigned_abs();
@@ -396,9 +395,9 @@ fn wide_product(a: u128, b: u128, scale: u32) -> Result<(u128, u8), EvalError> {
     let low = |n: u128| n & u128::from(u64::MAX);
     let (a1, a0, b1, b0) = (a >> 64, low(a), b >> 64, low(b));
     // Four limbs of 64 bits, the lowest first.
-    let middle = (a0 * b0 >> 64) + low(a1 * b0) + low(a0 * b1);
-    let upper = (a1 * b0 >> 64) + (a0 * b1 >> 64) + low(a1 * b1) + (middle >> 64);
-    let top = (a1 * b1 >> 64) + (upper >> 64);
+    let middle = ((a0 * b0) >> 64) + low(a1 * b0) + low(a0 * b1);
+    let upper = ((a1 * b0) >> 64) + ((a0 * b1) >> 64) + low(a1 * b1) + (middle >> 64);
+    let top = ((a1 * b1) >> 64) + (upper >> 64);
     let mut limbs = [low(a0 * b0), low(middle), low(upper), low(top)];
     let (mut left, mut cut) = (scale, 0);
     loop {

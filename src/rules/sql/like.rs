@@ -85,10 +85,8 @@ impl Part {
             }
             Part::Chars(wanted) => {
                 let mut chars = text.chars();
-                wanted
-                    .iter()
-                    .all(|want| chars.next().is_some_and(|c| want.is_none_or(|w| w == c)))
-                    .then(|| chars.as_str())
+                let all = wanted.iter().all(|want| chars.next().is_some_and(|c| want.is_none_or(|w| w == c)));
+                if all { Some(chars.as_str()) } else { None }
             }
         }
     }

@@ -4,8 +4,7 @@ use super::decimal::Decimal;
 use super::functions::Function;
 use super::value::{EvalError, Kind, Result, Value};
 
-/// The nearest double, which the quotient of two doubles is not.
-const RADIANS_PER_DEGREE: f64 = 0.017_453_292_519_943_295_769_2;
+const RADIANS_PER_DEGREE: f64 = std::f64::consts::PI / 180.0;
 
 fn bad(what: &str) -> EvalError {
     EvalError::new(Kind::BadArgument, what)

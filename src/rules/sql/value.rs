@@ -243,11 +243,17 @@ impl<'a> Value<'a> {
 
     /// Appends it as JSON.
     pub fn write_json(&self, out: &mut Vec<u8>) {
+        use std::fmt::Write;
         let mut text = String::new();
         match self {
             Value::Null => return out.extend_from_slice(b"null"),
             Value::Json(raw) => return out.extend_from_slice(raw),
             Value::Text(text) => return json::write_string(text.as_bytes(), out),
+            Value::Int(n) => {
+                let _ = write!(Bytes(out), "{n}");
+                return;
+            }
+            Value::Numeric(n) => return n.write(&mut Bytes(out)),
             Value::Timestamp(t) => datetime::write_timestamp(*t, b'T', &mut text),
             Value::Timestamptz(t) => {
                 datetime::write_timestamp(*t, b'T', &mut text);
@@ -256,7 +262,7 @@ impl<'a> Value<'a> {
             other => other.write_text(&mut text),
         }
         let bare = match self {
-            Value::Bool(_) | Value::Int(_) | Value::Numeric(_) => true,
+            Value::Bool(_) => true,
             Value::Float(f) => f.is_finite(),
             _ => false,
         };
@@ -265,6 +271,16 @@ impl<'a> Value<'a> {
         } else {
             json::write_string(text.as_bytes(), out);
         }
+    }
+}
+
+/// Bytes that are written to as text.
+struct Bytes<'o>(&'o mut Vec<u8>);
+
+impl std::fmt::Write for Bytes<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
     }
 }
 

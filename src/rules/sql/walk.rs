@@ -33,6 +33,9 @@ impl Slots {
     }
 }
 
+/// A member: its raw key, and where its value begins and ends.
+type Found<'a> = (&'a [u8], u32, u32);
+
 /// A walk that can be taken up again where it stopped.
 pub struct Walk<'a> {
     value: &'a [u8],
@@ -74,7 +77,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The next member: its raw key and where its value stands.
-    fn member(&mut self) -> Result<Option<(&'a [u8], u32, u32)>, Malformed> {
+    fn member(&mut self) -> Result<Option<Found<'a>>, Malformed> {
         if self.state == State::Before {
             self.scanner.space();
             if self.scanner.peek() != Some(b'{') {
