@@ -24,6 +24,11 @@
 //!
 //! - integers are `bigint`; `integer` and `smallint` are casts that check the range. `1 + 1` does not overflow at 32 bits;
 //! - `numeric` has 37 digits; roots, powers, logarithms and angles of numerics are doubles;
+//! - doubles have the fewest digits that read back as the same, where PostgreSQL at times has one more; the last digit of
+//!   `cbrt` and of angles is the C library's;
+//! - a text in quotes beside a field is read as the type that the field has in that record; `CAST(field AS jsonb)` is the field's
+//!   own JSON, `CAST(CAST(field AS text) AS jsonb)` what its text spells;
+//! - `SELECT x` of a missing field leaves the member out; an operand is evaluated from left to right, constants first;
 //! - years 1 to 9999; no infinite times, no `time` type, no arrays, no `real`; the zone is UTC;
 //! - JSON keeps its bytes, like `json`, under either name; of two members of one name the first counts; it is not compared;
 //! - a regular expression is one of the `regex` crate: no back references, no look-around, the first alternative wins; patterns
@@ -31,6 +36,9 @@
 //! - `decode` gives text, `encode` takes it; `numeric` has no NaN;
 //! - `to_char` is for times; `jsonb_path_query_first` takes names and places;
 //! - nothing depends on the moment or on chance: `now()` and `random()` are refused.
+//!
+//! A constant that fails is refused when the query is compiled, but in an arm of `CASE` or behind `COALESCE`, `AND` and `OR` it
+//! fails for the records that come to it.
 //!
 //! What groups records (`GROUP BY`, aggregates, joins) is refused as of a later version. Constants are computed when the query is
 //! compiled, so that `1/0` is an error then, with its place, as is a name or type that cannot be.
