@@ -123,9 +123,7 @@ pub fn key_is(raw: &[u8], name: &str) -> bool {
 
 /// Resolves the escapes of a string's raw inside. Borrows when there are none.
 pub fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
-    let Some(first) = memchr::memchr(b'\\', raw) else {
-        return Cow::Borrowed(raw);
-    };
+    let Some(first) = memchr::memchr(b'\\', raw) else { return Cow::Borrowed(raw) };
     let mut out = raw[..first].to_vec();
     let mut rest = &raw[first..];
     while let Some((&b, after)) = rest.split_first() {
@@ -134,9 +132,7 @@ pub fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
             out.push(b);
             continue;
         }
-        let Some((&escape, after)) = rest.split_first() else {
-            break;
-        };
+        let Some((&escape, after)) = rest.split_first() else { break };
         rest = after;
         match escape {
             b'n' => out.push(b'\n'),
@@ -161,9 +157,7 @@ fn unicode_escape(rest: &[u8]) -> (char, usize) {
         let digits = std::str::from_utf8(rest.get(from..from + 4)?).ok()?;
         u32::from_str_radix(digits, 16).ok()
     };
-    let Some(high) = hex(0) else {
-        return (char::REPLACEMENT_CHARACTER, 4);
-    };
+    let Some(high) = hex(0) else { return (char::REPLACEMENT_CHARACTER, 4) };
     if (0xd800..0xdc00).contains(&high)
         && rest.get(4..6) == Some(b"\\u")
         && let Some(low @ 0xdc00..0xe000) = hex(6)

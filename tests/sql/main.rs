@@ -98,7 +98,9 @@ fn verdict(ours: &Ours, theirs: &Result<Option<String>, String>) -> Verdict {
 fn is_longer(ours: &str, theirs: &str) -> bool {
     let digits = theirs.bytes().filter(u8::is_ascii_digit).count();
     let number = theirs.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'.'));
-    number && digits > 37 && theirs.starts_with(&ours[..ours.len() - 1])
+    // A last digit that is rounded up may carry; what doubles tell apart is beyond that.
+    let (Ok(a), Ok(b)) = (ours.parse::<f64>(), theirs.parse::<f64>()) else { return false };
+    number && digits > 37 && ours.len() < theirs.len() && (a - b).abs() <= b.abs() * 1e-15
 }
 
 fn is_same_double(a: &str, b: &str) -> bool {
@@ -107,7 +109,7 @@ fn is_same_double(a: &str, b: &str) -> bool {
 
 /// Whether parts of an expression may not be come to.
 fn has_branches(expression: &str) -> bool {
-    ["CASE", "coalesce", " IN (", " AND ", " OR ", "greatest", "least", "nullif"]
+    ["CASE", "coalesce", " IN (", " AND ", " OR ", "greatest", "least", "nullif", " || "]
         .iter()
         .any(|word| expression.contains(word))
 }
