@@ -37,6 +37,7 @@ pub mod throttle;
 pub mod window;
 
 use std::borrow::Cow;
+pub mod sql;
 
 use crate::limits::FRAME_RAW_TARGET;
 use crate::name::Name;
