@@ -10,6 +10,7 @@
 pub mod add_fields;
 pub mod drop_fields;
 pub mod filter;
+pub mod hub;
 pub mod keep_fields;
 pub mod rename;
 pub mod rewrite;
