@@ -49,12 +49,12 @@ impl JsonFormatter {
         let at = with.at("spec", &spec);
         let spec = at.map(&["match", "default"])?;
         let mut cases = Vec::new();
-        for at in spec.get("match").map(|at| at.list()).transpose()?.unwrap_or_default() {
+        for at in spec.get("match").map(|at| at.list()).transpose()?.into_iter().flatten() {
             let case = at.map(&["key", "value", "format"])?;
-            let (key, value) = (case.need("key")?.text()?.into(), case.need("value")?.text()?.into());
-            cases.push(Case { key, value, format: Format::read(&case.need("format")?)? });
+            let (key, value) = (case.text("key")?.into(), case.text("value")?.into());
+            cases.push(Case { key, value, format: Format::read(case.need("format")?)? });
         }
-        let default = Format::read(&spec.need("default")?.map(&["format"])?.need("format")?)?;
+        let default = Format::read(spec.need("default")?.map(&["format"])?.need("format")?)?;
         Ok(Self { cases, default })
     }
 
@@ -69,16 +69,15 @@ impl JsonFormatter {
 }
 
 impl Format {
-    fn read(at: &At<'_>) -> Result<Self, Error> {
+    fn read(at: At<'_>) -> Result<Self, Error> {
         let format = at.map(&["with", "using", "output"])?;
         let output = format.need("output")?;
         let names: Vec<String> = output.text()?.split('/').skip(1).map(Into::into).collect();
         if names.len() > MAX_NAMES {
             return Err(output.bad(format!("more than {MAX_NAMES} names")));
         }
-        let using =
-            format.need("using")?.list()?.iter().map(|at| at.text().map(Into::into)).collect::<Result<_, _>>()?;
-        Ok(Self { with: texts(format.need("with")?.text()?), using, output: names })
+        let using = format.need("using")?.list()?.map(|at| at.text().map(Into::into)).collect::<Result<_, _>>()?;
+        Ok(Self { with: texts(format.text("with")?), using, output: names })
     }
 
     fn text(&self, json: &Value) -> Result<String, Failure> {

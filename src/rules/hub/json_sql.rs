@@ -85,8 +85,8 @@ impl JsonSql {
             (Some(columns), None) => columns,
             (None, _) => mapping.need("map-columns")?,
         };
-        let columns = columns.members()?.iter().map(|(name, at)| Column::read(name, &at)).collect::<Result<_, _>>()?;
-        Ok(Self { table: mapping.need("table")?.text()?.into(), upsert, columns })
+        let columns = columns.members()?.iter().map(|(name, at)| Column::read(name, at)).collect::<Result<_, _>>()?;
+        Ok(Self { table: mapping.text("table")?.into(), upsert, columns })
     }
 
     pub fn apply(&self, value: &[u8], out: &mut Vec<u8>) -> Result<(), Failure> {
@@ -118,7 +118,7 @@ impl JsonSql {
 }
 
 impl Column {
-    fn read(name: &str, at: &At<'_>) -> Result<Self, Error> {
+    fn read(name: &str, at: At<'_>) -> Result<Self, Error> {
         let column = at.map(&["json-key", "json_key", "value"])?;
         let json_key = match (column.get("json_key"), column.get("json-key")) {
             (Some(_), Some(twice)) => return Err(twice.bad("it is the same as `json_key`: one of them")),

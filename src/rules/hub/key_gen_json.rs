@@ -32,7 +32,7 @@ impl KeyGenJson {
             }
             lookup.push(text.into());
         }
-        Ok(Self { lookup, key_name: fields.need("key_name")?.text()?.into() })
+        Ok(Self { lookup, key_name: fields.text("key_name")?.into() })
     }
 
     pub fn apply(&self, value: &[u8], out: &mut Vec<u8>) -> Result<(), Failure> {

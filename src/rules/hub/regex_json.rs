@@ -36,7 +36,7 @@ enum Action {
 impl RegexJson {
     pub(super) fn from_with(with: &With<'_>) -> Result<Self, Error> {
         let spec = with.json("spec")?;
-        let operations = with.at("spec", &spec).list()?.iter().map(Operation::read).collect::<Result<_, _>>()?;
+        let operations = with.at("spec", &spec).list()?.map(Operation::read).collect::<Result<_, _>>()?;
         Ok(Self { operations })
     }
 
@@ -54,7 +54,7 @@ impl RegexJson {
 }
 
 impl Operation {
-    fn read(at: &At<'_>) -> Result<Self, Error> {
+    fn read(at: At<'_>) -> Result<Self, Error> {
         let operation = at.map(&["capture", "replace"])?;
         let (fields, capture) = match (operation.get("capture"), operation.get("replace")) {
             (Some(capture), None) => (capture, true),
@@ -73,7 +73,7 @@ impl Operation {
             true => Action::Capture { output: text.text()?.into() },
             false => Action::Replace { with: text.text()?.into() },
         };
-        Ok(Self { regex: pattern, target: fields.need("target")?.text()?.into(), action })
+        Ok(Self { regex: pattern, target: fields.text("target")?.into(), action })
     }
 
     fn output(&self) -> &str {

@@ -20,7 +20,7 @@ impl RegexText {
             let fields = operation.map(&["regex", "with"])?;
             let regex = fields.need("regex")?;
             let pattern = Pattern::new(regex.text()?).map_err(|e| regex.bad(e.to_string()))?;
-            replace.push((pattern, fields.need("with")?.text()?.into()));
+            replace.push((pattern, fields.text("with")?.into()));
         }
         Ok(Self { replace })
     }

@@ -26,6 +26,8 @@ impl<'w> With<'w> {
         }
     }
 
+    #[cold]
+    #[inline(never)]
     pub fn bad(&self, place: String, why: impl Into<String>) -> Error {
         Error::Parameter { module: self.module, place, why: why.into() }
     }
@@ -54,8 +56,9 @@ impl<'w> With<'w> {
         self.value(name).is_some()
     }
 
-    pub fn at<'v>(&'v self, place: &str, value: &'v Value) -> At<'v> {
-        At { with: self, place: place.into(), value }
+    /// A parameter read by [`With::json`], to look into.
+    pub fn at<'v>(&'v self, name: &'static str, json: &'v Value) -> At<'v> {
+        At { with: self, name, root: json, value: json }
     }
 }
 
@@ -67,73 +70,111 @@ fn unknown(name: &str, known: &[&str]) -> String {
     }
 }
 
-/// A value within a parameter, and where it stands.
+/// A value within a parameter. Where it stands is looked for when there is something to say about it.
+#[derive(Clone, Copy)]
 pub struct At<'v> {
     with: &'v With<'v>,
-    place: String,
+    name: &'static str,
+    root: &'v Value,
     value: &'v Value,
 }
 
 impl<'v> At<'v> {
-    pub fn bad(&self, why: impl Into<String>) -> Error {
-        self.with.bad(self.place.clone(), why)
+    #[cold]
+    #[inline(never)]
+    pub fn bad(self, why: impl Into<String>) -> Error {
+        self.with.bad(self.place(), why)
     }
 
-    fn below(&self, place: String, value: &'v Value) -> Self {
-        Self { with: self.with, place, value }
+    fn place(self) -> String {
+        let mut place = self.name.to_owned();
+        find(self.root, self.value, &mut place);
+        place
+    }
+
+    fn below(self, value: &'v Value) -> Self {
+        Self { value, ..self }
     }
 
     /// Its members, all of them known.
-    pub fn map(&self, known: &[&str]) -> Result<Map<'_, 'v>, Error> {
+    pub fn map(self, known: &[&str]) -> Result<Map<'v>, Error> {
         let map = self.members()?;
-        match map.members.keys().find(|key| !known.contains(&key.as_str())) {
-            Some(key) => Err(self.with.bad(format!("{}.{key}", self.place), unknown(key, known))),
+        match map.members.iter().find(|(key, _)| !known.contains(&key.as_str())) {
+            Some((key, value)) => Err(self.below(value).bad(unknown(key, known))),
             None => Ok(map),
         }
     }
 
     /// Its members, whatever their names.
-    pub fn members(&self) -> Result<Map<'_, 'v>, Error> {
+    pub fn members(self) -> Result<Map<'v>, Error> {
         let Value::Object(members) = self.value else { return Err(self.bad("a map is expected")) };
-        if members.len() > MAX_RULE_FIELDS {
-            return Err(self.bad(format!("more than {MAX_RULE_FIELDS}; use two rules")));
-        }
+        self.few(members.len())?;
         Ok(Map { at: self, members })
     }
 
-    pub fn list(&self) -> Result<Vec<At<'v>>, Error> {
+    pub fn list(self) -> Result<impl Iterator<Item = At<'v>>, Error> {
         let Value::Array(items) = self.value else { return Err(self.bad("a list is expected")) };
-        if items.len() > MAX_RULE_FIELDS {
-            return Err(self.bad(format!("more than {MAX_RULE_FIELDS}; use two rules")));
-        }
-        Ok(items.iter().enumerate().map(|(i, item)| self.below(format!("{}[{i}]", self.place), item)).collect())
+        self.few(items.len())?;
+        Ok(items.iter().map(move |item| self.below(item)))
     }
 
-    pub fn text(&self) -> Result<&'v str, Error> {
+    fn few(self, count: usize) -> Result<(), Error> {
+        if count > MAX_RULE_FIELDS {
+            return Err(self.bad(format!("more than {MAX_RULE_FIELDS}; use two rules")));
+        }
+        Ok(())
+    }
+
+    pub fn text(self) -> Result<&'v str, Error> {
         self.value.as_str().ok_or_else(|| self.bad("text is expected"))
     }
 
-    pub fn value(&self) -> &'v Value {
+    pub fn value(self) -> &'v Value {
         self.value
     }
 }
 
-pub struct Map<'a, 'v> {
-    at: &'a At<'v>,
+/// Appends the way to `value`, which is within `json`; false if it is not.
+fn find(json: &Value, value: &Value, place: &mut String) -> bool {
+    if std::ptr::eq(json, value) {
+        return true;
+    }
+    let all = place.len();
+    let mut within = |step: String, below: &Value| {
+        place.push_str(&step);
+        let found = find(below, value, place);
+        if !found {
+            place.truncate(all);
+        }
+        found
+    };
+    match json {
+        Value::Array(items) => items.iter().enumerate().any(|(i, item)| within(format!("[{i}]"), item)),
+        Value::Object(members) => members.iter().any(|(key, member)| within(format!(".{key}"), member)),
+        _ => false,
+    }
+}
+
+#[derive(Clone, Copy)]
+pub struct Map<'v> {
+    at: At<'v>,
     members: &'v serde_json::Map<String, Value>,
 }
 
-impl<'v> Map<'_, 'v> {
-    pub fn get(&self, name: &str) -> Option<At<'v>> {
-        self.members.get(name).map(|value| self.at.below(format!("{}.{name}", self.at.place), value))
+impl<'v> Map<'v> {
+    pub fn get(self, name: &str) -> Option<At<'v>> {
+        self.members.get(name).map(|value| self.at.below(value))
     }
 
-    pub fn need(&self, name: &str) -> Result<At<'v>, Error> {
-        self.get(name).ok_or_else(|| self.at.with.bad(format!("{}.{name}", self.at.place), "it is missing"))
+    pub fn need(self, name: &str) -> Result<At<'v>, Error> {
+        self.get(name).ok_or_else(|| self.at.with.bad(format!("{}.{name}", self.at.place()), "it is missing"))
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&'v str, At<'v>)> {
-        let place = &self.at.place;
-        self.members.iter().map(move |(key, value)| (key.as_str(), self.at.below(format!("{place}.{key}"), value)))
+    pub fn text(self, name: &str) -> Result<&'v str, Error> {
+        self.need(name)?.text()
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = (&'v str, At<'v>)> {
+        self.members.iter().map(move |(key, value)| (key.as_str(), self.at.below(value)))
     }
 }
