@@ -131,6 +131,12 @@ impl<'a> Reader<'a> {
         self.error(at, key, message);
     }
 
+    /// Everything in the table, for who reads it in another way.
+    pub fn all(&self) -> &'a [Entry] {
+        self.forgive();
+        &self.table.entries
+    }
+
     /// All of it in one line.
     pub fn as_written(&self) -> String {
         let pair = |e: &Entry| format!("{} = {}", e.key, e.node.inline());

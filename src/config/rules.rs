@@ -18,6 +18,7 @@ use crate::name::Name;
 use crate::rules::add_fields::{AddFields, FieldValue};
 use crate::rules::drop_fields::DropFields;
 use crate::rules::filter::{Condition, Needle, Number, Pattern, Scalar, Test};
+use crate::rules::hub;
 use crate::rules::keep_fields::KeepFields;
 use crate::rules::rename::Rename;
 use crate::rules::sample::Sample;
@@ -25,7 +26,7 @@ use crate::rules::{OnError, Rule, RuleSpec};
 use crate::template::Template;
 use crate::topic::{TopicName, TopicSet};
 
-const USES: [&str; 20] = [
+const USES: [&str; 21] = [
     "filter",
     "drop-fields",
     "keep-fields",
@@ -46,9 +47,10 @@ const USES: [&str; 20] = [
     "enrich",
     "geo",
     "schema",
+    "sql",
 ];
 /// Rules that come with later versions.
-const LATER: [&str; 2] = ["sql", "wasm"];
+const LATER: [&str; 1] = ["wasm"];
 
 /// The deepest nesting of `all`, `any` and `not`.
 const MAX_NESTING: usize = 16;
@@ -70,9 +72,9 @@ fn rule(r: &Reader<'_>) -> Option<RuleConfig> {
     let name = r.need_text("name", "name", Name::new);
     let topics = topic_set(r, false);
     let into = r.opt_text("into", "topic", writable_topic);
-    let uses = r.need_text("uses", "rule", |s| match USES.iter().find(|u| **u == s) {
-        Some(uses) => Ok(*uses),
-        None => Err(unknown_type(s, &USES, &LATER)),
+    let uses = r.need_text("uses", "rule", |s| match USES.contains(&s) || hub::is_bundled(s) {
+        true => Ok(s.to_owned()),
+        false => Err(unknown_type(s, &USES, &LATER)),
     });
     let on_error = r.choice(
         "on_error",
@@ -84,7 +86,7 @@ fn rule(r: &Reader<'_>) -> Option<RuleConfig> {
         ],
     );
     // What cannot be masked must not go on unmasked because nobody said so.
-    let hides = !r.has("on_error") && matches!(uses, Some("mask" | "hash"));
+    let hides = !r.has("on_error") && matches!(uses.as_deref(), Some("mask" | "hash"));
     let on_error = if hides { OnError::Drop } else { on_error };
     let with = r.inline("with");
     if into.is_some() && !r.has("topics") {
@@ -93,7 +95,7 @@ fn rule(r: &Reader<'_>) -> Option<RuleConfig> {
             "`into` needs `topics`: a rule without them stands before sinks, which have topics of their own",
         );
     }
-    let (Some(uses), Some(with)) = (uses, &with) else {
+    let (Some(uses), Some(with)) = (uses.as_deref(), &with) else {
         if let Some(with) = with {
             with.forgive();
         }
@@ -107,6 +109,8 @@ fn rule(r: &Reader<'_>) -> Option<RuleConfig> {
         "add-fields" => add_fields(with),
         "sample" => sample(with),
         "route" => edge::route(with).map(RuleSpec::Route),
+        "sql" => data::sql(with, &topics),
+        _ if hub::is_bundled(uses) => data::hub(uses, with),
         "parse" | "mask" | "hash" | "enrich" | "geo" | "schema" => data::rule(uses, with),
         _ => edge::stateful(uses, with),
     };

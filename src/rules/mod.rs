@@ -20,6 +20,7 @@ pub mod enrich;
 pub mod failed;
 pub mod filter;
 pub mod hash;
+pub mod hub;
 pub mod keep_fields;
 pub mod mask;
 pub mod number;
@@ -31,13 +32,15 @@ pub mod rewrite;
 pub mod route;
 pub mod sample;
 pub mod schema;
+pub mod sql;
 pub mod state;
 pub mod threshold;
 pub mod throttle;
 pub mod window;
 
 use std::borrow::Cow;
-pub mod sql;
+
+use state::{Keeper, Time};
 
 use crate::limits::FRAME_RAW_TARGET;
 use crate::name::Name;
@@ -45,7 +48,6 @@ use crate::record::RecordRef;
 use crate::template::{Context, Template};
 use crate::time::{BootTime, WallTime};
 use crate::topic::TopicName;
-use state::{Keeper, Time};
 
 /// What a rule does: checked, ready to be compiled.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,6 +72,8 @@ pub enum RuleSpec {
     Lookup(Box<enrich::lookup::Lookup>),
     Geo(Box<enrich::geo::Geo>),
     Schema(schema::Schema),
+    Sql(sql::Query),
+    Hub(Box<hub::Module>),
 }
 
 /// What becomes of a record on which a rule fails.
@@ -185,6 +189,7 @@ struct Stage {
     made: Made,
     /// A rendered template, or a key.
     text: Vec<u8>,
+    sql: sql::Scratch,
     /// Records that a counting rule has seen.
     turn: u32,
     /// No state of the rule asks for anything before this; None: none does at all.
@@ -236,11 +241,19 @@ pub struct Made {
 
 #[derive(Debug)]
 struct One {
-    /// Where the key begins in the buffer, if it has one of its own; the value follows it.
-    key: Option<usize>,
+    key: Key,
     value: usize,
     end: usize,
     event_time: Option<WallTime>,
+}
+
+#[derive(Debug)]
+enum Key {
+    /// Of the record that it is made of.
+    Same,
+    None,
+    /// Begins here in the buffer; the value follows it.
+    Own(usize),
 }
 
 impl Made {
@@ -260,7 +273,43 @@ impl Made {
         self.bytes.extend_from_slice(key.unwrap_or_default());
         let value = self.bytes.len();
         write(&mut self.bytes);
-        self.list.push(One { key: key.map(|_| start), value, end: self.bytes.len(), event_time });
+        let key = if key.is_some() { Key::Own(start) } else { Key::Same };
+        self.list.push(One { key, value, end: self.bytes.len(), event_time });
+    }
+
+    fn query(
+        &mut self,
+        query: &sql::Query,
+        env: &Env<'_>,
+        record: &RecordRef<'_>,
+        scratch: &mut sql::Scratch,
+    ) -> Result<Answer, Reason> {
+        let admitted = env.time.filter(|time| time.now.trusted).map(|time| time.now.wall);
+        let input = sql::Input { context: &env.context, record: *record, admitted };
+        Ok(match query.apply(&input, scratch, &mut self.bytes).map_err(said)? {
+            sql::Outcome::Dropped => Answer::Drop,
+            sql::Outcome::Same => Answer::Pass,
+            sql::Outcome::Value => Answer::Value,
+        })
+    }
+
+    fn module(&mut self, module: &hub::Module, value: &[u8], text: &mut Vec<u8>) -> Result<Answer, Reason> {
+        Ok(match module.apply(value, text, &mut |made| self.push_keyless(made)).map_err(said)? {
+            hub::Made::Pass => Answer::Pass,
+            hub::Made::Drop => Answer::Drop,
+            hub::Made::Many => Answer::Made,
+            hub::Made::Value => {
+                self.bytes.extend_from_slice(text);
+                Answer::Value
+            }
+        })
+    }
+
+    /// A record without a key.
+    fn push_keyless(&mut self, bytes: &[u8]) {
+        let value = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        self.list.push(One { key: Key::None, value, end: self.bytes.len(), event_time: None });
     }
 
     /// A value of its own, or the record's, together with a key: what a rule that rewrites both makes.
@@ -274,13 +323,17 @@ impl Made {
         }
         // The key stands in front.
         self.bytes.splice(..0, text.iter().copied());
-        self.list.push(One { key: Some(0), value: text.len(), end: self.bytes.len(), event_time: None });
+        self.list.push(One { key: Key::Own(0), value: text.len(), end: self.bytes.len(), event_time: None });
         Answer::Made
     }
 
     fn records<'m>(&'m self, of: RecordRef<'m>) -> impl Iterator<Item = RecordRef<'m>> {
         self.list.iter().map(move |one| RecordRef {
-            key: one.key.map(|start| &self.bytes[start..one.value]).or(of.key),
+            key: match one.key {
+                Key::Same => of.key,
+                Key::None => None,
+                Key::Own(start) => Some(&self.bytes[start..one.value]),
+            },
             value: &self.bytes[one.value..one.end],
             event_time: one.event_time.or(of.event_time),
             ..of
@@ -321,6 +374,7 @@ impl Chain {
             tally: Tally::default(),
             made: Made::default(),
             text: Vec::new(),
+            sql: sql::Scratch::default(),
             turn: 0,
             // What was kept by an earlier process is looked at first.
             due: rule.spec.keeper().filter(|keeper| keeper.has_timers()).map(|_| BootTime::default()),
@@ -469,7 +523,7 @@ impl Stage {
     }
 
     fn answer(&mut self, env: &Env<'_>, record: &RecordRef<'_>, world: &mut dyn World) -> Result<Answer, Reason> {
-        let Stage { rule, tally, made, text, turn, due } = self;
+        let Stage { rule, tally, made, text, sql, turn, due } = self;
         if let Some(keeper) = rule.spec.keeper() {
             let Some(time) = env.time else { return Err("it keeps state, which there is none of here".into()) };
             keeper.key(&env.context, record, text)?;
@@ -485,6 +539,8 @@ impl Stage {
             RuleSpec::Route(route) => {
                 return Ok(route.choose(value).map_err(said)?.map_or(Answer::Pass, Answer::Route));
             }
+            RuleSpec::Sql(query) => return made.query(query, env, record, sql),
+            RuleSpec::Hub(module) => return made.module(module, value, text),
             RuleSpec::Schema(schema) => return schema.rewrite(record).map_err(Reason::from),
             RuleSpec::Parse(parse) => return parse.rewrite(record, text, &mut made.bytes).map_err(Reason::from),
             RuleSpec::Lookup(rule) => {

@@ -1,7 +1,7 @@
 //! `with` of the rules that read, hide, add to and check what a record says. Their files are read with the configuration.
 
 use super::Reader;
-use crate::config::raw::{Entry, Raw};
+use crate::config::raw::{Entry, Node, Raw};
 use crate::config::values::text_in;
 use crate::json::Path;
 use crate::rules::RuleSpec;
@@ -11,6 +11,7 @@ use crate::rules::enrich::lookup::{Field, Lookup};
 use crate::rules::enrich::mmdb::Database;
 use crate::rules::enrich::table::Table;
 use crate::rules::hash::{Encoding, Hashing, WHOLE};
+use crate::rules::hub;
 use crate::rules::mask::{Mask, Masking, Replace};
 use crate::rules::parse::csv::Csv;
 use crate::rules::parse::grok::Grok;
@@ -20,7 +21,9 @@ use crate::rules::parse::nmea::Nmea;
 use crate::rules::parse::{Format, Options, Parse};
 use crate::rules::replace::Target;
 use crate::rules::schema::{Misfit, Schema};
+use crate::rules::sql::Query;
 use crate::template::Template;
+use crate::topic::{TopicName, TopicSet};
 
 /// The largest file that a rule reads.
 const MAX_FILE: u64 = 64 * 1024 * 1024;
@@ -33,6 +36,49 @@ pub fn rule(uses: &str, with: &Reader<'_>) -> Option<RuleSpec> {
         "enrich" => lookup(with).map(|rule| RuleSpec::Lookup(Box::new(rule))),
         "geo" => geo(with).map(|rule| RuleSpec::Geo(Box::new(rule))),
         _ => schema(with).map(RuleSpec::Schema),
+    }
+}
+
+/// `query`, of the topic that it says it is from.
+pub fn sql(with: &Reader<'_>, topics: &TopicSet) -> Option<RuleSpec> {
+    let query = with.need_text("query", "SQL", |text| {
+        Query::compile(text).map_err(|e| {
+            let hint = e.hint.map_or_else(String::new, |hint| format!("; {hint}"));
+            format!("line {} column {}: {}{hint}", e.line, e.column, e.message)
+        })
+    })?;
+    let from = TopicName::new(query.from()).ok();
+    if !topics.include.is_empty() && from.is_none_or(|from| !topics.contains(&from)) {
+        with.wrong("query", format!("it is FROM {}, which is none of the rule's `topics`", query.from()));
+    }
+    Some(RuleSpec::Sql(query))
+}
+
+/// A module of the Fluvio Hub; `with` is what a connector's `transforms` would have.
+pub fn hub(uses: &str, with: &Reader<'_>) -> Option<RuleSpec> {
+    let entries: Vec<_> = with.all().iter().map(|entry| (entry.key.clone(), json(&entry.node))).collect();
+    match hub::from_transform(uses, &entries) {
+        Ok(module) => Some(RuleSpec::Hub(Box::new(module))),
+        Err(error) => {
+            with.error(with.at(), "", error.to_string());
+            None
+        }
+    }
+}
+
+fn json(node: &Node) -> serde_json::Value {
+    match &node.value {
+        Raw::Text(text) | Raw::Time(text) => text.as_str().into(),
+        Raw::Int(int) => serde_json::from_str(&int.to_string()).unwrap_or_default(),
+        Raw::Float(float) => (*float).into(),
+        Raw::Flag(flag) => (*flag).into(),
+        Raw::List(nodes) => nodes.iter().map(json).collect(),
+        Raw::Table(table) => table
+            .entries
+            .iter()
+            .map(|entry| (entry.key.clone(), json(&entry.node)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
     }
 }
 
