@@ -228,6 +228,15 @@ fn a_tree_for_ipv4_knows_nothing_of_ipv6() {
 }
 
 #[test]
+fn records_of_28_bits_share_the_byte_between_them() {
+    let node = [0x11, 0x22, 0x33, 0xab, 0x44, 0x55, 0x66];
+    let database = Database { bytes: node.into(), nodes: 1, record_bits: 28, v6: true, data: (7, 7), v4: 0 };
+    assert_eq!(database.record(0, false), Some(0x0a11_2233));
+    assert_eq!(database.record(0, true), Some(0x0b44_5566));
+    assert_eq!(database.record(1, true), None);
+}
+
+#[test]
 fn files_that_are_no_database_are_refused() {
     assert_eq!(open(b""), Err(DatabaseError::NotOne));
     assert_eq!(open(b"GIF89a"), Err(DatabaseError::NotOne));
