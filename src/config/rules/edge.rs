@@ -3,7 +3,6 @@
 use super::{Reader, condition, number, unknown_type};
 use crate::config::raw::{Node, Raw};
 use crate::config::sources::writable_topic;
-use crate::config::values::expected;
 use crate::json::Path;
 use crate::rules::RuleSpec;
 use crate::rules::deadband::{Band, Deadband};
@@ -60,7 +59,7 @@ fn need_span(with: &Reader<'_>, key: &'static str, example: &str) -> Option<Span
 fn size(node: &Node) -> Result<f64, String> {
     match number(node)?.to_f64() {
         size if size >= 0.0 => Ok(size),
-        _ => Err(expected("a number that is not below zero", node)),
+        _ => Err(format!("`{}` is below zero", node.inline())),
     }
 }
 
@@ -180,7 +179,7 @@ fn percentiles(with: &Reader<'_>) -> Vec<(f64, Path)> {
                 Ok(percent) if percent > 0.0 && percent < 100.0 => {
                     all.extend(path.clone().map(|path| (percent / 100.0, path)));
                 }
-                _ => with.error(node.at, "percentiles", expected("a number between 0 and 100", node)),
+                _ => with.error(node.at, "percentiles", format!("`{}` is no number between 0 and 100", node.inline())),
             }
         }
     }
@@ -228,7 +227,8 @@ pub fn route(with: &Reader<'_>) -> Option<Route> {
             inner.wrong("when", "required; write the condition as the `filter` rule has it");
             return None;
         };
-        Some((topic?, condition(&when, 0)?))
+        let condition = condition(&when, 0);
+        Some((topic?, condition?))
     };
     let to: Vec<_> = with.tables("to", 64).iter().filter_map(way).collect();
     let otherwise = with.opt_text("otherwise", "topic", writable_topic);
