@@ -1,6 +1,7 @@
 //! The machine against a model upstream: random cuts, lost responses, late landings, crashes, truncations, from seeds.
 
 mod lives;
+mod shared;
 mod streams;
 
 use std::collections::BTreeMap;
