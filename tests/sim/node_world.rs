@@ -14,8 +14,8 @@ use headwater::name::Name;
 use headwater::pipeline::{Account, Pipeline, Plan, RulePlan, SinkPlan, SourcePlan, TopicPlan};
 use headwater::record::RecordRef;
 use headwater::ring::{Health, LaneOptions, Options, Owner, OwnerKind, ROOT_BYTES, ReadStep, Report, Ring, Ticket};
-use headwater::rules::RuleSpec;
 use headwater::rules::filter::{Condition, Needle};
+use headwater::rules::{Rule, RuleSpec};
 use headwater::time::{BootTime, Now, Span, WallTime};
 use headwater::topic::{TopicId, TopicPart, TopicSet};
 
@@ -215,13 +215,14 @@ impl World {
         let only = |local: usize| TopicSet { include: vec![LOCAL[local].into()], exclude: vec![] };
         let dropped = RuleSpec::Filter(Condition::Not(Box::new(contains(b" drop"))));
         let copied = RuleSpec::Filter(contains(b" copy"));
+        let rule = |name: &str, spec| Rule::new(Name::new(name).unwrap(), spec);
         Plan {
             node: "sim".into(),
             lanes: self.options.lanes.iter().map(|l| l.name.clone()).collect(),
             topics: (0..LOCAL.len()).map(topic).collect(),
             rules: vec![
-                RulePlan { topics: only(1), into: None, spec: dropped },
-                RulePlan { topics: only(0), into: Some(Self::topic_name(COPY as usize)), spec: copied },
+                RulePlan { topics: only(1), into: None, rule: rule("dropped", dropped) },
+                RulePlan { topics: only(0), into: Some(Self::topic_name(COPY as usize)), rule: rule("copied", copied) },
             ],
             ..Plan::default()
         }

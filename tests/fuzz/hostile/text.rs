@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use headwater::envelope;
 use headwater::json::{self, Path, Scanner, Value};
 use headwater::link::{Place, Window, parse_rate};
-use headwater::zone::Zone;
 use headwater::record::{AttrBuf, Flags, RecordRef};
 use headwater::template::{Context, Template};
 use headwater::time::WallTime;
+use headwater::zone::Zone;
 
 use super::Input;
 
