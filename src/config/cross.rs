@@ -208,7 +208,7 @@ fn same_client(config: &Config, places: &Places<'_>) {
 /// What a rule makes must not come back to it.
 fn rule_loops(config: &Config, scope: &Scope<'_>) {
     let edges: Vec<(&RuleConfig, &TopicName)> =
-        config.rules.iter().filter_map(|r| Some((r, r.into.as_ref()?))).collect();
+        config.rules.iter().flat_map(|r| r.into.iter().chain(r.rule.spec.targets()).map(move |to| (r, to))).collect();
     for (rule, into) in &edges {
         let mut reached = vec![*into];
         let mut next = 0;

@@ -308,8 +308,16 @@ fn files(path: &Path, report: &Report) -> Vec<PathBuf> {
         report.error(At::default(), "", what);
         report.files.borrow_mut().clear();
     };
-    let listed = std::fs::read_dir(&directory)
-        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<_>>>());
+    let list = || {
+        let entries = std::fs::read_dir(&directory)?;
+        entries.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<_>>>()
+    };
+    let listed = loop {
+        match list() {
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            listed => break listed,
+        }
+    };
     match listed {
         Ok(paths) => {
             files.extend(paths.into_iter().filter(|p| p.extension().is_some_and(|e| e == "toml")));

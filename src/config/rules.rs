@@ -85,8 +85,8 @@ fn rule(r: &Reader<'_>) -> Option<RuleConfig> {
             ("stop", OnError::Stop),
         ],
     );
-    // What cannot be masked must not go on unmasked because nobody said so.
-    let hides = !r.has("on_error") && matches!(uses.as_deref(), Some("mask" | "hash"));
+    // What cannot be masked must not go on unmasked because nobody said so, nor what comes late among the windows.
+    let hides = !r.has("on_error") && matches!(uses.as_deref(), Some("mask" | "hash" | "window"));
     let on_error = if hides { OnError::Drop } else { on_error };
     let with = r.inline("with");
     if into.is_some() && !r.has("topics") {

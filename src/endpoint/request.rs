@@ -11,6 +11,10 @@ use crate::limits::{MAX_PARTITIONS, MAX_TOPICS};
 
 type Result<T> = std::result::Result<T, Malformed>;
 
+/// Record sets of one produce: the official client sends each of its batches as a partition of its own, many of them at once
+/// for one partition.
+const MAX_SETS: usize = 16 * 1024;
+
 /// One partition of a produce; its batches still packed.
 #[derive(Clone, Copy, Debug)]
 pub struct ProducePart<'a> {
@@ -35,9 +39,11 @@ impl<'a> Produce<'a> {
         r.i32("timeout")?;
         let count = r.count_within(MAX_TOPICS, 6, "topics")?;
         let mut topics = Vec::with_capacity(count);
+        let mut left = MAX_SETS;
         for _ in 0..count {
             let name = r.str("topic")?;
-            let count = r.count_within(MAX_PARTITIONS, 8, "partitions")?;
+            let count = r.count_within(left, 8, "partitions")?;
+            left -= count;
             let mut parts = Vec::with_capacity(count);
             for _ in 0..count {
                 let partition = r.u32("partition")?;

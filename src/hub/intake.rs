@@ -69,12 +69,12 @@ impl Intake {
         let now = group.unwrap_or_else(|| self.core.now());
         let part = TopicPart { topic, partition: 0 };
         let admitted = self.core.pipeline.borrow_mut().offer(now, self.id, part, record);
-        match &admitted {
-            Ok(Admitted { first: None, .. }) => self.part.count(counters::FILTERED, 1),
-            // A group kicks at its end.
-            Ok(_) if group.is_some() => {}
-            Ok(_) => self.core.kick.notify_one(),
-            Err(OfferError::Busy | OfferError::TooLarge { .. }) => {}
+        if let Ok(Admitted { first: None, .. }) = &admitted {
+            self.part.count(counters::FILTERED, 1);
+        }
+        // What was taken in may be kept by a rule only, which waits for its time. A group kicks at its end.
+        if admitted.is_ok() && group.is_none() {
+            self.core.kick.notify_one();
         }
         admitted
     }

@@ -295,7 +295,9 @@ async fn drive(hub: Hub, mut threads: Threads, mut completions: Completions, sto
             let Some(command) = hub.poll() else { break };
             threads.send(command);
         }
-        let wait = hub.next_timeout().map_or(Span::from_secs(60), |at| at - hub.now().boot);
+        // While the threads take nothing, what is due has to wait for their completions.
+        let due = hub.next_timeout().filter(|_| threads.ready());
+        let wait = due.map_or(Span::from_secs(60), |at| at - hub.now().boot);
         tokio::select! {
             completion = completions.recv() => match completion {
                 Some(completion) => {

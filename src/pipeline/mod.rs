@@ -192,6 +192,7 @@ pub struct Pipeline {
     rules_settled: bool,
     /// Rules are fired not before this.
     rules_again: BootTime,
+    closed: bool,
     rule_letters: letters::Allowance,
     /// Records that a rule failed on and that have no letter.
     rule_letters_left_out: u64,
@@ -224,6 +225,7 @@ impl Pipeline {
             rules_keep: false,
             rules_settled: false,
             rules_again: BootTime::default(),
+            closed: false,
             rule_letters: letters::Allowance::default(),
             rule_letters_left_out: 0,
             clock: None,
@@ -305,6 +307,7 @@ impl Pipeline {
                 self.compile_route(into);
             }
         }
+        self.place_keepers();
     }
 
     fn open_in_ring(&mut self, name: &TopicName, partitions: Option<u8>) -> Result<TopicId, TopicError> {
@@ -333,9 +336,7 @@ impl Pipeline {
     pub fn remove_topic(&mut self, id: TopicId) {
         self.ring.remove_topic(id);
         self.forget_shares(id);
-        if let Some(route) = self.routes.get_mut(id.0 as usize) {
-            *route = None;
-        }
+        self.forget_route(id);
         self.topics_generation += 1;
     }
 
@@ -437,6 +438,8 @@ impl Pipeline {
     pub fn close(&mut self, now: Now) -> Ticket {
         self.note_clock(now);
         self.put_cursors(now.boot);
+        // What rules wait for comes with the next start.
+        self.closed = true;
         self.ring.close(now.boot)
     }
 

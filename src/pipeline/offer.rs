@@ -46,7 +46,7 @@ impl Pipeline {
         way.run(stages, part, record);
         let outcome = way.outcome;
         put_route(&mut self.routes, part.topic, route);
-        let admitted = self.admitted(now, outcome);
+        let admitted = self.admitted(now, part.topic, outcome);
         if group {
             self.end_group(now);
         }
@@ -117,7 +117,7 @@ impl Pipeline {
         way.run(stages, part, stamp(now, record));
         let outcome = way.outcome;
         put_route(&mut self.routes, part.topic, route);
-        let admitted = self.admitted(now, outcome);
+        let admitted = self.admitted(now, part.topic, outcome);
         if group {
             self.end_group(now);
         }
@@ -134,14 +134,14 @@ impl Pipeline {
             self.begin_group(now, self.group_bytes(bytes))?;
         }
         let route = self.routes.get(topic.0 as usize).and_then(Option::as_ref);
-        if let Some(beside) = route.and_then(|route| route.keeps_beside(topic)) {
+        if let Some(beside) = route.and_then(|route| route.beside) {
             self.ring.group_beside(now.boot, beside);
         }
         Ok(begins)
     }
 
-    fn admitted(&mut self, now: Now, outcome: Outcome) -> Result<Admitted, OfferError> {
-        let outcome = self.settle_outcome(now, outcome);
+    fn admitted(&mut self, now: Now, origin: TopicId, outcome: Outcome) -> Result<Admitted, OfferError> {
+        let outcome = self.settle_outcome(now, origin, outcome);
         match outcome.too_large {
             Some((bytes, limit)) if outcome.outputs == 0 => Err(OfferError::TooLarge { bytes, limit }),
             _ => Ok(Admitted { ticket: self.ring.last_ticket(), first: outcome.first, rule_errors: outcome.errors }),

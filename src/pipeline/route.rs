@@ -9,7 +9,7 @@ use super::letters::rule_letter;
 use super::rules::{forget_oldest, owner, state_key};
 use crate::name::Name;
 use crate::record::RecordRef;
-use crate::ring::{AppendError, Appended, Ring};
+use crate::ring::{AppendError, Appended, OwnerKind, Ring};
 use crate::rules::{Chain, Env, OnError, Rule, World};
 use crate::template::Context;
 use crate::time::{BootTime, Span};
@@ -21,6 +21,8 @@ pub(super) struct Route {
     pub max_age: Option<Span>,
     /// The rule that stopped it, and why.
     pub stopped: Option<(Name, String)>,
+    /// The topic beside whose records its rules' state stands, theirs or that of rules further on.
+    pub beside: Option<TopicId>,
     stages: Vec<Stage>,
 }
 
@@ -64,8 +66,8 @@ pub(super) struct Outcome {
     pub too_large: Option<(usize, usize)>,
     /// Letters to be written beside.
     pub letters: Vec<Vec<u8>>,
-    /// A topic that a rule stops, and why.
-    pub stops: Option<(TopicId, Name, String)>,
+    /// The rule that stops what brought the record, and why.
+    pub stops: Option<(Name, String)>,
 }
 
 /// Everything a record meets on its way: split off the pipeline so that its parts can be borrowed side by side.
@@ -101,7 +103,7 @@ impl Route {
         if !run.is_empty() {
             stages.push(Stage::InPlace(Chain::new(&run)));
         }
-        Self { name: topic.clone(), max_age: None, stopped: None, stages }
+        Self { name: topic.clone(), max_age: None, stopped: None, beside: None, stages }
     }
 
     /// The topic's name and what its records meet.
@@ -113,10 +115,16 @@ impl Route {
         self.stages.iter().map(Stage::chain)
     }
 
-    /// The topic beside whose records the rules' state stands: that of the first rule that keeps some. None: no rule does.
-    pub fn keeps_beside(&self, own: TopicId) -> Option<TopicId> {
+    /// The first rule that keeps something puts its outputs there; None: none does.
+    pub fn keeper(&self, own: TopicId) -> Option<TopicId> {
         let keeping = self.stages.iter().find(|stage| stage.chain().keeps_state())?;
         Some(keeping.beside(own))
+    }
+
+    /// Topics that its records may go to from here.
+    pub fn ways(&self, own: TopicId, ring: &Ring) -> Vec<TopicId> {
+        let routed = self.chains().flat_map(Chain::targets).filter_map(|topic| ring.topic_id(topic.as_str()));
+        self.stages.iter().map(|stage| stage.beside(own)).filter(|topic| *topic != own).chain(routed).collect()
     }
 
     pub fn due(&self) -> Option<BootTime> {
@@ -243,7 +251,7 @@ impl World for Hop<'_, '_> {
                 self.way.outcome.letters.push(letter);
             }
             OnError::Stop => {
-                self.way.outcome.stops.get_or_insert((self.part.topic, rule.name.clone(), reason.to_owned()));
+                self.way.outcome.stops.get_or_insert((rule.name.clone(), reason.to_owned()));
             }
         }
     }
@@ -254,8 +262,18 @@ impl World for Hop<'_, '_> {
     }
 
     fn put_state(&mut self, rule: &Name, key: &[u8], value: Option<&[u8]>) -> bool {
-        let key = state_key(self.way.env.context.topic, self.part.partition, key);
-        self.way.ring.put_state(self.way.now(), &owner(rule), &key, value).is_ok()
+        let (key, owner) = (state_key(self.way.env.context.topic, self.part.partition, key), owner(rule));
+        // Sources and sinks need their part of the room.
+        let most = self.way.ring.states_limit() / 2;
+        let rules = self.way.ring.weigh_kind(OwnerKind::Rule);
+        let more = value.map_or(0, |value| key.len() + value.len());
+        if value.is_some()
+            && rules + more > most
+            && self.way.ring.state(&owner, &key).is_none_or(|old| old.len() < more)
+        {
+            return false;
+        }
+        self.way.ring.put_state(self.way.now(), &owner, &key, value).is_ok()
     }
 
     fn forget_oldest(&mut self, rule: &Name) -> u32 {

@@ -11,22 +11,21 @@
 //! comes again when the source sends the event again.
 
 use super::letters::DEAD_LETTERS_TOPIC;
-use super::route::{Hop, Next, Outcome, Place, Stage, Way};
-use super::{Pipeline, Plan};
+use super::route::{Hop, Next, Outcome, Place, Route, Stage, Way};
+use super::{Pipeline, Plan, RulePlan};
+use crate::limits::{FRAME_RAW_MOST, FRAME_RAW_TARGET};
 use crate::name::Name;
 use crate::ring::{Owner, OwnerKind, Ring};
 use crate::rules::state::{AGE, MAX_KEY, Time};
-use crate::rules::{Env, Rule, Tally};
+use crate::rules::{Env, OnError, Tally};
 use crate::template::Context;
 use crate::time::{BootTime, Now, Span};
 use crate::topic::{TopicId, TopicName, TopicPart};
 
 /// What a group for a rule's outputs may take, at least.
-const GROUP: usize = 4 * 1024;
+const GROUP: usize = FRAME_RAW_MOST - FRAME_RAW_TARGET;
 /// Where the disk is behind, rules whose time has come wait so long.
 const AGAIN: Span = Span::from_millis(100);
-/// Entries that are fired in one turn.
-const MOST_FIRED: usize = 256;
 /// Rules are looked at again after this long while they keep something: the wall clock may have been set.
 const LOOK: Span = Span::from_secs(30);
 
@@ -67,21 +66,63 @@ pub struct Stopped {
 }
 
 impl Pipeline {
-    /// What is kept under another definition, or by a rule that is gone, is dropped.
+    /// What is kept under another definition, by a rule that is gone or for a topic that it has no more is dropped.
     pub(super) fn settle_rules(&mut self, now: BootTime) {
         if std::mem::replace(&mut self.rules_settled, true) {
             return;
         }
-        let defined: Vec<(Name, u64)> = keeping(&self.plan).map(|rule| (rule.name.clone(), rule.definition)).collect();
-        for (name, definition) in defined {
-            let owner = owner(&name);
-            if self.ring.state(&owner, b"") == Some(&definition.to_be_bytes()[..]) {
-                continue;
-            }
+        let plans: Vec<_> = self.plan.rules.iter().filter(|plan| plan.rule.spec.keeps_state()).cloned().collect();
+        for owner in self.ring.owners(OwnerKind::Rule) {
+            let plan = plans.iter().find(|plan| plan.rule.name == owner.name);
+            let same =
+                plan.filter(|plan| self.ring.state(&owner, b"") == Some(&plan.rule.definition.to_be_bytes()[..]));
             for (key, _) in self.ring.states(&owner) {
-                let _ = self.ring.put_state(now, &owner, &key, None);
+                let topic =
+                    key.iter().position(|byte| *byte == 0).and_then(|end| std::str::from_utf8(&key[..end]).ok());
+                let topic = topic.and_then(|topic| TopicName::new(topic).ok());
+                let stays =
+                    key.is_empty() || topic.is_some_and(|topic| same.is_some_and(|plan| plan.topics.contains(&topic)));
+                if same.is_none() || !stays {
+                    let _ = self.ring.put_state(now, &owner, &key, None);
+                }
             }
-            let _ = self.ring.put_state(now, &owner, b"", Some(&definition.to_be_bytes()));
+        }
+        for plan in plans {
+            let (owner, definition) = (owner(&plan.rule.name), plan.rule.definition.to_be_bytes());
+            if self.ring.state(&owner, b"").is_none() {
+                let _ = self.ring.put_state(now, &owner, b"", Some(&definition));
+            }
+        }
+    }
+
+    /// Finds beside which topic's records the state of each route's rules stands.
+    pub(super) fn place_keepers(&mut self) {
+        for topic in 0..self.routes.len() {
+            let beside = self.keeper_from(TopicId(topic as u16), &mut Vec::new());
+            if let Some(route) = &mut self.routes[topic] {
+                route.beside = beside;
+            }
+        }
+    }
+
+    fn keeper_from(&self, topic: TopicId, seen: &mut Vec<TopicId>) -> Option<TopicId> {
+        let route = self.routes.get(topic.0 as usize)?.as_ref()?;
+        if seen.contains(&topic) {
+            return None;
+        }
+        seen.push(topic);
+        let further = || route.ways(topic, &self.ring).into_iter().find_map(|way| self.keeper_from(way, seen));
+        route.keeper(topic).or_else(further)
+    }
+
+    /// A topic's rules are gone; what they did counts.
+    pub(super) fn forget_route(&mut self, topic: TopicId) {
+        let route = self.routes.get_mut(topic.0 as usize).and_then(Option::take);
+        for (name, tally) in route.iter().flat_map(Route::chains).flat_map(|chain| chain.tallies()) {
+            match self.done.iter_mut().find(|(of, _)| of == name) {
+                Some((_, sum)) => *sum = sum.plus(tally),
+                None => self.done.push((name.clone(), tally)),
+            }
         }
     }
 
@@ -126,33 +167,36 @@ impl Pipeline {
 
     /// When a rule waits for something.
     pub(super) fn rules_due(&self) -> Option<BootTime> {
-        let due = self.routes.iter().flatten().filter_map(|route| route.due()).min()?;
+        let due = self.firing().filter_map(|(_, route)| route.due()).min().filter(|_| !self.closed)?;
         Some(due.max(self.rules_again))
     }
 
-    /// What rules were waiting for.
+    /// Routes whose rules are fired: those of a topic that takes nothing more wait.
+    fn firing(&self) -> impl Iterator<Item = (usize, &Route)> {
+        let routes = self.routes.iter().enumerate().filter_map(|(at, route)| Some((at, route.as_ref()?)));
+        routes.filter(|(at, _)| !self.is_held(TopicId(*at as u16)))
+    }
+
+    /// What rules were waiting for: all that one keeps for a topic is looked at, which its room bounds.
     pub(super) fn fire_rules(&mut self, now: Now) {
         if self.in_group || self.rules_due().is_none_or(|due| due > now.boot) {
             return;
         }
         self.settle_rules(now.boot);
-        let due = |route: &super::route::Route| route.due().is_some_and(|due| due <= now.boot);
-        let Some(topic) = self.routes.iter().position(|route| route.as_ref().is_some_and(due)) else { return };
-        if !self.ring.has_room() || self.is_held(TopicId(topic as u16)) {
+        let due = |(at, route): (usize, &Route)| route.due().filter(|due| *due <= now.boot).map(|_| at);
+        let Some(topic) = self.firing().find_map(due) else { return };
+        if !self.ring.has_room() {
             self.rules_again = now.boot + AGAIN;
             return;
         }
         let Some(mut route) = self.routes[topic].take() else { return };
         for place in route.take_due(now.boot) {
             let entries = self.entries_of(&route.name, &place);
-            let (entries, left) = entries.split_at(entries.len().min(MOST_FIRED));
             if !entries.is_empty() {
                 route.wake(&place, now.boot + LOOK);
             }
-            for (at, key) in entries.iter().enumerate() {
-                if !self.fire(now, (TopicId(topic as u16), &mut route), &place, key)
-                    || at + 1 == entries.len() && !left.is_empty()
-                {
+            for key in &entries {
+                if !self.fire(now, (TopicId(topic as u16), &mut route), &place, key) {
                     route.wake(&place, now.boot + AGAIN);
                     break;
                 }
@@ -176,13 +220,13 @@ impl Pipeline {
     fn fire(
         &mut self,
         now: Now,
-        (topic, route): (TopicId, &mut super::route::Route),
+        (topic, route): (TopicId, &mut Route),
         place: &Place,
         (partition, key): &(u8, Vec<u8>),
     ) -> bool {
         let Some((stage, _)) = route.from(place.stage) else { return true };
         let beside = stage.beside(topic);
-        let bytes = self.ring.max_record().min(2 * GROUP);
+        let bytes = self.ring.max_record().min(GROUP);
         if self.begin_group(now, bytes).is_err() {
             return false;
         }
@@ -201,8 +245,13 @@ impl Pipeline {
         let env = way.env;
         let verdict = chain.fire(place.chain, &env, key, &mut Hop { way: &mut way, next, part });
         way.outcome.errors += verdict.errors;
-        let outcome = way.outcome;
-        self.settle_outcome(now, outcome);
+        let mut outcome = way.outcome;
+        if let Some(stops) = outcome.stops.take() {
+            // It is not in the table now.
+            route.stopped.get_or_insert(stops);
+        }
+        outcome.outputs += u32::from(outcome.too_large.is_some());
+        self.settle_outcome(now, topic, outcome);
         self.end_group(now);
         true
     }
@@ -212,13 +261,15 @@ impl Pipeline {
     }
 
     /// What is to be done for an event beside its outputs.
-    pub(super) fn settle_outcome(&mut self, now: Now, mut outcome: Outcome) -> Outcome {
+    pub(super) fn settle_outcome(&mut self, now: Now, origin: TopicId, mut outcome: Outcome) -> Outcome {
+        // One of several outputs that is too large for the ring is nobody else's to count.
+        outcome.errors += u32::from(outcome.too_large.is_some() && outcome.outputs > 0);
         self.rule_errors += u64::from(outcome.errors);
         for letter in std::mem::take(&mut outcome.letters) {
             self.bury(now, &letter);
         }
-        if let Some((topic, rule, reason)) = outcome.stops.take()
-            && let Some(route) = self.routes.get_mut(topic.0 as usize).and_then(Option::as_mut)
+        if let Some((rule, reason)) = outcome.stops.take()
+            && let Some(route) = self.routes.get_mut(origin.0 as usize).and_then(Option::as_mut)
         {
             route.stopped.get_or_insert((rule, reason));
         }
@@ -240,17 +291,12 @@ impl Pipeline {
 
     /// What an event's group may take.
     pub(super) fn group_bytes(&self, bytes: usize) -> usize {
-        (2 * bytes + GROUP).min(self.ring.max_record())
+        (2 * bytes).max(GROUP).min(self.ring.max_record())
     }
 
-    /// Whether events are to share a frame with what their rules keep.
+    /// Whether what becomes of an event is to be in one frame: what its rules keep, and several records.
     pub(super) fn rules_keep(plan: &Plan) -> bool {
-        plan.rules
-            .iter()
-            .any(|plan| plan.rule.spec.keeps_state() || plan.rule.on_error == crate::rules::OnError::DeadLetter)
+        let several = |plan: &RulePlan| plan.into.is_some() || plan.rule.on_error == OnError::DeadLetter;
+        plan.rules.iter().any(|plan| plan.rule.spec.keeps_state() || several(plan))
     }
-}
-
-fn keeping(plan: &Plan) -> impl Iterator<Item = &Rule> {
-    plan.rules.iter().map(|plan| &plan.rule).filter(|rule| rule.spec.keeps_state())
 }

@@ -84,6 +84,11 @@ impl Batch {
         slot.stamp == self.stamp || self.parts.len() < MAX_RUNS
     }
 
+    /// It has records of so many partitions that a group may not find room for its own.
+    pub fn is_crowded(&self) -> bool {
+        self.parts.len() > MAX_RUNS - MAX_RUNS / 8
+    }
+
     /// Adds one record; `part` is its partition's entry in the topic table, whose `next` is its offset.
     pub fn push(&mut self, id: TopicPart, part: &mut Part, record: &RecordRef<'_>) {
         if self.records == 0 {

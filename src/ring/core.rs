@@ -280,6 +280,11 @@ impl Ring {
     pub fn group_beside(&mut self, now: BootTime, topic: TopicId) {
         let lane = self.topics.part_mut(TopicPart { topic, partition: 0 }).map(|(lane, _)| lane.index());
         if let Some(lane) = lane.filter(|_| self.in_group && self.group_lane.is_none()) {
+            let batch = &self.lanes[lane].batch;
+            // Nothing is to be sealed between an entry and its record.
+            if batch.is_crowded() || batch.state_bytes > MAX_STATE_RAW / 2 {
+                self.seal(now, lane);
+            }
             self.group_lane = Some(lane);
             self.gather_state(now, lane);
         }
@@ -371,6 +376,10 @@ impl Ring {
     /// How many they are, and their bytes.
     pub fn weigh_states(&self, owner: &Owner) -> (usize, usize) {
         self.state.weigh(owner)
+    }
+    /// Bytes of all entries of owners of a kind.
+    pub fn weigh_kind(&self, kind: OwnerKind) -> usize {
+        self.state.weigh_kind(kind)
     }
     /// The same as the disk has them.
     pub fn durable_states(&self, owner: &Owner) -> Vec<(Vec<u8>, Vec<u8>)> {

@@ -87,6 +87,10 @@ impl Store {
         self.owners.get(owner).map_or((0, 0), |owned| (owned.entries, owned.bytes))
     }
 
+    pub fn weigh_kind(&self, kind: OwnerKind) -> usize {
+        self.owners.iter().filter(|(owner, _)| owner.kind == kind).map(|(_, owned)| owned.bytes).sum()
+    }
+
     pub fn owners(&self, kind: OwnerKind) -> impl Iterator<Item = &Owner> {
         self.owners.iter().filter(move |(o, owned)| o.kind == kind && owned.entries > 0).map(|(o, _)| o)
     }

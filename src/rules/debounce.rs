@@ -123,7 +123,11 @@ impl Keeper for Debounce {
             }
             None => {
                 state.passed = held.field;
-                kept.put(time, &state)?;
+                if state.passed.is_some() {
+                    kept.put(time, &state)?;
+                } else {
+                    kept.remove();
+                }
                 Ok(Answer::Pass)
             }
         }

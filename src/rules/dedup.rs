@@ -10,12 +10,20 @@ use super::state::{Keeper, Kept, Time};
 use super::{Answer, Made, Reason};
 use crate::record::RecordRef;
 use crate::template::{Context, Template};
-use crate::time::Span;
+use crate::time::{BootTime, Span};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dedup {
     pub by: Option<Template>,
     pub within: Span,
+}
+
+impl Dedup {
+    /// What is past is removed some at a time: nothing waits for it.
+    fn together(&self, at: BootTime) -> BootTime {
+        let step = (self.within.0 / 8).max(1);
+        BootTime(at.0.saturating_add(step - 1).div_euclid(step).saturating_mul(step))
+    }
 }
 
 impl Keeper for Dedup {
@@ -52,14 +60,14 @@ impl Keeper for Dedup {
             return Ok(Answer::Drop);
         }
         kept.put(time, &())?;
-        kept.wake(time.now.boot + self.within);
+        kept.wake(self.together(time.now.boot + self.within));
         Ok(Answer::Pass)
     }
 
     fn fire(&self, time: Time, kept: &mut Kept<'_>, _: &mut Made) -> Result<(), Reason> {
         let Some((seen, ())) = kept.get::<()>() else { return Ok(()) };
         match time.since(seen).filter(|ago| *ago < self.within) {
-            Some(ago) => kept.wake(time.now.boot + Span(self.within.0 - ago.0)),
+            Some(ago) => kept.wake(self.together(time.now.boot + Span(self.within.0 - ago.0))),
             None => kept.remove(),
         }
         Ok(())

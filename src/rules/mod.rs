@@ -44,7 +44,7 @@ use state::{Keeper, Time};
 
 use crate::limits::FRAME_RAW_TARGET;
 use crate::name::Name;
-use crate::record::RecordRef;
+use crate::record::{Flags, RecordRef};
 use crate::template::{Context, Template};
 use crate::time::{BootTime, WallTime};
 use crate::topic::TopicName;
@@ -390,6 +390,11 @@ impl Chain {
         self.stages.iter().any(|stage| stage.rule.spec.keeps_state())
     }
 
+    /// Topics that its rules send records to by themselves.
+    pub fn targets(&self) -> impl Iterator<Item = &TopicName> {
+        self.stages.iter().flat_map(|stage| stage.rule.spec.targets())
+    }
+
     /// Its rules, and what each has done.
     pub fn tallies(&self) -> impl Iterator<Item = (&Name, Tally)> {
         self.stages.iter().map(|stage| (&stage.rule.name, stage.tally))
@@ -437,7 +442,8 @@ impl Chain {
             Err(_) => tally.errors += 1,
         }
         tally.made(made);
-        for record in stage.made.records(RecordRef { admitted: time.now.boot, ..RecordRef::default() }) {
+        let flags = if time.now.trusted { Flags::default() } else { Flags::CLOCK_UNTRUSTED };
+        for record in stage.made.records(RecordRef { admitted: time.now.boot, flags, ..RecordRef::default() }) {
             run(rest, env, record, world, &mut verdict);
         }
         verdict

@@ -13,6 +13,9 @@ use crate::record::RecordRef;
 use crate::template::Template;
 use crate::time::Span;
 
+/// An event that is further ahead of the clock has a wrong time.
+const AHEAD: Span = Span::from_secs(3600);
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct RateOfChange {
     field: Path,
@@ -52,14 +55,21 @@ impl Keeper for RateOfChange {
             (Some(now), Some(then)) => Some(now.saturating_sub(then)),
             _ => time.since(seen).map(|ago| ago.0),
         });
-        // An older one, come late, must not be what the next one is compared with.
-        if elapsed.is_some_and(|elapsed| elapsed <= 0) {
+        // An older one, come late, must not be what the next one is compared with; unless that one was of the future.
+        let future = before
+            .and_then(|(_, (_, then))| then)
+            .is_some_and(|then| time.now.trusted && then > time.now.wall.0.saturating_add(AHEAD.0));
+        if !future && elapsed.is_some_and(|elapsed| elapsed <= 0) {
             return Ok(self.without());
         }
         kept.put(time, &(number, happened))?;
+        let elapsed = elapsed.filter(|elapsed| *elapsed > 0);
         let (Some((_, (last, _))), Some(elapsed)) = (before, elapsed) else { return Ok(self.without()) };
         let way = if number.order(last).is_lt() { -1.0 } else { 1.0 };
         let rate = way * last.distance(number) * self.per.0 as f64 / elapsed as f64;
+        if !rate.is_finite() {
+            return Err("its rate is too large for a number".into());
+        }
         if self.above.is_some_and(|above| rate.abs() <= above) {
             return Ok(Answer::Drop);
         }

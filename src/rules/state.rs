@@ -25,6 +25,8 @@ use crate::time::{BootTime, Now, Span, WallTime};
 /// The longest key under which a rule keeps something; longer ones end in a hash.
 pub const MAX_KEY: usize = 128;
 const HASH_DIGITS: usize = 16;
+/// The largest entry: a rule that kept one for each of a few things would have room for nothing else.
+const MAX_ENTRY: usize = 12 * 1024;
 /// Bytes of an entry that say when it was touched.
 pub const AGE: usize = 12;
 
@@ -110,6 +112,16 @@ impl Kept<'_> {
         self.get_at(self.key)
     }
 
+    /// When something was put, if anything is kept.
+    pub fn touched(&self) -> Option<Stamp> {
+        let entry = self.world.state(self.rule, self.key)?;
+        let (boot, rest) = entry.split_first_chunk()?;
+        let (at, rest) = rest.split_first_chunk()?;
+        let (wall, _): (Option<i64>, _) = postcard::take_from_bytes(rest).ok()?;
+        let at = BootTime(i64::from_be_bytes(*at));
+        Some(Stamp { boot: u32::from_be_bytes(*boot), at, wall: wall.map(WallTime) })
+    }
+
     pub fn get_at<T: DeserializeOwned>(&self, key: &[u8]) -> Option<(Stamp, T)> {
         let entry = self.world.state(self.rule, key)?;
         let (boot, rest) = entry.split_first_chunk()?;
@@ -130,6 +142,10 @@ impl Kept<'_> {
         entry.extend_from_slice(&stamp.at.0.to_be_bytes());
         let entry = postcard::to_extend(&(stamp.wall.map(|wall| wall.0), kept), entry);
         let entry = entry.map_err(|_| "its state cannot be written")?;
+        if entry.len() > MAX_ENTRY {
+            self.world.put_state(self.rule, key, None);
+            return Err(format!("its state of {} bytes is too large; {MAX_ENTRY} can be kept", entry.len()).into());
+        }
         if self.world.put_state(self.rule, key, Some(&entry)) {
             return Ok(());
         }

@@ -250,6 +250,14 @@ fn lookup(with: &Reader<'_>) -> Option<Lookup> {
     let (delimiter, missing, additions) = (byte(with, "delimiter", ","), missing(with), additions(with));
     let defaults = with.entries("defaults");
     let mut types = Types { others: Type::Auto, ..Types::default() };
+    for (entry, text) in named_texts(with, "types") {
+        if Type::parse(&text).is_none() {
+            with.error(entry.at, "types", format!("`{text}`: use one of text, int, float, bool, auto"));
+        }
+    }
+    for entry in defaults.iter().filter(|entry| !additions.iter().any(|(column, _)| *column == entry.key)) {
+        with.error(entry.at, "defaults", format!("`{}` is none of `fields`", entry.key));
+    }
     types.columns.extend(
         named_texts(with, "types")
             .into_iter()

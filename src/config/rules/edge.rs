@@ -126,9 +126,14 @@ fn window(with: &Reader<'_>) -> Option<Window> {
         let fields = with.list(function, "list of fields", |text, _| Path::parse(text));
         outputs.extend(fields.into_iter().map(|field| output(field, of, function)));
     }
-    for (share, field) in percentiles(with) {
-        let name = format!("p{}", (share * 1000.0).round() / 10.0).replace('.', "_");
-        outputs.push(output(field, Function::Quantile(share), &name));
+    for (percent, field) in percentiles(with) {
+        let name = format!("p{percent}").replace('.', "_");
+        outputs.push(output(field, Function::Quantile(percent / 100.0), &name));
+    }
+    for (at, one) in outputs.iter().enumerate() {
+        if outputs[..at].iter().any(|other| other.name == one.name) {
+            with.error(with.at(), "", format!("two members of what comes out would be `{}`", one.name));
+        }
     }
     if outputs.len() > MAX_OUTPUTS {
         with.error(with.at(), "", format!("more than {MAX_OUTPUTS} fields and functions; use two rules"));
@@ -177,7 +182,7 @@ fn percentiles(with: &Reader<'_>) -> Vec<(f64, Path)> {
         for node in nodes {
             match number(node).map(Number::to_f64) {
                 Ok(percent) if percent > 0.0 && percent < 100.0 => {
-                    all.extend(path.clone().map(|path| (percent / 100.0, path)));
+                    all.extend(path.clone().map(|path| (percent, path)));
                 }
                 _ => with.error(node.at, "percentiles", format!("`{}` is no number between 0 and 100", node.inline())),
             }

@@ -49,40 +49,124 @@ impl Rig {
     }
 }
 
+/// Numbers come in through crashes, and each is sent again until it is settled: what is in `topic` in the end.
+fn through_crashes(seed: u64, rules: &dyn Fn() -> Vec<RulePlan>, topic: &str) -> Vec<u64> {
+    let mut rng = Rng::new(seed);
+    let mut rig = with_rules(rules());
+    // By number: the ticket under which it was offered last.
+    let mut waiting: Vec<(u64, Option<Ticket>)> = (0..40).map(|n| (n, None)).collect();
+    for _ in 0..6 {
+        let offers = 1 + rng.next_u64() % 20;
+        for (n, ticket) in waiting.iter_mut().filter(|(_, ticket)| ticket.is_none()).take(offers as usize) {
+            *ticket = rig.say("one", &n.to_string()).ok().map(|admitted| admitted.ticket);
+            rig.time += 1;
+            // Some of what is written now is on the disk, some is not.
+            let now = rig.now();
+            for _ in 0..rng.next_u64() % 3 {
+                let Some(command) = rig.pipeline.poll(now) else { break };
+                let done = execute(command, &mut rig.disk);
+                rig.pipeline.complete(now, done);
+            }
+        }
+        let settled = rig.pipeline.ring().settled();
+        waiting.retain(|(_, ticket)| ticket.is_none_or(|ticket| ticket > settled));
+        waiting.iter_mut().for_each(|(_, ticket)| *ticket = None);
+        rig.crash();
+        rig.replan(rules());
+    }
+    for (n, _) in &waiting {
+        rig.say("one", &n.to_string()).unwrap();
+    }
+    let mut there: Vec<u64> = rig.in_topic(topic).iter().map(|n| n.parse().unwrap()).collect();
+    there.sort_unstable();
+    there
+}
+
 #[test]
 fn what_comes_again_after_a_crash_is_there_once_and_nothing_is_missing() {
+    let all: Vec<u64> = (0..40).collect();
     for seed in 0..300 {
-        let mut rng = Rng::new(seed);
         let rules = || vec![planned("one", dedup(1))];
-        let mut rig = with_rules(rules());
-        // By number: the ticket under which it was offered last.
-        let mut waiting: Vec<(u64, Option<Ticket>)> = (0..40).map(|n| (n, None)).collect();
-        for _ in 0..6 {
-            let offers = 1 + rng.next_u64() % 20;
-            for (n, ticket) in waiting.iter_mut().filter(|(_, ticket)| ticket.is_none()).take(offers as usize) {
-                *ticket = rig.say("one", &n.to_string()).ok().map(|admitted| admitted.ticket);
-                rig.time += 1;
-                // Some of what is written now is on the disk, some is not.
-                let now = rig.now();
-                for _ in 0..rng.next_u64() % 3 {
-                    let Some(command) = rig.pipeline.poll(now) else { break };
-                    let done = execute(command, &mut rig.disk);
-                    rig.pipeline.complete(now, done);
-                }
-            }
-            let settled = rig.pipeline.ring().settled();
-            waiting.retain(|(_, ticket)| ticket.is_none_or(|ticket| ticket > settled));
-            waiting.iter_mut().for_each(|(_, ticket)| *ticket = None);
-            rig.crash();
-            rig.replan(rules());
-        }
-        for (n, _) in &waiting {
-            rig.say("one", &n.to_string()).unwrap();
-        }
-        let mut there: Vec<u64> = rig.in_topic("one").iter().map(|n| n.parse().unwrap()).collect();
-        there.sort_unstable();
-        assert_eq!(there, (0..40).collect::<Vec<_>>(), "seed {seed}");
+        assert_eq!(through_crashes(seed, &rules, "one"), all, "seed {seed}");
     }
+}
+
+#[test]
+fn a_rule_further_on_and_in_another_lane_keeps_its_state_beside_its_own_records() {
+    let all: Vec<u64> = (0..40).collect();
+    let anything = || {
+        let none = Condition::Contains(crate::rules::filter::Needle::new(b"nothing"));
+        Rule::new(name("copy"), RuleSpec::Filter(Condition::Not(Box::new(none))))
+    };
+    for seed in 0..300 {
+        // `old` is in the lane that goes first.
+        let copies = || {
+            let into = Some(TopicName::new("old").unwrap());
+            vec![RulePlan { topics: only("one"), into, rule: anything() }, planned("old", dedup(1))]
+        };
+        assert_eq!(through_crashes(seed, &copies, "old"), all, "seed {seed}");
+        let routed = || {
+            let to = vec![(
+                TopicName::new("old").unwrap(),
+                Condition::Regex(crate::rules::filter::Pattern::new(".").unwrap()),
+            )];
+            let route = Rule::new(name("there"), RuleSpec::Route(RouteRule { to, otherwise: None }));
+            vec![planned("one", route), planned("old", dedup(1))]
+        };
+        assert_eq!(through_crashes(seed, &routed, "old"), all, "seed {seed}");
+    }
+}
+
+fn rests(by: Option<&str>) -> Rule {
+    let by = by.map(|by| Template::parse(by).unwrap());
+    let spec = RuleSpec::Debounce(Debounce { by, field: None, quiet: Span::from_secs(10), max_wait: None });
+    Rule::new(name("rest"), spec)
+}
+
+#[test]
+fn all_that_a_rule_holds_comes_in_its_time_however_much_it_is() {
+    let mut rig = with_rules(vec![planned("one", rests(Some("{field.n}")))]);
+    for n in 0..400 {
+        rig.say("one", &format!("{{\"n\":{n}}}")).unwrap();
+        rig.drive();
+    }
+    rig.time += 10;
+    for _ in 0..10 {
+        rig.drive();
+    }
+    assert_eq!(rig.in_topic("one").len(), 400);
+    assert!(rig.pipeline.next_timeout().is_none_or(|at| at > rig.now().boot + Span::from_secs(5)));
+}
+
+#[test]
+fn a_topic_that_is_stopped_holds_up_no_other_ones_time() {
+    let rules =
+        vec![planned("one", rests(None)), planned("two", rests(None)), planned("one", has_field("x", OnError::Stop))];
+    let mut rig = with_rules(rules);
+    for value in ["[1", "[1"] {
+        let _ = rig.say("one", value);
+    }
+    rig.say("two", "1").unwrap();
+    rig.time += 10;
+    rig.drive();
+    rig.drive();
+    assert_eq!(rig.pipeline.stopped().len(), 1, "by a record that its time made");
+    rig.say("two", "2").unwrap();
+    rig.time += 10;
+    rig.drive();
+    assert_eq!(rig.in_topic("two"), ["1", "2"]);
+}
+
+#[test]
+fn what_a_rule_that_is_gone_kept_is_dropped() {
+    let mut rig = with_rules(vec![planned("one", dedup(1)), planned("two", rests(None))]);
+    rig.say("one", "1").unwrap();
+    rig.say("two", "1").unwrap();
+    rig.replan(vec![planned("two", dedup(1))]);
+    rig.say("two", "2").unwrap();
+    let owners = rig.pipeline.ring().owners(OwnerKind::Rule);
+    let kept: Vec<_> = owners.iter().flat_map(|owner| rig.pipeline.ring().states(owner)).collect();
+    assert_eq!((owners.len(), kept.iter().filter(|(key, _)| key.starts_with(b"one")).count()), (1, 0));
 }
 
 #[test]

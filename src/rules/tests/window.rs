@@ -198,6 +198,20 @@ fn windows_of_an_unset_clock_end_when_it_is_set() {
 }
 
 #[test]
+fn after_a_power_cut_a_clock_that_is_not_set_begins_anew() {
+    let step = Span::from_secs(60);
+    let mut rig = rig(Kind::Steps { length: step, step }, 0);
+    rig.see("k", "{\"v\":1}");
+    rig.restart(Some(0));
+    (rig.trusted, rig.wall_ms) = (false, 5_000);
+    assert_eq!(rig.see("k", "{\"v\":2}").errors, 0);
+    assert_eq!(said(&mut rig)[0]["sum"].as_i64(), Some(1));
+    rig.wait(61_000);
+    let windows = said(&mut rig);
+    assert_eq!((windows.len(), windows[0]["count"].as_u64(), ms(&windows[0]["end"])), (1, Some(1), 60_000));
+}
+
+#[test]
 fn integers_keep_every_digit_through_a_window() {
     let step = Span::from_secs(1);
     let mut rig = rig(Kind::Steps { length: step, step }, 0);

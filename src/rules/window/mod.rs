@@ -39,10 +39,12 @@ use crate::envelope::rfc3339;
 use crate::json;
 use crate::record::RecordRef;
 use crate::template::Template;
-use crate::time::{Span, WallTime};
+use crate::time::{BootTime, Span, WallTime};
 
 /// The clock closes a window when no record of its sensor came in for so long, or for as long as the grace.
 const QUIET: Span = Span::from_secs(1);
+/// In microseconds.
+const TOGETHER: i64 = 100_000;
 /// The most steps of one hopping window.
 pub const MAX_STEPS: i64 = 64;
 /// Open panes of one thing; more records out of order than that close the oldest.
@@ -63,6 +65,11 @@ pub enum Kind {
     Steps { length: Span, step: Span },
     /// Ends when nothing came for so long.
     Session { gap: Span },
+}
+
+/// Sensors of one rule are looked at together.
+fn round_up(at: BootTime) -> BootTime {
+    BootTime(at.0.saturating_add(TOGETHER - 1).div_euclid(TOGETHER).saturating_mul(TOGETHER))
 }
 
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -187,7 +194,7 @@ impl Window {
     }
 
     fn write(&self, whole: &Pane, key: &[u8], made: &mut Made) {
-        made.push(Some(key), Some(WallTime(whole.end)), |out| {
+        made.push(Some(key).filter(|key| !key.is_empty()), Some(WallTime(whole.end)), |out| {
             let mut text = String::from("{");
             for (name, at) in [("start", whole.start), ("end", whole.end)] {
                 // Times that no calendar has are left out.
@@ -226,7 +233,15 @@ impl Window {
     fn wake(&self, time: Time, state: &State, kept: &mut Kept<'_>) {
         let Some(end) = self.next_end(state) else { return };
         let left = end.saturating_add(self.grace.0).saturating_sub(time.now.wall.0).max(0);
-        kept.wake(time.now.boot + Span(left).max(self.grace.max(QUIET)));
+        kept.wake(round_up(time.now.boot + Span(left).max(self.grace.max(QUIET))));
+    }
+
+    /// Whether what is kept is of a clock that has nothing to do with the one that there is: of another boot when nobody knows how
+    /// long ago that was, or of before it was set back.
+    fn is_lost(&self, time: Time, kept: &Kept<'_>) -> bool {
+        let Some(touched) = kept.touched() else { return false };
+        let ahead = time.now.wall.0.saturating_add(self.length().0).saturating_add(self.grace.0);
+        time.since(touched).is_none() || time.now.trusted && touched.wall.is_some_and(|wall| wall.0 > ahead)
     }
 }
 
@@ -245,6 +260,12 @@ impl Keeper for Window {
             .get::<State>()
             .map_or_else(|| State { newest: i64::MIN, closed: i64::MIN, panes: Vec::new() }, |(_, state)| state);
         let values = measure::values(&self.outputs, record.value)?;
+        if self.is_lost(time, kept) {
+            // Its windows were of a clock that is not this one.
+            let key = kept.key().to_vec();
+            self.close(&mut state, i64::MAX, &key, made);
+            (state.newest, state.closed) = (i64::MIN, i64::MIN);
+        }
         if self.is_late(&state, at) {
             return Err("it comes late: its window is closed".into());
         }
@@ -277,26 +298,30 @@ impl Keeper for Window {
     fn fire(&self, time: Time, kept: &mut Kept<'_>, made: &mut Made) -> Result<(), Reason> {
         let Some((touched, mut state)) = kept.get::<State>() else { return Ok(()) };
         let (quiet, ago) = (self.grace.max(QUIET), time.since(touched));
-        if let Some(ago) = ago.filter(|ago| *ago < quiet) {
-            kept.wake(time.now.boot + Span(quiet.0 - ago.0));
+        let key = kept.key().to_vec();
+        if self.is_lost(time, kept) {
+            self.close(&mut state, i64::MAX, &key, made);
+            kept.remove();
             return Ok(());
         }
-        let key = kept.key().to_vec();
-        self.close(&mut state, time.now.wall.0.saturating_sub(self.grace.0), &key, made);
-        // Windows that lie in the future were of a clock that was set back.
-        let most = time.now.wall.0.saturating_add(self.length().0).saturating_add(self.grace.0);
-        while let Some(end) = self.next_end(&state).filter(|end| *end > most && time.now.trusted) {
-            self.close(&mut state, end, &key, made);
+        let until = time.now.wall.0.saturating_sub(self.grace.0);
+        let due = self.next_end(&state).is_some_and(|end| end <= until);
+        if let Some(ago) = ago.filter(|ago| due && *ago < quiet) {
+            kept.wake(round_up(time.now.boot + Span(quiet.0 - ago.0)));
+            return Ok(());
+        }
+        if due {
+            self.close(&mut state, until, &key, made);
+            kept.put_at(&key, touched, &state)?;
         }
         if !state.panes.is_empty() {
             self.wake(time, &state, kept);
         } else if let Some(ago) = ago.filter(|ago| *ago < self.memory()) {
-            kept.wake(time.now.boot + Span(self.memory().0 - ago.0));
+            kept.wake(round_up(time.now.boot + Span(self.memory().0 - ago.0)));
         } else {
             kept.remove();
-            return Ok(());
         }
-        kept.put_at(&key, touched, &state)
+        Ok(())
     }
 }
 
