@@ -14,6 +14,7 @@ pub mod keep_fields;
 pub mod rename;
 pub mod rewrite;
 pub mod sample;
+pub mod wasm;
 
 use crate::limits::FRAME_RAW_TARGET;
 use crate::record::RecordRef;
