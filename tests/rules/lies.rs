@@ -134,7 +134,9 @@ fn nothing_runs_for_ever_or_takes_without_end() {
     let endless_alloc = load(&Guest { alloc_body: Some(endless()), ..Guest::default() }).unwrap();
     let mut instance = endless_alloc.start(&[], None).unwrap();
     assert_eq!(run(&mut instance, &["a"]).1.unwrap_err().failure, fuel);
-    for guest in [Guest { pages: (17, None), ..Guest::default() }, Guest { table: Some(10_000_000), ..Guest::default() }] {
+    for guest in
+        [Guest { pages: (17, None), ..Guest::default() }, Guest { table: Some(10_000_000), ..Guest::default() }]
+    {
         assert!(matches!(start(guest), StartError::Failed(_)));
     }
 }
@@ -148,7 +150,8 @@ fn init_and_look_back_that_lie_are_errors() {
     assert!(matches!(start(saying(&[(DATA, 1)], -2)), Some(StartError::Failed(Failure::Output("error text")))));
     assert!(matches!(start(constant(-10)), Some(StartError::Failed(Failure::Status { code: -10, .. }))));
     assert!(matches!(start(traps()), Some(StartError::Failed(Failure::Trap(_)))));
-    for (body, offset) in [(constant(-99), 100), (saying(&[(DATA, 5)], -99), 100), (traps(), 100), (constant(-66), 100)] {
+    for (body, offset) in [(constant(-99), 100), (saying(&[(DATA, 5)], -99), 100), (traps(), 100), (constant(-66), 100)]
+    {
         let mut instance = begin(&Guest { look_back: Some(body), ..Guest::default() });
         let error = instance.look_back(&[RecordRef::of(b"a")], Base { offset: 100, time_ms: 0 }).unwrap_err();
         assert_eq!(error.offset, offset);
@@ -186,7 +189,8 @@ fn a_module_that_does_not_say_where_records_come_from_runs_one_by_one() {
 }
 
 fn any_output() -> impl Strategy<Value = Vec<u8>> {
-    let record = (-2i64..6, any::<bool>()).prop_map(|(delta, key)| Packed { key: key.then_some(b"k"), ..packed(delta) });
+    let record =
+        (-2i64..6, any::<bool>()).prop_map(|(delta, key)| Packed { key: key.then_some(b"k"), ..packed(delta) });
     let records = prop::collection::vec(record, 0..6);
     let accumulator = prop::option::of(prop::collection::vec(any::<u8>(), 0..20));
     let whole = (records, prop::option::of(prop_oneof![95i64..106, any::<i64>()]), accumulator)

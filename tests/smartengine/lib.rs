@@ -7,12 +7,6 @@ pub mod codec;
 pub mod limits;
 #[path = "../../src/record.rs"]
 pub mod record;
+pub mod rules;
 #[path = "../../src/time.rs"]
 pub mod time;
-
-pub mod rules {
-    //! Only the host.
-
-    #[path = "../../../../src/rules/wasm/mod.rs"]
-    pub mod wasm;
-}

@@ -97,9 +97,12 @@ impl Guest {
     /// The module's bytes.
     pub fn assemble(&self) -> Vec<u8> {
         // Types: 0 (i32, i32), 1 (i32) -> i32, 2 (i32, i32, i32) -> i32, 3 ().
-        let types: [&[u8]; 4] = [&[0x60, 2, 0x7f, 0x7f, 0], &[0x60, 1, 0x7f, 1, 0x7f], &[
-            0x60, 3, 0x7f, 0x7f, 0x7f, 1, 0x7f,
-        ], &[0x60, 0, 0]];
+        let types: [&[u8]; 4] = [
+            &[0x60, 2, 0x7f, 0x7f, 0],
+            &[0x60, 1, 0x7f, 1, 0x7f],
+            &[0x60, 3, 0x7f, 0x7f, 0x7f, 1, 0x7f],
+            &[0x60, 0, 0],
+        ];
         let transform = self.transform.clone().unwrap_or_else(|| saying(&self.says, self.status));
         let alloc = self.alloc_body.clone().unwrap_or_else(|| constant(self.alloc));
         let mut functions = vec![("alloc", 1u8, alloc), (self.kind, 2, transform)];

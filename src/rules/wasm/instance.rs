@@ -314,4 +314,3 @@ fn within_bytes(records: &[RecordRef<'_>], most: usize) -> usize {
 fn runs_singly(module: &Module) -> bool {
     module.kind() == Kind::ArrayMap || module.has_look_back() || module.0.asks_time
 }
-

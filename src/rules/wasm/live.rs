@@ -53,7 +53,8 @@ impl Live {
             let transform = instance.get_typed_func(&store, compiled.kind.export())?;
             let alloc = instance.get_typed_func(&store, "alloc")?;
             let optional = |name, there: bool| there.then(|| instance.get_typed_func(&store, name)).transpose();
-            let (init, look_back) = (optional("init", compiled.has_init)?, optional("look_back", compiled.has_look_back)?);
+            let (init, look_back) =
+                (optional("init", compiled.has_init)?, optional("look_back", compiled.has_look_back)?);
             let free = compiled.dealloc && frees;
             let dealloc = free.then(|| instance.get_typed_func(&store, "dealloc")).transpose()?;
             Ok((transform, alloc, init, look_back, dealloc))
@@ -76,7 +77,8 @@ impl Live {
             0.. => Ok(()),
             -2 => {
                 let bytes = self.output(compiled).map_err(StartError::Failed)?;
-                let text = abi::init_error(bytes).map_err(|Malformed(what)| StartError::Failed(Failure::Output(what)))?;
+                let text =
+                    abi::init_error(bytes).map_err(|Malformed(what)| StartError::Failed(Failure::Output(what)))?;
                 Err(StartError::Init(abi::words(text)))
             }
             code => Err(StartError::Failed(Failure::Status { code, what: abi::status(code) })),
