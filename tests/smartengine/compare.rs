@@ -5,6 +5,7 @@
 //! the host has then given the records before the one that broke it, the reference none. Differences on purpose are in
 //! [`lies_fail_in_both_or_only_here`], each named.
 
+#[allow(dead_code)] // more guests than are compared
 #[path = "../support/guest.rs"]
 mod guest;
 
