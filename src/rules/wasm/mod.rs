@@ -238,7 +238,8 @@ impl Module {
         self.0.has_look_back
     }
 
-    /// Bytes of the file; compiled it takes about as many and, of what has run, three times as many more.
+    /// Bytes of the file. Compiled and run, a regex filter of 545 KB took 1 MiB beside its linear memory; one without, 130 KB,
+    /// took 0.3 MiB.
     pub fn file_bytes(&self) -> usize {
         self.0.file
     }
