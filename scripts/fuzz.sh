@@ -3,17 +3,19 @@
 # target directory. An input that fails is kept as well, with how to run it again.
 #
 #   scripts/fuzz.sh              a minute each
-#   scripts/fuzz.sh SECONDS
-#   scripts/fuzz.sh --minimise   makes the committed corpus anew from it and what was found since
+#   scripts/fuzz.sh SECONDS [TARGET...]
+#   scripts/fuzz.sh --minimise [TARGET...]   makes the committed corpus anew from it and what was found since
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 cd "$root"
 
 seconds=${1:-60}
+shift || true
+targets=${*:-decode recover batch request answer text}
 case $seconds in
     --minimise) ;;
-    '' | *[!0-9]*) fail "usage: scripts/fuzz.sh [SECONDS | --minimise]" ;;
+    '' | *[!0-9]*) fail "usage: scripts/fuzz.sh [SECONDS | --minimise] [TARGET...]" ;;
 esac
 
 need_compiler
@@ -34,7 +36,7 @@ cargo fuzz build --fuzz-dir tests/fuzz --sanitizer none
 
 host=$(rustc -vV | sed -n 's/^host: //p')
 failed=
-for target in decode recover; do
+for target in $targets; do
     bin=$CARGO_TARGET_DIR/$host/release/$target
     found=$CARGO_TARGET_DIR/found/$target
     corpus=tests/fuzz/corpus/$target

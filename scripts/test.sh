@@ -27,6 +27,8 @@ need qemu-storage-daemon qemu-system-common
 if grep -qw f2fs /proc/filesystems; then
     need mkfs.f2fs f2fs-tools
 fi
+# The real one that `sql` rules are held against.
+need psql postgresql
 need python3 python3
 need_rust rustfmt clippy
 # Debian keeps daemons where the path of a user does not look.

@@ -79,7 +79,7 @@ pub enum Value<'a> {
 
 impl<'a> Value<'a> {
     /// Tells apart a slice that [`Scanner::value`] gave.
-    fn of(raw: &'a [u8]) -> Option<Self> {
+    pub fn of(raw: &'a [u8]) -> Option<Self> {
         Some(match raw.first()? {
             b'n' => Value::Null,
             b't' => Value::Bool(true),
@@ -223,6 +223,12 @@ impl<'a> Scanner<'a> {
         }
         self.at += 1;
         Ok(())
+    }
+
+    /// As [`open`](Self::open), for walks that go down without [`value`](Self::value): `depth` brackets are open already.
+    pub fn nest(&mut self, bracket: u8, depth: usize) -> Result<(), Malformed> {
+        self.check_depth(depth)?;
+        self.open(bracket)
     }
 
     /// Right after [`open`](Self::open): whether it closes at once; then it is stepped over.

@@ -9,7 +9,7 @@
 //! ------------------------------------------ async stops here ------------------------------------------
 //! 2  pipeline                                   pure composition
 //! 1  rules | ring | forward | link              siblings, never importing each other
-//! 0  record topic lane name time template json envelope framing codec certificate limits backoff
+//! 0  record topic lane name time zone template json envelope framing codec certificate limits backoff
 //! ```
 
 pub mod backoff;
@@ -38,3 +38,4 @@ pub mod sources;
 pub mod template;
 pub mod time;
 pub mod topic;
+pub mod zone;

@@ -13,7 +13,7 @@ use super::client::{self, Client, Where};
 use super::keys::KeyFiles;
 use crate::envelope::rfc3339;
 use crate::node::stopped::StoppedRing;
-use crate::ops::control::protocol::{Answer, Ask, Blob, From, Tail, TailRecord};
+use crate::ops::control::protocol::{Answer, Ask, Blob, From, Sender, Tail, TailRecord};
 use crate::ops::control::tail::tail_record;
 use crate::time::WallTime;
 use crate::topic::{self, TopicPart};
@@ -145,6 +145,9 @@ struct Shown {
     flags: Vec<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     attributes: BTreeMap<String, String>,
+    /// Whose batch it came in: another node's ring and the seq of the batch's last record there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<Sender>,
 }
 
 fn print(out: &mut impl Write, args: &Args, record: TailRecord) -> anyhow::Result<()> {
@@ -176,6 +179,7 @@ fn shown(record: TailRecord) -> Shown {
         value_hex,
         flags: record.flags,
         attributes: record.attrs.into_iter().map(attribute).collect(),
+        origin: record.origin,
     }
 }
 

@@ -87,6 +87,11 @@ impl<'a> Reader<'a> {
         Ok(count)
     }
 
+    /// The same of a vector that may have at most so many items: they take more memory than they took on the wire.
+    pub fn count_within(&mut self, most: usize, min_item: usize, what: &'static str) -> Result<usize, Malformed> {
+        self.count(min_item, what).and_then(|count| if count > most { Err(Malformed(what)) } else { Ok(count) })
+    }
+
     /// Zigzag varint of at most ten bytes.
     pub fn varint(&mut self, what: &'static str) -> Result<i64, Malformed> {
         let mut raw: u64 = 0;

@@ -254,7 +254,7 @@ fn templates(config: &Config, places: &Places<'_>, scope: &Scope<'_>) {
         }
     }
     for rule in &config.rules {
-        if let Some(message) = rule.spec.templates().into_iter().find_map(missing) {
+        if let Some(message) = rule.rule.spec.templates().into_iter().find_map(missing) {
             scope.report.error(rule_place(scope, rule, "with"), &format!("rules.{}.with", rule.name), message);
         }
     }
@@ -326,7 +326,7 @@ fn topics_nobody_has(config: &Config, places: &Places<'_>, scope: &Scope<'_>) {
 
 fn rules_nobody_uses(config: &Config, scope: &Scope<'_>) {
     for rule in config.rules.iter().filter(|r| !r.before_ring) {
-        if !config.sinks.iter().any(|s| s.rules.iter().any(|(name, _)| *name == rule.name)) {
+        if !config.sinks.iter().any(|s| s.rules.iter().any(|of| of.name == rule.name)) {
             let message = "it has no `topics` and no sink names it: it does nothing";
             scope.report.warn(rule_place(scope, rule, "name"), &format!("rules.{}", rule.name), message);
         }

@@ -1,11 +1,14 @@
 //! `[links.NAME]`: a way out, its budget, rate and windows.
 
+use std::io::Read;
+
 use super::model::{LaneConfig, LinkConfig};
 use super::reader::Reader;
 use super::units::parse_size;
 use crate::lane::LaneId;
 use crate::limits::MAX_LINKS;
-use crate::link::{Budget, Options, Per, Window, Zone, parse_rate};
+use crate::link::{Budget, Options, Per, Window, parse_rate};
+use crate::zone::Zone;
 
 /// The longest name of a network interface (`IFNAMSIZ`, without its closing zero).
 const MAX_INTERFACE: usize = 15;
@@ -18,9 +21,9 @@ fn link(name: &str, r: &Reader<'_>, lanes: &[LaneConfig]) -> Option<LinkConfig> 
     let name = super::reader::name_of(name, r);
     let interface = r.opt_text("interface", "interface", interface);
     let budget = budget(r);
-    let zone = r.text("zone", "zone", "local", Zone::parse);
+    let zone = r.text("zone", "zone", "local", |text| Zone::parse(text, &zone_file));
     let rate = r.opt_text("rate", "rate", |text| parse_rate(text, parse_size));
-    let windows = r.list("windows", "list of windows", |text, _| Window::parse(text));
+    let windows = r.list("windows", "list of windows", |text, _| Window::parse(text, &zone_file));
     let bypass = r.list("bypass", "list of lanes", |text, _| lane(text, lanes));
     let reserve = reserve(r, budget, lanes);
     let goes_on = r.choice("when_spent", &[("stop", false), ("go-on", true)]);
@@ -35,6 +38,26 @@ fn link(name: &str, r: &Reader<'_>, lanes: &[LaneConfig]) -> Option<LinkConfig> 
     }
     let options = Options { budget, zone: zone?, rate, windows, bypass, reserve, goes_on };
     Some(LinkConfig { name: name?, interface, on_demand, options })
+}
+
+/// What the machine's time zone database has under a name.
+pub fn zone_file(name: &str) -> Result<Vec<u8>, String> {
+    /// The largest of today's database has 4 KiB.
+    const MOST: u64 = 64 * 1024;
+    let dir = std::env::var_os("TZDIR").unwrap_or_else(|| "/usr/share/zoneinfo".into());
+    let path = std::path::Path::new(&dir).join(name);
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(&path).and_then(|file| file.take(MOST).read_to_end(&mut bytes));
+    match read {
+        Ok(_) => Ok(bytes),
+        Err(_) if !std::path::Path::new(&dir).is_dir() => {
+            let dir = std::path::Path::new(&dir).display();
+            Err(format!(
+                "`{name}`: this machine has no time zones in {dir}: install tzdata, or write an offset like +02:00"
+            ))
+        }
+        Err(e) => Err(format!("`{name}` is no time zone that this machine knows ({}: {e})", path.display())),
+    }
 }
 
 fn interface(text: &str) -> Result<String, String> {

@@ -303,16 +303,25 @@ fn gather(path: &Path, report: &Report) -> (Option<Table>, String) {
 fn files(path: &Path, report: &Report) -> Vec<PathBuf> {
     let mut files = vec![path.to_owned()];
     let directory = path.parent().unwrap_or(Path::new("")).join("conf.d");
-    if let Ok(entries) = std::fs::read_dir(&directory) {
-        let toml = |p: &PathBuf| p.extension().is_some_and(|e| e == "toml");
-        files.extend(entries.filter_map(Result::ok).map(|e| e.path()).filter(toml));
-        files[1..].sort();
+    let wrong = |what: String| {
+        report.files.borrow_mut().push(directory.clone());
+        report.error(At::default(), "", what);
+        report.files.borrow_mut().clear();
+    };
+    let listed = std::fs::read_dir(&directory)
+        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<_>>>());
+    match listed {
+        Ok(paths) => {
+            files.extend(paths.into_iter().filter(|p| p.extension().is_some_and(|e| e == "toml")));
+            files[1..].sort();
+        }
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {}
+        // A part of the configuration may stand there: to go on without it would be another one.
+        Err(e) => wrong(format!("cannot be read: {e}")),
     }
     if files.len() > MAX_FILES {
         files.truncate(MAX_FILES);
-        report.files.borrow_mut().push(directory);
-        report.error(At::default(), "", format!("more than {MAX_FILES} files"));
-        report.files.borrow_mut().clear();
+        wrong(format!("more than {MAX_FILES} files"));
     }
     files
 }

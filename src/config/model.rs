@@ -8,7 +8,7 @@ use std::path::PathBuf;
 pub use crate::envelope::ValueMode;
 use crate::name::Name;
 use crate::ring::Key;
-use crate::rules::RuleSpec;
+use crate::rules::Rule;
 use crate::template::Template;
 use crate::time::Span;
 use crate::topic::{TopicName, TopicSet};
@@ -280,7 +280,7 @@ pub struct RuleConfig {
     pub topics: TopicSet,
     /// Where its output goes; None = the topic it came for. With `into`, the raw records stay in their topic.
     pub into: Option<TopicName>,
-    pub spec: RuleSpec,
+    pub rule: Rule,
     /// False for a rule that is only named by sinks (`topics` absent).
     pub before_ring: bool,
 }
@@ -312,7 +312,7 @@ pub struct SinkConfig {
     pub name: Name,
     pub topics: TopicSet,
     /// Names of pure rules, applied in order before sending.
-    pub rules: Vec<(Name, RuleSpec)>,
+    pub rules: Vec<Rule>,
     pub value: ValueMode,
     pub kind: SinkKind,
 }

@@ -131,6 +131,18 @@ impl<'a> Reader<'a> {
         self.error(at, key, message);
     }
 
+    /// Everything in the table, for who reads it in another way.
+    pub fn all(&self) -> &'a [Entry] {
+        self.forgive();
+        &self.table.entries
+    }
+
+    /// All of it in one line.
+    pub fn as_written(&self) -> String {
+        let pair = |e: &Entry| format!("{} = {}", e.key, e.node.inline());
+        self.table.entries.iter().map(pair).collect::<Vec<_>>().join(", ")
+    }
+
     pub fn has(&self, key: &str) -> bool {
         self.table.get(key).is_some()
     }

@@ -1,6 +1,11 @@
 //! `[[rules]]`: name, topics, `uses` and its `with`.
 
+mod data;
+mod edge;
+
 use std::collections::BTreeMap;
+
+use twox_hash::XxHash3_64;
 
 use super::model::RuleConfig;
 use super::raw::{Entry, Node, Raw};
@@ -10,44 +15,79 @@ use super::values::{expected, text_in};
 use crate::json::Path;
 use crate::limits::MAX_RULES;
 use crate::name::Name;
-use crate::rules::RuleSpec;
 use crate::rules::add_fields::{AddFields, FieldValue};
 use crate::rules::drop_fields::DropFields;
 use crate::rules::filter::{Condition, Needle, Number, Pattern, Scalar, Test};
+use crate::rules::hub;
 use crate::rules::keep_fields::KeepFields;
 use crate::rules::rename::Rename;
 use crate::rules::sample::Sample;
+use crate::rules::{OnError, Rule, RuleSpec};
 use crate::template::Template;
 use crate::topic::{TopicName, TopicSet};
 
-const USES: [&str; 6] = ["filter", "drop-fields", "keep-fields", "rename", "add-fields", "sample"];
+const USES: [&str; 21] = [
+    "filter",
+    "drop-fields",
+    "keep-fields",
+    "rename",
+    "add-fields",
+    "sample",
+    "deadband",
+    "throttle",
+    "debounce",
+    "threshold",
+    "rate-of-change",
+    "dedup",
+    "route",
+    "window",
+    "parse",
+    "mask",
+    "hash",
+    "enrich",
+    "geo",
+    "schema",
+    "sql",
+];
 /// Rules that come with later versions.
-const LATER: [&str; 8] = ["deadband", "window", "map", "filter-map", "array-map", "aggregate", "wasm", "dedup"];
+const LATER: [&str; 1] = ["wasm"];
 
 /// The deepest nesting of `all`, `any` and `not`.
 const MAX_NESTING: usize = 16;
 
-/// All rules that stand before the ring, and all specs by name for the sinks.
-pub fn rules(root: &Reader<'_>) -> (Vec<RuleConfig>, BTreeMap<Name, RuleSpec>) {
-    let (mut rules, mut specs) = (Vec::new(), BTreeMap::new());
+/// All rules that stand before the ring, and all by name for the sinks.
+pub fn rules(root: &Reader<'_>) -> (Vec<RuleConfig>, BTreeMap<Name, Rule>) {
+    let (mut rules, mut named) = (Vec::new(), BTreeMap::new());
     for r in root.tables("rules", MAX_RULES) {
         let Some(rule) = rule(&r) else { continue };
-        if specs.insert(rule.name.clone(), rule.spec.clone()).is_some() {
+        if named.insert(rule.name.clone(), rule.rule.clone()).is_some() {
             r.wrong("name", format!("there are two rules named `{}`", rule.name));
         }
         rules.push(rule);
     }
-    (rules, specs)
+    (rules, named)
 }
 
 fn rule(r: &Reader<'_>) -> Option<RuleConfig> {
     let name = r.need_text("name", "name", Name::new);
     let topics = topic_set(r, false);
     let into = r.opt_text("into", "topic", writable_topic);
-    let uses = r.need_text("uses", "rule", |s| match USES.iter().find(|u| **u == s) {
-        Some(uses) => Ok(*uses),
-        None => Err(unknown_type(s, &USES, &LATER)),
+    let uses = r.need_text("uses", "rule", |s| match USES.contains(&s) || hub::is_bundled(s) {
+        true => Ok(s.to_owned()),
+        false => Err(unknown_type(s, &USES, &LATER)),
     });
+    let on_error = r.choice(
+        "on_error",
+        &[
+            ("pass", OnError::Pass),
+            ("drop", OnError::Drop),
+            ("dead-letter", OnError::DeadLetter),
+            ("stop", OnError::Stop),
+        ],
+    );
+    // What cannot be masked must not go on unmasked because nobody said so.
+    let hides = !r.has("on_error") && matches!(uses.as_deref(), Some("mask" | "hash"));
+    let on_error = if hides { OnError::Drop } else { on_error };
     let with = r.inline("with");
     if into.is_some() && !r.has("topics") {
         r.wrong(
@@ -55,7 +95,7 @@ fn rule(r: &Reader<'_>) -> Option<RuleConfig> {
             "`into` needs `topics`: a rule without them stands before sinks, which have topics of their own",
         );
     }
-    let (Some(uses), Some(with)) = (uses, &with) else {
+    let (Some(uses), Some(with)) = (uses.as_deref(), &with) else {
         if let Some(with) = with {
             with.forgive();
         }
@@ -67,9 +107,17 @@ fn rule(r: &Reader<'_>) -> Option<RuleConfig> {
         "keep-fields" => keep_fields(with),
         "rename" => rename(with),
         "add-fields" => add_fields(with),
-        _ => sample(with),
+        "sample" => sample(with),
+        "route" => edge::route(with).map(RuleSpec::Route),
+        "sql" => data::sql(with, &topics),
+        _ if hub::is_bundled(uses) => data::hub(uses, with),
+        "parse" | "mask" | "hash" | "enrich" | "geo" | "schema" => data::rule(uses, with),
+        _ => edge::stateful(uses, with),
     };
-    Some(RuleConfig { name: name?, topics, into, before_ring: r.has("topics"), spec: spec? })
+    let definition = XxHash3_64::oneshot(format!("{uses} {}", with.as_written()).as_bytes());
+    let name = name?;
+    let rule = Rule { on_error, definition, ..Rule::new(name.clone(), spec?) };
+    Some(RuleConfig { name, topics, into, before_ring: r.has("topics"), rule })
 }
 
 /// `topics` and `exclude`.

@@ -13,7 +13,7 @@ use super::tls::tls;
 use super::values::int_of;
 use crate::limits::{MAX_SINKS, MAX_WIRE_FRAME};
 use crate::name::{Name, nearest};
-use crate::rules::RuleSpec;
+use crate::rules::{OnError, Rule};
 use crate::template::Template;
 use crate::time::Span;
 
@@ -23,11 +23,11 @@ const LATER: [&str; 4] = ["mqtt", "http", "syslog", "kafka"];
 /// The node's own topics that go to every Fluvio sink unless excluded.
 const OWN_TOPICS: [&str; 3] = ["headwater-status", "headwater-gaps", "headwater-alarms"];
 
-pub fn sinks(root: &Reader<'_>, rules: &BTreeMap<Name, RuleSpec>, lanes: &[LaneConfig]) -> Vec<SinkConfig> {
+pub fn sinks(root: &Reader<'_>, rules: &BTreeMap<Name, Rule>, lanes: &[LaneConfig]) -> Vec<SinkConfig> {
     root.named("sinks", MAX_SINKS).into_iter().filter_map(|(name, r)| sink(name, &r, rules, lanes)).collect()
 }
 
-fn sink(name: &str, r: &Reader<'_>, rules: &BTreeMap<Name, RuleSpec>, lanes: &[LaneConfig]) -> Option<SinkConfig> {
+fn sink(name: &str, r: &Reader<'_>, rules: &BTreeMap<Name, Rule>, lanes: &[LaneConfig]) -> Option<SinkConfig> {
     let name = name_of(name, r);
     let kind = r.need_text("type", "sink type", |s| match TYPES.iter().find(|t| **t == s) {
         Some(kind) => Ok(*kind),
@@ -51,13 +51,16 @@ fn sink(name: &str, r: &Reader<'_>, rules: &BTreeMap<Name, RuleSpec>, lanes: &[L
     Some(SinkConfig { name: name?, topics, rules, value, kind: kind? })
 }
 
-fn pure_rule(text: &str, rules: &BTreeMap<Name, RuleSpec>) -> Result<(Name, RuleSpec), String> {
+fn pure_rule(text: &str, rules: &BTreeMap<Name, Rule>) -> Result<Rule, String> {
     let name = Name::new(text).map_err(|e| e.to_string())?;
     match rules.get(&name) {
-        Some(spec) if spec.is_pure() => Ok((name, spec.clone())),
-        Some(_) => Err(format!(
-            "rule `{name}` counts records, and a sink sees some of them twice; give it `by`, or `topics` to stand before the ring"
+        Some(rule) if !rule.spec.is_pure() => Err(format!(
+            "rule `{name}` depends on more than the record, and a sink sees some of them twice; give it `topics` to stand before the ring"
         )),
+        Some(rule) if matches!(rule.on_error, OnError::DeadLetter | OnError::Stop) => Err(format!(
+            "rule `{name}` cannot have on_error = \"dead-letter\" or \"stop\" before a sink; write pass or drop"
+        )),
+        Some(rule) => Ok(rule.clone()),
         None => Err(match nearest(text, rules.keys().map(Name::as_str)) {
             Some(near) => format!("there is no rule `{text}`; did you mean `{near}`?"),
             None => format!("there is no rule `{text}`"),

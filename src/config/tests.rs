@@ -258,6 +258,14 @@ fn wrong_configs_are_told_what_to_do() {
 }
 
 #[test]
+fn a_directory_of_more_files_that_cannot_be_read_is_no_empty_one() {
+    let dir = directory(&[("headwater.toml", "[node]\nid = \"n\"\n")]);
+    std::os::unix::fs::symlink("conf.d", dir.path().join("conf.d")).unwrap();
+    let said = examine(&dir.path().join("headwater.toml"), &around(None, false)).config.unwrap_err();
+    assert!(said.iter().any(|e| e.to_string().contains("conf.d: cannot be read")), "{said:?}");
+}
+
+#[test]
 fn the_starter_config_is_accepted() {
     for upstream in [None, Some("sc.example.org:9003")] {
         let text = starter::starter(upstream);
@@ -294,15 +302,14 @@ fn the_samples_of_the_design_read_as_far_as_their_parts_exist() {
     }
     // Without the parts that come later, it is a config.
     let pump = sample("pump");
-    let now = pump.replace("link = \"lte\"\n", "").replace("id = { file = \"/etc/headwater/site-id\" }", "id = \"p1\"");
-    let (before, after) = (now.find("[[rules]]").unwrap(), now.find("[sinks.hq]").unwrap());
-    let now = format!("{}{}", &now[..before], &now[after..]);
+    let now = pump.replace("id = { file = \"/etc/headwater/site-id\" }", "id = \"p1\"");
     let now = now
         .replace("{ credential = \"mqtt\" }", "{ env = \"SITE\" }")
         .replace("{ credential = \"site-key\" }", "{ env = \"SITE\" }");
     let config = config(&now);
     let SinkKind::Fluvio(fluvio) = &config.sinks[0].kind else { panic!() };
     assert_eq!(fluvio.upstream_topic.text(), "pump-{topic}");
+    assert!(matches!(config.rules[0].rule.spec, RuleSpec::Deadband(_)));
     assert_eq!(config.sources[0].key.as_ref().unwrap().text(), "{mqtt.1}");
 }
 
@@ -310,7 +317,7 @@ fn the_samples_of_the_design_read_as_far_as_their_parts_exist() {
 fn filters_are_written_as_they_read() {
     let rule = |with: &str| {
         let text = format!("[[rules]]\nname = \"f\"\nuses = \"filter\"\ntopics = [\"a\"]\nwith = {with}\n");
-        match config(&text).rules.remove(0).spec {
+        match config(&text).rules.remove(0).rule.spec {
             RuleSpec::Filter(condition) => condition,
             other => panic!("{other:?}"),
         }

@@ -20,8 +20,8 @@
 //! ```
 //!
 //! Nothing a peer sends panics or allocates without a bound: see [`wire`] for frames and [`crate::codec`] for what is in
-//! them. Without TLS it listens on loopback unless the config says `insecure`; with TLS, clients have names where an
-//! authority for them is configured, and `allow` says what each may do.
+//! them; the fuzz targets `request` and `batch` try. Without TLS it listens on loopback unless the config says `insecure`;
+//! with TLS, clients have names where an authority for them is configured, and `allow` says what each may do.
 //!
 //! Official clients expect the name `headwater-5001.DOMAIN` of the SPU where they expect DOMAIN of the SC, so the
 //! certificate needs both (or a wildcard); a node's sink expects the host that it connects to, on both ports.
@@ -29,17 +29,17 @@
 mod access;
 mod answer;
 mod conn;
-mod keys;
+pub mod keys;
 mod offsets;
 mod produce;
 mod producers;
 mod read;
-mod request;
+pub mod request;
 mod sc;
 mod spu;
 mod stream;
 mod tls;
-mod wire;
+pub mod wire;
 
 use std::cell::RefCell;
 use std::collections::HashMap;

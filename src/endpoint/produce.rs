@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::access::Deed;
 use super::conn::Close;
-use super::producers::{self, Verdict};
+use super::producers::{self, Sent, Verdict};
 use super::request::{Produce, ProducePart};
 use super::spu::Spu;
 use super::wire::Frame;
@@ -16,8 +16,8 @@ use super::{answer, keys, offsets};
 use crate::codec::Reader;
 use crate::codec::batch::{Batch, BatchError};
 use crate::forward::turn::{OUT_OF_TURN, Turn};
-use crate::hub::{Admitted, Beside, OfferError, counters};
-use crate::record::{Origin, RecordRef};
+use crate::hub::{Admitted, Beside, OfferError, Producer, counters};
+use crate::record::RecordRef;
 use crate::ring::Ticket;
 use crate::time::Span;
 use crate::topic::TopicPart;
@@ -200,7 +200,8 @@ impl Spu {
         while done < contents.count {
             let (count, bytes) = frame.fill(batch.records(&unpacked).skip(done));
             let mut records = || batch.records(&unpacked).skip(done).take(count);
-            match self.offer((topic, to), &mut records, bytes, batch.origin.map(|origin| (origin, turn))).await? {
+            let sent = batch.origin.map(|origin| Sent { origin, turn, ring: self.ring_of(origin.producer_id) });
+            match self.offer((topic, to), &mut records, bytes, sent).await? {
                 Ok((first, ticket)) => stored = (stored.0.or(first), ticket),
                 Err(error) => return Ok(Err(error)),
             }
@@ -221,20 +222,21 @@ impl Spu {
         (topic, to): (&str, TopicPart),
         records: &mut impl FnMut() -> I,
         bytes: usize,
-        origin: Option<(Origin, Option<Turn>)>,
+        sent: Option<Sent>,
     ) -> Result<Result<(Option<i64>, Ticket), ErrorCode>, Close>
     where
         I: Iterator<Item = RecordRef<'r>>,
     {
         let store = &self.shared.store;
-        if origin.is_some_and(|(_, turn)| turn.is_some()) {
+        if sent.is_some_and(|sent| sent.turn.is_some()) {
             producers::make_room(store);
         }
         let admitted = loop {
             // Together with what follows: nothing of this producer comes between.
-            if let Some((origin, turn)) = origin {
+            if let Some(Sent { origin, turn, .. }) = sent {
                 // Who does not count is not looked up.
-                let newest = turn.and_then(|_| producers::newest(store, topic, to.partition, origin.producer_id));
+                let newest = turn.and_then(|_| Producer::of(store, topic, to.partition, origin.producer_id));
+                let newest = newest.map(|kept| kept.newest);
                 match producers::judge(newest, origin, turn) {
                     Verdict::Take => {}
                     Verdict::Repeat(newest) => return Ok(Ok((Some(newest.base), store.last_ticket()))),
@@ -242,12 +244,12 @@ impl Spu {
                 }
             }
             // Asked before the ring is at work, and only for what is counted.
-            let counted = origin.map(|origin| (origin, self.log_end(topic, to)));
+            let counted = sent.map(|sent| (sent, self.log_end(topic, to)));
             let mut beside = |admitted: &[Admitted], beside: &mut Beside<'_>| {
-                let Some((origin, log_end)) = counted else { return };
+                let Some((sent, log_end)) = counted else { return };
                 let base = placed(admitted, to).next().unwrap_or(log_end);
                 let count = placed(admitted, to).count() as u32;
-                producers::put(beside, store.now(), (topic, to.partition), origin, (base, count));
+                producers::put(beside, store.now(), (topic, to.partition), sent, (base, count));
             };
             match store.offer_batch(to, &mut records(), bytes, &mut beside) {
                 Ok(admitted) => break admitted,

@@ -4,8 +4,8 @@
 //! comes (see [`crate::forward::turn`]) is taken only if that is the newest: what was lost on the way is not stepped over, what
 //! comes from an older connection is not stored twice. The newest batch, sent again, is answered with its first offset.
 //!
-//! Key: topic, a zero byte, partition (u8), producer id. Value: number (u64), base offset (i64), records (u32), wall time in
-//! microseconds (u64). All big-endian, so that of two values of a producer the greater one is the newer one.
+//! The entry ([`Producer`]) also keeps whose batches they are: a node says its ring's id when it asks what has arrived, and the
+//! records themselves carry the number, so (ring id, seq) of what another node sent is known here (`headwater tail --json`).
 //!
 //! There are 1,000 at most, and a quarter of what a small ring has for all state. For a new one the quarter that was heard of longest ago is forgotten: such
 //! a producer looks for its marker in the log when it comes back, as with a cluster. A batch for which there is no room
@@ -16,7 +16,7 @@
 
 use crate::forward::Marker;
 use crate::forward::turn::{Newest, Turn};
-use crate::hub::{Beside, Kept, Store};
+use crate::hub::{Beside, Kept, Producer, Store};
 use crate::record::Origin;
 use crate::time::Now;
 
@@ -24,6 +24,16 @@ use crate::time::Now;
 const MOST: usize = 1000;
 /// At 63 bytes of topic an entry has 100 bytes: what a quarter gives free is enough for a topic with a longer name.
 const MOST_BYTES: usize = 60 * 1024;
+
+/// What a batch says of who sent it.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent {
+    pub origin: Origin,
+    /// Behind which batch it comes, if its producer counts.
+    pub turn: Option<Turn>,
+    /// The ring that it comes from, if its producer has told.
+    pub ring: Option<u128>,
+}
 
 /// What is to become of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,40 +43,6 @@ pub enum Verdict {
     /// It is the newest one.
     Repeat(Newest),
     OutOfTurn,
-}
-
-fn key(topic: &str, partition: u8, producer_id: i64) -> Vec<u8> {
-    let mut key = topic.as_bytes().to_vec();
-    key.extend_from_slice(&[0, partition]);
-    key.extend_from_slice(&producer_id.to_be_bytes());
-    key
-}
-
-fn value(newest: Newest, at: u64) -> [u8; 28] {
-    let mut value = [0; 28];
-    value[..8].copy_from_slice(&newest.number.to_be_bytes());
-    value[8..16].copy_from_slice(&newest.base.to_be_bytes());
-    value[16..20].copy_from_slice(&newest.count.to_be_bytes());
-    value[20..].copy_from_slice(&at.to_be_bytes());
-    value
-}
-
-fn split(value: &[u8]) -> Option<(Newest, u64)> {
-    let (number, rest) = value.split_first_chunk()?;
-    let (base, rest) = rest.split_first_chunk()?;
-    let (count, at) = rest.split_first_chunk()?;
-    let newest = Newest {
-        number: u64::from_be_bytes(*number),
-        base: i64::from_be_bytes(*base),
-        count: u32::from_be_bytes(*count),
-    };
-    Some((newest, u64::from_be_bytes(at.try_into().ok()?)))
-}
-
-/// The newest batch of a producer, durable or not.
-pub fn newest(store: &Store, topic: &str, partition: u8, producer_id: i64) -> Option<Newest> {
-    let value = store.state(Kept::Producers, &key(topic, partition, producer_id))?;
-    split(&value).map(|(newest, _)| newest)
 }
 
 /// Whether a batch is to be taken.
@@ -85,15 +61,16 @@ pub fn put(
     beside: &mut Beside<'_>,
     now: Now,
     (topic, partition): (&str, u8),
-    (origin, turn): (Origin, Option<Turn>),
+    Sent { origin, turn, ring }: Sent,
     (base, count): (i64, u32),
 ) {
-    let key = key(topic, partition, origin.producer_id);
-    let known = beside.state(&key).and_then(split);
+    let key = Producer::key(topic, partition, origin.producer_id);
+    let known = beside.state(&key).and_then(Producer::read);
     let number = Marker::of_origin(origin).number;
-    if turn.is_some() || known.is_some_and(|(known, _)| known.number < number) {
+    if turn.is_some() || known.is_some_and(|known| known.newest.number < number) {
         let at = u64::try_from(now.wall.0).unwrap_or(0);
-        beside.put(&key, &value(Newest { number, base, count }, at));
+        let ring = ring.or(known.and_then(|known| known.ring));
+        beside.put(&key, &Producer { newest: Newest { number, base, count }, at, ring }.write());
     }
 }
 
@@ -105,7 +82,8 @@ pub fn make_room(store: &Store) {
         return;
     }
     let all = store.states(Kept::Producers);
-    let mut by_age: Vec<_> = all.iter().map(|(key, value)| (split(value).map_or(0, |(_, at)| at), key)).collect();
+    let mut by_age: Vec<_> =
+        all.iter().map(|(key, value)| (Producer::read(value).map_or(0, |kept| kept.at), key)).collect();
     by_age.sort_unstable();
     for (_, key) in by_age.iter().take(all.len() / 4 + 1) {
         store.put_state(Kept::Producers, key, None);
@@ -124,24 +102,9 @@ pub fn forget_topic(store: &Store, topic: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     fn origin(number: u64) -> Origin {
         Marker { id: 7, number }.to_origin()
-    }
-
-    proptest! {
-        #[test]
-        fn of_two_values_the_greater_one_is_newer(a in any::<u64>(), b in any::<u64>(), base: i64, count: u32, s in any::<u64>()) {
-            let of = |number| value(Newest { number, base, count }, s);
-            prop_assert_eq!(a.cmp(&b), of(a).cmp(&of(b)));
-            prop_assert_eq!(split(&of(a)), Some((Newest { number: a, base, count }, s)));
-        }
-
-        #[test]
-        fn values_of_no_meaning_are_none(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
-            prop_assert_eq!(split(&bytes).is_some(), bytes.len() == 28);
-        }
     }
 
     #[test]

@@ -52,9 +52,15 @@ pub async fn slice(store: &Store, part: TopicPart, from: u64, limit: usize, cut:
         return Slice::End;
     }
     if cut == Cut::Anywhere {
-        bytes.truncate(limit);
+        cut_off(&mut bytes, limit);
     }
     Slice::Batches { bytes, next }
+}
+
+/// Gives back the room of what is cut off: an answer may hold hundreds of slices of a few bytes, each of a whole batch.
+fn cut_off(bytes: &mut Vec<u8>, limit: usize) {
+    bytes.truncate(limit);
+    bytes.shrink_to_fit();
 }
 
 /// Appends the frame's batches that end beyond `next`, without what is below `floor`; true when there is no room for more.
@@ -97,4 +103,18 @@ fn take_frame(
 pub fn partition(store: &Store, topic: &str, part: TopicPart) -> Option<PartitionInfo> {
     let info = store.topic(topic).filter(|t| t.id == part.topic)?;
     info.partitions.get(usize::from(part.partition)).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_is_cut_off_nothing_is_held() {
+        for limit in [0, 61, 100_000] {
+            let mut bytes = vec![7; 100_000];
+            cut_off(&mut bytes, limit);
+            assert_eq!((bytes.len(), bytes.capacity() <= limit + 64), (limit, true));
+        }
+    }
 }

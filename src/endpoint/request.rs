@@ -1,9 +1,13 @@
 //! Requests taken apart: plain data borrowed from the frame. Encodings are those of the official request types,
 //! which the tests write them with.
+//!
+//! A list takes up to eight times its bytes in memory, once: room is made for as many as are there. Lists of topics
+//! and partitions, which a large frame may hold, are no longer than a node can have of them.
 
 use super::keys;
 use crate::codec::{Malformed, Reader};
 use crate::forward::turn::Turn;
+use crate::limits::{MAX_PARTITIONS, MAX_TOPICS};
 
 type Result<T> = std::result::Result<T, Malformed>;
 
@@ -29,11 +33,13 @@ impl<'a> Produce<'a> {
         let turn = r.opt_str("transactional id")?.and_then(Turn::of_text);
         r.i16("isolation")?;
         r.i32("timeout")?;
-        let mut topics = Vec::new();
-        for _ in 0..r.count(6, "topics")? {
+        let count = r.count_within(MAX_TOPICS, 6, "topics")?;
+        let mut topics = Vec::with_capacity(count);
+        for _ in 0..count {
             let name = r.str("topic")?;
-            let mut parts = Vec::new();
-            for _ in 0..r.count(8, "partitions")? {
+            let count = r.count_within(MAX_PARTITIONS, 8, "partitions")?;
+            let mut parts = Vec::with_capacity(count);
+            for _ in 0..count {
                 let partition = r.u32("partition")?;
                 let len = usize::try_from(r.i32("record set")?).map_err(|_| Malformed("record set"))?;
                 parts.push(ProducePart { partition, records: Reader::new(r.bytes(len, "record set")?) });
@@ -78,11 +84,13 @@ impl<'a> Fetch<'a> {
         r.i32("min bytes")?;
         let max_bytes = r.i32("max bytes")?;
         r.u8("isolation")?;
-        let mut topics = Vec::new();
-        for _ in 0..r.count(6, "topics")? {
+        let count = r.count_within(MAX_TOPICS, 6, "topics")?;
+        let mut topics = Vec::with_capacity(count);
+        for _ in 0..count {
             let name = r.str("topic")?;
-            let mut parts = Vec::new();
-            for _ in 0..r.count(28, "partitions")? {
+            let count = r.count_within(MAX_PARTITIONS, 28, "partitions")?;
+            let mut parts = Vec::with_capacity(count);
+            for _ in 0..count {
                 let partition = r.u32("partition")?;
                 r.i32("leader epoch")?;
                 let offset = r.i64("fetch offset")?;
@@ -111,11 +119,13 @@ pub struct FetchOffsets<'a> {
 impl<'a> FetchOffsets<'a> {
     pub fn read(body: &'a [u8], version: i16) -> Result<Self> {
         let mut r = Reader::new(body);
-        let mut topics = Vec::new();
-        for _ in 0..r.count(6, "topics")? {
+        let count = r.count_within(MAX_TOPICS, 6, "topics")?;
+        let mut topics = Vec::with_capacity(count);
+        for _ in 0..count {
             let name = r.str("topic")?;
-            let mut parts = Vec::new();
-            for _ in 0..r.count(4, "partitions")? {
+            let count = r.count_within(MAX_PARTITIONS, 4, "partitions")?;
+            let mut parts = Vec::with_capacity(count);
+            for _ in 0..count {
                 parts.push(r.u32("partition")?);
             }
             topics.push((name, parts));
@@ -168,8 +178,9 @@ impl<'a> StreamFetch<'a> {
 /// (offset, stream id) pairs.
 pub fn read_update_offsets(body: &[u8]) -> Result<Vec<(i64, u32)>> {
     let mut r = Reader::new(body);
-    let mut out = Vec::new();
-    for _ in 0..r.count(12, "offsets")? {
+    let count = r.count(12, "offsets")?;
+    let mut out = Vec::with_capacity(count);
+    for _ in 0..count {
         out.push((r.i64("offset")?, r.u32("session")?));
     }
     r.end("update offsets")?;
@@ -231,8 +242,10 @@ pub struct List<'a> {
 impl<'a> List<'a> {
     pub fn read(inner: &'a [u8]) -> Result<Self> {
         let mut r = Reader::new(inner);
-        let mut names = Vec::new();
-        for _ in 0..r.count(2, "filters")? {
+        // Each is looked for in the name of every object.
+        let count = r.count_within(MAX_TOPICS, 2, "filters")?;
+        let mut names = Vec::with_capacity(count);
+        for _ in 0..count {
             names.push(r.str("filter")?);
         }
         r.flag("summary")?;

@@ -11,7 +11,7 @@
 //! A fetch at the end of a partition first makes durable what has been taken in: a sink that lost its connection in
 //! the middle of a produce learns here whether the records arrived, and "not yet durable" must not look like "no".
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -33,7 +33,6 @@ use super::access::{Client, Deed};
 use super::answer::{self, Packed};
 use super::conn::{Close, Peer};
 use super::produce::NO_SMARTMODULES;
-use super::producers;
 use super::read::{self, Cut, Slice};
 use super::request::{
     Fetch, FetchOffsets, StreamFetch, read_delete_consumer, read_fetch_consumers, read_update_consumer,
@@ -44,6 +43,7 @@ use super::wire::{Frame, Header};
 use super::{Shared, keys, offsets};
 use crate::codec::batch::HEADER;
 use crate::forward::turn::{Ask, Kept};
+use crate::hub::Producer;
 use crate::time::Span;
 use crate::topic::TopicPart;
 
@@ -51,6 +51,8 @@ use crate::topic::TopicPart;
 const MAX_PRODUCES: usize = 16;
 /// Streams of one connection. The protocol cannot end a stream without its connection, so dropped ones pile up.
 const MAX_STREAMS: usize = 256;
+/// Producers of one connection whose ring is remembered; those of more are kept without.
+const MAX_RINGS: usize = 4096;
 /// What one answer to a fetch holds: at least one whole batch.
 const MAX_FETCH: usize = crate::codec::batch::MAX_BATCH;
 /// How long a fetch at the end waits for what is being written.
@@ -64,12 +66,14 @@ pub struct Spu {
     streams: HashMap<u32, Rc<StreamState>>,
     last_stream: u32,
     pub(super) produces: Rc<Semaphore>,
+    /// By producer id, the ring that a producer said it sends from.
+    rings: RefCell<HashMap<i64, u128>>,
 }
 
 impl Spu {
     pub fn new(shared: Rc<Shared>, peer: Rc<Peer>, client: Rc<Client>) -> Self {
         let produces = Rc::new(Semaphore::new(MAX_PRODUCES));
-        Self { shared, peer, client, streams: HashMap::new(), last_stream: 0, produces }
+        Self { shared, peer, client, streams: HashMap::new(), last_stream: 0, produces, rings: RefCell::default() }
     }
 
     pub async fn handle(&mut self, frame: Frame<'_>, tasks: &mut JoinSet<()>) -> Result<(), Close> {
@@ -121,7 +125,8 @@ impl Spu {
             _ if !self.allows(Deed::Produce, ask.topic) => Kept::NotAllowed,
             None => Kept::NoPartition,
             Some(part) => {
-                let newest = producers::newest(store, ask.topic, part.partition, ask.producer_id);
+                self.note_ring(ask.producer_id, ask.ring);
+                let newest = Producer::of(store, ask.topic, part.partition, ask.producer_id).map(|kept| kept.newest);
                 let (log_end, until) = (self.log_end(ask.topic, part), store.last_ticket());
                 if until > store.settled() {
                     store.hurry(Span::default());
@@ -134,6 +139,20 @@ impl Spu {
         let mut told = Vec::new();
         kept.write(&mut told);
         Ok(answer::encode(header, &answer::Plain(told))?)
+    }
+
+    fn note_ring(&self, producer_id: i64, ring: Option<u128>) {
+        let mut rings = self.rings.borrow_mut();
+        if let Some(ring) = ring
+            && (rings.len() < MAX_RINGS || rings.contains_key(&producer_id))
+        {
+            rings.insert(producer_id, ring);
+        }
+    }
+
+    /// The ring that a producer of this connection sends from, if it has told.
+    pub(super) fn ring_of(&self, producer_id: i64) -> Option<u128> {
+        self.rings.borrow().get(&producer_id).copied()
     }
 
     // ------------------------------------------------------------------------------------------ fetch

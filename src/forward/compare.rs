@@ -10,6 +10,18 @@
 //! there), one that is missing, or too much to fetch: then all is sent again and counted as `maybe_duplicated`. What lands
 //! even later shows by a log that has grown by more than was sent, and counts likewise. A log that ends earlier than it did
 //! was truncated or made anew: that is announced, but nothing tells what of it is left, so nothing is sent again.
+//!
+//! # What it takes for granted
+//!
+//! That a record which is equal to ours in key and value and stands where ours was to stand is ours. Another writer's that is
+//! equal to the next of ours, behind our end and with nothing else there, is taken for it while ours never landed: then one
+//! stands there where there should be two, and nothing shows it. So that much is asked only of a partition where nobody else was
+//! ever seen: once a log has grown by more than was sent (other writers, among them other lanes and streams of this sink; or a
+//! batch that landed after its grace period), that is stored, and from then on whatever stands behind our end proves nothing:
+//! all that is in doubt is sent again and counted. What can be mistaken is therefore what another writer does first, in
+//! the very time when a batch of ours is in doubt; and records that are left out by the topic hide as many of another writer.
+//!
+//! Records of ours that are equal to each other change places without notice: as many stand there as should.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -109,23 +121,30 @@ impl Forward {
             };
         }
         if !t.doubt {
-            if let Some((before, batch)) = before.zip(t.inflight.as_ref()) {
-                let late = end - before - i64::from(batch.outputs);
-                let suspect = t.suspect_until.is_some_and(|until| now < until);
-                if late > 0 && suspect {
-                    self.note(Note::MaybeDuplicated { target: ix, count: late as u64 });
-                }
+            if let Some(before) = before {
+                let sent = t.inflight.map_or(0, |batch| i64::from(batch.outputs));
+                self.not_sent(now, ix, end.saturating_sub(before).saturating_sub(sent));
             }
             return self.done_with(ix, end);
         }
         t.suspect_until = Some(now + SUSPECT);
         match before {
             Some(known) if known == end => self.compared(ix, end),
-            Some(known) if (start..end).contains(&known) => {
+            Some(known) if !t.shared && (start..end).contains(&known) => {
                 t.phase = Phase::Comparing { end };
                 self.ask(ix, Query::Contents { from: known, to: end });
             }
             _ => self.incomparable(ix, end),
+        }
+    }
+
+    /// The log has grown by so many records that were not sent just then.
+    fn not_sent(&mut self, now: BootTime, ix: TargetIx, records: i64) {
+        let t = &mut self.targets[ix.0 as usize];
+        let Ok(count @ 1..) = u64::try_from(records) else { return };
+        t.shared = true;
+        if t.suspect_until.is_some_and(|until| now < until) {
+            self.note(Note::MaybeDuplicated { target: ix, count });
         }
     }
 

@@ -135,6 +135,7 @@ impl Forward {
             unsure_below: t.unsure_below,
             own_below: t.own_below,
             lives: t.lives,
+            shared: t.shared,
         }));
         stored
     }

@@ -224,6 +224,7 @@ impl Forward {
             count: None,
             out_of_turn: false,
             compare: None,
+            shared: position.shared,
             seen_uncommitted: false,
             suspect_until: None,
             sent_below: self.born_end,

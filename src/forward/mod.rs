@@ -306,7 +306,7 @@ pub enum Query {
     /// The header of the batch that holds this offset, committed or not.
     Header { at: i64 },
     /// What an upstream that keeps count has of a producer.
-    Producer { id: i64 },
+    Producer { id: i64, ring: u128 },
     /// What key and value of the records from the one offset up to the other come to.
     Contents { from: i64, to: i64 },
 }

@@ -27,7 +27,7 @@ impl Forward {
         if counts {
             t.phase = Phase::Counting;
             let id = t.mine.id;
-            return self.ask(ix, Query::Producer { id });
+            return self.ask(ix, Query::Producer { id, ring: self.options.ring_id });
         }
         self.search(ix);
     }
@@ -252,6 +252,8 @@ impl Forward {
             t.next = t.next.max(from);
         }
         t.drop_batches();
+        // What was made anew may keep no markers any more.
+        t.proven = false;
         self.note(Note::UpstreamLoss { target: ix, from, resending: resend });
         self.dirty(ix);
         self.rewind();

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::placing::Placement;
 use crate::lane::LaneId;
 
-/// Partitions of one upstream topic. Behind it stand `own_below` and `lives` of each position: earlier versions neither wrote
-/// them nor look there.
+/// Partitions of one upstream topic. Behind it stand `own_below` and `lives` of each position, and behind these `shared`:
+/// earlier versions neither wrote them nor look there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct TopicState {
     /// Format of this entry.
@@ -50,6 +50,9 @@ pub(super) struct Position {
     /// How many lives of this ring were met there: incarnations beyond the stream's.
     #[serde(skip)]
     pub lives: u32,
+    /// Where markers do not survive: the log has grown by what was not sent just then.
+    #[serde(skip)]
+    pub shared: bool,
 }
 
 /// While this life sends to a partition; and of one that an earlier version stored.
@@ -80,11 +83,13 @@ pub(super) const VERSION: u8 = 2;
 impl TopicState {
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (mut state, rest): (Self, _) = postcard::take_from_bytes(bytes).ok()?;
-        let more: Vec<([u8; 8], u32)> = postcard::from_bytes(rest).unwrap_or_default();
+        let (more, rest): (Vec<([u8; 8], u32)>, _) = postcard::take_from_bytes(rest).unwrap_or_default();
+        let shared: Vec<bool> = postcard::from_bytes(rest).unwrap_or_default();
         let none = std::iter::repeat((ALL.to_le_bytes(), 0));
         for (position, (below, lives)) in state.positions.iter_mut().zip(more.into_iter().chain(none)) {
             (position.own_below, position.lives) = (u64::from_le_bytes(below), lives);
         }
+        state.positions.iter_mut().zip(shared).for_each(|(position, shared)| position.shared = shared);
         Some(state).filter(|s| s.version == VERSION)
     }
 
@@ -111,7 +116,8 @@ impl TopicState {
         // As long whatever the bound is: an entry that was taken once is not refused for want of room when it is lifted.
         let more = self.positions.iter().map(|position| (position.own_below.to_le_bytes(), position.lives));
         let more: Vec<_> = more.collect();
-        [encode(self), encode(&more)].concat()
+        let shared: Vec<_> = self.positions.iter().map(|position| position.shared).collect();
+        [encode(self), encode(&more), encode(&shared)].concat()
     }
 }
 
@@ -172,9 +178,13 @@ mod tests {
     #[test]
     fn an_entry_of_before_lives_were_told_apart_is_read_and_reads_what_is_written_now() {
         let position = |partition, own_below, lives| Position { partition, own_below, lives, ..Position::default() };
-        let positions = vec![position(0, 7, 2), position(3, ALL, 0)];
+        let mut positions = vec![position(0, 7, 2), position(3, ALL, 0)];
+        positions[1].shared = true;
         let state = TopicState { version: VERSION, placement: Placement(4), positions, ..TopicState::default() };
-        assert_eq!(TopicState::decode(&state.encode()), Some(state.clone()));
+        let written = state.encode();
+        assert_eq!(TopicState::decode(&written), Some(state.clone()));
+        let before_shared = TopicState::decode(&written[..written.len() - 3]).unwrap();
+        assert_eq!(before_shared.positions, [position(0, 7, 2), position(3, ALL, 0)]);
         let old = TopicState::decode(&encode(&state)).unwrap();
         assert_eq!(old.positions, [position(0, ALL, 0), position(3, ALL, 0)]);
         let by_the_old: TopicState = postcard::from_bytes(&state.encode()).unwrap();

@@ -115,6 +115,8 @@ pub(super) struct Target {
     pub out_of_turn: bool,
     /// Where markers do not survive: what is there of a batch that was on its way.
     pub compare: Option<Compare>,
+    /// Where markers do not survive: the log has grown by what was not sent just then.
+    pub shared: bool,
     /// A batch of ours stood there that was not replicated yet.
     pub seen_uncommitted: bool,
     /// Until then a higher base offset than expected is looked into.

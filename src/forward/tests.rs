@@ -1,6 +1,7 @@
 //! The machine against a model upstream: random cuts, lost responses, late landings, crashes, truncations, from seeds.
 
 mod lives;
+mod shared;
 mod streams;
 
 use std::collections::BTreeMap;
@@ -396,7 +397,7 @@ impl World {
                 let contents = wanted.map(|(_, (seq, i))| content(*seq, *i)).collect();
                 Input::Contents { target, result: Ok(Some(contents)) }
             }
-            Asked::Query(Query::Producer { id }) => {
+            Asked::Query(Query::Producer { id, .. }) => {
                 if self.faults.forgets && self.rng.below(10) == 0 {
                     log.newest.remove(&id);
                 }

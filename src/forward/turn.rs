@@ -15,7 +15,7 @@
 //! Numbers are those of [`super::Marker`]. All integers are big-endian:
 //!
 //! ```text
-//! Ask    topic (i16 length, bytes), partition i32, producer id i64
+//! Ask    topic (i16 length, bytes), partition i32, producer id i64, ring id u128 (or nothing)
 //! Kept   status u8 (0 nothing kept, 1 kept, 2 no such partition, 3 not allowed), number u64, base offset i64, records i32, log end i64
 //! ```
 
@@ -59,6 +59,8 @@ pub struct Ask<'a> {
     pub topic: &'a str,
     pub partition: u32,
     pub producer_id: i64,
+    /// The ring that the producer's records come from.
+    pub ring: Option<u128>,
 }
 
 impl<'a> Ask<'a> {
@@ -67,14 +69,20 @@ impl<'a> Ask<'a> {
         out.extend_from_slice(self.topic.as_bytes());
         out.extend_from_slice(&self.partition.to_be_bytes());
         out.extend_from_slice(&self.producer_id.to_be_bytes());
+        out.extend(self.ring.iter().flat_map(|ring| ring.to_be_bytes()));
     }
 
     pub fn read(bytes: &'a [u8]) -> Option<Self> {
         let (len, rest) = bytes.split_first_chunk()?;
         let (topic, rest) = rest.split_at_checked(usize::try_from(i16::from_be_bytes(*len)).ok()?)?;
         let (partition, rest) = rest.split_first_chunk()?;
-        let (partition, producer_id) = (u32::from_be_bytes(*partition), i64::from_be_bytes(rest.try_into().ok()?));
-        Some(Self { topic: std::str::from_utf8(topic).ok()?, partition, producer_id })
+        let (producer_id, ring) = rest.split_first_chunk()?;
+        Some(Self {
+            topic: std::str::from_utf8(topic).ok()?,
+            partition: u32::from_be_bytes(*partition),
+            producer_id: i64::from_be_bytes(*producer_id),
+            ring: if ring.is_empty() { None } else { Some(u128::from_be_bytes(ring.try_into().ok()?)) },
+        })
     }
 }
 
@@ -140,10 +148,10 @@ mod tests {
         #[test]
         fn what_is_written_is_read(
             topic in "[a-z0-9-]{0,63}", partition: u32, producer_id: i64, newest in prop::option::of(newest()), log_end: i64,
-            after: Option<u64>
+            after: Option<u64>, ring: Option<u128>,
         ) {
             let (mut asked, mut kept) = (Vec::new(), Vec::new());
-            let ask = Ask { topic: &topic, partition, producer_id };
+            let ask = Ask { topic: &topic, partition, producer_id, ring };
             ask.write(&mut asked);
             prop_assert_eq!(Ask::read(&asked), Some(ask));
             for answer in [Kept::Has { newest, log_end }, Kept::NoPartition, Kept::NotAllowed] {

@@ -16,6 +16,7 @@ mod core;
 mod freshness;
 mod intake;
 mod outlet;
+mod producers;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ pub use board::*;
 pub use freshness::{BOUNDS_MS, Freshness};
 pub use intake::{Group, Intake};
 pub use outlet::{Outlet, SinkOrder, Step};
+pub use producers::Producer;
 pub use store::{Beside, Kept, PartStep, Store};
 pub use way::{LINKS_OWNER, Way, closed_words};
 

@@ -176,7 +176,7 @@ impl Store {
     /// Returns once a record of this topic finds room, or the node stops.
     pub async fn room(&self, topic: TopicId) {
         tokio::select! {
-            () = self.core.room(|pipeline| pipeline.ring().is_full_for(topic)) => {}
+            () = self.core.room(|pipeline| pipeline.is_held(topic)) => {}
             () = self.core.stop.wait() => {}
         }
     }

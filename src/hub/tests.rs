@@ -6,8 +6,8 @@ use crate::node::testing::{block_on, memory_hub, memory_hub_at, memory_hub_with}
 use crate::pipeline::TopicPlan;
 use crate::record::RecordRef;
 use crate::ring::LanePos;
-use crate::rules::RuleSpec;
 use crate::rules::filter::{Condition, Needle};
+use crate::rules::{Rule, RuleSpec};
 use crate::time::{BootTime, Now, Span, WallTime};
 use crate::topic::{TopicName, TopicPart, TopicSet};
 
@@ -104,12 +104,12 @@ fn rules_drop_before_the_ring_and_into_keeps_the_raw_record() {
             crate::pipeline::RulePlan {
                 topics: TopicSet { include: vec!["wx".into()], exclude: vec![] },
                 into: Some(topic("wx-alarm")),
-                spec: contains("ALARM"),
+                rule: Rule::new(name("alarm"), contains("ALARM")),
             },
             crate::pipeline::RulePlan {
                 topics: TopicSet { include: vec!["log".into()], exclude: vec![] },
                 into: None,
-                spec: contains("keep"),
+                rule: Rule::new(name("keep"), contains("keep")),
             },
         ],
         ..Plan::default()

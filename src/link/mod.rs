@@ -34,52 +34,11 @@ use serde::{Deserialize, Serialize};
 pub use idle::Idle;
 pub use period::{Per, Period};
 pub use rate::{Rate, parse_rate};
-pub use window::Window;
+pub use window::{Place, Window};
 
 use crate::lane::LaneId;
 use crate::time::{Now, Span, WallTime};
-
-/// Seconds east of UTC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Zone {
-    /// The machine's own, with its summer time.
-    #[default]
-    Local,
-    Fixed(i32),
-}
-
-impl Zone {
-    /// `Z`, `+02:00`, `-0330`, `local`.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let bad = || format!("`{text}` is no zone; write Z, an offset like +02:00, or local");
-        match text {
-            "Z" | "z" | "UTC" => return Ok(Self::Fixed(0)),
-            "local" => return Ok(Self::Local),
-            _ => {}
-        }
-        let east = match text.as_bytes().first() {
-            Some(b'+') => 1,
-            Some(b'-') => -1,
-            _ => return Err(bad()),
-        };
-        let digits: String = text[1..].chars().filter(|c| *c != ':').collect();
-        if digits.len() != 4 || !digits.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(bad());
-        }
-        let (hours, minutes) = (digits[..2].parse::<i32>(), digits[2..].parse::<i32>());
-        match (hours, minutes) {
-            (Ok(hours @ 0..=14), Ok(minutes @ 0..=59)) => Ok(Self::Fixed(east * (hours * 3600 + minutes * 60))),
-            _ => Err(bad()),
-        }
-    }
-
-    fn offset(self, local: i32) -> i32 {
-        match self {
-            Self::Local => local,
-            Self::Fixed(seconds) => seconds,
-        }
-    }
-}
+use crate::zone::Zone;
 
 /// What may be used in one period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,7 +137,7 @@ impl Link {
     /// The budget's period at `now`; None without a budget.
     fn period_at(&self, now: Now, local: i32) -> Option<Period> {
         let budget = self.options.budget?;
-        Some(Period::of(budget.per, now.wall, self.options.zone.offset(local)))
+        Some(Period::of(budget.per, now.wall, &self.options.zone, local))
     }
 
     /// Begins the period that it is, if the clock knows.
@@ -212,21 +171,25 @@ impl Link {
         }
     }
 
+    fn place(&self, local: i32) -> Place<'_> {
+        Place { zone: &self.options.zone, local }
+    }
+
     fn is_in_window(&self, now: Now, local: i32) -> bool {
         let windows = &self.options.windows;
-        windows.is_empty() || !now.trusted || windows.iter().any(|w| w.is_open(now.wall, self.options.zone, local))
+        windows.is_empty() || !now.trusted || windows.iter().any(|w| w.is_open(now.wall, self.place(local)))
     }
 
     fn next_window(&self, now: Now, local: i32) -> WallTime {
-        let next = self.options.windows.iter().filter_map(|w| w.next(now.wall, self.options.zone, local));
+        let next = self.options.windows.iter().filter_map(|w| w.next(now.wall, self.place(local)));
         next.min().unwrap_or(now.wall)
     }
 
     /// When the window that is open now ends; None: it is closed, or nothing ends it.
     pub fn window_ends(&self, now: Now, local: i32) -> Option<WallTime> {
-        let zone = self.options.zone;
-        let open = self.options.windows.iter().filter(|w| now.trusted && w.is_open(now.wall, zone, local));
-        open.filter_map(|w| w.end(now.wall, zone, local)).max()
+        let place = self.place(local);
+        let open = self.options.windows.iter().filter(|w| now.trusted && w.is_open(now.wall, place));
+        open.filter_map(|w| w.end(now.wall, place)).max()
     }
 
     /// Bytes that `lane` may use in this period; None: as many as it likes.
@@ -310,9 +273,9 @@ impl Link {
         if !now.trusted {
             return None;
         }
-        let zone = self.options.zone;
+        let place = self.place(local);
         let windows = self.options.windows.iter();
-        let edges = windows.flat_map(|w| [w.next(now.wall, zone, local), w.end(now.wall, zone, local)]).flatten();
+        let edges = windows.flat_map(|w| [w.next(now.wall, place), w.end(now.wall, place)]).flatten();
         edges.chain(self.period_ends(now, local)).filter(|at| *at > now.wall).min().map(|at| at - now.wall)
     }
 }

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Datelike, Days, NaiveDate};
 
 use crate::time::WallTime;
+use crate::zone::Zone;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Per {
@@ -22,9 +23,9 @@ pub struct Period {
 }
 
 impl Period {
-    /// The one that `at` is in, in a zone so many seconds east of UTC.
-    pub fn of(per: Per, at: WallTime, offset: i32) -> Self {
-        let seconds = at.0.div_euclid(1_000_000).saturating_add(i64::from(offset));
+    /// The one that `at` is in, as `zone` has its days; `local`: as for [`Zone::offset`].
+    pub fn of(per: Per, at: WallTime, zone: &Zone, local: i32) -> Self {
+        let seconds = zone.shown(at, local);
         // Years that no calendar has are the first day that it has.
         let day = DateTime::from_timestamp(seconds, 0).map_or(NaiveDate::MIN, |time| time.date_naive());
         let (number, end) = match per {
@@ -37,7 +38,7 @@ impl Period {
             }
         };
         let midnight = end.unwrap_or(NaiveDate::MAX).and_time(chrono::NaiveTime::MIN).and_utc().timestamp();
-        Self { number, end: WallTime((midnight - i64::from(offset)).saturating_mul(1_000_000)) }
+        Self { number, end: zone.moment(midnight, local) }
     }
 }
 
@@ -58,7 +59,7 @@ mod tests {
 
     #[test]
     fn a_month_begins_on_its_day_or_on_the_last_one_that_the_month_has() {
-        let month = |day, at: &str| Period::of(Per::Month { reset_day: day }, wall(at), 0);
+        let month = |day, at: &str| Period::of(Per::Month { reset_day: day }, wall(at), &Zone::Fixed(0), 0);
         assert_eq!(month(1, "2026-11-27T12:00:00Z").end, wall("2026-12-01T00:00:00Z"));
         assert_eq!(month(15, "2026-12-20T12:00:00Z").end, wall("2027-01-15T00:00:00Z"));
         assert_eq!(month(15, "2026-12-14T23:59:59Z").end, wall("2026-12-15T00:00:00Z"));
@@ -68,9 +69,10 @@ mod tests {
 
     #[test]
     fn a_day_begins_at_midnight_of_its_zone() {
-        let east = Period::of(Per::Day, wall("2026-11-27T22:30:00Z"), 2 * 3600);
+        let east_of_us = Zone::Fixed(2 * 3600);
+        let east = Period::of(Per::Day, wall("2026-11-27T22:30:00Z"), &east_of_us, 0);
         assert_eq!(east.end, wall("2026-11-28T22:00:00Z"));
-        assert_eq!(Period::of(Per::Day, wall("2026-11-27T21:59:59Z"), 2 * 3600).number, east.number - 1);
+        assert_eq!(Period::of(Per::Day, wall("2026-11-27T21:59:59Z"), &east_of_us, 0).number, east.number - 1);
     }
 
     proptest! {
@@ -83,15 +85,16 @@ mod tests {
         ) {
             let per = if month { Per::Month { reset_day: day } } else { Per::Day };
             let at = WallTime(seconds * 1_000_000);
-            let period = Period::of(per, at, offset);
+            let zone = Zone::Fixed(offset);
+            let period = Period::of(per, at, &zone, 0);
             prop_assert!(period.end > at);
-            prop_assert_eq!(Period::of(per, period.end, offset).number, period.number + 1);
-            prop_assert_eq!(Period::of(per, WallTime(period.end.0 - 1), offset).number, period.number);
+            prop_assert_eq!(Period::of(per, period.end, &zone, 0).number, period.number + 1);
+            prop_assert_eq!(Period::of(per, WallTime(period.end.0 - 1), &zone, 0).number, period.number);
         }
 
         #[test]
         fn no_clock_is_too_wrong(micros: i64, offset in -14 * 3600..=14 * 3600) {
-            let _ = Period::of(Per::Month { reset_day: 31 }, WallTime(micros), offset);
+            let _ = Period::of(Per::Month { reset_day: 31 }, WallTime(micros), &Zone::Local, offset);
         }
     }
 }

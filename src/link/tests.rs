@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::time::BootTime;
+use crate::zone::no_names;
 
 const URGENT: LaneId = LaneId(0);
 const NORMAL: LaneId = LaneId(1);
@@ -85,7 +86,8 @@ fn a_clock_that_goes_back_gives_no_second_budget() {
 
 #[test]
 fn outside_of_the_windows_only_the_lanes_that_bypass_them_send_and_all_do_while_the_clock_is_unset() {
-    let windows = vec![Window::parse("02:00-02:20Z").unwrap(), Window::parse("14:00-14:20Z").unwrap()];
+    let windows =
+        vec![Window::parse("02:00-02:20Z", &no_names).unwrap(), Window::parse("14:00-14:20Z", &no_names).unwrap()];
     let mut link = Link::new(Options { windows, bypass: vec![URGENT], ..Options::default() }, None);
     let now = at("2026-11-27T12:00:00Z");
     assert_eq!(link.gate(now, 0, NORMAL), Gate::Closed { until: wall("2026-11-27T14:00:00Z") });

@@ -1,14 +1,14 @@
 //! Times of day in which a link may be used: `02:00-02:20Z`, `Mon-Fri 22:00-06:00`, `Sat,Sun 00:00-24:00 +02:00`.
 
-use super::Zone;
 use crate::time::WallTime;
+use crate::zone::{Find, Zone};
 
 const DAY: i64 = 86_400;
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 /// 1970-01-01 was a Thursday.
 const EPOCH_DAY: i64 = 3;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
     /// The days on which it begins, from the least significant bit: Monday.
     days: u8,
@@ -18,8 +18,15 @@ pub struct Window {
     zone: Option<Zone>,
 }
 
+/// What windows are read in: the zone of those that name none, and the machine's own offset in seconds east of UTC.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    pub zone: &'a Zone,
+    pub local: i32,
+}
+
 impl Window {
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str, find: Find<'_>) -> Result<Self, String> {
         let bad = || format!("`{text}` is no window; write it like 02:00-02:20Z or Mon-Fri 22:00-06:00 +02:00");
         let at = text.find(|c: char| c.is_ascii_digit()).ok_or_else(bad)?;
         let (days, times) = text.split_at(at);
@@ -32,7 +39,7 @@ impl Window {
         let (to, zone) = rest.split_at(end);
         let zone = match zone.trim() {
             "" => None,
-            zone => Some(Zone::parse(zone)?),
+            zone => Some(Zone::parse(zone, find)?),
         };
         let (from, to) = (parse_minute(from.trim()).ok_or_else(bad)?, parse_minute(to).ok_or_else(bad)?);
         if from == to || from == 1440 {
@@ -41,55 +48,38 @@ impl Window {
         Ok(Self { days, from, to, zone })
     }
 
-    fn offset(&self, zone: Zone, local: i32) -> i64 {
-        i64::from(self.zone.unwrap_or(zone).offset(local))
-    }
-
-    /// Its length in seconds.
-    fn length(&self) -> i64 {
-        let minutes = i64::from(self.to) - i64::from(self.from);
-        60 * if minutes > 0 { minutes } else { minutes + 1440 }
-    }
-
-    /// When it begins on a day, in seconds of its zone since 1970, if it does.
-    fn start(&self, day: i64) -> Option<i64> {
+    /// When it begins and ends on a day (counted from 1970), if it begins there. Empty, where clocks are put forward over all
+    /// of it; where they are put back over it, it is the first time that they show it.
+    fn on(&self, day: i64, place: Place<'_>) -> Option<(WallTime, WallTime)> {
         let weekday = (day + EPOCH_DAY).rem_euclid(7);
-        (self.days >> weekday & 1 == 1).then_some(day * DAY + 60 * i64::from(self.from))
+        let minutes = |minutes: u16| 60 * i64::from(minutes);
+        let end = minutes(self.to) + if self.to > self.from { 0 } else { DAY };
+        let zone = self.zone.as_ref().unwrap_or(place.zone);
+        let moment = |second: i64| zone.moment(day * DAY + second, place.local);
+        (self.days >> weekday & 1 == 1).then(|| (moment(minutes(self.from)), moment(end)))
     }
 
-    /// Where the one that is open at `at` began, in seconds of its zone.
-    fn open_since(&self, at: i64) -> Option<i64> {
-        let today = at.div_euclid(DAY);
-        [today - 1, today]
-            .into_iter()
-            .filter_map(|day| self.start(day))
-            .find(|start| (*start..start + self.length()).contains(&at))
+    fn day(&self, at: WallTime, place: Place<'_>) -> i64 {
+        self.zone.as_ref().unwrap_or(place.zone).shown(at, place.local).div_euclid(DAY)
     }
 
-    fn seconds(&self, at: WallTime, zone: Zone, local: i32) -> i64 {
-        at.0.div_euclid(1_000_000).saturating_add(self.offset(zone, local))
-    }
-
-    fn wall(&self, seconds: i64, zone: Zone, local: i32) -> WallTime {
-        WallTime((seconds - self.offset(zone, local)).saturating_mul(1_000_000))
-    }
-
-    pub fn is_open(&self, at: WallTime, zone: Zone, local: i32) -> bool {
-        self.open_since(self.seconds(at, zone, local)).is_some()
+    pub fn is_open(&self, at: WallTime, place: Place<'_>) -> bool {
+        self.end(at, place).is_some()
     }
 
     /// When it ends, if it is open.
-    pub fn end(&self, at: WallTime, zone: Zone, local: i32) -> Option<WallTime> {
-        let since = self.open_since(self.seconds(at, zone, local))?;
-        Some(self.wall(since + self.length(), zone, local))
+    pub fn end(&self, at: WallTime, place: Place<'_>) -> Option<WallTime> {
+        let today = self.day(at, place);
+        let days = [today - 1, today].into_iter().filter_map(|day| self.on(day, place));
+        days.filter(|(from, to)| (*from..*to).contains(&at)).map(|(_, to)| to).max()
     }
 
     /// When it begins next, after `at`.
-    pub fn next(&self, at: WallTime, zone: Zone, local: i32) -> Option<WallTime> {
-        let now = self.seconds(at, zone, local);
-        let today = now.div_euclid(DAY);
-        let start = (today..=today + 7).filter_map(|day| self.start(day)).find(|start| *start > now)?;
-        Some(self.wall(start, zone, local))
+    pub fn next(&self, at: WallTime, place: Place<'_>) -> Option<WallTime> {
+        let today = self.day(at, place);
+        // A day more than a week: that of the week after next may be the first that is not skipped.
+        let days = (today..=today + 14).filter_map(|day| self.on(day, place));
+        days.filter(|(from, to)| *from > at && from < to).map(|(from, _)| from).next()
     }
 }
 
@@ -123,6 +113,8 @@ fn parse_days(text: &str) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::zone::no_names;
+    use crate::zone::tests::berlin;
     use proptest::prelude::*;
 
     fn wall(text: &str) -> WallTime {
@@ -130,7 +122,8 @@ mod tests {
     }
 
     fn is_open(window: &str, at: &str) -> bool {
-        Window::parse(window).unwrap().is_open(wall(at), Zone::Fixed(0), 3600)
+        let place = Place { zone: &Zone::Fixed(0), local: 3600 };
+        Window::parse(window, &berlin).unwrap().is_open(wall(at), place)
     }
 
     #[test]
@@ -170,8 +163,27 @@ mod tests {
             "25:00-26:00",
             "02:60-03:00",
         ] {
-            assert!(Window::parse(bad).is_err(), "{bad}");
+            assert!(Window::parse(bad, &berlin).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_named_zone_has_its_summer_time() {
+        for (at, open) in
+            [("2026-11-27T01:10:00Z", true), ("2026-07-27T00:10:00Z", true), ("2026-07-27T01:10:00Z", false)]
+        {
+            assert_eq!(is_open("02:00-02:20 Europe/Berlin", at), open, "{at}");
+        }
+        // Through the night in which clocks are put back it is an hour longer, in the other one an hour shorter.
+        let place = Place { zone: &Zone::Fixed(0), local: 0 };
+        let night = Window::parse("22:00-06:00 Europe/Berlin", &berlin).unwrap();
+        assert_eq!(night.end(wall("2026-10-24T20:00:00Z"), place), Some(wall("2026-10-25T05:00:00Z")));
+        assert_eq!(night.end(wall("2026-03-28T21:00:00Z"), place), Some(wall("2026-03-29T04:00:00Z")));
+        // All of it is skipped: the next one is the day after's.
+        let skipped = Window::parse("02:10-02:20 Europe/Berlin", &berlin).unwrap();
+        assert_eq!(skipped.next(wall("2026-03-29T00:00:00Z"), place), Some(wall("2026-03-30T00:10:00Z")));
+        let once_a_week = Window::parse("Sun 02:10-02:20 Europe/Berlin", &berlin).unwrap();
+        assert_eq!(once_a_week.next(wall("2026-03-29T00:00:00Z"), place), Some(wall("2026-04-05T00:10:00Z")));
     }
 
     proptest! {
@@ -182,24 +194,26 @@ mod tests {
             to in 1u16..=1440,
             seconds in 0i64..4_000_000_000,
             offset in -14 * 3600..=14 * 3600,
+            named in proptest::bool::ANY,
         ) {
             prop_assume!(from != to);
-            let window = Window { days, from, to, zone: Some(Zone::Fixed(offset)) };
-            let zone = Zone::Local;
+            let zone = if named { Zone::parse("Europe/Berlin", &berlin).unwrap() } else { Zone::Fixed(offset) };
+            let window = Window { days, from, to, zone: Some(zone) };
+            let place = Place { zone: &Zone::Local, local: 0 };
             let at = WallTime(seconds * 1_000_000);
-            if let Some(end) = window.end(at, zone, 0) {
-                prop_assert!(end > at && window.is_open(WallTime(end.0 - 1), zone, 0));
+            if let Some(end) = window.end(at, place) {
+                prop_assert!(end > at && window.is_open(WallTime(end.0 - 1), place));
             } else {
-                let next = window.next(at, zone, 0).expect("some day of the week");
-                prop_assert!(next > at && window.is_open(next, zone, 0));
-                prop_assert!(!window.is_open(WallTime(next.0 - 1), zone, 0));
-                prop_assert!(!window.is_open(WallTime(i64::midpoint(at.0, next.0)), zone, 0));
+                let next = window.next(at, place).expect("some day of the week");
+                prop_assert!(next > at && window.is_open(next, place));
+                prop_assert!(!window.is_open(WallTime(next.0 - 1), place));
+                prop_assert!(!window.is_open(WallTime(i64::midpoint(at.0, next.0)), place));
             }
         }
 
         #[test]
         fn arbitrary_text_never_panics(text in ".{0,24}") {
-            let _ = Window::parse(&text);
+            let _ = Window::parse(&text, &no_names);
         }
     }
 }

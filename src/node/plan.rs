@@ -36,7 +36,7 @@ pub fn plan(config: &Config) -> Plan {
         ram_first: config.ring.ram_first,
         lanes: lanes.clone(),
         rules: rules
-            .map(|rule| RulePlan { topics: rule.topics.clone(), into: rule.into.clone(), spec: rule.spec.clone() })
+            .map(|rule| RulePlan { topics: rule.topics.clone(), into: rule.into.clone(), rule: rule.rule.clone() })
             .collect(),
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::status::{LaneStatus, PartStatus, SinkStatus, SinkTopicStatus, Status};
+use super::status::{LaneStatus, PartStatus, RuleStatus, SinkStatus, SinkTopicStatus, Status};
 
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -92,8 +92,33 @@ fn node(page: &mut Page, status: &Status) {
         u8::from(status.clock.trusted),
     );
     page.gauge("config_differs", "1 when the config files are not the ones loaded.", u8::from(status.config.differs));
-    page.counter("rule_errors_total", "Times a rule failed on a record and let it pass.", status.rule_errors);
+    page.counter("rule_errors_total", "Times a rule before the ring failed on a record.", status.rule_errors);
+    rules(page, status);
     page.counter("events_dropped_total", "State changes that could not be kept.", status.events_dropped);
+}
+
+fn rules(page: &mut Page, status: &Status) {
+    type Count = (&'static str, &'static str, fn(&RuleStatus) -> u64);
+    let counts: [Count; 6] = [
+        ("rule_records_in_total", "Records that came to a rule before the ring.", |rule| rule.records_in),
+        ("rule_records_out_total", "Records that it let on, or made.", |rule| rule.records_out),
+        ("rule_bytes_in_total", "Bytes of keys, values and attributes that came to it.", |rule| rule.bytes_in),
+        ("rule_bytes_out_total", "Bytes that it let on, or made.", |rule| rule.bytes_out),
+        ("rule_failures_total", "Records that it failed on.", |rule| rule.errors),
+        ("rule_forgotten_total", "State entries that it forgot to make room for others.", |rule| rule.forgotten),
+    ];
+    for (name, help, count) in counts.iter().filter(|_| !status.rules.is_empty()) {
+        page.family(name, Kind::Counter, help);
+        for rule in &status.rules {
+            page.sample(name, &[("rule", &rule.name)], count(rule));
+        }
+    }
+    if !status.rules.is_empty() {
+        page.family("rule_stopped_topics", Kind::Gauge, "Topics that a rule has stopped until the next reload.");
+        for rule in &status.rules {
+            page.sample("rule_stopped_topics", &[("rule", &rule.name)], rule.stopped.len());
+        }
+    }
 }
 
 fn ring(page: &mut Page, status: &Status) {

@@ -16,8 +16,10 @@ use super::human::seconds;
 use super::meter::{Day, Meter};
 use crate::envelope::rfc3339;
 use crate::hub::{Freshness, PartKind, PartState, PartView, counters};
+use crate::name::Name;
 use crate::pipeline::{Counts, SinkBook, Snapshot, StreamBook};
 use crate::ring::Health;
+use crate::rules::Tally as RuleTally;
 use crate::time::Now;
 
 /// What the config and the build say about a node; replaced at reload.
@@ -53,7 +55,27 @@ pub struct Status {
     pub parts: Vec<PartStatus>,
     pub topics: Vec<TopicStatus>,
     pub rule_errors: u64,
+    pub rules: Vec<RuleStatus>,
+    /// Records that a rule failed on, were to have a dead letter, and have none.
+    pub rule_letters_left_out: u64,
     pub events_dropped: u64,
+}
+
+/// A rule before the ring, since the start of the process.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RuleStatus {
+    pub name: String,
+    pub records_in: u64,
+    pub records_out: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub errors: u64,
+    /// State entries that it forgot to make room for others.
+    pub forgotten: u64,
+    /// Topics that it has stopped, each with the reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub stopped: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -304,8 +326,27 @@ pub fn collect(now: Now, snapshot: &Snapshot, parts: &[PartView], facts: &Facts,
             .collect(),
         topics: topics(snapshot),
         rule_errors: snapshot.rule_errors,
+        rules: rules(snapshot),
+        rule_letters_left_out: snapshot.rule_letters_left_out,
         events_dropped: 0,
     }
+}
+
+fn rules(snapshot: &Snapshot) -> Vec<RuleStatus> {
+    let rule = |(name, tally): &(Name, RuleTally)| {
+        let stopped = snapshot.stopped.iter().filter(|stopped| stopped.rule == *name);
+        RuleStatus {
+            name: name.to_string(),
+            records_in: tally.records_in,
+            records_out: tally.records_out,
+            bytes_in: tally.bytes_in,
+            bytes_out: tally.bytes_out,
+            errors: tally.errors,
+            forgotten: tally.forgotten,
+            stopped: stopped.map(|stopped| (stopped.topic.to_string(), stopped.reason.clone())).collect(),
+        }
+    };
+    snapshot.rules.iter().map(rule).collect()
 }
 
 fn part(now: Now, view: &PartView) -> PartStatus {

@@ -25,6 +25,9 @@ pub fn snapshot() -> Snapshot {
         lanes: vec![Name::new("normal").unwrap()],
         sinks: Vec::new(),
         rule_errors: 0,
+        rules: Vec::new(),
+        stopped: Vec::new(),
+        rule_letters_left_out: 0,
     }
 }
 

@@ -35,6 +35,8 @@ use serde::{Deserialize, Serialize};
 use super::streams::Streams;
 use super::{Pipeline, Sink, SinkId, StreamId};
 use crate::envelope::rfc3339;
+use crate::name::Name;
+use crate::record::RecordRef;
 use crate::ring::{Entry, RingId};
 use crate::time::{BootTime, Now, Span, WallTime};
 use crate::topic::{TopicId, TopicName};
@@ -113,6 +115,55 @@ impl Letter {
         let value = serde_json::to_vec(&record).unwrap_or_default();
         Self { ordinal: entry.ordinal, value, reason: record.reason }
     }
+}
+
+/// The letter of a record that a rule failed on before it was in the ring: no offset, no seq. `of`: rule, topic, partition.
+pub(super) fn rule_letter(
+    now: Option<Now>,
+    of: (&Name, &str, u8),
+    record: &RecordRef<'_>,
+    reason: &str,
+    most: usize,
+) -> Vec<u8> {
+    let (rule, topic, partition) = of;
+    let most = most.max(FACTS) - FACTS;
+    let key_kept = record.key.map_or_else(Clipped::default, |key| clip(key, most / 4));
+    let value_kept = clip(record.value, most - key_kept.bytes.min(most));
+    let letter = RuleRecord {
+        time: now.filter(|now| now.trusted).and_then(|now| rfc3339(now.wall)),
+        rule: rule.as_str(),
+        reason: reason_of(reason),
+        topic,
+        partition,
+        size: record.key.map_or(0, <[u8]>::len) + record.value.len(),
+        truncated: key_kept.left || value_kept.left,
+        key: key_kept.text,
+        key_base64: key_kept.base64,
+        value: value_kept.text,
+        value_base64: value_kept.base64,
+    };
+    // Names, numbers and texts always serialize.
+    serde_json::to_vec(&letter).unwrap_or_default()
+}
+
+#[derive(Serialize)]
+struct RuleRecord<'a> {
+    time: Option<String>,
+    rule: &'a str,
+    reason: String,
+    topic: &'a str,
+    partition: u8,
+    size: usize,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    truncated: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_base64: Option<String>,
 }
 
 /// In one line, and short: a part of it may be the record's.

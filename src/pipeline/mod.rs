@@ -20,7 +20,9 @@ mod book;
 mod elsewhere;
 mod letters;
 mod losses;
+mod offer;
 mod route;
+mod rules;
 mod shares;
 mod sinks;
 mod snapshot;
@@ -38,7 +40,8 @@ pub use book::{Account, Tally};
 pub use elsewhere::{Stretch, note_elsewhere};
 pub use letters::{DEAD_LETTERS_TOPIC, DeadLetters, Refusal};
 pub use losses::GAPS_TOPIC;
-use route::{Outcome, Route, Stage, Way};
+use route::Route;
+pub use rules::Stopped;
 pub use shares::Counts;
 pub use sinks::{SinkStates, note_sink};
 pub use snapshot::{SinkBook, Snapshot, StreamBook, TopicBook};
@@ -46,7 +49,7 @@ use streams::Streams;
 pub use streams::{MAX_STREAMS, Stream, StreamId, stored_streams};
 pub use waiting::{Heads, Unread, Waits};
 
-use crate::envelope::{self, ValueMode};
+use crate::envelope::ValueMode;
 use crate::lane::LaneId;
 use crate::name::Name;
 use crate::record::{Flags, RecordRef};
@@ -54,8 +57,8 @@ use crate::ring::{
     Appended, Command, Completion, GapReason, Health, LanePos, Owner, OwnerKind, PartReader, ReadStep, Report, Ring,
     RingId, StateError, Stats, Ticket, TopicError, TopicInfo,
 };
-use crate::rules::RuleSpec;
-use crate::template::{Context, Template};
+use crate::rules::{Rule, Tally as RuleTally};
+use crate::template::Template;
 use crate::time::{BootTime, ClockSync, Now, Span};
 use crate::topic::{TopicId, TopicName, TopicPart, TopicSet};
 
@@ -106,7 +109,7 @@ pub struct TopicPlan {
 pub struct RulePlan {
     pub topics: TopicSet,
     pub into: Option<TopicName>,
-    pub spec: RuleSpec,
+    pub rule: Rule,
 }
 
 /// What a source puts around its events.
@@ -181,6 +184,17 @@ pub struct Pipeline {
     /// Grows when a topic is made or removed.
     topics_generation: u64,
     rule_errors: u64,
+    /// What rules had done before their chains were made anew.
+    done: Vec<(Name, RuleTally)>,
+    /// Some rule keeps something.
+    rules_keep: bool,
+    /// What rules keep is theirs: see [`Pipeline::settle_rules`].
+    rules_settled: bool,
+    /// Rules are fired not before this.
+    rules_again: BootTime,
+    rule_letters: letters::Allowance,
+    /// Records that a rule failed on and that have no letter.
+    rule_letters_left_out: u64,
     clock: Option<ClockSync>,
     in_group: bool,
     cursors_put: BootTime,
@@ -206,6 +220,12 @@ impl Pipeline {
             memory_mode,
             topics_generation: 1,
             rule_errors: 0,
+            done: Vec::new(),
+            rules_keep: false,
+            rules_settled: false,
+            rules_again: BootTime::default(),
+            rule_letters: letters::Allowance::default(),
+            rule_letters_left_out: 0,
             clock: None,
             in_group: false,
             cursors_put: BootTime::default(),
@@ -236,6 +256,8 @@ impl Pipeline {
     }
 
     fn compile_routes(&mut self) {
+        self.keep_tallies();
+        (self.rules_keep, self.rules_settled) = (Self::rules_keep(&self.plan), false);
         for topic in self.plan.topics.keys().cloned().collect::<Vec<_>>() {
             // A full table is said by the source that needs the topic.
             let _ = self.open_in_ring(&topic, None);
@@ -357,128 +379,7 @@ impl Pipeline {
 
     /// Whether the source is to wait until sinks have made room, because of a topic that it feeds.
     pub fn is_source_held(&self, id: SourceId) -> bool {
-        self.sources[id.0].topics.iter().any(|topic| self.ring.is_full_for(*topic))
-    }
-
-    /// One event of a source: key and envelope by the source's plan, then the topic's rules, then the ring.
-    pub fn offer(
-        &mut self,
-        now: Now,
-        source: SourceId,
-        part: TopicPart,
-        record: &RecordRef<'_>,
-    ) -> Result<Admitted, OfferError> {
-        self.make_ready(now)?;
-        if !self.in_group && self.is_source_held(source) {
-            return Err(OfferError::Busy);
-        }
-        let Self { ring, routes, sources, plan, key, value, .. } = self;
-        let source = &sources[source.0].plan;
-        let mut route = take_route(routes, part.topic);
-        let (topic, stages) = parts_of(&mut route);
-        let context = Context { node: &plan.node, topic, source: source.name.as_str(), labels: &plan.labels };
-        let mut record = stamp(now, record);
-        if let Some(template) = &source.key {
-            key.clear();
-            if template.render(&context, &record, key) {
-                record.key = Some(key);
-            }
-        }
-        if source.value == ValueMode::Envelope {
-            value.clear();
-            let time = record.event_time.unwrap_or(now.wall);
-            envelope::write(value, &context, &record, Some(time));
-            record.value = value;
-        }
-        let mut way = Way { ring, routes, context, now: now.boot, outcome: Outcome::default() };
-        way.run(stages, part, record);
-        let outcome = way.outcome;
-        put_route(&mut self.routes, part.topic, route);
-        self.admitted(outcome)
-    }
-
-    /// A record of the node's own or of a Fluvio client: as it is, through the topic's rules.
-    pub fn offer_plain(&mut self, now: Now, part: TopicPart, record: &RecordRef<'_>) -> Result<Admitted, OfferError> {
-        self.make_ready(now)?;
-        if self.ring.is_full_for(part.topic) {
-            return Err(OfferError::Busy);
-        }
-        self.admit_plain(now, part, record)
-    }
-
-    /// Records that stay together in one frame. All or nothing is taken as far as room goes; a record that is too
-    /// large refuses the whole batch before any of it is taken. `beside` puts state entries into the same frame.
-    pub fn offer_batch<'a>(
-        &mut self,
-        now: Now,
-        part: TopicPart,
-        records: &mut dyn Iterator<Item = RecordRef<'a>>,
-        bytes: usize,
-        beside: &mut dyn FnMut(&mut Self, &[Admitted]),
-    ) -> Result<Vec<Admitted>, OfferError> {
-        let limit = self.ring.max_record();
-        if bytes > limit {
-            return Err(OfferError::TooLarge { bytes, limit });
-        }
-        if self.ring.is_full_for(part.topic) {
-            return Err(OfferError::Busy);
-        }
-        self.begin_group(now, bytes)?;
-        let admitted: Result<Vec<_>, _> = records.map(|record| self.admit_plain(now, part, &record)).collect();
-        if let Ok(admitted) = &admitted {
-            beside(self, admitted);
-        }
-        self.end_group(now);
-        admitted
-    }
-
-    /// Until [`Pipeline::end_group`] everything offered and every state entry put share one frame per lane.
-    pub fn begin_group(&mut self, now: Now, bytes: usize) -> Result<(), OfferError> {
-        self.make_ready(now)?;
-        self.ring.begin_group(now.boot, bytes).map_err(|_| OfferError::Busy)?;
-        self.in_group = true;
-        Ok(())
-    }
-
-    pub fn end_group(&mut self, now: Now) {
-        self.in_group = false;
-        self.ring.end_group(now.boot);
-    }
-
-    fn admit_plain(&mut self, now: Now, part: TopicPart, record: &RecordRef<'_>) -> Result<Admitted, OfferError> {
-        let Self { ring, routes, plan, .. } = self;
-        let mut route = take_route(routes, part.topic);
-        let (topic, stages) = parts_of(&mut route);
-        let context = Context { node: &plan.node, topic, source: "", labels: &plan.labels };
-        let mut way = Way { ring, routes, context, now: now.boot, outcome: Outcome::default() };
-        way.run(stages, part, stamp(now, record));
-        let outcome = way.outcome;
-        put_route(&mut self.routes, part.topic, route);
-        self.admitted(outcome)
-    }
-
-    fn admitted(&mut self, outcome: Outcome) -> Result<Admitted, OfferError> {
-        self.rule_errors += u64::from(outcome.errors);
-        match outcome.too_large {
-            Some((bytes, limit)) if outcome.outputs == 0 => Err(OfferError::TooLarge { bytes, limit }),
-            _ => Ok(Admitted { ticket: self.ring.last_ticket(), first: outcome.first, rule_errors: outcome.errors }),
-        }
-    }
-
-    /// Room in the ring, and what rides along with the next frame put in front of it.
-    fn make_ready(&mut self, now: Now) -> Result<(), OfferError> {
-        if self.in_group {
-            return Ok(());
-        }
-        if !self.ring.has_room() {
-            return Err(OfferError::Busy);
-        }
-        self.note_clock(now);
-        let ride = if self.ring.is_ram_first() { RAM_FIRST_RIDE } else { CURSOR_RIDE };
-        if now.boot - self.cursors_put >= ride && self.ring.is_writing() {
-            self.put_cursors(now.boot);
-        }
-        Ok(())
+        self.sources[id.0].topics.iter().any(|topic| self.is_held(*topic))
     }
 
     /// Whether there are sinks and each of them takes what there is at once: then, if the plan says so, what nobody waits
@@ -507,11 +408,12 @@ impl Pipeline {
         if self.cursor_timeout().is_some_and(|at| at <= now.boot) {
             self.put_cursors(now.boot);
         }
+        self.fire_rules(now);
         self.ring.poll(now.boot)
     }
 
     pub fn next_timeout(&self) -> Option<BootTime> {
-        [self.ring.next_timeout(), self.cursor_timeout()].into_iter().flatten().min()
+        [self.ring.next_timeout(), self.cursor_timeout(), self.rules_due()].into_iter().flatten().min()
     }
 
     fn cursor_timeout(&self) -> Option<BootTime> {
@@ -551,25 +453,4 @@ impl Pipeline {
     ) -> Result<Ticket, StateError> {
         self.ring.put_state(now, owner, key, value)
     }
-}
-
-/// A topic's route is out of the table while a record is on it: it is used beside the table, and a cycle ends.
-fn take_route(routes: &mut [Option<Route>], topic: TopicId) -> Option<Route> {
-    routes.get_mut(topic.0 as usize).and_then(Option::take)
-}
-
-fn put_route(routes: &mut [Option<Route>], topic: TopicId, route: Option<Route>) {
-    if let Some(place) = routes.get_mut(topic.0 as usize) {
-        *place = route;
-    }
-}
-
-/// Without a route (the topic was removed) a record meets no rules.
-fn parts_of(route: &mut Option<Route>) -> (&str, &mut [Stage]) {
-    route.as_mut().map_or(("", &mut []), Route::parts)
-}
-
-fn stamp<'a>(now: Now, record: &RecordRef<'a>) -> RecordRef<'a> {
-    let flags = if now.trusted { record.flags } else { record.flags.with(Flags::CLOCK_UNTRUSTED) };
-    RecordRef { admitted: now.boot, flags, ..*record }
 }

@@ -18,6 +18,12 @@ pub struct Snapshot {
     pub sinks: Vec<SinkBook>,
     /// Rules that failed on a record since the start.
     pub rule_errors: u64,
+    /// The rules before the ring, in the config's order: what each has done since the start.
+    pub rules: Vec<(Name, RuleTally)>,
+    /// Topics that a rule has stopped.
+    pub stopped: Vec<Stopped>,
+    /// Records that a rule failed on, were to have a dead letter, and have none: there were too many at once.
+    pub rule_letters_left_out: u64,
 }
 
 /// The account of one sink: promise 2, all lanes together. In ring records from where the sink was first configured:
@@ -135,6 +141,9 @@ impl Pipeline {
             lanes: (0..self.lanes() as u8).filter_map(|lane| self.ring.lane_name(LaneId(lane))).collect(),
             sinks,
             rule_errors: self.rule_errors,
+            rules: self.tallies(),
+            stopped: self.stopped(),
+            rule_letters_left_out: self.rule_letters_left_out,
             ring,
         }
     }

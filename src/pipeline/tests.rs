@@ -1,6 +1,7 @@
 //! Losses and refusals, from the ring to the record that tells of them, over a ring in memory.
 
 mod dead;
+mod rules;
 
 use std::collections::BTreeMap;
 

@@ -114,7 +114,10 @@ impl Batch {
         let same = self.state.iter_mut().find(|p| p.key == put.key && p.owner == put.owner);
         self.state_bytes += put.weight();
         match same {
-            Some(old) => Some(std::mem::replace(old, put)),
+            Some(old) => {
+                self.state_bytes -= old.weight();
+                Some(std::mem::replace(old, put))
+            }
             None => {
                 self.state.push(put);
                 None

@@ -275,6 +275,16 @@ impl Ring {
         Ok(())
     }
 
+    /// For a group whose state entries come before its records: they go into the frame of this topic's lane, unless the group has
+    /// records in one. Those that it has in other lanes may be there after a crash without it.
+    pub fn group_beside(&mut self, now: BootTime, topic: TopicId) {
+        let lane = self.topics.part_mut(TopicPart { topic, partition: 0 }).map(|(lane, _)| lane.index());
+        if let Some(lane) = lane.filter(|_| self.in_group && self.group_lane.is_none()) {
+            self.group_lane = Some(lane);
+            self.gather_state(now, lane);
+        }
+    }
+
     /// Ends the group; seals what became large enough meanwhile.
     pub fn end_group(&mut self, now: BootTime) {
         self.in_group = false;

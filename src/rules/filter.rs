@@ -11,6 +11,7 @@ use std::cmp::Ordering;
 
 use memchr::memmem::Finder;
 
+pub use super::number::Number;
 use crate::json::{self, Malformed, Path, Value};
 
 /// A condition on one record.
@@ -49,12 +50,6 @@ pub enum Scalar {
     Bool(bool),
     Number(Number),
     Text(String),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Number {
-    Int(i128),
-    Float(f64),
 }
 
 /// Bytes to look for, with the search prepared. Boxed: it is some hundred bytes, most conditions are few.
@@ -101,10 +96,10 @@ impl Test {
             Test::Exists => true,
             Test::Equals(scalar) => scalar.is(found) == Some(true),
             Test::NotEquals(scalar) => scalar.is(found) == Some(false),
-            Test::Above(n) => n.order_of(found).is_some_and(Ordering::is_gt),
-            Test::AtLeast(n) => n.order_of(found).is_some_and(Ordering::is_ge),
-            Test::Below(n) => n.order_of(found).is_some_and(Ordering::is_lt),
-            Test::AtMost(n) => n.order_of(found).is_some_and(Ordering::is_le),
+            Test::Above(n) => order_of(*n, found).is_some_and(Ordering::is_gt),
+            Test::AtLeast(n) => order_of(*n, found).is_some_and(Ordering::is_ge),
+            Test::Below(n) => order_of(*n, found).is_some_and(Ordering::is_lt),
+            Test::AtMost(n) => order_of(*n, found).is_some_and(Ordering::is_le),
             Test::Contains(needle) => with_text(found, |text| needle.is_in(text)),
             Test::Regex(pattern) => with_text(found, |text| pattern.0.is_match(text)),
         }
@@ -126,26 +121,19 @@ impl Scalar {
     fn is(&self, found: Value<'_>) -> Option<bool> {
         match (self, found) {
             (Scalar::Bool(a), Value::Bool(b)) => Some(*a == b),
-            (Scalar::Number(n), Value::Number(_)) => n.order_of(found).map(Ordering::is_eq),
+            (Scalar::Number(n), Value::Number(_)) => order_of(*n, found).map(Ordering::is_eq),
             (Scalar::Text(text), Value::String(raw)) => Some(json::key_is(raw, text)),
             _ => None,
         }
     }
 }
 
-impl Number {
-    /// How the field stands to this number.
-    fn order_of(self, found: Value<'_>) -> Option<Ordering> {
-        let Value::Number(digits) = found else { return None };
-        if let (Number::Int(this), Ok(other)) = (self, digits.parse::<i128>()) {
-            return Some(other.cmp(&this));
-        }
-        let this = match self {
-            Number::Int(n) => n as f64,
-            Number::Float(f) => f,
-        };
-        digits.parse::<f64>().ok()?.partial_cmp(&this)
-    }
+/// How the field stands to a number; None: it is none.
+fn order_of(number: Number, found: Value<'_>) -> Option<Ordering> {
+    let Value::Number(digits) = found else { return None };
+    // Digits that are too large for a float are infinite.
+    let found = Number::of(digits).or_else(|| digits.parse().ok().map(Number::Float))?;
+    Some(found.order(number))
 }
 
 impl Needle {

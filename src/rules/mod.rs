@@ -1,26 +1,56 @@
-//! Rules: what Fluvio calls SmartModules. Pure over records, in named chains; one file per rule.
+//! Rules: what Fluvio calls SmartModules. In named chains over records; one file per rule.
 //!
-//! A rule passes a record, drops it, or rewrites its value; key, times, flags and attributes stay. A rule that fails on a
-//! record (malformed JSON where a field was needed) passes it unchanged, and the failure is counted: losing data
-//! because it is odd would be the worse mistake.
+//! A rule passes a record, drops it, rewrites it, makes several of it, or sends it to another topic; times, flags and attributes
+//! stay. A rule that fails on a record (malformed JSON where a field was needed) does what its [`OnError`] says, and the failure is
+//! counted. Unless told otherwise it passes the record unchanged: losing data because it is odd would be the worse mistake.
 //!
 //! [`RuleSpec`] is checked when it is made, so that compiling a [`Chain`] cannot fail. What passes is never copied; what
 //! is rewritten is written once per rewriting rule, into that rule's own scratch buffer.
+//!
+//! Rules before the ring may look at time and keep state ([`state`]); those before a sink may not, because a record is seen again
+//! there after every reconnect and must come out the same. What a chain acts upon beside the record is its [`World`]: the
+//! pipeline's has the ring, a sink's has only a way out.
 
 pub mod add_fields;
+pub mod deadband;
+pub mod debounce;
+pub mod dedup;
 pub mod drop_fields;
+pub mod enrich;
+pub mod failed;
 pub mod filter;
+pub mod hash;
+pub mod hub;
 pub mod keep_fields;
+pub mod mask;
+pub mod number;
+pub mod parse;
+pub mod rate;
 pub mod rename;
+pub mod replace;
 pub mod rewrite;
+pub mod route;
 pub mod sample;
+pub mod schema;
+pub mod sql;
+pub mod state;
+pub mod threshold;
+pub mod throttle;
 pub mod wasm;
+pub mod window;
+
+use std::borrow::Cow;
+
+use state::{Keeper, Time};
 
 use crate::limits::FRAME_RAW_TARGET;
+use crate::name::Name;
 use crate::record::RecordRef;
 use crate::template::{Context, Template};
+use crate::time::{BootTime, WallTime};
+use crate::topic::TopicName;
 
-/// A checked rule, ready to be compiled.
+/// What a rule does: checked, ready to be compiled.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RuleSpec {
     Filter(filter::Condition),
@@ -29,21 +59,121 @@ pub enum RuleSpec {
     Rename(rename::Rename),
     AddFields(add_fields::AddFields),
     Sample(sample::Sample),
+    Deadband(deadband::Deadband),
+    Throttle(throttle::Throttle),
+    Debounce(debounce::Debounce),
+    Threshold(threshold::Threshold),
+    RateOfChange(rate::RateOfChange),
+    Dedup(dedup::Dedup),
+    Route(route::Route),
+    Window(window::Window),
+    Parse(Box<parse::Parse>),
+    Mask(mask::Masking),
+    Hash(hash::Hashing),
+    Lookup(Box<enrich::lookup::Lookup>),
+    Geo(Box<enrich::geo::Geo>),
+    Schema(schema::Schema),
+    Sql(sql::Query),
+    Hub(Box<hub::Module>),
+}
+
+/// What becomes of a record on which a rule fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// It goes on as it is.
+    #[default]
+    Pass,
+    Drop,
+    /// It becomes a dead letter, with the reason.
+    DeadLetter,
+    /// It goes on as it is, and its topic takes nothing more until the configuration is read again.
+    Stop,
+}
+
+/// A rule of a chain.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    pub name: Name,
+    pub spec: RuleSpec,
+    pub on_error: OnError,
+    /// Of `uses` and `with`: what is kept under another one is not this rule's.
+    pub definition: u64,
+}
+
+impl Rule {
+    /// With the usual policy, and a definition that is none other's.
+    pub fn new(name: Name, spec: RuleSpec) -> Self {
+        Self { name, spec, on_error: OnError::default(), definition: 0 }
+    }
+}
+
+/// What a rule sees beside the record.
+#[derive(Clone, Copy, Debug)]
+pub struct Env<'a> {
+    pub context: Context<'a>,
+    /// None before a sink: nothing there may depend on it.
+    pub time: Option<Time>,
+}
+
+/// What a chain acts upon.
+pub trait World {
+    /// What comes out of the chain.
+    fn emit(&mut self, record: RecordRef<'_>);
+    /// What a rule sends to a topic of its own choice.
+    fn route(&mut self, topic: &TopicName, record: RecordRef<'_>);
+    /// What a rule failed on, and why, where its policy is not to pass it.
+    fn failed(&mut self, rule: &Rule, record: &RecordRef<'_>, reason: &str);
+    /// What a rule keeps under a key, in the record's topic and partition.
+    fn state(&self, rule: &Name, key: &[u8]) -> Option<&[u8]>;
+    /// Keeps it, durable with what comes out of the chain. False: there is no room for more.
+    fn put_state(&mut self, rule: &Name, key: &[u8], value: Option<&[u8]>) -> bool;
+    /// Makes room for more of a rule's state by forgetting what was touched longest ago; how many entries that were.
+    fn forget_oldest(&mut self, rule: &Name) -> u32;
 }
 
 impl RuleSpec {
     /// Whether the outcome depends on nothing but the record: only such rules may stand before a sink, where a record
     /// is seen again after every reconnect.
     pub fn is_pure(&self) -> bool {
-        !matches!(self, RuleSpec::Sample(sample) if sample.by.is_none())
+        match self {
+            Self::Sample(sample) => sample.by.is_some(),
+            Self::Route(_) => false,
+            _ => !self.keeps_state(),
+        }
+    }
+
+    /// Whether it keeps something between records, in the ring.
+    pub fn keeps_state(&self) -> bool {
+        self.keeper().is_some()
+    }
+
+    fn keeper(&self) -> Option<&dyn Keeper> {
+        Some(match self {
+            Self::Deadband(rule) => rule,
+            Self::Throttle(rule) => rule,
+            Self::Debounce(rule) => rule,
+            Self::Threshold(rule) => rule,
+            Self::RateOfChange(rule) => rule,
+            Self::Dedup(rule) => rule,
+            Self::Window(rule) => rule,
+            _ => return None,
+        })
+    }
+
+    /// Topics that it sends records to by itself.
+    pub fn targets(&self) -> impl Iterator<Item = &TopicName> {
+        let route = if let Self::Route(route) = self { Some(route) } else { None };
+        route.into_iter().flat_map(route::Route::targets)
     }
 
     /// The templates it renders.
     pub fn templates(&self) -> Vec<&Template> {
         match self {
-            RuleSpec::AddFields(add) => add.templates().collect(),
-            RuleSpec::Sample(sample) => sample.by.iter().collect(),
-            RuleSpec::Filter(_) | RuleSpec::DropFields(_) | RuleSpec::KeepFields(_) | RuleSpec::Rename(_) => Vec::new(),
+            Self::AddFields(add) => add.templates().collect(),
+            Self::Sample(sample) => sample.by.iter().collect(),
+            Self::Lookup(lookup) => lookup.templates().collect(),
+            Self::Geo(geo) => geo.templates().collect(),
+            _ => self.keeper().and_then(Keeper::by).into_iter().collect(),
         }
     }
 }
@@ -54,93 +184,420 @@ pub struct Chain {
 }
 
 struct Stage {
-    spec: RuleSpec,
-    /// The rewritten value.
-    out: Vec<u8>,
-    /// A rendered template.
+    rule: Rule,
+    tally: Tally,
+    /// What it makes of a record.
+    made: Made,
+    /// A rendered template, or a key.
     text: Vec<u8>,
+    sql: sql::Scratch,
     /// Records that a counting rule has seen.
     turn: u32,
+    /// No state of the rule asks for anything before this; None: none does at all.
+    due: Option<BootTime>,
 }
 
-/// What a chain made of one record. More than one output comes with later rules (array-map); the callback form
-/// of [`Chain::apply`] is ready for them.
+/// What a rule has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub records_in: u64,
+    pub records_out: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub errors: u64,
+    /// State entries that it forgot to make room for others.
+    pub forgotten: u64,
+}
+
+impl Tally {
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            records_in: self.records_in + other.records_in,
+            records_out: self.records_out + other.records_out,
+            bytes_in: self.bytes_in + other.bytes_in,
+            bytes_out: self.bytes_out + other.bytes_out,
+            errors: self.errors + other.errors,
+            forgotten: self.forgotten + other.forgotten,
+        }
+    }
+}
+
+/// What a chain made of one record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     pub outputs: u32,
-    /// A rule failed on this record (malformed JSON where a field was needed, ...); the record passed unchanged.
+    /// Rules that failed on this record.
     pub errors: u32,
+    /// A rule that failed stops the topic.
+    pub stops: bool,
 }
 
-/// What a stage makes of a record.
+/// Records that a rule makes, one behind another in one buffer.
+#[derive(Debug, Default)]
+pub struct Made {
+    bytes: Vec<u8>,
+    list: Vec<One>,
+}
+
+#[derive(Debug)]
+struct One {
+    key: Key,
+    value: usize,
+    end: usize,
+    event_time: Option<WallTime>,
+}
+
+#[derive(Debug)]
+enum Key {
+    /// Of the record that it is made of.
+    Same,
+    None,
+    /// Begins here in the buffer; the value follows it.
+    Own(usize),
+}
+
+impl Made {
+    fn clear(&mut self) {
+        // A rare huge record must not leave its size behind for good.
+        if self.bytes.capacity() > 2 * FRAME_RAW_TARGET {
+            self.bytes = Vec::new();
+        }
+        self.bytes.clear();
+        self.list.clear();
+    }
+
+    /// Appends a record: what `write` puts into the buffer is its value. Without a key or time of its own it has those of the
+    /// record that it is made of.
+    pub fn push(&mut self, key: Option<&[u8]>, event_time: Option<WallTime>, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(key.unwrap_or_default());
+        let value = self.bytes.len();
+        write(&mut self.bytes);
+        let key = if key.is_some() { Key::Own(start) } else { Key::Same };
+        self.list.push(One { key, value, end: self.bytes.len(), event_time });
+    }
+
+    fn query(
+        &mut self,
+        query: &sql::Query,
+        env: &Env<'_>,
+        record: &RecordRef<'_>,
+        scratch: &mut sql::Scratch,
+    ) -> Result<Answer, Reason> {
+        let admitted = env.time.filter(|time| time.now.trusted).map(|time| time.now.wall);
+        let input = sql::Input { context: &env.context, record: *record, admitted };
+        Ok(match query.apply(&input, scratch, &mut self.bytes).map_err(said)? {
+            sql::Outcome::Dropped => Answer::Drop,
+            sql::Outcome::Same => Answer::Pass,
+            sql::Outcome::Value => Answer::Value,
+        })
+    }
+
+    fn module(&mut self, module: &hub::Module, value: &[u8], text: &mut Vec<u8>) -> Result<Answer, Reason> {
+        Ok(match module.apply(value, text, &mut |made| self.push_keyless(made)).map_err(said)? {
+            hub::Made::Pass => Answer::Pass,
+            hub::Made::Drop => Answer::Drop,
+            hub::Made::Many => Answer::Made,
+            hub::Made::Value => {
+                self.bytes.extend_from_slice(text);
+                Answer::Value
+            }
+        })
+    }
+
+    /// A record without a key.
+    fn push_keyless(&mut self, bytes: &[u8]) {
+        let value = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        self.list.push(One { key: Key::None, value, end: self.bytes.len(), event_time: None });
+    }
+
+    /// A value of its own, or the record's, together with a key: what a rule that rewrites both makes.
+    fn with_key(&mut self, value: Answer, key: Answer, text: &[u8], record: &RecordRef<'_>) -> Answer {
+        if key != Answer::Value {
+            return value;
+        }
+        if value != Answer::Value {
+            self.bytes.clear();
+            self.bytes.extend_from_slice(record.value);
+        }
+        // The key stands in front.
+        self.bytes.splice(..0, text.iter().copied());
+        self.list.push(One { key: Key::Own(0), value: text.len(), end: self.bytes.len(), event_time: None });
+        Answer::Made
+    }
+
+    fn records<'m>(&'m self, of: RecordRef<'m>) -> impl Iterator<Item = RecordRef<'m>> {
+        self.list.iter().map(move |one| RecordRef {
+            key: match one.key {
+                Key::Same => of.key,
+                Key::None => None,
+                Key::Own(start) => Some(&self.bytes[start..one.value]),
+            },
+            value: &self.bytes[one.value..one.end],
+            event_time: one.event_time.or(of.event_time),
+            ..of
+        })
+    }
+}
+
+/// Why a rule failed on a record.
+pub type Reason = Cow<'static, str>;
+
+/// What a rule makes of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Pass,
+    Drop,
+    /// A new value: all of the buffer of [`Made`].
+    Value,
+    /// What was pushed to [`Made`], in its place.
+    Made,
+    /// It goes to the rule's target of this number.
+    Route(usize),
+}
+
+/// An [`Answer`] with what it stands for.
 enum Outcome<'a> {
     Pass,
     Drop,
     Value(&'a [u8]),
-    /// Passes unchanged, counted.
-    Failed,
+    Made,
+    Route(usize),
+    Failed(Reason),
 }
 
 impl Chain {
-    pub fn new(specs: &[RuleSpec]) -> Self {
-        let stage = |spec: &RuleSpec| Stage { spec: spec.clone(), out: Vec::new(), text: Vec::new(), turn: 0 };
-        Self { stages: specs.iter().map(stage).collect() }
+    pub fn new(rules: &[Rule]) -> Self {
+        let stage = |rule: &Rule| Stage {
+            rule: rule.clone(),
+            tally: Tally::default(),
+            made: Made::default(),
+            text: Vec::new(),
+            sql: sql::Scratch::default(),
+            turn: 0,
+            // What was kept by an earlier process is looked at first.
+            due: rule.spec.keeper().filter(|keeper| keeper.has_timers()).map(|_| BootTime::default()),
+        };
+        Self { stages: rules.iter().map(stage).collect() }
     }
 
     pub fn is_empty(&self) -> bool {
         self.stages.is_empty()
     }
 
-    /// Runs the chain; `emit` gets each output, borrowed from the input or from scratch. A pure filter chain copies
-    /// nothing and allocates nothing.
-    pub fn apply(
-        &mut self,
-        context: &Context<'_>,
-        record: RecordRef<'_>,
-        emit: &mut dyn FnMut(RecordRef<'_>),
-    ) -> Verdict {
-        let mut record = record;
-        let mut errors = 0;
-        for stage in &mut self.stages {
-            match stage.run(context, &record) {
-                Outcome::Pass => {}
-                Outcome::Drop => return Verdict { outputs: 0, errors },
-                Outcome::Value(value) => record.value = value,
-                Outcome::Failed => errors += 1,
+    pub fn keeps_state(&self) -> bool {
+        self.stages.iter().any(|stage| stage.rule.spec.keeps_state())
+    }
+
+    /// Its rules, and what each has done.
+    pub fn tallies(&self) -> impl Iterator<Item = (&Name, Tally)> {
+        self.stages.iter().map(|stage| (&stage.rule.name, stage.tally))
+    }
+
+    /// Runs the chain; what comes out goes to the world, borrowed from the input or from scratch. A pure filter chain
+    /// copies nothing and allocates nothing.
+    pub fn apply(&mut self, env: &Env<'_>, record: RecordRef<'_>, world: &mut dyn World) -> Verdict {
+        let mut verdict = Verdict::default();
+        run(&mut self.stages, env, record, world, &mut verdict);
+        verdict
+    }
+
+    /// When [`Chain::fire`] is to be called for what the rules keep; None: for none of it.
+    pub fn due(&self) -> Option<BootTime> {
+        self.stages.iter().filter_map(|stage| stage.due).min()
+    }
+
+    /// The rules whose time has come, by place; each is to be fired for all that it keeps.
+    pub fn take_due(&mut self, now: BootTime) -> Vec<(usize, Name)> {
+        let due = self.stages.iter_mut().enumerate().filter(|(_, stage)| stage.due.is_some_and(|due| due <= now));
+        due.map(|(at, stage)| {
+            stage.due = None;
+            (at, stage.rule.name.clone())
+        })
+        .collect()
+    }
+
+    /// The rule at a place is to be looked at again then, or before.
+    pub fn wake(&mut self, at: usize, when: BootTime) {
+        let due = &mut self.stages[at].due;
+        *due = Some(due.map_or(when, |due| due.min(when)));
+    }
+
+    /// What one entry of a rule's state asks for by now.
+    pub fn fire(&mut self, at: usize, env: &Env<'_>, key: &[u8], world: &mut dyn World) -> Verdict {
+        let mut verdict = Verdict::default();
+        let (Some((stage, rest)), Some(time)) = (self.stages[at..].split_first_mut(), env.time) else { return verdict };
+        stage.made.clear();
+        let Stage { rule, made, due, tally, .. } = stage;
+        let Some(keeper) = rule.spec.keeper() else { return verdict };
+        let mut kept = state::Kept { rule: &rule.name, key, world: &mut *world, due, forgotten: &mut tally.forgotten };
+        match keeper.fire(time, &mut kept, made) {
+            Ok(()) => {}
+            Err(_) => tally.errors += 1,
+        }
+        tally.made(made);
+        for record in stage.made.records(RecordRef { admitted: time.now.boot, ..RecordRef::default() }) {
+            run(rest, env, record, world, &mut verdict);
+        }
+        verdict
+    }
+}
+
+impl Tally {
+    fn made(&mut self, made: &Made) {
+        self.records_out += made.list.len() as u64;
+        self.bytes_out += made.bytes.len() as u64;
+    }
+}
+
+/// A record through what is left of a chain.
+fn run(stages: &mut [Stage], env: &Env<'_>, record: RecordRef<'_>, world: &mut dyn World, verdict: &mut Verdict) {
+    let (mut stages, mut record) = (stages, record);
+    while let Some((stage, rest)) = stages.split_first_mut() {
+        let outcome = stage.run(env, &record, world);
+        stages = rest;
+        match outcome {
+            (Outcome::Pass, _) => {}
+            (Outcome::Drop, _) => return,
+            (Outcome::Value(value), _) => record.value = value,
+            (Outcome::Made, stage) => {
+                for made in stage.made.records(record) {
+                    run(stages, env, made, world, verdict);
+                }
+                return;
+            }
+            (Outcome::Route(to), stage) => {
+                if let RuleSpec::Route(route) = &stage.rule.spec {
+                    world.route(route.target(to), record);
+                    verdict.outputs += 1;
+                }
+                return;
+            }
+            (Outcome::Failed(reason), stage) => {
+                verdict.errors += 1;
+                world.failed(&stage.rule, &record, &reason);
+                match stage.rule.on_error {
+                    OnError::Pass => {}
+                    OnError::Drop | OnError::DeadLetter => return,
+                    OnError::Stop => verdict.stops = true,
+                }
             }
         }
-        emit(record);
-        Verdict { outputs: 1, errors }
     }
+    world.emit(record);
+    verdict.outputs += 1;
 }
 
 impl Stage {
-    fn run<'s>(&'s mut self, context: &Context<'_>, record: &RecordRef<'_>) -> Outcome<'s> {
-        // A rare huge record must not leave its size behind for good.
-        if self.out.capacity() > 2 * FRAME_RAW_TARGET {
-            self.out = Vec::new();
+    fn run<'s>(&'s mut self, env: &Env<'_>, record: &RecordRef<'_>, world: &mut dyn World) -> (Outcome<'s>, &'s Stage) {
+        self.made.clear();
+        self.tally.records_in += 1;
+        self.tally.bytes_in += record.len() as u64;
+        let answer = self.answer(env, record, world);
+        let tally = &mut self.tally;
+        match &answer {
+            Ok(Answer::Pass) => {
+                tally.records_out += 1;
+                tally.bytes_out += record.len() as u64;
+            }
+            Ok(Answer::Drop) => {}
+            Ok(Answer::Route(_)) => tally.records_out += 1,
+            Ok(Answer::Value) => {
+                tally.records_out += 1;
+                tally.bytes_out += (record.len() - record.value.len() + self.made.bytes.len()) as u64;
+            }
+            Ok(Answer::Made) => tally.made(&self.made),
+            Err(_) => tally.errors += 1,
         }
-        let rewritten = match &self.spec {
-            RuleSpec::Filter(condition) => return passes(condition.holds(record.value)),
-            RuleSpec::Sample(s) => return passes(s.passes(context, record, &mut self.turn, &mut self.text)),
-            RuleSpec::DropFields(rule) => rule.rewrite(record.value, &mut self.out),
-            RuleSpec::KeepFields(rule) => rule.rewrite(record.value, &mut self.out),
-            RuleSpec::Rename(rule) => rule.rewrite(record.value, &mut self.out),
-            RuleSpec::AddFields(rule) => rule.rewrite(context, record, &mut self.text, &mut self.out),
+        let this: &'s Stage = self;
+        let outcome = match answer {
+            Ok(Answer::Pass) => Outcome::Pass,
+            Ok(Answer::Drop) => Outcome::Drop,
+            Ok(Answer::Value) => Outcome::Value(&this.made.bytes),
+            Ok(Answer::Made) => Outcome::Made,
+            Ok(Answer::Route(to)) => Outcome::Route(to),
+            Err(reason) => Outcome::Failed(reason),
+        };
+        (outcome, this)
+    }
+
+    fn answer(&mut self, env: &Env<'_>, record: &RecordRef<'_>, world: &mut dyn World) -> Result<Answer, Reason> {
+        let Stage { rule, tally, made, text, sql, turn, due } = self;
+        if let Some(keeper) = rule.spec.keeper() {
+            let Some(time) = env.time else { return Err("it keeps state, which there is none of here".into()) };
+            keeper.key(&env.context, record, text)?;
+            let forgotten = &mut tally.forgotten;
+            let mut kept = state::Kept { rule: &rule.name, key: text, world, due, forgotten };
+            return keeper.see(time, record, &mut kept, made);
+        }
+        let (value, context) = (record.value, &env.context);
+        let passes = |holds: bool| if holds { Answer::Pass } else { Answer::Drop };
+        let rewritten = match &rule.spec {
+            RuleSpec::Filter(condition) => return condition.holds(value).map(passes).map_err(said),
+            RuleSpec::Sample(sample) => return sample.passes(context, record, turn, text).map(passes).map_err(said),
+            RuleSpec::Route(route) => {
+                return Ok(route.choose(value).map_err(said)?.map_or(Answer::Pass, Answer::Route));
+            }
+            RuleSpec::Sql(query) => return made.query(query, env, record, sql),
+            RuleSpec::Hub(module) => return made.module(module, value, text),
+            RuleSpec::Schema(schema) => return schema.rewrite(record).map_err(Reason::from),
+            RuleSpec::Parse(parse) => return parse.rewrite(record, text, &mut made.bytes).map_err(Reason::from),
+            RuleSpec::Lookup(rule) => {
+                return rule.rewrite(context, record, text, &mut made.bytes).map_err(Reason::from);
+            }
+            RuleSpec::Geo(rule) => return rule.rewrite(context, record, text, &mut made.bytes).map_err(Reason::from),
+            RuleSpec::Mask(mask) => {
+                let answer = mask.rewrite(record, &mut made.bytes)?;
+                return Ok(made.with_key(answer, mask.rewrite_key(record, text), text, record));
+            }
+            RuleSpec::Hash(hash) => {
+                let answer = hash.rewrite(record, &mut made.bytes)?;
+                return Ok(made.with_key(answer, hash.rewrite_key(record, text), text, record));
+            }
+            RuleSpec::DropFields(rule) => rule.rewrite(value, &mut made.bytes),
+            RuleSpec::KeepFields(rule) => rule.rewrite(value, &mut made.bytes),
+            RuleSpec::Rename(rule) => rule.rewrite(value, &mut made.bytes),
+            RuleSpec::AddFields(rule) => rule.rewrite(context, record, text, &mut made.bytes),
+            _ => Ok(false),
         };
         match rewritten {
-            Ok(true) => Outcome::Value(&self.out),
-            Ok(false) => Outcome::Pass,
-            Err(_) => Outcome::Failed,
+            Ok(true) => Ok(Answer::Value),
+            Ok(false) => Ok(Answer::Pass),
+            Err(error) => Err(said(error)),
         }
     }
 }
 
-fn passes<'s, E>(answer: Result<bool, E>) -> Outcome<'s> {
-    match answer {
-        Ok(true) => Outcome::Pass,
-        Ok(false) => Outcome::Drop,
-        Err(_) => Outcome::Failed,
+fn said(error: impl std::fmt::Display) -> Reason {
+    error.to_string().into()
+}
+
+/// The world of rules before a sink: a way out, and nothing kept.
+pub struct WayOut<'a>(pub &'a mut dyn FnMut(RecordRef<'_>));
+
+impl World for WayOut<'_> {
+    fn emit(&mut self, record: RecordRef<'_>) {
+        (self.0)(record);
+    }
+
+    fn route(&mut self, _: &TopicName, record: RecordRef<'_>) {
+        (self.0)(record);
+    }
+
+    fn failed(&mut self, _: &Rule, _: &RecordRef<'_>, _: &str) {}
+
+    fn state(&self, _: &Name, _: &[u8]) -> Option<&[u8]> {
+        None
+    }
+
+    fn put_state(&mut self, _: &Name, _: &[u8], _: Option<&[u8]>) -> bool {
+        false
+    }
+
+    fn forget_oldest(&mut self, _: &Name) -> u32 {
+        0
     }
 }
 

@@ -17,7 +17,8 @@ pub struct Sample {
     pub by: Option<Template>,
 }
 
-/// `by` had nothing to stand for.
+#[derive(Debug, thiserror::Error)]
+#[error("its `by` has nothing to stand for")]
 pub struct NothingToHash;
 
 impl Sample {

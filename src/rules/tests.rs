@@ -1,5 +1,8 @@
 //! Chains of rules.
 
+mod keeping;
+mod window;
+
 use std::collections::BTreeMap;
 
 use super::*;
@@ -8,21 +11,31 @@ use crate::rules::filter::{Condition, Needle, Test};
 
 static LABELS: BTreeMap<String, String> = BTreeMap::new();
 
-fn context() -> Context<'static> {
-    Context { node: "n1", topic: "t", source: "s", labels: &LABELS }
-}
-
 fn path(text: &str) -> Path {
     Path::parse(text).unwrap()
 }
 
+fn rule(spec: RuleSpec) -> Rule {
+    Rule::new(Name::new("r").unwrap(), spec)
+}
+
+fn chain_of<const N: usize>(specs: [RuleSpec; N]) -> Chain {
+    Chain::new(&specs.map(rule))
+}
+
+const ENV: Env<'static> = Env { context: Context { node: "n1", topic: "t", source: "s", labels: &LABELS }, time: None };
+
 fn run(chain: &mut Chain, value: &[u8]) -> (Option<Vec<u8>>, u32) {
     let mut out = None;
     let record = RecordRef { key: Some(b"k"), ..RecordRef::of(value) };
-    let verdict = chain.apply(&context(), record, &mut |r| {
-        assert_eq!(r.key, Some(&b"k"[..]));
-        out = Some(r.value.to_vec());
-    });
+    let verdict = chain.apply(
+        &ENV,
+        record,
+        &mut WayOut(&mut |r| {
+            assert_eq!(r.key, Some(&b"k"[..]));
+            out = Some(r.value.to_vec());
+        }),
+    );
     assert_eq!(verdict.outputs, u32::from(out.is_some()));
     (out, verdict.errors)
 }
@@ -38,27 +51,28 @@ fn drop_field(name: &str) -> RuleSpec {
 
 #[test]
 fn what_passes_a_filter_is_not_copied() {
-    let mut chain = Chain::new(&[RuleSpec::Filter(Condition::Contains(Needle::new(b"a")))]);
+    let mut chain = chain_of([RuleSpec::Filter(Condition::Contains(Needle::new(b"a")))]);
     let value = b"a".to_vec();
-    chain.apply(&context(), RecordRef::of(&value), &mut |r| assert!(std::ptr::eq(r.value, value.as_slice())));
+    let same = &mut |r: RecordRef<'_>| assert!(std::ptr::eq(r.value, value.as_slice()));
+    chain.apply(&ENV, RecordRef::of(&value), &mut WayOut(same));
     assert_eq!(run(&mut chain, b"b"), (None, 0));
 }
 
 #[test]
 fn rules_see_what_the_ones_before_them_made() {
-    let mut chain = Chain::new(&[
+    let mut chain = chain_of([
         add("site", "{node}"),
         drop_field("noise"),
         RuleSpec::Filter(Condition::Field(path("noise"), Test::Exists)),
     ]);
     assert_eq!(run(&mut chain, br#"{"noise":1}"#), (None, 0));
-    let mut chain = Chain::new(&[add("site", "{node}"), add("copy", "{field.site}"), drop_field("n")]);
+    let mut chain = chain_of([add("site", "{node}"), add("copy", "{field.site}"), drop_field("n")]);
     assert_eq!(run(&mut chain, br#"{"n":1}"#).0.unwrap(), br#"{"site":"n1","copy":"n1"}"#);
 }
 
 #[test]
 fn a_copied_field_keeps_its_type_and_its_digits() {
-    let mut chain = Chain::new(&[add("b", "{field.a}")]);
+    let mut chain = chain_of([add("b", "{field.a}")]);
     let (out, _) = run(&mut chain, br#"{"a":18446744073709551615}"#);
     assert_eq!(out.unwrap(), br#"{"a":18446744073709551615,"b":18446744073709551615}"#);
     assert_eq!(run(&mut chain, br#"{"c":1}"#), (Some(br#"{"c":1}"#.to_vec()), 0));
@@ -67,13 +81,13 @@ fn a_copied_field_keeps_its_type_and_its_digits() {
 #[test]
 fn malformed_json_passes_unchanged_and_is_counted() {
     let exists = RuleSpec::Filter(Condition::Field(path("x"), Test::Exists));
-    let mut chain = Chain::new(&[drop_field("a"), exists, add("b", "{node}")]);
+    let mut chain = chain_of([drop_field("a"), exists, add("b", "{node}")]);
     assert_eq!(run(&mut chain, b"{\"a\":1"), (Some(b"{\"a\":1".to_vec()), 3));
 }
 
 #[test]
 fn a_counting_sample_passes_the_first_and_then_every_nth() {
-    let mut chain = Chain::new(&[RuleSpec::Sample(sample::Sample { every: 3, by: None })]);
+    let mut chain = chain_of([RuleSpec::Sample(sample::Sample { every: 3, by: None })]);
     let passed: Vec<bool> = (0..7).map(|_| run(&mut chain, b"x").0.is_some()).collect();
     assert_eq!(passed, [true, false, false, true, false, false, true]);
 }
@@ -84,22 +98,22 @@ fn a_sample_by_key_takes_the_same_ones_always_and_about_one_in_n() {
     let spec = RuleSpec::Sample(sample::Sample { every: 10, by });
     assert!(spec.is_pure());
     let pick = || {
-        let mut chain = Chain::new(std::slice::from_ref(&spec));
+        let mut chain = chain_of([spec.clone()]);
         let passes = |d: &u32| run(&mut chain, format!("{{\"d\":{d}}}").as_bytes()).0.is_some();
         (0..2000).filter(passes).collect::<Vec<u32>>()
     };
     let first = pick();
     assert_eq!(first, pick());
     assert!((150..250).contains(&first.len()), "{}", first.len());
-    let mut chain = Chain::new(std::slice::from_ref(&spec));
+    let mut chain = chain_of([spec.clone()]);
     assert_eq!(run(&mut chain, b"{}"), (Some(b"{}".to_vec()), 1));
 }
 
 #[test]
 fn scratch_does_not_keep_the_size_of_a_huge_record() {
-    let mut chain = Chain::new(&[drop_field("a")]);
+    let mut chain = chain_of([drop_field("a")]);
     let huge = format!("{{\"a\":1,\"b\":\"{}\"}}", "x".repeat(400_000));
     run(&mut chain, huge.as_bytes());
     run(&mut chain, b"{\"a\":1}");
-    assert!(chain.stages[0].out.capacity() < 1000);
+    assert!(chain.stages[0].made.bytes.capacity() < 1000);
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crate::config::model::SinkConfig;
 use crate::envelope::{self, ValueMode};
 use crate::record::RecordRef;
-use crate::rules::{Chain, RuleSpec};
+use crate::rules::{Chain, Env, WayOut};
 use crate::template::{Context, Template};
 use crate::time::WallTime;
 
@@ -47,9 +47,8 @@ impl Shape {
         key: Option<&Template>,
         site: (String, BTreeMap<String, String>),
     ) -> Self {
-        let specs: Vec<RuleSpec> = config.rules.iter().map(|(_, spec)| spec.clone()).collect();
         Self {
-            chain: Chain::new(&specs),
+            chain: Chain::new(&config.rules),
             value: config.value,
             key: key.cloned(),
             // The default: nothing to render.
@@ -84,7 +83,7 @@ impl Shape {
     ) -> u32 {
         let Self { chain, value, key, topic: topic_template, node, labels, value_buf, key_buf, topic_buf } = self;
         let context = Context { node, topic, source: "", labels };
-        let verdict = chain.apply(&context, record, &mut |record| {
+        let mut out = |record: RecordRef<'_>| {
             key_buf.clear();
             topic_buf.clear();
             value_buf.clear();
@@ -104,7 +103,8 @@ impl Shape {
             };
             let topic = topic_template.as_ref().map(|_| topic_buf.as_slice());
             emit(Ok(Shaped { topic, key, value }));
-        });
+        };
+        let verdict = chain.apply(&Env { context, time: None }, record, &mut WayOut(&mut out));
         verdict.errors
     }
 }

@@ -15,6 +15,7 @@ use headwater::limits::MIN_RING;
 use headwater::name::Name;
 use headwater::record::RecordRef;
 use headwater::ring::{FileId, Key, Keys, LaneOptions, MemDisk, Op, Options, Ring, execute};
+use headwater::rules::sql::{Input, Outcome, Query, Scratch};
 use headwater::time::{BootTime, Span};
 use headwater::topic::{TopicName, TopicPart};
 
@@ -159,6 +160,29 @@ fn keys() -> Keys {
 fn the_counter_counts() {
     let (kept, count) = counted(|| vec![1u8; 100]);
     assert_eq!((kept.len(), count), (100, 1));
+}
+
+#[test]
+fn a_sql_rule_allocates_nothing_once_its_buffers_are_there() {
+    let labels = std::collections::BTreeMap::new();
+    let context = headwater::template::Context { node: "n", topic: "t", source: "s", labels: &labels };
+    let value = br#"{"ts":1700000000000,"device":"boiler-7","celsius":41.5,"state":"running"}"#;
+    let input = Input { context: &context, record: RecordRef::of(value), admitted: None };
+    for (text, made) in [
+        ("SELECT * FROM t WHERE celsius > 30 AND device LIKE 'boiler-%'", Outcome::Same),
+        ("SELECT * FROM t WHERE celsius BETWEEN 50 AND 60 OR state IN ('off', 'down')", Outcome::Dropped),
+        ("SELECT device, celsius * 1.8 + 32 AS f, ts / 1000 AS s FROM t WHERE state <> 'off'", Outcome::Value),
+        ("SELECT *, coalesce(limit_, 40) - celsius AS left_ FROM t", Outcome::Value),
+    ] {
+        let (query, mut scratch, mut out) = (Query::compile(text).unwrap(), Scratch::default(), Vec::new());
+        let mut apply = || {
+            out.clear();
+            query.apply(&input, &mut scratch, &mut out).unwrap()
+        };
+        assert_eq!(apply(), made, "{text}");
+        let (_, count) = counted(|| (0..1000).for_each(|_| assert_eq!(apply(), made)));
+        assert_eq!(count, 0, "{text}");
+    }
 }
 
 #[test]

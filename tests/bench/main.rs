@@ -11,6 +11,7 @@ mod live;
 mod memory;
 mod mqtt;
 mod recover;
+mod sql;
 mod support;
 mod wear;
 mod wire;
@@ -32,7 +33,7 @@ fn main() {
         let produced = drain::produce_officially(sc, topic, lines.as_ref());
         return produced.unwrap_or_else(|e| eprintln!("{e}"));
     }
-    let benches: [(&str, Bench); 9] = [
+    let benches: [(&str, Bench); 10] = [
         ("append", append::run),
         ("file", file::run),
         ("mqtt", mqtt::run),
@@ -40,6 +41,7 @@ fn main() {
         ("live", live::run),
         ("recover", recover::run),
         ("memory", memory::run),
+        ("sql", sql::run),
         ("wear", wear::run),
         ("wire", wire::run),
     ];

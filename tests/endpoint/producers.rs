@@ -3,9 +3,10 @@
 use headwater::forward::Marker;
 use headwater::forward::turn::{Ask, Kept, Newest, OUT_OF_TURN, PRODUCERS, PRODUCERS_VERSION, Turn};
 
+use headwater::name::Name;
 use headwater::pipeline::{Plan, RulePlan};
-use headwater::rules::RuleSpec;
 use headwater::rules::filter::{Condition, Needle};
+use headwater::rules::{Rule, RuleSpec};
 use headwater::topic::TopicSet;
 
 use super::produce::{ask_produce, batch, fetch, headers, produce_as};
@@ -27,7 +28,7 @@ fn send(server: &Server, producer: i64, number: u64, after: Option<u64>) -> (i16
 
 fn ask(client: &mut Client, topic: &str, producer_id: i64) -> Kept {
     let mut body = Vec::new();
-    Ask { topic, partition: 0, producer_id }.write(&mut body);
+    Ask { topic, partition: 0, producer_id, ring: None }.write(&mut body);
     client.request(PRODUCERS, PRODUCERS_VERSION, 9, &body);
     Kept::read(&client.answer(9)).expect("an answer")
 }
@@ -120,7 +121,8 @@ fn a_batch_that_rules_leave_nothing_of_is_counted_all_the_same() {
     let drop_all = || {
         let spec = RuleSpec::Filter(Condition::Contains(Needle::new(b"nothing has this")));
         let topics = TopicSet { include: vec!["up".into()], exclude: vec![] };
-        Plan { rules: vec![RulePlan { topics, into: None, spec }], ..plan() }
+        let rule = Rule::new(Name::new("none").unwrap(), spec);
+        Plan { rules: vec![RulePlan { topics, into: None, rule }], ..plan() }
     };
     let server = Server::with(config(64), drop_all);
     server.create_topic("up", 1);

@@ -101,6 +101,14 @@ fn a_node_forwards_to_a_node_over_tls_what_its_certificate_allows() {
     assert_eq!(up.node.tail("notes", 4), ["one", "two", "three", "four"]);
     eventually("the last answer", || (edge.sink("hq").delivered == 4).then_some(()));
     assert_eq!((edge.sink("hq").duplicated, edge.sink("hq").maybe_duplicated), (0, 0));
+    // There each record is known by the ring and the seq that it has here.
+    let ring = edge.status().ring.id;
+    let told = up.node.run(&["tail", "notes", "--from-beginning", "-n", "4", "--json"]).ok();
+    let origins: Vec<serde_json::Value> =
+        told.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["origin"].clone()).collect();
+    assert!(origins.iter().all(|origin| origin["ring"] == ring.as_str()), "{ring}: {told}");
+    let seqs: Vec<_> = origins.iter().map(|origin| origin["seq"].as_u64().unwrap()).collect();
+    assert!(seqs[0] <= seqs[2] && seqs[2] < seqs[3], "{seqs:?}");
 
     edge.send("secret", &["no"]);
     eventually("the edge to say what it may not", || {

@@ -1,6 +1,7 @@
 //! The fuzz targets without a fuzzer: every input of the committed corpus, and some thousands that are made here from a
 //! seed, through the same functions. `scripts/fuzz.sh` lets cargo-fuzz look for more.
 
+mod hostile;
 mod ring;
 
 use std::path::Path;
@@ -49,4 +50,34 @@ fn whatever_a_directory_holds_a_ring_comes_out_of_it_and_keeps_what_it_is_given_
 #[test]
 fn the_harness_knows_the_format_sealing_an_image_again_changes_no_byte() {
     ring::image::assert_seals();
+}
+
+#[test]
+fn whatever_a_producer_sends_a_whole_batch_comes_back_and_none_unpacks_to_more_than_its_bound() {
+    all("batch", hostile::batch::batch, 3000);
+}
+
+#[test]
+fn a_bomb_of_any_codec_is_too_large_and_held_within_the_bound() {
+    hostile::batch::bombs();
+}
+
+#[test]
+fn whatever_a_client_asks_it_is_read_as_meant_or_refused_and_takes_a_few_times_its_bytes() {
+    all("request", hostile::request::request, 3000);
+}
+
+#[test]
+fn the_largest_frames_of_the_smallest_items_take_a_few_times_their_bytes() {
+    hostile::request::crowds();
+}
+
+#[test]
+fn whatever_an_upstream_answers_it_is_read_or_refused_within_the_bound() {
+    all("answer", hostile::answer::answer, 3000);
+}
+
+#[test]
+fn whatever_is_written_as_text_the_scanner_finds_what_serde_finds_and_nothing_panics() {
+    all("text", hostile::text::text, 3000);
 }

@@ -84,6 +84,12 @@ kinds! {
         OutOfTurn,
         /// A log that rebuilds batches was compared with what was sent (a control; counted all the same).
         Compared,
+        /// A topic left a record of ours out.
+        LeftOut,
+        /// Another writer wrote what was to be ours, behind our end.
+        OtherWroteOurs,
+        /// A ring of the same name and another id wrote: of a card that was cloned or wiped.
+        CloneWrote,
         /// The wall clock was set.
         ClockJumped,
         /// The card goes on in another machine.

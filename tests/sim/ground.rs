@@ -174,6 +174,9 @@ impl Ground<'_> {
             _ => (target.from, target.to - target.from),
         };
         if let Some(range) = self.threads.disk.rot(target.file, at, len) {
+            if std::env::var_os("HEADWATER_TRACE").is_some() {
+                eprintln!("rot of {:?} {range:?}", target.file);
+            }
             self.taint(target.file, range.start, range.end);
         }
     }

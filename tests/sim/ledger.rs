@@ -72,6 +72,11 @@ impl Out {
         self.hash ^ self.id.pack().rotate_left(17) ^ u64::from(self.n)
     }
 
+    /// The upstream topic that it goes to.
+    fn topic(&self) -> usize {
+        outputs(self.id).iter().find(|(.., n)| *n == self.n).map_or(0, |(topic, ..)| *topic)
+    }
+
     /// No upstream will ever take it.
     pub fn is_refused(&self) -> bool {
         self.id.tag % 97 == 13
@@ -161,6 +166,18 @@ pub struct Announced {
     pub refused: u64,
     /// Times another life of the ring was said to have sent something.
     pub other_lives: u64,
+}
+
+/// Records of one content in an upstream topic: where all differ, one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Standing {
+    copies: u64,
+    /// Of them what did not land after its grace period.
+    timely: u64,
+    /// How many there are to be.
+    due: u64,
+    /// One that does not stand there itself.
+    missing: Option<(usize, u64, Out)>,
 }
 
 pub struct SinkLedger {
@@ -328,7 +345,7 @@ impl SinkLedger {
         if outs.iter().any(Out::is_refused) {
             return Ok(Fate::Refused);
         }
-        let missing = outs.iter().find(|out| !upstream.ever.contains(out));
+        let missing = outs.iter().find(|out| !upstream.has_had(out.topic(), out));
         ensure!(
             missing.is_none() || self.lanes[lane].was_expired.contains(&ordinal),
             "{name}: lane {lane}: the cursor passed #{ordinal} ({id:?}), but output {missing:?} was never stored"
@@ -515,14 +532,18 @@ impl SinkLedger {
         resend: bool,
     ) -> Check {
         let name = &self.name;
-        // What landed after its grace period is nobody's fault, but it is there.
-        let mut copies: HashMap<Out, u32> = HashMap::new();
+        let mut there: HashMap<(usize, u64), Standing> = HashMap::new();
+        let mut known: BTreeSet<Out> = BTreeSet::new();
+        let class = |out: &Out| (out.topic(), upstream.nature.content(out.topic(), out));
         for (part, log) in upstream.logs() {
             for batch in &log.batches {
                 for out in &batch.outs {
-                    let known = ledger.given.get(&out.id);
-                    ensure!(known == Some(&out.hash), "{name}: {part:?} holds {out:?}, given was {known:?}");
-                    *copies.entry(*out).or_default() += u32::from(!batch.overdue);
+                    let given = ledger.given.get(&out.id);
+                    ensure!(given == Some(&out.hash), "{name}: {part:?} holds {out:?}, given was {given:?}");
+                    let standing = there.entry(class(out)).or_default();
+                    standing.copies += 1;
+                    standing.timely += u64::from(!batch.overdue);
+                    standing.due += u64::from(known.insert(*out));
                 }
             }
         }
@@ -533,16 +554,29 @@ impl SinkLedger {
                     continue;
                 }
                 let Some(id) = model.standing(lane, ordinal).map(Id::unpack) else { continue };
-                for out in ledger.outs(id).into_iter().filter(|out| !copies.contains_key(out)) {
+                for out in ledger.outs(id).into_iter().filter(|out| !known.contains(out)) {
                     // What an upstream has lost can be sent again only as long as the ring has it, and only where
                     // markers show that it is lost, not taken by retention.
                     let gone = ordinal < oldest[lane] || model.is_tainted(lane, ordinal);
                     let seen = upstream.was_looked_for((lane, stream), &out) && !upstream.looks_trimmed(&out);
-                    let told = resend && !gone && !upstream.nature.opaque && seen;
-                    let excused = upstream.has_lost(&out) && !told;
-                    ensure!(excused, "{name}: lane {lane} #{ordinal}: {out:?} is not upstream any more");
+                    let told = resend && !gone && !upstream.nature.rebuilds(out.topic()) && seen;
+                    let excused = upstream.has_lost(&out) && !told || upstream.dropped.contains(&out);
+                    if !excused {
+                        let standing = there.entry(class(&out)).or_default();
+                        standing.due += 1;
+                        standing.missing = Some((lane, ordinal, out));
+                    }
                 }
             }
+        }
+        for (class, standing) in &there {
+            // What stands there of another writer, equal to what was to be ours and behind our end, was taken for it.
+            let taken = upstream.mistakable.get(class).copied().unwrap_or_default();
+            let short = standing.due.saturating_sub(standing.copies + taken);
+            ensure!(
+                short == 0,
+                "{name}: {short} of {standing:?} are not upstream any more, {taken} were taken for others'"
+            );
         }
         let lives = self.announced.other_lives;
         ensure!(
@@ -554,18 +588,22 @@ impl SinkLedger {
             doubled == 0 || upstream.overdue,
             "{name}: {doubled} outputs are announced as doubled, and nothing landed after its grace period"
         );
-        let extra: u64 = copies.values().map(|n| u64::from(n.saturating_sub(1))).sum();
+        // What landed after its grace period is nobody's fault.
+        let extra: u64 = there.values().map(|s| s.timely.saturating_sub(s.due)).sum();
         let counted = self.announced.duplicated + self.announced.maybe;
         ensure!(
             extra <= counted,
             "{name}: {extra} outputs are upstream more than once, {counted} were announced: {:?}",
-            copies.iter().find(|c| *c.1 > 1)
+            there.iter().find(|(_, s)| s.timely > s.due)
         );
         if extra == 0 { self.in_order(ledger, upstream) } else { Ok(()) }
     }
 
     fn in_order(&self, ledger: &Ledger, upstream: &Upstream) -> Check {
-        for (part, log) in upstream.logs() {
+        // Of records that are alike nobody can tell which stands where; and where markers do not survive, what was in doubt was
+        // sent again behind what came after it, and its topic may have left the second ones out.
+        let unordered = upstream.nature.alike > 0 || self.announced.maybe > 0;
+        for (part, log) in upstream.logs().filter(|(part, _)| !(unordered && upstream.nature.rebuilds(part.0))) {
             let mut last: BTreeMap<(usize, u32), (u64, u8)> = BTreeMap::new();
             for out in log.batches.iter().filter(|b| !b.overdue).flat_map(|b| &b.outs) {
                 let Some((lane, ordinal)) = ledger.places.get(&out.id).copied() else {

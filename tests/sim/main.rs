@@ -209,6 +209,8 @@ fn every_bug_planted_in_a_node_is_found() {
         Plant::LossToldAgain,
         Plant::LetterGivenAgain,
         Plant::OneIdentity,
+        Plant::ContentsNotCompared,
+        Plant::ComparedInPart,
     ];
     find(&plants, node_world::run);
 }

@@ -24,7 +24,7 @@ use crate::fault::{Fault, Tape};
 use crate::ledger::{DEAD, GAPS, Id, Ledger, Out, SinkLedger, UPSTREAM, local_of, outputs};
 use crate::model::{Check, Counts, Model, StateKey, Violation, ensure};
 use crate::planted::Plant;
-use crate::upstream::{Answer, Asked, Leaders, Part, SPUS, Upstream};
+use crate::upstream::{Answer, Asked, Leaders, Part, SPUS, Upstream, one_in};
 
 /// How long a request may take to land after its connection died, as the sinks are told.
 pub const GRACE: i64 = 2_000_000;
@@ -453,7 +453,7 @@ impl NodeSink {
 
     /// One round of the driver and of the network around it.
     pub fn turn(&mut self, ctx: &mut Ctx<'_>) -> Check {
-        self.network(ctx);
+        self.network(ctx)?;
         if let Some((i, ticket)) = self.persisting {
             // The driver waits for the disk and hears nothing meanwhile.
             if ctx.pipeline.ring().settled() < ticket && ctx.plant != Plant::SyncedEarly {
@@ -503,12 +503,17 @@ impl NodeSink {
     }
 
     /// Requests reach their SPUs.
-    fn network(&mut self, ctx: &mut Ctx<'_>) {
+    fn network(&mut self, ctx: &mut Ctx<'_>) -> Check {
         self.upstream.land_late(ctx.time, ctx.tape);
         for _ in 0..1 + ctx.rng.below(4) {
             let due = |w: &Wire| w.due <= ctx.time && matches!(w.what, What::Request(_));
             let ready: Vec<usize> = (0..self.wire.len()).filter(|i| due(&self.wire[*i])).collect();
-            let Some(index) = ready.get(ctx.rng.below(ready.len() as u64) as usize) else { return };
+            let Some(index) = ready.get(ctx.rng.below(ready.len() as u64) as usize) else { return Ok(()) };
+            let Wire { spu, ref what, .. } = self.wire[*index];
+            if matches!(what, What::Request(Asked::Send { .. })) && one_in(ctx.rng, self.upstream.nature.cuts) {
+                self.lose(spu, ctx)?;
+                continue;
+            }
             let mut wire = self.wire.swap_remove(*index);
             if let What::Request(asked) = wire.what {
                 let answer = self.upstream.answer(wire.spu, wire.part, asked, ctx.rng, ctx.tape);
@@ -517,6 +522,7 @@ impl NodeSink {
                 self.wire.push(wire);
             }
         }
+        Ok(())
     }
 
     /// One answer arrives.
@@ -524,6 +530,10 @@ impl NodeSink {
         let due = |w: &Wire| w.due <= ctx.time && matches!(w.what, What::Answer(_));
         let ready: Vec<usize> = (0..self.wire.len()).filter(|i| due(&self.wire[*i])).collect();
         let Some(index) = ready.get(ctx.rng.below(ready.len() as u64) as usize) else { return Ok(()) };
+        let Wire { spu, ref what, .. } = self.wire[*index];
+        if matches!(what, What::Answer(Answer::Sent(Ok(_)))) && one_in(ctx.rng, self.upstream.nature.cuts) {
+            return self.lose(spu, ctx);
+        }
         let Wire { at, what, .. } = self.wire.swap_remove(*index);
         let What::Answer(mut answer) = what else { return Ok(()) };
         self.bend_answer(at, &mut answer, ctx.plant);
@@ -557,6 +567,8 @@ impl NodeSink {
             | (Plant::UncommittedTakenForWritten, Answer::Sent(result @ Err(Reject::Unknown))) => {
                 *result = Ok(last.map_or(0, |base| base + 1_000));
             }
+            (Plant::ContentsNotCompared, Answer::Contents(Ok(Some(there)))) => there.fill(0),
+            (Plant::ComparedInPart, Answer::Contents(Ok(Some(there)))) => there.truncate(1),
             // What stands behind the batch that was acknowledged last is not looked at.
             (Plant::SearchLeftOut, Answer::Header(Ok(header))) => {
                 *header = header.filter(|h| last.is_some_and(|last| h.base <= last));
@@ -767,12 +779,13 @@ impl NodeSink {
         };
         let hash = hash_of(entry.record.key, entry.record.value);
         let (mut outs, mut items) = (Vec::new(), Vec::new());
-        for (topic, key, n) in outputs(id) {
-            let topic = feed.forward.topic(UPSTREAM[topic]).expect("few topics");
+        for (number, key, n) in outputs(id) {
+            let topic = feed.forward.topic(UPSTREAM[number]).expect("few topics");
             match feed.forward.place(topic, key.as_ref().map(|k| k.as_slice()), at.seq) {
                 Placing::Target(target) => {
                     let (out, bytes) = (Out { id, n, hash }, entry.record.value.len() + OVERHEAD);
-                    let content = if feed.forward.compares(target) { out.content() } else { 0 };
+                    let compares = feed.forward.compares(target) && ctx.plant != Plant::ContentsNotCompared;
+                    let content = if compares { self.upstream.nature.content(number, &out) } else { 0 };
                     outs.push(forward::Out { target, bytes, at_ms, content });
                     items.push(out);
                 }
@@ -993,6 +1006,11 @@ impl NodeSink {
                     self.opens.remove(&at);
                     self.on.insert(at, spu);
                     let counts = self.upstream.nature.counts;
+                    let part = (upstream_of(name), partition);
+                    if !self.upstream.clones.contains_key(&part) {
+                        let ids = self.ids_of_clones(at, ctx);
+                        self.upstream.clones.insert(part, ids);
+                    }
                     self.feeds[at.0].forward.handle(ctx.now.boot, Input::Up { target: at.1, counts });
                     self.stuck[at.0] = false;
                 }
@@ -1003,6 +1021,22 @@ impl NodeSink {
                 Conn::Closed { .. } | Conn::Opening { .. } => {}
             }
         }
+    }
+
+    /// What batches of this stream would be signed with if the ring had another id.
+    fn ids_of_clones(&self, at: At, ctx: &Ctx<'_>) -> Vec<i64> {
+        let Feed { lane, number, forward, .. } = &self.feeds[at.0];
+        let (_, topic, partition) = forward.target_name(at.1);
+        let whose = |ring| forward::Whose {
+            ring,
+            former: Vec::new(),
+            sink: Name::new(&self.book.name).expect("a good name"),
+            lane: *lane,
+            stream: forward::Stream { number: *number, start: 0, unstarted: false },
+        };
+        let own = ctx.pipeline.ring().id().0;
+        let marks = |ring| forward::Known::new(whose(ring), &[]).marks(topic, partition);
+        [own ^ 1, own.wrapping_add(1 << 64)].into_iter().flat_map(marks).map(|mark| mark.id).collect()
     }
 
     /// A connection is lost, and with it what was asked on it.
@@ -1022,6 +1056,9 @@ impl NodeSink {
         let (gone, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.wire).into_iter().partition(|w| w.spu == spu);
         self.wire = kept;
         for wire in gone {
+            if let What::Request(Asked::Send { outs, .. }) = &wire.what {
+                self.upstream.unheard(wire.part, outs);
+            }
             match wire.what {
                 What::Request(Asked::Send { origin, turn, outs }) if rng.below(2) == 0 => {
                     let overdue = self.profile.overdue && rng.below(3) == 0;

@@ -52,6 +52,10 @@ pub enum Plant {
     LetterGivenAgain,
     /// All streams of a lane are known upstream under one id.
     OneIdentity,
+    /// Where markers do not survive: how many records stand there is compared, not what they are.
+    ContentsNotCompared,
+    /// The first record that is met stands for all that stands there.
+    ComparedInPart,
     /// A source stores its checkpoint before the lines that it covers.
     CheckpointAhead,
 }

@@ -27,6 +27,8 @@ pub struct Batch {
     pub count: u32,
     /// Empty where another writer wrote it.
     pub outs: Vec<Out>,
+    /// What each record comes to.
+    contents: Vec<u64>,
     /// It landed after the grace period: copies of what it holds cannot be helped.
     pub overdue: bool,
 }
@@ -41,9 +43,39 @@ impl Batch {
     }
 }
 
+/// What a topic makes of the batches that it is given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Makes {
+    /// It stores them as they are, with the producer fields.
+    #[default]
+    Nothing,
+    /// It builds them anew: markers do not survive.
+    Anew,
+    /// And leaves out what its filter says.
+    Filtered,
+    /// And leaves out what stands among the newest already.
+    Deduplicated,
+}
+
+impl Makes {
+    fn drops(self, content: u64, newest: &[u64]) -> bool {
+        match self {
+            Makes::Nothing | Makes::Anew => false,
+            Makes::Filtered => content % 5 == 2,
+            Makes::Deduplicated => newest.contains(&content),
+        }
+    }
+}
+
+/// Records that a deduplicating topic looks back.
+const DEDUPLICATED: usize = 8;
+
 #[derive(Clone, Debug, Default)]
 pub struct Log {
     pub leader: i32,
+    makes: Makes,
+    /// What another writer has and writes as well: what of ours came to nothing last.
+    echo: Vec<u64>,
     start: i64,
     end: i64,
     /// What is replicated.
@@ -56,11 +88,17 @@ pub struct Log {
 }
 
 impl Log {
-    fn append(&mut self, origin: Origin, count: u32, outs: Vec<Out>, overdue: bool) -> i64 {
-        let base = self.end;
+    fn append(&mut self, origin: Origin, outs: Vec<Out>, contents: Vec<u64>, overdue: bool) -> i64 {
+        let (base, count) = (self.end, contents.len() as u32);
         self.end += i64::from(count);
-        self.batches.push(Batch { base, origin, count, outs, overdue });
+        self.batches.push(Batch { base, origin, count, outs, contents, overdue });
         base
+    }
+
+    /// What the newest records come to, the newest first.
+    fn newest_contents(&self) -> Vec<u64> {
+        let all = self.batches.iter().rev().flat_map(|b| b.contents.iter().rev());
+        all.take(DEDUPLICATED).copied().collect()
     }
 
     fn header(&self, at: i64) -> Result<Option<Header>, Reject> {
@@ -71,15 +109,13 @@ impl Log {
         Ok(self.batches.get(index).map(|b| Header { base: b.base, count: b.count, origin: b.origin }))
     }
 
-    /// What the records from the one offset up to the other come to.
-    fn contents(&self, from: i64, to: i64) -> Vec<u64> {
+    /// What the records from the one offset up to the other come to, and whether each is ours.
+    fn contents(&self, from: i64, to: i64) -> Vec<(u64, bool)> {
         let of = |b: &Batch| {
-            let others = b.outs.is_empty().then(|| (0..b.count).map(|n| u64::from(n) ^ b.base as u64));
-            let known: Vec<u64> = b.outs.iter().map(Out::content).chain(others.into_iter().flatten()).collect();
-            (b.base..).zip(known).collect::<Vec<_>>()
+            (b.base..).zip(b.contents.clone()).map(|(at, c)| (at, c, !b.outs.is_empty())).collect::<Vec<_>>()
         };
         let all = self.batches.iter().flat_map(of);
-        all.filter(|(offset, _)| (from..to).contains(offset)).map(|(_, content)| content).collect()
+        all.filter(|(at, ..)| (from..to).contains(at)).map(|(_, content, ours)| (content, ours)).collect()
     }
 
     /// Takes the batches from the offset on away.
@@ -96,8 +132,6 @@ impl Log {
 #[derive(Clone, Debug, Default)]
 pub struct Topic {
     pub logs: Vec<Log>,
-    /// It rebuilds batches: markers do not survive.
-    pub opaque: bool,
 }
 
 /// What an SC tells of a topic: the leaders of its partitions.
@@ -114,11 +148,37 @@ pub struct Nature {
     pub others: u64,
     /// One in so many acknowledged batches is not replicated in time; 0: none.
     pub lag: u64,
-    /// Topics that rebuild batches.
-    pub opaque: bool,
+    /// What the first topic makes of batches.
+    pub makes: Makes,
+    /// Of that topic's records only so many differ; 0: all do.
+    pub alike: u64,
+    /// Another writer repeats there what came to nothing of ours.
+    pub echoes: bool,
+    /// The connection of one in so many batches breaks before it lands, and of as many before anybody hears that it has; 0: none.
+    pub cuts: u64,
     /// It is a node, and keeps count of what it has of whom.
     pub counts: bool,
 }
+
+impl Nature {
+    /// Markers do not survive in this topic.
+    pub fn rebuilds(&self, topic: usize) -> bool {
+        topic == REBUILT && self.makes != Makes::Nothing
+    }
+
+    /// What key and value of an output come to there.
+    pub fn content(&self, topic: usize, out: &Out) -> u64 {
+        match self.alike {
+            n if n > 0 && self.rebuilds(topic) => 1 + out.id.tag % n,
+            _ => out.content(),
+        }
+    }
+}
+
+/// The topic that may rebuild batches.
+const REBUILT: usize = 0;
+/// A batch that no producer signed.
+const UNSIGNED: Origin = Origin { producer_id: -1, producer_epoch: -1, first_sequence: -1 };
 
 #[derive(Clone, Debug)]
 pub enum Asked {
@@ -161,6 +221,14 @@ pub struct Upstream {
     pub looked: BTreeMap<(usize, u32, Part), i64>,
     /// Outputs ever stored, however often.
     pub ever: BTreeSet<Out>,
+    /// Outputs that a topic left out when it was given them.
+    pub dropped: BTreeSet<Out>,
+    /// Topics and contents that ever stood there, whoever wrote them.
+    ever_there: BTreeSet<(usize, u64)>,
+    /// By topic and content: how many records of others were shown to a sink that compares.
+    pub mistakable: BTreeMap<(usize, u64), u64>,
+    /// By partition: ids that rings of the same name have, on cards that were cloned or wiped.
+    pub clones: BTreeMap<Part, Vec<i64>>,
     /// Something landed after its grace period.
     pub overdue: bool,
     /// Batches that stand where retention has taken the log's beginning away.
@@ -178,6 +246,10 @@ impl Upstream {
             lost: BTreeMap::new(),
             looked: BTreeMap::new(),
             ever: BTreeSet::new(),
+            dropped: BTreeSet::new(),
+            ever_there: BTreeSet::new(),
+            mistakable: BTreeMap::new(),
+            clones: BTreeMap::new(),
             trimmed: false,
             overdue: false,
         }
@@ -194,9 +266,10 @@ impl Upstream {
         let mut made = BTreeSet::new();
         for topic in wanted {
             if !self.topics.contains_key(topic) {
-                let opaque = self.nature.opaque && *topic == 0;
-                let logs = (0..1 + rng.below(3)).map(|p| Log { leader: leader(p as i32), ..Log::default() }).collect();
-                self.topics.insert(*topic, Topic { logs, opaque });
+                let makes = if self.nature.rebuilds(*topic) { self.nature.makes } else { Makes::Nothing };
+                let log = |p: u64| Log { leader: leader(p as i32), makes, ..Log::default() };
+                let logs = (0..1 + rng.below(3)).map(log).collect();
+                self.topics.insert(*topic, Topic { logs });
                 made.insert(*topic);
             }
         }
@@ -219,16 +292,14 @@ impl Upstream {
 
     pub fn answer(&mut self, spu: i32, part: Part, asked: Asked, rng: &mut Rng, tape: &mut Tape) -> Answer {
         let nature = self.nature;
-        let Some(log) = self.log_mut(part).filter(|log| log.leader == spu) else {
+        if self.log_mut(part).is_none_or(|log| log.leader != spu) {
             tape.hit(Fault::NotLeader);
             return refuse(&asked, Reject::Stale);
-        };
-        if one_in(rng, nature.others) {
-            tape.hit(Fault::OtherWriter);
-            let origin = Origin { producer_id: -1, producer_epoch: -1, first_sequence: -1 };
-            log.append(origin, 1 + rng.below(3) as u32, Vec::new(), false);
-            log.high_watermark = log.end;
         }
+        if one_in(rng, nature.others) {
+            self.another_writes(part, rng, tape);
+        }
+        let log = self.log_mut(part).expect("it is there");
         match asked {
             Asked::Query(Query::Offsets) => {
                 if rng.below(2) == 0 {
@@ -239,9 +310,16 @@ impl Upstream {
             Asked::Query(Query::Header { at }) => Answer::Header(log.header(at)),
             Asked::Query(Query::Contents { from, to }) => {
                 tape.hit(Fault::Compared);
-                Answer::Contents(Ok(if rng.below(12) == 0 { None } else { Some(log.contents(from, to)) }))
+                if rng.below(12) == 0 {
+                    return Answer::Contents(Ok(None));
+                }
+                let there = log.contents(from, to);
+                for (content, _) in there.iter().filter(|(_, ours)| !ours) {
+                    *self.mistakable.entry((part.0, *content)).or_default() += 1;
+                }
+                Answer::Contents(Ok(Some(there.into_iter().map(|(content, _)| content).collect())))
             }
-            Asked::Query(Query::Producer { id }) => {
+            Asked::Query(Query::Producer { id, .. }) => {
                 if one_in(rng, 30) && log.newest.remove(&id).is_some() {
                     tape.hit(Fault::ProducerForgotten);
                     log.forgotten.insert(id);
@@ -250,6 +328,35 @@ impl Upstream {
             }
             Asked::Send { origin, turn, outs } => Answer::Sent(self.produce(part, (origin, turn), outs, rng, tape)),
         }
+    }
+
+    /// Somebody else appends a batch: anything; what was to be ours; or under a marker like ours, of a ring that is not.
+    fn another_writes(&mut self, part: Part, rng: &mut Rng, tape: &mut Tape) {
+        tape.hit(Fault::OtherWriter);
+        let clones = self.clones.get(&part).cloned().unwrap_or_default();
+        let Some(log) = self.log_mut(part) else { return };
+        let mut contents: Vec<u64> = (0..1 + rng.below(3)).map(|_| rng.next_u64()).collect();
+        let mut origin = UNSIGNED;
+        if !log.echo.is_empty() && rng.below(2) == 0 {
+            tape.hit(Fault::OtherWroteOurs);
+            contents = log.echo[..1 + rng.below(log.echo.len() as u64) as usize].to_vec();
+        }
+        if log.makes == Makes::Nothing && !clones.is_empty() && rng.below(3) == 0 {
+            tape.hit(Fault::CloneWrote);
+            let newest = log.batches.iter().map(|b| Marker::of_origin(b.origin).number).max().unwrap_or_default();
+            let id = clones[rng.below(clones.len() as u64) as usize];
+            origin = Marker { id, number: newest.saturating_add(rng.below(20)).saturating_sub(10) }.to_origin();
+        }
+        let makes = log.makes;
+        let newest = log.newest_contents();
+        contents.retain(|content| !makes.drops(*content, &newest));
+        if contents.is_empty() {
+            return;
+        }
+        let there: Vec<_> = contents.iter().map(|content| (part.0, *content)).collect();
+        log.append(origin, Vec::new(), contents, false);
+        log.high_watermark = log.end;
+        self.ever_there.extend(there);
     }
 
     fn produce(
@@ -270,8 +377,12 @@ impl Upstream {
             tape.hit(Fault::TooLarge);
             return Err(Reject::TooLarge);
         }
-        let base = self.take(part, (origin, turn), outs, false, tape).ok_or(Reject::Stale)??;
+        let mut base = self.take(part, (origin, turn), outs, false, tape).ok_or(Reject::Stale)??;
         let log = self.log_mut(part).ok_or(Reject::Stale)?;
+        if matches!(log.makes, Makes::Filtered | Makes::Deduplicated) {
+            // What a batch that was made smaller is said to begin with means nothing.
+            base = [base, 0, log.end, log.end + 7, rng.below(1 + log.end as u64) as i64][rng.below(5) as usize];
+        }
         if one_in(rng, nature.lag) {
             tape.hit(Fault::TimedOutWritten);
             return Err(Reject::Unknown);
@@ -305,22 +416,55 @@ impl Upstream {
             }
         }
         let count = outs.len() as u32;
-        let base = self.store(part, origin, outs, overdue)?;
+        let base = self.store(part, origin, outs, overdue, tape)?;
         if turn.is_some() || newest.is_some_and(|n| n.number < number) {
             self.log_mut(part)?.newest.insert(origin.producer_id, Newest { number, base, count });
         }
         Some(Ok(base))
     }
 
-    fn store(&mut self, part: Part, origin: Origin, outs: Vec<Out>, overdue: bool) -> Option<i64> {
-        self.ever.extend(outs.iter().copied());
-        let topic = self.topics.get_mut(&part.0)?;
-        let origin = match topic.opaque {
-            true => Origin { producer_id: -1, producer_epoch: -1, first_sequence: -1 },
-            false => origin,
-        };
-        let log = topic.logs.get_mut(part.1 as usize)?;
-        Some(log.append(origin, outs.len() as u32, outs, overdue))
+    fn store(&mut self, part: Part, origin: Origin, mut outs: Vec<Out>, overdue: bool, tape: &mut Tape) -> Option<i64> {
+        let Self { nature, topics, ever, ever_there, dropped, .. } = self;
+        let log = topics.get_mut(&part.0)?.logs.get_mut(part.1 as usize)?;
+        let mut newest = log.newest_contents();
+        let makes = log.makes;
+        outs.retain(|out| {
+            let content = nature.content(part.0, out);
+            let drops = makes.drops(content, &newest);
+            if drops {
+                tape.hit(Fault::LeftOut);
+                dropped.insert(*out);
+            } else {
+                newest.insert(0, content);
+                newest.truncate(DEDUPLICATED);
+            }
+            !drops
+        });
+        ever.extend(outs.iter().copied());
+        let contents: Vec<u64> = outs.iter().map(|out| nature.content(part.0, out)).collect();
+        ever_there.extend(contents.iter().map(|content| (part.0, *content)));
+        let origin = if makes == Makes::Nothing { origin } else { UNSIGNED };
+        match contents.is_empty() {
+            true => Some(log.end),
+            false => Some(log.append(origin, outs, contents, overdue)),
+        }
+    }
+
+    /// Whether an output went in: it was stored once, or left out by its topic, or what is equal to it stood there, which
+    /// nobody can tell from it: how often is settled in the end.
+    pub fn has_had(&self, topic: usize, out: &Out) -> bool {
+        let alike = || self.ever_there.contains(&(topic, self.nature.content(topic, out)));
+        self.ever.contains(out) || self.dropped.contains(out) || self.nature.rebuilds(topic) && alike()
+    }
+
+    /// A batch of ours that nobody heard of again: another writer may have the same.
+    pub fn unheard(&mut self, part: Part, outs: &[Out]) {
+        let nature = self.nature;
+        if let Some(log) = self.log_mut(part).filter(|log| nature.echoes && log.makes != Makes::Nothing) {
+            // What is refused nobody else has there either.
+            let kept = outs.iter().take_while(|out| !out.is_refused());
+            log.echo = kept.map(|out| nature.content(part.0, out)).collect();
+        }
     }
 
     // ---- what nobody waits for any more ----
@@ -393,12 +537,17 @@ impl Upstream {
     /// A log that ends earlier than it did, or begins anew.
     pub fn lose(&mut self, time: i64, rng: &mut Rng, tape: &mut Tape) {
         let Some(part) = self.some_part(rng) else { return };
+        let nature = self.nature;
         let Some(log) = self.log_mut(part) else { return };
         let committed = log.high_watermark;
         let gone = if rng.below(3) == 0 {
             tape.hit(Fault::UpstreamRecreated);
             let old = std::mem::take(log);
             log.leader = old.leader;
+            if nature.rebuilds(part.0) {
+                // Made anew with other settings, perhaps.
+                log.makes = if rng.below(2) == 0 { nature.makes } else { Makes::Nothing };
+            }
             old.batches
         } else {
             tape.hit(Fault::UpstreamTruncated);
@@ -444,15 +593,15 @@ impl Upstream {
         if topic.logs.len() >= 5 {
             return None;
         }
-        topic.logs.push(Log { leader: leader(rng.below(SPUS as u64) as i32), ..Log::default() });
+        let makes = if self.nature.rebuilds(*number) { self.nature.makes } else { Makes::Nothing };
+        topic.logs.push(Log { leader: leader(rng.below(SPUS as u64) as i32), makes, ..Log::default() });
         tape.hit(Fault::PartitionsGrew);
         Some(*number)
     }
 
     /// Everything works from now on; what it will never take it still does not.
     pub fn heal(&mut self) {
-        let Nature { most, opaque, counts, .. } = self.nature;
-        self.nature = Nature { most, opaque, counts, ..Nature::default() };
+        self.nature = Nature { rejects: 0, others: 0, lag: 0, cuts: 0, ..self.nature };
         (self.stale, self.sc_away) = (None, 0);
         for log in self.topics.values_mut().flat_map(|t| &mut t.logs) {
             log.high_watermark = log.end;
@@ -480,6 +629,6 @@ fn refuse(asked: &Asked, reject: Reject) -> Answer {
     }
 }
 
-fn one_in(rng: &mut Rng, n: u64) -> bool {
+pub fn one_in(rng: &mut Rng, n: u64) -> bool {
     n > 0 && rng.below(n) == 0
 }

@@ -144,6 +144,19 @@ pub struct TailRecord {
     pub flags: Vec<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attrs: BTreeMap<String, Blob>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Sender>,
+}
+
+/// Whose batch a record came in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sender {
+    /// The id of a node's ring, in hex, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ring: Option<String>,
+    pub producer_id: i64,
+    /// In that ring, of the batch's last record.
+    pub seq: u64,
 }
 
 /// Bytes: plain text as it is, anything else in hex.
@@ -290,6 +303,7 @@ mod tests {
             value: Blob::of(b"\x00"),
             flags: vec!["truncated".into()],
             attrs: [("a".to_owned(), Blob::of(b"1"))].into(),
+            origin: Some(Sender { ring: Some("0a".into()), producer_id: -7, seq: 9 }),
         };
         let answers = [
             Answer::Status(Box::new(crate::ops::testing::sample())),

@@ -6,8 +6,9 @@ use std::io;
 use tokio::io::AsyncWriteExt;
 
 use super::Conn;
-use super::protocol::{Answer, Blob, From, Tail, TailRecord, encode_into};
-use crate::hub::{PartStep, Store};
+use super::protocol::{Answer, Blob, From, Sender, Tail, TailRecord, encode_into};
+use crate::forward::Marker;
+use crate::hub::{PartStep, Producer, Store};
 use crate::ops::Ops;
 use crate::record::Flags;
 use crate::ring::{Entry, Frame, TopicInfo};
@@ -46,7 +47,7 @@ pub(super) async fn tail(conn: &mut Conn, ops: &Ops, ask: &Tail) -> io::Result<(
     while left > 0 {
         match store.read(part, offset).await {
             PartStep::Frame(frame) => {
-                let (next, count) = write_frame(conn, store, &frame, part, offset, left).await?;
+                let (next, count) = write_frame(conn, store, &frame, (&ask.topic, part), offset, left).await?;
                 left -= count;
                 offset = next.max(offset + 1);
             }
@@ -109,7 +110,7 @@ async fn write_frame(
     conn: &mut Conn,
     store: &Store,
     frame: &Frame,
-    part: TopicPart,
+    (topic, part): (&str, TopicPart),
     offset: u64,
     most: u64,
 ) -> io::Result<(u64, u64)> {
@@ -120,7 +121,12 @@ async fn write_frame(
             break;
         }
         let wall = clock.map(|clock| clock.wall(entry.record.admitted).0);
-        encode_into(&mut out, &Answer::Record(tail_record(&entry, wall, clock.is_some_and(|c| c.trusted))));
+        let mut record = tail_record(&entry, wall, clock.is_some_and(|c| c.trusted));
+        if let Some(sender) = &mut record.origin {
+            let kept = Producer::of(store, topic, part.partition, sender.producer_id);
+            sender.ring = kept.and_then(|kept| kept.ring).map(|ring| format!("{ring:032x}"));
+        }
+        encode_into(&mut out, &Answer::Record(record));
         (next, count) = (entry.offset + 1, count + 1);
         if out.len() >= WRITE_AT {
             conn.out.write_all(&out).await?;
@@ -133,7 +139,7 @@ async fn write_frame(
     Ok((next, count))
 }
 
-/// A record as `tail` shows it.
+/// A record as `tail` shows it; whose ring it came from is not known here.
 pub fn tail_record(entry: &Entry<'_>, wall: Option<i64>, clock_trusted: bool) -> TailRecord {
     let record = &entry.record;
     let attrs: BTreeMap<_, _> = record.attrs.iter().map(|(name, value)| (name.to_owned(), Blob::of(value))).collect();
@@ -147,5 +153,10 @@ pub fn tail_record(entry: &Entry<'_>, wall: Option<i64>, clock_trusted: bool) ->
         value: Blob::of(record.value),
         flags: record.flags.names().map(str::to_owned).collect(),
         attrs,
+        origin: record.origin.map(|origin| Sender {
+            ring: None,
+            producer_id: origin.producer_id,
+            seq: Marker::of_origin(origin).number,
+        }),
     }
 }

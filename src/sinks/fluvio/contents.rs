@@ -1,7 +1,7 @@
 //! What records come to where no marker survives: a number for key and value, of those that are sent and of those that stand
 //! upstream.
 
-use super::reading::whole_batches;
+use super::answers::whole_batches;
 use crate::codec::Reader;
 use crate::codec::batch::Batch;
 use crate::envelope;
@@ -28,8 +28,9 @@ pub fn seeded(seed: u64, key: Option<&[u8]>, value: &[u8], envelope: bool) -> u6
 pub fn read(slice: &[u8], from: i64, to: i64, envelope: bool) -> Option<Vec<u64>> {
     let (mut found, mut next, mut sound, mut room) = (Vec::new(), from, true, UNPACKED);
     whole_batches(slice, &mut |header, bytes| {
+        // Of batches that overlap, as no log has them, each offset once.
         sound &=
-            header.base <= next && batch(bytes, header.base, from..to, (&mut found, &mut room), envelope).is_some();
+            header.base <= next && batch(bytes, header.base, next..to, (&mut found, &mut room), envelope).is_some();
         next = next.max(header.end());
     });
     (sound && next >= to).then_some(found)
@@ -54,6 +55,8 @@ fn batch(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::batch::{self, Served};
+    use crate::record::RecordRef;
     use crate::sinks::fluvio::captures::{Capture, frames};
     use crate::sinks::fluvio::wire;
 
@@ -76,6 +79,18 @@ mod tests {
         assert_eq!(read(&log[..whole - 1], first, last, false), None, "the last batch is cut");
         assert_eq!(read(log, first, last + 1, false), None);
         assert_eq!(read(log, first - 1, last, false), None);
+    }
+
+    #[test]
+    fn of_batches_that_overlap_each_offset_comes_once() {
+        let values: Vec<_> = (0..10u8).map(|n| [n]).collect();
+        let mut log = Vec::new();
+        for offsets in [5..8, 6..9, 2..9] {
+            let records = offsets.map(|n| Served { offset: n as u64, time_ms: 1, record: RecordRef::of(&values[n]) });
+            batch::encode(records, &mut log, |_, _| true);
+        }
+        let expected: Vec<_> = (5..9).map(|n| content(None, &values[n], false)).collect();
+        assert_eq!(read(&log, 5, 9, false), Some(expected));
     }
 
     #[test]

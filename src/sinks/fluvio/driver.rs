@@ -313,7 +313,7 @@ impl Driver {
         let frame = match query {
             Query::Offsets => wire::offsets(correlation, topic, partition),
             Query::Header { at } => Ok(wire::header(correlation, topic, partition, at)),
-            Query::Producer { id } => Ok(wire::producer(correlation, topic, partition, id)),
+            Query::Producer { id, ring } => Ok(wire::producer(correlation, topic, partition, id, ring)),
             Query::Contents { from, .. } => {
                 let most = self.sink.search_max.min(contents::MOST) as i32;
                 Ok(wire::fetch(correlation, topic, partition, from, most))

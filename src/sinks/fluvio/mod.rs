@@ -14,7 +14,7 @@
 //! - [`spu`]: one task per SPU that is needed now. [`meta`]: one short visit to the SC when metadata is needed.
 //! - [`expect`], [`reading`]: the same from the other side, for who compares: what a record becomes upstream, and what stands there.
 //! - [`contents`]: what stands upstream where no marker survives.
-//! - [`conn`], [`wire`], [`encode`]: connections, messages, batches. [`tls`]: who is who on them, and until when. [`trouble`]: what to tell a person.
+//! - [`conn`], [`wire`], [`answers`], [`encode`]: connections, messages there and back, batches. [`tls`]: who is who on them, and until when. [`trouble`]: what to tell a person.
 //!
 //! # Why its own produce loop
 //!
@@ -28,11 +28,12 @@
 //! of the SC and of each SPU wait by decorrelated jitter between `retry`'s base and cap, each on its own.
 //! `flush` ends those waits.
 
+pub mod answers;
 mod buffers;
 #[cfg(test)]
 mod captures;
 mod conn;
-mod contents;
+pub mod contents;
 mod driver;
 mod encode;
 mod expect;

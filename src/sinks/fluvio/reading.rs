@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 
+pub use super::answers::whole_batches;
 use super::conn::{Line, Link, plain, send};
 use super::spu;
 use super::trouble::Trouble;
@@ -104,44 +105,6 @@ impl Reading {
     }
 }
 
-/// Gives the whole batches that a slice begins with; how long the one is that was cut, as far as it can be told.
-pub fn whole_batches(bytes: &[u8], give: &mut dyn FnMut(Header, &[u8])) -> Option<usize> {
-    let mut rest = bytes;
-    loop {
-        let (header, len) = wire::parse_header(rest).zip(wire::batch_len(rest))?;
-        let Some((batch, more)) = rest.split_at_checked(len) else { return Some(len) };
-        give(header, batch);
-        rest = more;
-    }
-}
-
 fn what(topic: &str, partition: u32, at: i64) -> String {
     format!("fetch of {topic}, partition {partition}, offset {at}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sinks::fluvio::captures::{Capture, frames};
-
-    #[test]
-    fn a_slice_of_a_real_spu_gives_its_whole_batches_wherever_it_is_cut() {
-        let (_, answers) = frames(Capture::FetchOneShot);
-        let log = wire::read_fetched(&answers[1][4..], "t1", 0, 0).unwrap().unwrap();
-        let ends = |bytes: &[u8]| {
-            let mut ends = Vec::new();
-            let cut = whole_batches(bytes, &mut |header, batch| ends.push((header.end(), batch.len())));
-            (ends, cut)
-        };
-        let (all, _) = ends(log);
-        assert!(!all.is_empty());
-        for cut in 0..log.len() {
-            let (some, missing) = ends(&log[..cut]);
-            let have: usize = some.iter().map(|(_, len)| len).sum();
-            assert_eq!(some, all[..some.len()]);
-            if let Some(len) = missing {
-                assert!(have + len > cut, "the next one takes {len} bytes");
-            }
-        }
-    }
 }

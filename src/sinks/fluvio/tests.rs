@@ -21,13 +21,14 @@ use crate::config::model::{EndpointConfig, FluvioSink, SinkConfig, SinkKind, Val
 use crate::endpoint::Bound;
 use crate::hub::{Hub, PartKind, Stop, Way};
 use crate::lane::LaneId;
-use crate::link::{Options, Window, Zone};
+use crate::link::{Options, Window};
 use crate::name::Name;
 use crate::node::plan;
 use crate::node::testing::{self, block_on, memory_hub, memory_hub_at};
 use crate::record::RecordRef;
 use crate::time::{BootTime, Now, Span, WallTime};
 use crate::topic::{TopicName, TopicPart, TopicSet};
+use crate::zone::{Zone, no_names};
 
 /// An endpoint: where its SC and its SPU are.
 async fn endpoint() -> (SocketAddr, SocketAddr) {
@@ -124,7 +125,7 @@ fn a_link_outside_of_its_windows_is_not_even_connected_and_an_open_one_carries_w
             wall: WallTime(clock.get()),
             trusted: true,
         };
-        let windows = vec![Window::parse("13:00-14:00Z").unwrap()];
+        let windows = vec![Window::parse("13:00-14:00Z", &no_names).unwrap()];
         let options = Options { windows, zone: Zone::Fixed(0), ..Options::default() };
         let link = LinkConfig { name: Name::new("sat").unwrap(), interface: None, on_demand: true, options };
         let hub = memory_hub_at(testing::plan(), now);

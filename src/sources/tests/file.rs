@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use crate::backoff::Rng;
 use crate::config::model::{FileSource, SourceKind};
 use crate::hub::{PartState, counters};
+use crate::name::Name;
 use crate::pipeline::RulePlan;
 use crate::record::Flags;
-use crate::rules::RuleSpec;
 use crate::rules::filter::{Condition, Needle};
+use crate::rules::{Rule, RuleSpec};
 use crate::sources::testing::{House, SharedDisk, block_on, disk, topic};
 use crate::time::Span;
 use crate::topic::TopicSet;
@@ -335,7 +336,7 @@ fn lines_that_the_rules_drop_are_passed_for_good() {
     let rule = || RulePlan {
         topics: TopicSet { include: vec!["*".into()], exclude: vec![] },
         into: None,
-        spec: RuleSpec::Filter(Condition::Contains(Needle::new(b"keep"))),
+        rule: Rule::new(Name::new("keep").unwrap(), RuleSpec::Filter(Condition::Contains(Needle::new(b"keep")))),
     };
     for _start in 0..2 {
         block_on(async {

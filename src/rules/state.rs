@@ -1,0 +1,175 @@
+//! What rules keep between records: state entries in the ring, one for each thing that `by` tells apart.
+//!
+//! A rule keeps nothing in memory. What it knows of a sensor is read from the ring's newest view, changed and put back, in the frame
+//! of the records that it made: after a power cut both are there or neither, so a window is neither lost nor doubled. When an
+//! entry was touched stands first in it: where a rule's room is full, what was touched longest ago is forgotten, and counted.
+//!
+//! ```text
+//! entry   boot u32, boot clock i64 (big-endian: of two entries the greater one was touched later),
+//!         postcard of (wall time if the clock was trusted, what the rule keeps)
+//! ```
+//!
+//! Time between two moments is told by the boot clock where both are of one boot, by the wall clock where it was trusted both
+//! times, and else not at all ([`Time::since`]): a rule then takes it for long.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use twox_hash::XxHash3_64;
+
+use super::{Answer, Made, Reason, World};
+use crate::name::Name;
+use crate::record::RecordRef;
+use crate::template::{Context, Template};
+use crate::time::{BootTime, Now, Span, WallTime};
+
+/// The longest key under which a rule keeps something; longer ones end in a hash.
+pub const MAX_KEY: usize = 128;
+const HASH_DIGITS: usize = 16;
+/// Bytes of an entry that say when it was touched.
+pub const AGE: usize = 12;
+
+/// The clocks as rules see them.
+#[derive(Clone, Copy, Debug)]
+pub struct Time {
+    pub now: Now,
+    /// Which boot of the machine it is, as the ring counts them.
+    pub boot: u32,
+}
+
+/// A moment that is kept over restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    pub boot: u32,
+    pub at: BootTime,
+    /// Where the clock was trusted.
+    pub wall: Option<WallTime>,
+}
+
+impl Time {
+    pub fn stamp(&self) -> Stamp {
+        Stamp { boot: self.boot, at: self.now.boot, wall: self.now.trusted.then_some(self.now.wall) }
+    }
+
+    /// How long ago it was, never less than nothing; None: nobody can tell.
+    pub fn since(&self, stamp: Stamp) -> Option<Span> {
+        let ago = match (stamp.boot == self.boot, stamp.wall, self.now.trusted) {
+            (true, ..) => self.now.boot - stamp.at,
+            (false, Some(wall), true) => self.now.wall - wall,
+            _ => return None,
+        };
+        Some(ago.max(Span::default()))
+    }
+
+    /// Whether at least this long has passed, as far as anybody can tell.
+    pub fn is_past(&self, stamp: Stamp, span: Span) -> bool {
+        self.since(stamp).is_none_or(|ago| ago >= span)
+    }
+}
+
+/// A rule that keeps something.
+pub trait Keeper {
+    /// What tells its records apart; None: their key.
+    fn by(&self) -> Option<&Template>;
+
+    /// Renders what tells a record from others.
+    fn key(&self, context: &Context<'_>, record: &RecordRef<'_>, out: &mut Vec<u8>) -> Result<(), Reason> {
+        key_of(self.by(), context, record, out)
+    }
+
+    /// Whether it does something of its own when time has passed.
+    fn has_timers(&self) -> bool {
+        false
+    }
+
+    fn see(&self, time: Time, record: &RecordRef<'_>, kept: &mut Kept<'_>, made: &mut Made) -> Result<Answer, Reason>;
+
+    /// What an entry asks for by now: makes records, puts the entry back or removes it, and says when it is to be looked at
+    /// again ([`Kept::wake`]).
+    fn fire(&self, _: Time, _: &mut Kept<'_>, _: &mut Made) -> Result<(), Reason> {
+        Ok(())
+    }
+}
+
+/// What a rule keeps of one thing.
+pub struct Kept<'a> {
+    pub(super) rule: &'a Name,
+    pub(super) key: &'a [u8],
+    pub(super) world: &'a mut dyn World,
+    pub(super) due: &'a mut Option<BootTime>,
+    pub(super) forgotten: &'a mut u64,
+}
+
+impl Kept<'_> {
+    /// What tells it from others, as it was rendered.
+    pub fn key(&self) -> &[u8] {
+        self.key
+    }
+
+    /// What is kept, and when it was put. What cannot be read is taken for nothing.
+    pub fn get<T: DeserializeOwned>(&self) -> Option<(Stamp, T)> {
+        self.get_at(self.key)
+    }
+
+    pub fn get_at<T: DeserializeOwned>(&self, key: &[u8]) -> Option<(Stamp, T)> {
+        let entry = self.world.state(self.rule, key)?;
+        let (boot, rest) = entry.split_first_chunk()?;
+        let (at, rest) = rest.split_first_chunk()?;
+        let (wall, kept): (Option<i64>, T) = postcard::from_bytes(rest).ok()?;
+        let at = BootTime(i64::from_be_bytes(*at));
+        Some((Stamp { boot: u32::from_be_bytes(*boot), at, wall: wall.map(WallTime) }, kept))
+    }
+
+    pub fn put<T: Serialize>(&mut self, time: Time, kept: &T) -> Result<(), Reason> {
+        let key = self.key;
+        self.put_at(key, time.stamp(), kept)
+    }
+
+    /// As put at another moment than now.
+    pub fn put_at<T: Serialize>(&mut self, key: &[u8], stamp: Stamp, kept: &T) -> Result<(), Reason> {
+        let mut entry = stamp.boot.to_be_bytes().to_vec();
+        entry.extend_from_slice(&stamp.at.0.to_be_bytes());
+        let entry = postcard::to_extend(&(stamp.wall.map(|wall| wall.0), kept), entry);
+        let entry = entry.map_err(|_| "its state cannot be written")?;
+        if self.world.put_state(self.rule, key, Some(&entry)) {
+            return Ok(());
+        }
+        *self.forgotten += u64::from(self.world.forget_oldest(self.rule));
+        if self.world.put_state(self.rule, key, Some(&entry)) {
+            return Ok(());
+        }
+        // An old one would be wrong from here on.
+        self.world.put_state(self.rule, key, None);
+        Err("there is no room for its state".into())
+    }
+
+    pub fn remove(&mut self) {
+        let key = self.key;
+        self.world.put_state(self.rule, key, None);
+    }
+
+    /// Something is to be done with it then, or later.
+    pub fn wake(&mut self, at: BootTime) {
+        *self.due = Some(self.due.map_or(at, |due| due.min(at)));
+    }
+}
+
+/// What `by` says of it, or its key, and not too long.
+fn key_of(
+    by: Option<&Template>,
+    context: &Context<'_>,
+    record: &RecordRef<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), Reason> {
+    out.clear();
+    match by {
+        None => out.extend_from_slice(record.key.unwrap_or_default()),
+        Some(by) if by.render(context, record, out) => {}
+        Some(_) => return Err("its `by` has nothing to stand for".into()),
+    }
+    if out.len() > MAX_KEY {
+        let hash = XxHash3_64::oneshot(out);
+        out.truncate(MAX_KEY - HASH_DIGITS);
+        out.extend_from_slice(format!("{hash:016x}").as_bytes());
+    }
+    Ok(())
+}
