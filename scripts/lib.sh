@@ -85,6 +85,18 @@ need_rust() {
     done
 }
 
+# need_rust_target TRIPLE: the standard library for that target.
+need_rust_target() {
+    local dir
+    dir=$(rustc --print target-libdir --target "$1" 2>/dev/null || true)
+    if [ -n "$dir" ] && [ -n "$(find "$dir" -name 'libcore-*' -print -quit 2>/dev/null)" ]; then
+        return
+    fi
+    command -v rustup >/dev/null || fail "the Rust standard library for $1 is missing and there is no rustup to install it"
+    say "installing the Rust standard library for $1 (rustup)"
+    rustup target add "$1"
+}
+
 # python_with DIR MODULE PACKAGE...: a Python environment of its own in DIR, with these packages, of which MODULE is one.
 python_with() {
     local dir=$1 module=$2

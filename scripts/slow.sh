@@ -10,13 +10,13 @@ set -euo pipefail
 cd "$root"
 
 seeds=3000 kills=120 cases=2000 fuzz=60 interop=1000000
-states=300000 flips=300000 ways=8 fault_seeds=1 garbage=20000 cuts=200 flow=60 flow_records=200000
+states=300000 flips=300000 ways=8 fault_seeds=1 garbage=20000 cuts=200 flow=60 flow_records=200000 smart=0
 export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-2}
 case ${1:-} in
     '') ;;
     --long)
         seeds=200000 kills=2000 cases=20000 fuzz=3600
-        states=10000000 flips=all fault_seeds=10 garbage=200000 cuts=10000 flow=500 flow_records=1000000
+        states=10000000 flips=all fault_seeds=10 garbage=200000 cuts=10000 flow=500 flow_records=1000000 smart=5000
         unset PROPTEST_RNG_SEED # others each time; a failing one is printed
         ;;
     *) fail "usage: scripts/slow.sh [--long]" ;;
@@ -47,5 +47,10 @@ say "the official clients: $interop records by each"
 HEADWATER_INTEROP_RECORDS=$interop cargo test --locked --test endpoint -- --nocapture interop
 say "the power goes under the real binary: $cuts moments"
 HEADWATER_POWER_CUTS=$cuts cargo test --locked --test disk -- --nocapture power
+# The reference engine takes minutes to build.
+if [ "$smart" -gt 0 ]; then
+    say "SmartModules beside the reference engine: $smart batches for each"
+    HEADWATER_SEEDS=$smart scripts/smartengine.sh
+fi
 say "fuzzing: $fuzz s for each target"
 scripts/fuzz.sh "$fuzz"

@@ -39,6 +39,10 @@ venv=$target_dir/python
 python_with "$venv" fluvio 'fluvio==0.21.0'
 export HEADWATER_TEST_PYTHON=$venv/bin/python
 
+# The SmartModules of the tests, from source.
+HEADWATER_SMARTMODULES=$(scripts/smartmodules.sh | tail -n 1)
+export HEADWATER_SMARTMODULES
+
 log=$target_dir/test.log
 : >"$log"
 failed=()

@@ -51,6 +51,15 @@ pub const MAX_STATE_OWNER_BYTES: usize = 64 * 1024;
 /// State entries of one owner.
 pub const MAX_STATE_OWNER_ENTRIES: usize = 4096;
 
+/// Bytes of a SmartModule's file.
+pub const MAX_WASM_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of linear memory of one, and where it begins anew.
+pub const MAX_WASM_MEMORY: usize = 16 * 1024 * 1024;
+pub const WASM_REBUILD_ABOVE: usize = 6 * 1024 * 1024;
+/// Parameters of one, and bytes of a parameter: what its decoder takes.
+pub const MAX_WASM_PARAMS: usize = 64;
+pub const MAX_WASM_PARAM: usize = i16::MAX as usize;
+
 /// Files that one `file` source follows: their checkpoints, 16 bytes of key and at most 24 of value, fit its state.
 pub const MAX_FOLLOWED_FILES: usize = 1024;
 

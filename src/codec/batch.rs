@@ -173,23 +173,65 @@ fn read_bounded(source: impl Read, limit: usize) -> Result<Vec<u8>, BatchError> 
     if out.len() > limit { Err(BatchError::TooLarge) } else { Ok(out) }
 }
 
+/// A record as it is packed in a batch; its times and its place are relative to the batch's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packed<'a> {
+    /// Milliseconds after the batch's first.
+    pub time_delta: i64,
+    pub offset_delta: i64,
+    pub key: Option<&'a [u8]>,
+    pub value: &'a [u8],
+}
+
+impl<'a> Packed<'a> {
+    pub fn read(set: &mut Reader<'a>) -> Result<Self, Malformed> {
+        let len = usize::try_from(set.varint("record length")?).map_err(|_| Malformed("record length"))?;
+        let mut reader = Reader::new(set.bytes(len, "record length")?);
+        reader.u8("record attributes")?;
+        let time_delta = reader.varint("time delta")?;
+        let offset_delta = reader.varint("offset delta")?;
+        let key = if reader.flag("key")? { Some(sized(&mut reader, "key")?) } else { None };
+        let value = sized(&mut reader, "value")?;
+        reader.varint("record headers")?;
+        reader.end("record")?;
+        Ok(Self { time_delta, offset_delta, key, value })
+    }
+
+    pub fn put(&self, out: &mut Vec<u8>) {
+        let len = 3
+            + varint_len(self.time_delta)
+            + varint_len(self.offset_delta)
+            + self.key.map_or(0, |k| varint_len(k.len() as i64) + k.len())
+            + varint_len(self.value.len() as i64)
+            + self.value.len();
+        put_varint(len as i64, out);
+        out.push(0);
+        put_varint(self.time_delta, out);
+        put_varint(self.offset_delta, out);
+        match self.key {
+            None => out.push(0),
+            Some(key) => {
+                out.push(1);
+                put_varint(key.len() as i64, out);
+                out.extend_from_slice(key);
+            }
+        }
+        put_varint(self.value.len() as i64, out);
+        out.extend_from_slice(self.value);
+        put_varint(0, out);
+    }
+}
+
 fn read_record<'a>(set: &mut Reader<'a>, first_timestamp: i64) -> Result<RecordRef<'a>, Malformed> {
-    let len = usize::try_from(set.varint("record length")?).map_err(|_| Malformed("record length"))?;
-    let mut reader = Reader::new(set.bytes(len, "record length")?);
-    reader.u8("record attributes")?;
-    let delta = reader.varint("time delta")?;
-    reader.varint("offset delta")?;
-    let key = if reader.flag("key")? { Some(sized(&mut reader, "key")?) } else { None };
-    let value = sized(&mut reader, "value")?;
-    reader.varint("record headers")?;
-    reader.end("record")?;
+    let Packed { time_delta, key, value, .. } = Packed::read(set)?;
     let event_time = (first_timestamp > NO_TIME)
-        .then(|| WallTime(first_timestamp.saturating_add(delta).saturating_mul(1000)))
+        .then(|| WallTime(first_timestamp.saturating_add(time_delta).saturating_mul(1000)))
         .filter(|t| t.0 >= 0);
     Ok(RecordRef { key, value, event_time, ..RecordRef::default() })
 }
 
-fn sized<'a>(reader: &mut Reader<'a>, what: &'static str) -> Result<&'a [u8], Malformed> {
+/// A varint length and as many bytes.
+pub fn sized<'a>(reader: &mut Reader<'a>, what: &'static str) -> Result<&'a [u8], Malformed> {
     let len = usize::try_from(reader.varint(what)?).map_err(|_| Malformed(what))?;
     reader.bytes(len, what)
 }
@@ -294,30 +336,13 @@ fn bound(record: &RecordRef<'_>) -> usize {
 }
 
 fn encode_record(served: &Served<'_>, first: &Served<'_>, out: &mut Vec<u8>) {
-    let delta = served.time_ms.saturating_sub(first.time_ms);
-    let index = (served.offset - first.offset) as i64;
-    let record = &served.record;
-    let len = 3
-        + varint_len(delta)
-        + varint_len(index)
-        + record.key.map_or(0, |k| varint_len(k.len() as i64) + k.len())
-        + varint_len(record.value.len() as i64)
-        + record.value.len();
-    put_varint(len as i64, out);
-    out.push(0);
-    put_varint(delta, out);
-    put_varint(index, out);
-    match record.key {
-        None => out.push(0),
-        Some(key) => {
-            out.push(1);
-            put_varint(key.len() as i64, out);
-            out.extend_from_slice(key);
-        }
-    }
-    put_varint(record.value.len() as i64, out);
-    out.extend_from_slice(record.value);
-    put_varint(0, out);
+    let packed = Packed {
+        time_delta: served.time_ms.saturating_sub(first.time_ms),
+        offset_delta: (served.offset - first.offset) as i64,
+        key: served.record.key,
+        value: served.record.value,
+    };
+    packed.put(out);
 }
 
 fn zigzag(value: i64) -> u64 {

@@ -36,6 +36,7 @@ pub mod sql;
 pub mod state;
 pub mod threshold;
 pub mod throttle;
+pub mod wasm;
 pub mod window;
 
 use std::borrow::Cow;

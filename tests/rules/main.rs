@@ -1,0 +1,71 @@
+//! The host of SmartModules: real ones, built from source (`tests/smartmodules`), and ones written by hand that lie
+//! (`lies.rs`). What the reference engine makes of the same is compared in `tests/smartengine`.
+
+#[path = "../support/guest.rs"]
+mod guest;
+mod kinds;
+mod lies;
+mod trouble;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use headwater::record::RecordRef;
+use headwater::rules::wasm::{Base, Instance, Limits, Module, RunError};
+
+/// A record that came out: which input it stems from, key and value.
+type Out = (usize, Option<String>, String);
+
+/// Where the modules lie; built if they do not.
+fn modules() -> &'static PathBuf {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| {
+        if let Some(dir) = std::env::var_os("HEADWATER_SMARTMODULES") {
+            return dir.into();
+        }
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/smartmodules.sh");
+        let output = Command::new(script).output().expect("scripts/smartmodules.sh runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim_end().lines().last().unwrap().into()
+    })
+}
+
+fn bytes_of(name: &str) -> Vec<u8> {
+    let path = modules().join(format!("{name}.wasm"));
+    std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e} (scripts/smartmodules.sh builds it)", path.display()))
+}
+
+fn module(name: &str) -> Module {
+    Module::compile(&bytes_of(name), Limits::default()).unwrap()
+}
+
+fn start(name: &str, params: &[(&str, &str)]) -> Instance {
+    module(name).start(&owned(params), None).unwrap()
+}
+
+fn owned(params: &[(&str, &str)]) -> Vec<(String, String)> {
+    params.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+}
+
+fn records<'a>(values: &[&'a str]) -> Vec<RecordRef<'a>> {
+    values.iter().map(|v| RecordRef::of(v.as_bytes())).collect()
+}
+
+fn run_records(instance: &mut Instance, records: &[RecordRef<'_>], base: Base) -> (Vec<Out>, Result<(), RunError>) {
+    let mut out = Vec::new();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let result = instance.run(records, base, &mut |o| out.push((o.index, o.key.map(text), text(o.value))));
+    (out, result)
+}
+
+fn run(instance: &mut Instance, values: &[&str]) -> (Vec<Out>, Result<(), RunError>) {
+    run_records(instance, &records(values), Base { offset: 100, time_ms: 1_700_000_000_000 })
+}
+
+/// The values that came out of a run without an error.
+fn values(instance: &mut Instance, input: &[&str]) -> Vec<String> {
+    let (out, result) = run(instance, input);
+    assert_eq!(result, Ok(()));
+    out.into_iter().map(|(_, _, value)| value).collect()
+}
