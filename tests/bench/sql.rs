@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 
 use headwater::json::Path;
+use headwater::name::Name;
 use headwater::record::RecordRef;
 use headwater::rules::filter::{Condition, Needle, Number, Test};
 use headwater::rules::sql::{Input, Outcome, Query, Scratch};
-use headwater::rules::{Chain, RuleSpec};
+use headwater::rules::{Chain, Env, Rule, RuleSpec, WayOut};
 use headwater::template::Context;
 
 use super::support::{Result, own_cpu, paired};
@@ -44,7 +45,8 @@ fn each(events: &[Vec<u8>], mut passes: impl FnMut(RecordRef<'_>) -> bool) -> (f
 fn native() -> Result<Chain> {
     let above = Condition::Field(Path::parse("celsius")?, Test::Above(Number::Int(30)));
     let device = Condition::Field(Path::parse("device")?, Test::Contains(Needle::new(b"boiler-")));
-    Ok(Chain::new(&[RuleSpec::Filter(Condition::All(vec![above, device]))]))
+    let spec = RuleSpec::Filter(Condition::All(vec![above, device]));
+    Ok(Chain::new(&[Rule::new(Name::new("native")?, spec)]))
 }
 
 pub fn run() -> Result<()> {
@@ -61,7 +63,8 @@ pub fn run() -> Result<()> {
         let input = Input { context: &context, record, admitted: None };
         !matches!(query.apply(&input, &mut scratch, &mut out), Ok(Outcome::Dropped) | Err(_))
     };
-    let mut natively = |record: RecordRef<'_>| chain.apply(&context, record, &mut |_| {}).outputs > 0;
+    let env = Env { context, time: None };
+    let mut natively = |record: RecordRef<'_>| chain.apply(&env, record, &mut WayOut(&mut |_| {})).outputs > 0;
     let (ours, theirs) = (each(&events, |r| sql(&where_only, r)).1, each(&events, &mut natively).1);
     if ours != theirs || ours == 0 || ours == RECORDS {
         return Err(format!("sql passes {ours} and the native rule {theirs} of {RECORDS}").into());
