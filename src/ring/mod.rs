@@ -423,6 +423,7 @@ mod facts;
 mod format;
 mod found;
 mod frame;
+mod groups;
 mod identity;
 mod journal;
 mod keep;

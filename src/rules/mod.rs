@@ -22,6 +22,7 @@ pub mod filter;
 pub mod hash;
 pub mod hub;
 pub mod keep_fields;
+pub mod made;
 pub mod mask;
 pub mod number;
 pub mod parse;
@@ -41,13 +42,13 @@ pub mod window;
 
 use std::borrow::Cow;
 
+use made::Made;
 use state::{Keeper, Time};
 
-use crate::limits::FRAME_RAW_TARGET;
 use crate::name::Name;
 use crate::record::{Flags, RecordRef};
 use crate::template::{Context, Template};
-use crate::time::{BootTime, WallTime};
+use crate::time::BootTime;
 use crate::topic::TopicName;
 
 /// What a rule does: checked, ready to be compiled.
@@ -233,115 +234,6 @@ pub struct Verdict {
     pub stops: bool,
 }
 
-/// Records that a rule makes, one behind another in one buffer.
-#[derive(Debug, Default)]
-pub struct Made {
-    bytes: Vec<u8>,
-    list: Vec<One>,
-}
-
-#[derive(Debug)]
-struct One {
-    key: Key,
-    value: usize,
-    end: usize,
-    event_time: Option<WallTime>,
-}
-
-#[derive(Debug)]
-enum Key {
-    /// Of the record that it is made of.
-    Same,
-    None,
-    /// Begins here in the buffer; the value follows it.
-    Own(usize),
-}
-
-impl Made {
-    fn clear(&mut self) {
-        // A rare huge record must not leave its size behind for good.
-        if self.bytes.capacity() > 2 * FRAME_RAW_TARGET {
-            self.bytes = Vec::new();
-        }
-        self.bytes.clear();
-        self.list.clear();
-    }
-
-    /// Appends a record: what `write` puts into the buffer is its value. Without a key or time of its own it has those of the
-    /// record that it is made of.
-    pub fn push(&mut self, key: Option<&[u8]>, event_time: Option<WallTime>, write: impl FnOnce(&mut Vec<u8>)) {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(key.unwrap_or_default());
-        let value = self.bytes.len();
-        write(&mut self.bytes);
-        let key = if key.is_some() { Key::Own(start) } else { Key::Same };
-        self.list.push(One { key, value, end: self.bytes.len(), event_time });
-    }
-
-    fn query(
-        &mut self,
-        query: &sql::Query,
-        env: &Env<'_>,
-        record: &RecordRef<'_>,
-        scratch: &mut sql::Scratch,
-    ) -> Result<Answer, Reason> {
-        let admitted = env.time.filter(|time| time.now.trusted).map(|time| time.now.wall);
-        let input = sql::Input { context: &env.context, record: *record, admitted };
-        Ok(match query.apply(&input, scratch, &mut self.bytes).map_err(said)? {
-            sql::Outcome::Dropped => Answer::Drop,
-            sql::Outcome::Same => Answer::Pass,
-            sql::Outcome::Value => Answer::Value,
-        })
-    }
-
-    fn module(&mut self, module: &hub::Module, value: &[u8], text: &mut Vec<u8>) -> Result<Answer, Reason> {
-        Ok(match module.apply(value, text, &mut |made| self.push_keyless(made)).map_err(said)? {
-            hub::Made::Pass => Answer::Pass,
-            hub::Made::Drop => Answer::Drop,
-            hub::Made::Many => Answer::Made,
-            hub::Made::Value => {
-                self.bytes.extend_from_slice(text);
-                Answer::Value
-            }
-        })
-    }
-
-    /// A record without a key.
-    fn push_keyless(&mut self, bytes: &[u8]) {
-        let value = self.bytes.len();
-        self.bytes.extend_from_slice(bytes);
-        self.list.push(One { key: Key::None, value, end: self.bytes.len(), event_time: None });
-    }
-
-    /// A value of its own, or the record's, together with a key: what a rule that rewrites both makes.
-    fn with_key(&mut self, value: Answer, key: Answer, text: &[u8], record: &RecordRef<'_>) -> Answer {
-        if key != Answer::Value {
-            return value;
-        }
-        if value != Answer::Value {
-            self.bytes.clear();
-            self.bytes.extend_from_slice(record.value);
-        }
-        // The key stands in front.
-        self.bytes.splice(..0, text.iter().copied());
-        self.list.push(One { key: Key::Own(0), value: text.len(), end: self.bytes.len(), event_time: None });
-        Answer::Made
-    }
-
-    fn records<'m>(&'m self, of: RecordRef<'m>) -> impl Iterator<Item = RecordRef<'m>> {
-        self.list.iter().map(move |one| RecordRef {
-            key: match one.key {
-                Key::Same => of.key,
-                Key::None => None,
-                Key::Own(start) => Some(&self.bytes[start..one.value]),
-            },
-            value: &self.bytes[one.value..one.end],
-            event_time: one.event_time.or(of.event_time),
-            ..of
-        })
-    }
-}
-
 /// Why a rule failed on a record.
 pub type Reason = Cow<'static, str>;
 
@@ -453,8 +345,9 @@ impl Chain {
 
 impl Tally {
     fn made(&mut self, made: &Made) {
-        self.records_out += made.list.len() as u64;
-        self.bytes_out += made.bytes.len() as u64;
+        let (records, bytes) = made.weigh();
+        self.records_out += records;
+        self.bytes_out += bytes;
     }
 }
 
@@ -546,8 +439,8 @@ impl Stage {
             RuleSpec::Route(route) => {
                 return Ok(route.choose(value).map_err(said)?.map_or(Answer::Pass, Answer::Route));
             }
-            RuleSpec::Sql(query) => return made.query(query, env, record, sql),
-            RuleSpec::Hub(module) => return made.module(module, value, text),
+            RuleSpec::Sql(query) => return run_query(query, env, record, (sql, &mut made.bytes)),
+            RuleSpec::Hub(module) => return run_module(module, value, text, made),
             RuleSpec::Schema(schema) => return schema.rewrite(record).map_err(Reason::from),
             RuleSpec::Parse(parse) => return parse.rewrite(record, text, &mut made.bytes).map_err(Reason::from),
             RuleSpec::Lookup(rule) => {
@@ -574,6 +467,33 @@ impl Stage {
             Err(error) => Err(said(error)),
         }
     }
+}
+
+fn run_query(
+    query: &sql::Query,
+    env: &Env<'_>,
+    record: &RecordRef<'_>,
+    (scratch, out): (&mut sql::Scratch, &mut Vec<u8>),
+) -> Result<Answer, Reason> {
+    let admitted = env.time.filter(|time| time.now.trusted).map(|time| time.now.wall);
+    let input = sql::Input { context: &env.context, record: *record, admitted };
+    Ok(match query.apply(&input, scratch, out).map_err(said)? {
+        sql::Outcome::Dropped => Answer::Drop,
+        sql::Outcome::Same => Answer::Pass,
+        sql::Outcome::Value => Answer::Value,
+    })
+}
+
+fn run_module(module: &hub::Module, value: &[u8], text: &mut Vec<u8>, out: &mut Made) -> Result<Answer, Reason> {
+    Ok(match module.apply(value, text, &mut |made| out.push_keyless(made)).map_err(said)? {
+        hub::Made::Pass => Answer::Pass,
+        hub::Made::Drop => Answer::Drop,
+        hub::Made::Many => Answer::Made,
+        hub::Made::Value => {
+            out.bytes.extend_from_slice(text);
+            Answer::Value
+        }
+    })
 }
 
 fn said(error: impl std::fmt::Display) -> Reason {

@@ -227,6 +227,8 @@ pub struct Upstream {
     ever_there: BTreeSet<(usize, u64)>,
     /// By topic and content: how many records of others were shown to a sink that compares.
     pub mistakable: BTreeMap<(usize, u64), u64>,
+    /// By partition: under which ids batches came.
+    writers: BTreeMap<Part, BTreeSet<i64>>,
     /// By partition: ids that rings of the same name have, on cards that were cloned or wiped.
     pub clones: BTreeMap<Part, Vec<i64>>,
     /// Something landed after its grace period.
@@ -249,6 +251,7 @@ impl Upstream {
             dropped: BTreeSet::new(),
             ever_there: BTreeSet::new(),
             mistakable: BTreeMap::new(),
+            writers: BTreeMap::new(),
             clones: BTreeMap::new(),
             trimmed: false,
             overdue: false,
@@ -314,7 +317,9 @@ impl Upstream {
                     return Answer::Contents(Ok(None));
                 }
                 let there = log.contents(from, to);
-                for (content, _) in there.iter().filter(|(_, ours)| !ours) {
+                // Lanes and streams of one sink are others to each other.
+                let several = self.writers.get(&part).is_some_and(|ids| ids.len() > 1);
+                for (content, _) in there.iter().filter(|(_, ours)| !ours || several) {
                     *self.mistakable.entry((part.0, *content)).or_default() += 1;
                 }
                 Answer::Contents(Ok(Some(there.into_iter().map(|(content, _)| content).collect())))
@@ -326,7 +331,10 @@ impl Upstream {
                 }
                 Answer::Producer(Ok((log.newest.get(&id).copied(), log.end)))
             }
-            Asked::Send { origin, turn, outs } => Answer::Sent(self.produce(part, (origin, turn), outs, rng, tape)),
+            Asked::Send { origin, turn, outs } => {
+                self.writers.entry(part).or_default().insert(origin.producer_id);
+                Answer::Sent(self.produce(part, (origin, turn), outs, rng, tape))
+            }
         }
     }
 

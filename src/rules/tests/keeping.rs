@@ -13,7 +13,7 @@ use crate::rules::rate::RateOfChange;
 use crate::rules::state::{AGE, Time};
 use crate::rules::threshold::{Limit, Options, Threshold};
 use crate::rules::throttle::Throttle;
-use crate::time::{Now, Span};
+use crate::time::{Now, Span, WallTime};
 
 /// What is kept, and what came out.
 #[derive(Default)]

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::keeping::Rig;
 use super::*;
 use crate::rules::window::{Function, Kind, Output, Window};
-use crate::time::Span;
+use crate::time::{Span, WallTime};
 
 fn output(field: &str, function: Function, name: &str) -> Output {
     Output { field: path(field), function, name: name.into() }
