@@ -86,12 +86,7 @@ pub(super) struct Letter {
 impl Letter {
     /// Of at most `most` bytes, but with room for everything beside key and value.
     pub fn of(facts: &Facts<'_>, entry: &Entry<'_>, most: usize) -> Self {
-        let most = most.max(FACTS) - FACTS;
-        let key = entry.record.key;
-        let key_kept = key.map_or_else(Clipped::default, |key| clip(key, most / 4));
-        let value_kept = clip(entry.record.value, most - key_kept.bytes.min(most));
         let time = |time: Option<WallTime>| time.and_then(rfc3339);
-        let Clipped { text: value, base64: value_base64, .. } = value_kept;
         let record = Record {
             time: time(facts.time),
             sink: facts.sink,
@@ -104,12 +99,7 @@ impl Letter {
             seq: entry.seq,
             ring: format!("{:032x}", facts.refusal.ring.0),
             admitted: time(facts.admitted),
-            size: key.map_or(0, <[u8]>::len) + entry.record.value.len(),
-            truncated: key_kept.left || value_kept.left,
-            key: key_kept.text,
-            key_base64: key_kept.base64,
-            value,
-            value_base64,
+            contents: Contents::of(&entry.record, most),
         };
         // Names, numbers and texts always serialize.
         let value = serde_json::to_vec(&record).unwrap_or_default();
@@ -126,21 +116,13 @@ pub(super) fn rule_letter(
     most: usize,
 ) -> Vec<u8> {
     let (rule, topic, partition) = of;
-    let most = most.max(FACTS) - FACTS;
-    let key_kept = record.key.map_or_else(Clipped::default, |key| clip(key, most / 4));
-    let value_kept = clip(record.value, most - key_kept.bytes.min(most));
     let letter = RuleRecord {
         time: now.filter(|now| now.trusted).and_then(|now| rfc3339(now.wall)),
         rule: rule.as_str(),
         reason: reason_of(reason),
         topic,
         partition,
-        size: record.key.map_or(0, <[u8]>::len) + record.value.len(),
-        truncated: key_kept.left || value_kept.left,
-        key: key_kept.text,
-        key_base64: key_kept.base64,
-        value: value_kept.text,
-        value_base64: value_kept.base64,
+        contents: Contents::of(record, most),
     };
     // Names, numbers and texts always serialize.
     serde_json::to_vec(&letter).unwrap_or_default()
@@ -153,17 +135,8 @@ struct RuleRecord<'a> {
     reason: String,
     topic: &'a str,
     partition: u8,
-    size: usize,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    truncated: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_base64: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value_base64: Option<String>,
+    #[serde(flatten)]
+    contents: Contents<'a>,
 }
 
 /// In one line, and short: a part of it may be the record's.
@@ -191,6 +164,13 @@ struct Record<'a> {
     seq: u64,
     ring: String,
     admitted: Option<String>,
+    #[serde(flatten)]
+    contents: Contents<'a>,
+}
+
+/// What is kept of the record itself.
+#[derive(Serialize)]
+struct Contents<'a> {
     size: usize,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
@@ -202,6 +182,23 @@ struct Record<'a> {
     value: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     value_base64: Option<String>,
+}
+
+impl<'a> Contents<'a> {
+    /// In at most `most` bytes, with room for everything that a letter has beside.
+    fn of(record: &RecordRef<'a>, most: usize) -> Self {
+        let most = most.max(FACTS) - FACTS;
+        let key = record.key.map_or_else(Clipped::default, |key| clip(key, most / 4));
+        let value = clip(record.value, most - key.bytes.min(most));
+        Self {
+            size: record.key.map_or(0, <[u8]>::len) + record.value.len(),
+            truncated: key.left || value.left,
+            key: key.text,
+            key_base64: key.base64,
+            value: value.text,
+            value_base64: value.base64,
+        }
+    }
 }
 
 /// The beginning of a key or a value, as text or in base64.

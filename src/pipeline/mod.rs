@@ -268,6 +268,7 @@ impl Pipeline {
             self.place_topic(id);
             self.compile_route(id);
         }
+        self.place_keepers();
         self.note_moves();
     }
 
@@ -307,7 +308,6 @@ impl Pipeline {
                 self.compile_route(into);
             }
         }
-        self.place_keepers();
     }
 
     fn open_in_ring(&mut self, name: &TopicName, partitions: Option<u8>) -> Result<TopicId, TopicError> {
@@ -329,6 +329,7 @@ impl Pipeline {
         let id = self.open_in_ring(name, partitions)?;
         if self.routes.get(id.0 as usize).is_none_or(Option::is_none) {
             self.compile_route(id);
+            self.place_keepers();
         }
         Ok(id)
     }

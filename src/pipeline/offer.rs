@@ -22,35 +22,7 @@ impl Pipeline {
         if !self.in_group && self.is_source_held(source) {
             return Err(OfferError::Busy);
         }
-        let group = self.rules_group(now, part.topic, record.len())?;
-        let time = self.time(now);
-        let Self { ring, routes, sources, plan, key, value, .. } = self;
-        let source = &sources[source.0].plan;
-        let mut route = take_route(routes, part.topic);
-        let (topic, stages) = parts_of(&mut route);
-        let context = Context { node: &plan.node, topic, source: source.name.as_str(), labels: &plan.labels };
-        let mut record = stamp(now, record);
-        if let Some(template) = &source.key {
-            key.clear();
-            if template.render(&context, &record, key) {
-                record.key = Some(key);
-            }
-        }
-        if source.value == ValueMode::Envelope {
-            value.clear();
-            let time = record.event_time.unwrap_or(now.wall);
-            envelope::write(value, &context, &record, Some(time));
-            record.value = value;
-        }
-        let mut way = Way { ring, routes, env: Env { context, time: Some(time) }, outcome: Outcome::default() };
-        way.run(stages, part, record);
-        let outcome = way.outcome;
-        put_route(&mut self.routes, part.topic, route);
-        let admitted = self.admitted(now, part.topic, outcome);
-        if group {
-            self.end_group(now);
-        }
-        admitted
+        self.admit(now, Some(source), part, record)
     }
 
     /// A record of the node's own or of a Fluvio client: as it is, through the topic's rules.
@@ -59,7 +31,7 @@ impl Pipeline {
         if self.is_held(part.topic) {
             return Err(OfferError::Busy);
         }
-        self.admit_plain(now, part, record)
+        self.admit(now, None, part, record)
     }
 
     /// Records that stay together in one frame. All or nothing is taken as far as room goes; a record that is too
@@ -80,7 +52,7 @@ impl Pipeline {
             return Err(OfferError::Busy);
         }
         self.begin_group(now, bytes)?;
-        let admitted: Result<Vec<_>, _> = records.map(|record| self.admit_plain(now, part, &record)).collect();
+        let admitted: Result<Vec<_>, _> = records.map(|record| self.admit(now, None, part, &record)).collect();
         if let Ok(admitted) = &admitted {
             beside(self, admitted);
         }
@@ -101,20 +73,41 @@ impl Pipeline {
         self.ring.end_group(now.boot);
     }
 
-    pub(super) fn admit_plain(
+    /// Through its topic's rules into the ring; of no source: as it is.
+    fn admit(
         &mut self,
         now: Now,
+        source: Option<SourceId>,
         part: TopicPart,
         record: &RecordRef<'_>,
     ) -> Result<Admitted, OfferError> {
         let group = self.rules_group(now, part.topic, record.len())?;
         let time = self.time(now);
-        let Self { ring, routes, plan, .. } = self;
+        let Self { ring, routes, sources, plan, key, value, .. } = self;
+        let source = source.map(|source| &sources[source.0].plan);
         let mut route = take_route(routes, part.topic);
         let (topic, stages) = parts_of(&mut route);
-        let context = Context { node: &plan.node, topic, source: "", labels: &plan.labels };
+        let context = Context {
+            node: &plan.node,
+            topic,
+            source: source.map_or("", |source| source.name.as_str()),
+            labels: &plan.labels,
+        };
+        let mut record = stamp(now, record);
+        if let Some(template) = source.and_then(|source| source.key.as_ref()) {
+            key.clear();
+            if template.render(&context, &record, key) {
+                record.key = Some(key);
+            }
+        }
+        if source.is_some_and(|source| source.value == ValueMode::Envelope) {
+            value.clear();
+            let time = record.event_time.unwrap_or(now.wall);
+            envelope::write(value, &context, &record, Some(time));
+            record.value = value;
+        }
         let mut way = Way { ring, routes, env: Env { context, time: Some(time) }, outcome: Outcome::default() };
-        way.run(stages, part, stamp(now, record));
+        way.run(stages, part, record);
         let outcome = way.outcome;
         put_route(&mut self.routes, part.topic, route);
         let admitted = self.admitted(now, part.topic, outcome);

@@ -167,14 +167,16 @@ impl Pipeline {
 
     /// When a rule waits for something.
     pub(super) fn rules_due(&self) -> Option<BootTime> {
-        let due = self.firing().filter_map(|(_, route)| route.due()).min().filter(|_| !self.closed)?;
+        let due = self.waiting().map(|(_, due)| due).min()?;
         Some(due.max(self.rules_again))
     }
 
-    /// Routes whose rules are fired: those of a topic that takes nothing more wait.
-    fn firing(&self) -> impl Iterator<Item = (usize, &Route)> {
-        let routes = self.routes.iter().enumerate().filter_map(|(at, route)| Some((at, route.as_ref()?)));
-        routes.filter(|(at, _)| !self.is_held(TopicId(*at as u16)))
+    /// Routes with rules that wait for something, and until when. Those of a topic that takes nothing more are left alone.
+    fn waiting(&self) -> impl Iterator<Item = (usize, BootTime)> {
+        // Asked at each turn of the loop: where nothing is kept there is nothing to look at.
+        let routes = if self.rules_keep && !self.closed { self.routes.as_slice() } else { &[] };
+        let due = routes.iter().enumerate().filter_map(|(at, route)| Some((at, route.as_ref()?.due()?)));
+        due.filter(|(at, _)| !self.is_held(TopicId(*at as u16)))
     }
 
     /// What rules were waiting for: all that one keeps for a topic is looked at, which its room bounds.
@@ -183,8 +185,7 @@ impl Pipeline {
             return;
         }
         self.settle_rules(now.boot);
-        let due = |(at, route): (usize, &Route)| route.due().filter(|due| *due <= now.boot).map(|_| at);
-        let Some(topic) = self.firing().find_map(due) else { return };
+        let Some((topic, _)) = self.waiting().find(|(_, due)| *due <= now.boot) else { return };
         if !self.ring.has_room() {
             self.rules_again = now.boot + AGAIN;
             return;

@@ -15,7 +15,7 @@ use super::{Answer, Made, Reason};
 use crate::json::{self, Path};
 use crate::record::RecordRef;
 use crate::template::Template;
-use crate::time::{BootTime, Span, WallTime};
+use crate::time::{Span, WallTime};
 
 const MAX_HELD: usize = 8 * 1024;
 /// Of a field's value.
@@ -40,19 +40,11 @@ struct State {
 struct Held {
     key: Option<Vec<u8>>,
     value: Vec<u8>,
-    event_time: Option<i64>,
-    /// The field's value, and since when it is there: boot, boot clock, wall clock.
+    event_time: Option<WallTime>,
+    /// The field's value, and since when it is there.
     field: Option<Vec<u8>>,
-    rests_since: (u32, i64, Option<i64>),
-    waits_since: (u32, i64, Option<i64>),
-}
-
-fn packed(stamp: Stamp) -> (u32, i64, Option<i64>) {
-    (stamp.boot, stamp.at.0, stamp.wall.map(|wall| wall.0))
-}
-
-fn unpacked((boot, at, wall): (u32, i64, Option<i64>)) -> Stamp {
-    Stamp { boot, at: BootTime(at), wall: wall.map(WallTime) }
+    rests_since: Stamp,
+    waits_since: Stamp,
 }
 
 impl Debounce {
@@ -69,7 +61,7 @@ impl Debounce {
     /// How long the held record is to wait yet; None: no longer.
     fn waits(&self, time: Time, held: &Held) -> Option<Span> {
         let left = |since, most: Span| {
-            let ago = time.since(unpacked(since))?;
+            let ago = time.since(since)?;
             (ago < most).then(|| Span(most.0 - ago.0))
         };
         let rest = left(held.rests_since, self.quiet)?;
@@ -103,13 +95,13 @@ impl Keeper for Debounce {
             }
             return Ok(Answer::Drop);
         }
-        let now = packed(time.stamp());
+        let now = time.stamp();
         let before = state.held.take();
         let stays = before.as_ref().filter(|held| field.is_some() && held.field == field);
         let held = Held {
             key: record.key.map(<[u8]>::to_vec),
             value: record.value.to_vec(),
-            event_time: record.event_time.map(|time| time.0),
+            event_time: record.event_time,
             rests_since: stays.map_or(now, |held| held.rests_since),
             waits_since: before.as_ref().map_or(now, |held| held.waits_since),
             field,
@@ -141,7 +133,7 @@ impl Keeper for Debounce {
             return Ok(());
         }
         let write = |out: &mut Vec<u8>| out.extend_from_slice(&held.value);
-        made.push(held.key.as_deref(), held.event_time.map(WallTime), write);
+        made.push(held.key.as_deref(), held.event_time, write);
         if held.field.is_none() {
             kept.remove();
             return Ok(());

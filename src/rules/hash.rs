@@ -90,7 +90,7 @@ impl Hashing {
             out.push(b'"');
         };
         let changed = fields.replace(record.value, &mut with, out)?;
-        Ok(if changed { Answer::Value } else { Answer::Pass })
+        Ok(Answer::rewritten(changed))
     }
 
     /// Writes the new key to `out`, which `Answer::Value` stands for.

@@ -109,7 +109,7 @@ impl Masking {
             json::write_string(&text, out);
         };
         let changed = fields.replace(record.value, &mut with, out)?;
-        Ok(if changed { Answer::Value } else { Answer::Pass })
+        Ok(Answer::rewritten(changed))
     }
 
     /// Writes the new key to `out`, which `Answer::Value` stands for.

@@ -230,8 +230,6 @@ pub struct Verdict {
     pub outputs: u32,
     /// Rules that failed on this record.
     pub errors: u32,
-    /// A rule that failed stops the topic.
-    pub stops: bool,
 }
 
 /// Why a rule failed on a record.
@@ -250,14 +248,11 @@ pub enum Answer {
     Route(usize),
 }
 
-/// An [`Answer`] with what it stands for.
-enum Outcome<'a> {
-    Pass,
-    Drop,
-    Value(&'a [u8]),
-    Made,
-    Route(usize),
-    Failed(Reason),
+impl Answer {
+    /// Of a rule that writes a new value where there is something to change.
+    pub fn rewritten(changed: bool) -> Self {
+        if changed { Self::Value } else { Self::Pass }
+    }
 }
 
 impl Chain {
@@ -330,9 +325,8 @@ impl Chain {
         let Stage { rule, made, due, tally, .. } = stage;
         let Some(keeper) = rule.spec.keeper() else { return verdict };
         let mut kept = state::Kept { rule: &rule.name, key, world: &mut *world, due, forgotten: &mut tally.forgotten };
-        match keeper.fire(time, &mut kept, made) {
-            Ok(()) => {}
-            Err(_) => tally.errors += 1,
+        if keeper.fire(time, &mut kept, made).is_err() {
+            tally.errors += 1;
         }
         tally.made(made);
         let flags = if time.now.trusted { Flags::default() } else { Flags::CLOCK_UNTRUSTED };
@@ -355,32 +349,31 @@ impl Tally {
 fn run(stages: &mut [Stage], env: &Env<'_>, record: RecordRef<'_>, world: &mut dyn World, verdict: &mut Verdict) {
     let (mut stages, mut record) = (stages, record);
     while let Some((stage, rest)) = stages.split_first_mut() {
-        let outcome = stage.run(env, &record, world);
+        let (answer, stage) = stage.run(env, &record, world);
         stages = rest;
-        match outcome {
-            (Outcome::Pass, _) => {}
-            (Outcome::Drop, _) => return,
-            (Outcome::Value(value), _) => record.value = value,
-            (Outcome::Made, stage) => {
+        match answer {
+            Ok(Answer::Pass) => {}
+            Ok(Answer::Drop) => return,
+            Ok(Answer::Value) => record.value = &stage.made.bytes,
+            Ok(Answer::Made) => {
                 for made in stage.made.records(record) {
                     run(stages, env, made, world, verdict);
                 }
                 return;
             }
-            (Outcome::Route(to), stage) => {
+            Ok(Answer::Route(to)) => {
                 if let RuleSpec::Route(route) = &stage.rule.spec {
                     world.route(route.target(to), record);
                     verdict.outputs += 1;
                 }
                 return;
             }
-            (Outcome::Failed(reason), stage) => {
+            Err(reason) => {
                 verdict.errors += 1;
                 world.failed(&stage.rule, &record, &reason);
                 match stage.rule.on_error {
-                    OnError::Pass => {}
+                    OnError::Pass | OnError::Stop => {}
                     OnError::Drop | OnError::DeadLetter => return,
-                    OnError::Stop => verdict.stops = true,
                 }
             }
         }
@@ -390,7 +383,12 @@ fn run(stages: &mut [Stage], env: &Env<'_>, record: RecordRef<'_>, world: &mut d
 }
 
 impl Stage {
-    fn run<'s>(&'s mut self, env: &Env<'_>, record: &RecordRef<'_>, world: &mut dyn World) -> (Outcome<'s>, &'s Stage) {
+    fn run<'s>(
+        &'s mut self,
+        env: &Env<'_>,
+        record: &RecordRef<'_>,
+        world: &mut dyn World,
+    ) -> (Result<Answer, Reason>, &'s Stage) {
         self.made.clear();
         self.tally.records_in += 1;
         self.tally.bytes_in += record.len() as u64;
@@ -410,16 +408,7 @@ impl Stage {
             Ok(Answer::Made) => tally.made(&self.made),
             Err(_) => tally.errors += 1,
         }
-        let this: &'s Stage = self;
-        let outcome = match answer {
-            Ok(Answer::Pass) => Outcome::Pass,
-            Ok(Answer::Drop) => Outcome::Drop,
-            Ok(Answer::Value) => Outcome::Value(&this.made.bytes),
-            Ok(Answer::Made) => Outcome::Made,
-            Ok(Answer::Route(to)) => Outcome::Route(to),
-            Err(reason) => Outcome::Failed(reason),
-        };
-        (outcome, this)
+        (answer, self)
     }
 
     fn answer(&mut self, env: &Env<'_>, record: &RecordRef<'_>, world: &mut dyn World) -> Result<Answer, Reason> {
@@ -461,11 +450,7 @@ impl Stage {
             RuleSpec::AddFields(rule) => rule.rewrite(context, record, text, &mut made.bytes),
             _ => Ok(false),
         };
-        match rewritten {
-            Ok(true) => Ok(Answer::Value),
-            Ok(false) => Ok(Answer::Pass),
-            Err(error) => Err(said(error)),
-        }
+        rewritten.map(Answer::rewritten).map_err(said)
     }
 }
 

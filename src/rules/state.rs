@@ -12,8 +12,8 @@
 //! Time between two moments is told by the boot clock where both are of one boot, by the wall clock where it was trusted both
 //! times, and else not at all ([`Time::since`]): a rule then takes it for long.
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
 
 use super::{Answer, Made, Reason, World};
@@ -39,7 +39,7 @@ pub struct Time {
 }
 
 /// A moment that is kept over restarts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
     pub boot: u32,
     pub at: BootTime,
@@ -101,46 +101,42 @@ pub struct Kept<'a> {
     pub(super) forgotten: &'a mut u64,
 }
 
-impl Kept<'_> {
+impl<'a> Kept<'a> {
     /// What tells it from others, as it was rendered.
-    pub fn key(&self) -> &[u8] {
+    pub fn key(&self) -> &'a [u8] {
         self.key
     }
 
     /// What is kept, and when it was put. What cannot be read is taken for nothing.
     pub fn get<T: DeserializeOwned>(&self) -> Option<(Stamp, T)> {
-        self.get_at(self.key)
+        let (stamp, kept) = self.entry()?;
+        Some((stamp, postcard::from_bytes(kept).ok()?))
     }
 
     /// When something was put, if anything is kept.
     pub fn touched(&self) -> Option<Stamp> {
+        self.entry().map(|(stamp, _)| stamp)
+    }
+
+    /// The entry, with what the rule keeps still packed.
+    fn entry(&self) -> Option<(Stamp, &[u8])> {
         let entry = self.world.state(self.rule, self.key)?;
         let (boot, rest) = entry.split_first_chunk()?;
         let (at, rest) = rest.split_first_chunk()?;
-        let (wall, _): (Option<i64>, _) = postcard::take_from_bytes(rest).ok()?;
-        let at = BootTime(i64::from_be_bytes(*at));
-        Some(Stamp { boot: u32::from_be_bytes(*boot), at, wall: wall.map(WallTime) })
-    }
-
-    pub fn get_at<T: DeserializeOwned>(&self, key: &[u8]) -> Option<(Stamp, T)> {
-        let entry = self.world.state(self.rule, key)?;
-        let (boot, rest) = entry.split_first_chunk()?;
-        let (at, rest) = rest.split_first_chunk()?;
-        let (wall, kept): (Option<i64>, T) = postcard::from_bytes(rest).ok()?;
-        let at = BootTime(i64::from_be_bytes(*at));
-        Some((Stamp { boot: u32::from_be_bytes(*boot), at, wall: wall.map(WallTime) }, kept))
+        let (wall, kept) = postcard::take_from_bytes(rest).ok()?;
+        Some((Stamp { boot: u32::from_be_bytes(*boot), at: BootTime(i64::from_be_bytes(*at)), wall }, kept))
     }
 
     pub fn put<T: Serialize>(&mut self, time: Time, kept: &T) -> Result<(), Reason> {
-        let key = self.key;
-        self.put_at(key, time.stamp(), kept)
+        self.put_at(time.stamp(), kept)
     }
 
     /// As put at another moment than now.
-    pub fn put_at<T: Serialize>(&mut self, key: &[u8], stamp: Stamp, kept: &T) -> Result<(), Reason> {
+    pub fn put_at<T: Serialize>(&mut self, stamp: Stamp, kept: &T) -> Result<(), Reason> {
+        let key = self.key;
         let mut entry = stamp.boot.to_be_bytes().to_vec();
         entry.extend_from_slice(&stamp.at.0.to_be_bytes());
-        let entry = postcard::to_extend(&(stamp.wall.map(|wall| wall.0), kept), entry);
+        let entry = postcard::to_extend(&(stamp.wall, kept), entry);
         let entry = entry.map_err(|_| "its state cannot be written")?;
         if entry.len() > MAX_ENTRY {
             self.world.put_state(self.rule, key, None);
@@ -159,8 +155,7 @@ impl Kept<'_> {
     }
 
     pub fn remove(&mut self) {
-        let key = self.key;
-        self.world.put_state(self.rule, key, None);
+        self.world.put_state(self.rule, self.key, None);
     }
 
     /// Something is to be done with it then, or later.

@@ -28,8 +28,7 @@ impl Keeper for Throttle {
                 if passed >= self.most {
                     return Ok(Answer::Drop);
                 }
-                let key = kept.key().to_vec();
-                kept.put_at(&key, began, &(passed + 1))?;
+                kept.put_at(began, &(passed + 1))?;
             }
             _ => kept.put(time, &1u32)?,
         }

@@ -112,7 +112,7 @@ fn parse(with: &Reader<'_>) -> Option<Parse> {
         None => Err(format!("`{text}`: use one of {}", FORMATS.join(", "))),
     });
     let (field, into) = (with.opt_text("field", "field", Path::parse), with.opt_text("into", "field", Path::parse));
-    let keep = with.opt_text("keep", "text", |text| Ok::<_, String>(text.to_owned()));
+    let keep = with.opt_text("keep", "text", as_it_is);
     let types = types(with);
     let Some(format) = format else {
         with.forgive();
@@ -125,12 +125,12 @@ fn parse(with: &Reader<'_>) -> Option<Parse> {
             flags: with.flag("flags", false),
         }),
         "csv" => Format::Csv(Csv {
-            columns: with.need_list("columns", "list of names", |text, _| Ok::<_, String>(text.to_owned())),
+            columns: with.need_list("columns", "list of names", |text, _| as_it_is(text)),
             delimiter: byte(with, "delimiter", ",")?,
             drop_header: with.flag("drop_header", false),
         }),
         "grok" => {
-            let texts = with.need_list("patterns", "list of patterns", |text, _| Ok::<_, String>(text.to_owned()));
+            let texts = with.need_list("patterns", "list of patterns", |text, _| as_it_is(text));
             let own: Vec<_> =
                 named_texts(with, "own").into_iter().map(|(entry, text)| (entry.key.clone(), text)).collect();
             Format::Grok(said(with, "patterns", Grok::new(&texts, &own))?)
@@ -146,18 +146,27 @@ fn parse(with: &Reader<'_>) -> Option<Parse> {
 
 /// `types = { bytes = "int" }`, `others = "auto"`, `missing = ["-"]`.
 fn types(with: &Reader<'_>) -> Types {
-    let kind =
-        |text: &str| Type::parse(text).ok_or_else(|| format!("`{text}`: use one of text, int, float, bool, auto"));
-    let mut columns = Vec::new();
-    for (entry, text) in named_texts(with, "types") {
-        match kind(&text) {
-            Ok(kind) => columns.push((entry.key.clone(), kind)),
-            Err(why) => with.error(entry.at, "types", why),
-        }
-    }
-    let others = with.text("others", "type", "text", kind).unwrap_or_default();
-    let missing = with.list("missing", "list of texts", |text, _| Ok::<_, String>(text.to_owned()));
+    let columns = column_types(with);
+    let others = with.text("others", "type", "text", type_of).unwrap_or_default();
+    let missing = with.list("missing", "list of texts", |text, _| as_it_is(text));
     Types { columns, others, missing }
+}
+
+fn column_types(with: &Reader<'_>) -> Vec<(String, Type)> {
+    let column = |(entry, text): (&Entry, String)| {
+        let kind = type_of(&text).map_err(|why| with.error(entry.at, "types", why)).ok()?;
+        Some((entry.key.clone(), kind))
+    };
+    named_texts(with, "types").into_iter().filter_map(column).collect()
+}
+
+fn type_of(text: &str) -> Result<Type, String> {
+    Type::parse(text).ok_or_else(|| format!("`{text}`: use one of text, int, float, bool, auto"))
+}
+
+/// Any text.
+fn as_it_is(text: &str) -> Result<String, String> {
+    Ok(text.to_owned())
 }
 
 /// The texts of a table.
@@ -181,16 +190,13 @@ fn target(with: &Reader<'_>) -> Option<Target> {
 fn mask(with: &Reader<'_>) -> Option<Masking> {
     let target = target(with);
     let keep_last = with.has("keep_last").then(|| with.int("keep_last", 4, 0..=64));
-    let text = with.opt_text("text", "text", |text| Ok::<_, String>(text.to_owned()));
+    let text = with.opt_text("text", "text", as_it_is);
     let kind = with.opt_text("as", "\"email\" or \"ip\"", |text| match text {
         "email" => Ok(Mask::Email),
         "ip" => Ok(Mask::IP),
         _ => Err(format!("`{text}`: use email or ip")),
     });
-    let (pattern, replacement) = (
-        with.opt_text("pattern", "regex", |text| Ok::<_, String>(text.to_owned())),
-        with.opt_text("with", "text", |text| Ok::<_, String>(text.to_owned())),
-    );
+    let (pattern, replacement) = (with.opt_text("pattern", "regex", as_it_is), with.opt_text("with", "text", as_it_is));
     let replace = match (&pattern, &replacement) {
         (Some(pattern), Some(to)) => Some(Mask::Replace(said(with, "pattern", Replace::new(pattern, to))?)),
         (None, None) => None,
@@ -246,23 +252,13 @@ fn additions(with: &Reader<'_>) -> Vec<(String, Path)> {
 fn lookup(with: &Reader<'_>) -> Option<Lookup> {
     let by = with.need_text("by", "template", Template::parse);
     let bytes = file(with, "file");
-    let key = with.need_text("key", "column", |text| Ok::<_, String>(text.to_owned()));
+    let key = with.need_text("key", "column", as_it_is);
     let (delimiter, missing, additions) = (byte(with, "delimiter", ","), missing(with), additions(with));
     let defaults = with.entries("defaults");
-    let mut types = Types { others: Type::Auto, ..Types::default() };
-    for (entry, text) in named_texts(with, "types") {
-        if Type::parse(&text).is_none() {
-            with.error(entry.at, "types", format!("`{text}`: use one of text, int, float, bool, auto"));
-        }
-    }
+    let types = Types { columns: column_types(with), others: Type::Auto, ..Types::default() };
     for entry in defaults.iter().filter(|entry| !additions.iter().any(|(column, _)| *column == entry.key)) {
         with.error(entry.at, "defaults", format!("`{}` is none of `fields`", entry.key));
     }
-    types.columns.extend(
-        named_texts(with, "types")
-            .into_iter()
-            .filter_map(|(entry, text)| Some((entry.key.clone(), Type::parse(&text)?))),
-    );
     let (bytes, key) = (bytes?, key?);
     let columns: Vec<String> = additions.iter().map(|(column, _)| column.clone()).collect();
     let is_json = bytes.trim_ascii_start().first().is_some_and(|first| matches!(first, b'{' | b'['));
@@ -286,7 +282,7 @@ fn lookup(with: &Reader<'_>) -> Option<Lookup> {
 fn geo(with: &Reader<'_>) -> Option<Geo> {
     let by = with.need_text("by", "template", Template::parse);
     let bytes = file(with, "database");
-    let language = with.text("language", "language", "en", |text| Ok::<_, String>(text.to_owned()))?;
+    let language = with.text("language", "language", "en", as_it_is)?;
     let (missing, fields) = (missing(with), additions(with));
     let database = said(with, "database", Database::open(bytes?.into()))?;
     said(with, "fields", Geo::new(by?, database, &fields, &language, missing))

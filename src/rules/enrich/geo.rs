@@ -94,11 +94,7 @@ impl Geo {
         let damaged = |_: Damaged| Failed::because("the database is damaged where this address leads");
         let data = address.map(|ip| self.database.find(ip)).transpose().map_err(damaged)?.flatten();
         let Some(data) = data else {
-            return match self.missing {
-                Missing::Pass => Ok(Answer::Pass),
-                Missing::Drop => Ok(Answer::Drop),
-                Missing::Fail => Err(Failed::because("nothing is known about the address")),
-            };
+            return self.missing.answer("nothing is known about the address");
         };
         let mut fate = Ok(());
         let mut fill = |number: usize, out: &mut Vec<u8>| {
@@ -113,7 +109,7 @@ impl Geo {
         };
         let changed = self.plan.apply(record.value, &mut fill, out)?;
         fate.map_err(damaged)?;
-        Ok(if changed { Answer::Value } else { Answer::Pass })
+        Ok(Answer::rewritten(changed))
     }
 }
 

@@ -72,13 +72,9 @@ impl Lookup {
     ) -> Result<Answer, Failed> {
         text.clear();
         let row = if self.by.render(context, record, text) { self.table.find(text) } else { None };
-        match (row, self.missing) {
-            (None, Missing::Drop) => return Ok(Answer::Drop),
-            (None, Missing::Fail) => return Err(Failed::because("the table has no row for it")),
-            (None, Missing::Pass) if self.cells.iter().all(|(_, default)| default.is_none()) => {
-                return Ok(Answer::Pass);
-            }
-            _ => {}
+        let defaults = self.missing == Missing::Pass && self.cells.iter().any(|(_, default)| default.is_some());
+        if row.is_none() && !defaults {
+            return self.missing.answer("the table has no row for it");
         }
         let mut fill = |number: usize, out: &mut Vec<u8>| {
             let (column, default) = &self.cells[number];
@@ -86,7 +82,7 @@ impl Lookup {
             cell.map(|cell| out.extend_from_slice(cell)).is_some()
         };
         let changed = self.plan.apply(record.value, &mut fill, out)?;
-        Ok(if changed { Answer::Value } else { Answer::Pass })
+        Ok(Answer::rewritten(changed))
     }
 }
 

@@ -9,6 +9,9 @@ pub mod lookup;
 pub mod mmdb;
 pub mod table;
 
+use super::Answer;
+use super::failed::Failed;
+
 /// What becomes of a record about which nothing is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Missing {
@@ -17,4 +20,15 @@ pub enum Missing {
     Pass,
     Drop,
     Fail,
+}
+
+impl Missing {
+    /// What that is where nothing is added; `why`: the reason, if it is a failure.
+    fn answer(self, why: &'static str) -> Result<Answer, Failed> {
+        match self {
+            Self::Pass => Ok(Answer::Pass),
+            Self::Drop => Ok(Answer::Drop),
+            Self::Fail => Err(Failed::because(why)),
+        }
+    }
 }

@@ -136,7 +136,7 @@ impl Window {
     /// The end of the last window that a pane is part of.
     fn last_end(&self, pane: &Pane) -> i64 {
         match self.kind {
-            Kind::Steps { length, step } => pane.start.saturating_add(length.0).max(pane.start.saturating_add(step.0)),
+            Kind::Steps { length, .. } => pane.start.saturating_add(length.0),
             Kind::Session { .. } => pane.end,
         }
     }
@@ -259,11 +259,10 @@ impl Keeper for Window {
         let mut state = kept
             .get::<State>()
             .map_or_else(|| State { newest: i64::MIN, closed: i64::MIN, panes: Vec::new() }, |(_, state)| state);
-        let values = measure::values(&self.outputs, record.value)?;
+        let (key, values) = (kept.key(), measure::values(&self.outputs, record.value)?);
         if self.is_lost(time, kept) {
             // Its windows were of a clock that is not this one.
-            let key = kept.key().to_vec();
-            self.close(&mut state, i64::MAX, &key, made);
+            self.close(&mut state, i64::MAX, key, made);
             (state.newest, state.closed) = (i64::MIN, i64::MIN);
         }
         if self.is_late(&state, at) {
@@ -284,11 +283,10 @@ impl Keeper for Window {
         } else {
             state.newest
         };
-        let key = kept.key().to_vec();
-        self.close(&mut state, newest.saturating_sub(self.grace.0), &key, made);
+        self.close(&mut state, newest.saturating_sub(self.grace.0), key, made);
         while state.panes.len() > MAX_PANES {
             let first = self.next_end(&state).unwrap_or(i64::MAX);
-            self.close(&mut state, first, &key, made);
+            self.close(&mut state, first, key, made);
         }
         self.wake(time, &state, kept);
         kept.put(time, &state)?;
@@ -298,9 +296,9 @@ impl Keeper for Window {
     fn fire(&self, time: Time, kept: &mut Kept<'_>, made: &mut Made) -> Result<(), Reason> {
         let Some((touched, mut state)) = kept.get::<State>() else { return Ok(()) };
         let (quiet, ago) = (self.grace.max(QUIET), time.since(touched));
-        let key = kept.key().to_vec();
+        let key = kept.key();
         if self.is_lost(time, kept) {
-            self.close(&mut state, i64::MAX, &key, made);
+            self.close(&mut state, i64::MAX, key, made);
             kept.remove();
             return Ok(());
         }
@@ -311,8 +309,8 @@ impl Keeper for Window {
             return Ok(());
         }
         if due {
-            self.close(&mut state, until, &key, made);
-            kept.put_at(&key, touched, &state)?;
+            self.close(&mut state, until, key, made);
+            kept.put_at(touched, &state)?;
         }
         if !state.panes.is_empty() {
             self.wake(time, &state, kept);
