@@ -321,7 +321,7 @@ fn survey(disk: &mut dyn Disk, options: &Options) -> Result<Survey, DiskError> {
     }
     let mut unreadable: Vec<SlotId> = Vec::new();
     for (slot, len) in lost {
-        if !headerless(disk, &options.keys, slot, len, &mut survey) {
+        if !headerless(disk, &options.keys, (slot, len), &family, &mut survey) {
             survey.notes.push(format!("{}: cannot be read; set aside", FileId::Slot(slot)));
             unreadable.push(slot);
         }
@@ -378,8 +378,14 @@ fn meta_of(header: &SlotHeader) -> SlotMeta {
 }
 
 /// A slot whose header cannot be read is read at its frames' highest generation. False when the device does not tell
-/// what it holds.
-fn headerless(disk: &mut dyn Disk, keys: &Keys, slot: SlotId, len: u64, survey: &mut Survey) -> bool {
+/// what it holds. `family`: ids under which slots of this ring may stand.
+fn headerless(
+    disk: &mut dyn Disk,
+    keys: &Keys,
+    (slot, len): (SlotId, u64),
+    family: &[RingId],
+    survey: &mut Survey,
+) -> bool {
     let file = FileId::Slot(slot);
     let len = len.min(MAX_SLOT) as u32;
     let mut walker = Walker::new(disk, slot, keys);
@@ -408,7 +414,7 @@ fn headerless(disk: &mut dyn Disk, keys: &Keys, slot: SlotId, len: u64, survey: 
     let here = |id: &RingId| survey.found.iter().any(|f| f.meta.ring == *id);
     // The only slot under a new id: its own snapshot names the ones before.
     let mut follows = || walker.snapshot(ring, generation).is_some_and(|(_, puts)| former_in(puts).iter().any(here));
-    let known = here(&ring) || follows();
+    let known = family.contains(&ring) || here(&ring) || follows();
     if !known && !survey.found.is_empty() {
         survey.notes.push(format!("{file}: belongs to another ring; set aside"));
         return true;

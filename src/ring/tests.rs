@@ -391,6 +391,29 @@ fn a_power_cut_while_a_ring_changes_machines_makes_no_strangers_of_its_slots() {
 }
 
 #[test]
+fn a_slot_of_before_a_change_of_machine_is_no_strangers_when_its_header_is_damaged() {
+    let mut disk = MemDisk::new(MIN_RING);
+    let (mut ring, _) = open(&mut disk);
+    let id = topic(&mut ring, "pump");
+    for i in 0..50 {
+        value(&mut ring, &mut disk, id, &[i]);
+    }
+    flush(&mut ring, &mut disk);
+    drop(ring);
+    let moved = || Options { binding: [9; 16], ..options() };
+    let (mut ring, _) = Ring::recover(&mut disk, moved()).unwrap();
+    let id = topic(&mut ring, "pump");
+    value(&mut ring, &mut disk, id, b"there");
+    flush(&mut ring, &mut disk);
+    drop(ring);
+    disk.file_mut(FileId::Slot(SlotId(0))).unwrap()[..PAGE].fill(0xee);
+    let (mut ring, report) = Ring::recover(&mut disk, moved()).unwrap();
+    assert_eq!((report.corrupt_records, report.set_aside), (0, false), "{report:?}");
+    let (records, gaps) = drain(&mut ring, &mut disk, LanePos::default());
+    assert_eq!((records.len(), gaps), (51, vec![]));
+}
+
+#[test]
 fn a_file_whose_creation_was_torn_does_not_decide_how_large_slots_are() {
     for root in [true, false] {
         let mut disk = MemDisk::new(MIN_RING);
