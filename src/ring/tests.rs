@@ -414,6 +414,32 @@ fn a_slot_of_before_a_change_of_machine_is_no_strangers_when_its_header_is_damag
 }
 
 #[test]
+fn what_stands_between_two_damaged_frames_is_read_by_its_offset() {
+    let mut disk = MemDisk::new(MIN_RING);
+    let (mut ring, _) = open(&mut disk);
+    let id = topic(&mut ring, "pump");
+    let mut rng = crate::backoff::Rng::new(5);
+    let values: Vec<Vec<u8>> = (0..5).map(|_| (0..600).map(|_| rng.next_u64() as u8).collect()).collect();
+    for one in &values {
+        value(&mut ring, &mut disk, id, one);
+        flush(&mut ring, &mut disk);
+    }
+    drop(ring);
+    let slot = disk.file_mut(FileId::Slot(SlotId(0))).unwrap();
+    for damaged in [1, 3] {
+        let at = slot.windows(64).position(|bytes| bytes == &values[damaged][..64]).unwrap();
+        slot[at] ^= 1;
+    }
+    for _ in 0..2 {
+        let (mut ring, report) = open(&mut disk);
+        assert_eq!(report.corrupt_records, 2, "{report:?}");
+        let offsets: Vec<u64> = drain_part(&mut ring, &mut disk, part(id)).iter().map(|(offset, _)| *offset).collect();
+        assert_eq!(offsets, [0, 2, 4]);
+        assert_eq!(drain(&mut ring, &mut disk, LanePos::default()).0.len(), 3);
+    }
+}
+
+#[test]
 fn a_file_whose_creation_was_torn_does_not_decide_how_large_slots_are() {
     for root in [true, false] {
         let mut disk = MemDisk::new(MIN_RING);

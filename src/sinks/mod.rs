@@ -16,6 +16,7 @@ mod lines;
 mod metered;
 mod shape;
 mod stdout;
+mod underway;
 
 /// Why a sink stopped; shown, and tried again after a wait.
 #[derive(Debug, thiserror::Error)]

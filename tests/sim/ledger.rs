@@ -178,6 +178,8 @@ struct Standing {
     due: u64,
     /// One that does not stand there itself.
     missing: Option<(usize, u64, Out)>,
+    /// Of the copies, those of records that the account says were too old.
+    expired: u64,
 }
 
 pub struct SinkLedger {
@@ -548,6 +550,12 @@ impl SinkLedger {
             }
         }
         for (lane, own) in self.lanes.iter().enumerate() {
+            for (ordinal, _) in own.passed.iter().filter(|(_, passed)| passed.fate == Fate::Gap(GapReason::Expired)) {
+                let Some(id) = model.standing(lane, *ordinal).map(Id::unpack) else { continue };
+                for out in ledger.outs(id).into_iter().filter(|out| known.contains(out)) {
+                    there.entry(class(&out)).or_default().expired += 1;
+                }
+            }
             for (ordinal, passed) in own.passed.iter().filter(|(_, passed)| passed.fate == Fate::Delivered) {
                 let (ordinal, stream) = (*ordinal, passed.stream);
                 if own.was_expired.contains(&ordinal) {
@@ -572,7 +580,8 @@ impl SinkLedger {
         for (class, standing) in &there {
             // What stands there of another writer, equal to what was to be ours and behind our end, was taken for it.
             let taken = upstream.mistakable.get(class).copied().unwrap_or_default();
-            let short = standing.due.saturating_sub(standing.copies + taken);
+            // So was one of ours that was in doubt and then too old, for one that is alike: as many stand there as are told of.
+            let short = standing.due.saturating_sub(standing.copies + taken + standing.expired);
             ensure!(
                 short == 0,
                 "{name}: {short} of {standing:?} are not upstream any more, {taken} were taken for others'"

@@ -149,23 +149,9 @@ fn the_ring_keeps_its_promises_from_every_seed() {
     hold("the_ring_keeps", ring_world::run, Tape::never_hit_by_ring);
 }
 
-/// Seeds of the node's world that FAIL, with what is known of it; each is to be found, mended and taken off here. Another one runs
-/// in its place, loudly; `HEADWATER_SEED` runs it.
-const KNOWN_TO_FAIL: [(u64, &str); 1] = [(
-    2643,
-    "in a topic that rebuilds batches one of 116 records that are alike is missing upstream, unannounced; why is not known",
-)];
-
 #[test]
 fn a_node_keeps_its_promises_from_every_seed() {
-    let run = |seed: u64, plant: Plant| match KNOWN_TO_FAIL.iter().find(|(known, _)| *known == seed) {
-        Some((_, why)) if env("HEADWATER_SEED").is_none() => {
-            println!("seed {seed} IS KNOWN TO FAIL and was not run: {why}");
-            node_world::run(seed + 1_000_000, plant)
-        }
-        _ => node_world::run(seed, plant),
-    };
-    hold("a_node_keeps", run, Tape::never_hit);
+    hold("a_node_keeps", node_world::run, Tape::never_hit);
 }
 
 /// Seeds that may be needed until a planted bug shows.

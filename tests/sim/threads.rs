@@ -1,7 +1,7 @@
 //! The two disk threads, as the simulation has them: each runs its commands in order, each takes its time, and what
 //! they finished reaches the ring in any order between the two.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use headwater::backoff::Rng;
 use headwater::ring::{Command, Completion, FileId, Op, execute};
@@ -43,6 +43,8 @@ pub struct Threads {
     /// Copies on their way, with what they hold, and those that landed since `take_copied`.
     copies: Vec<(u64, Copied)>,
     copied: Vec<Copied>,
+    /// Files whose beginning could not be written: what follows there is not known to be anybody's.
+    headless: BTreeSet<FileId>,
     /// Turns for which the writer does nothing.
     pub stalled: u32,
     /// Something other than a plain read error happened: the ring may have had to make do with less.
@@ -66,6 +68,7 @@ impl Threads {
             landed: Vec::new(),
             copies: Vec::new(),
             copied: Vec::new(),
+            headless: BTreeSet::new(),
             stalled: 0,
             squeezed: false,
             slots_begun: 0,
@@ -155,11 +158,17 @@ impl Threads {
         let done = self.written.pop_front()?;
         if let Some(i) = self.under_way.iter().position(|(token, _)| *token == done.token) {
             let (_, extent) = self.under_way.remove(i)?;
+            match (extent.from, &done.result) {
+                (0, Ok(_)) => drop(self.headless.remove(&extent.file)),
+                (0, Err(_)) => drop(self.headless.insert(extent.file)),
+                _ => {}
+            }
             self.landed.push(extent);
         }
         if let Some(i) = self.copies.iter().position(|(token, _)| *token == done.token) {
             let (_, copied) = self.copies.remove(i);
-            self.copied.extend(done.result.is_ok().then_some(copied));
+            let stands = done.result.is_ok() && !self.headless.contains(&copied.extent.file);
+            self.copied.extend(stands.then_some(copied));
         }
         Some(done)
     }
@@ -213,6 +222,7 @@ impl Threads {
         self.read.clear();
         self.copies.clear();
         self.copied.clear();
+        self.headless.clear();
         self.stalled = 0;
         let mut extents = self.take_landed();
         extents.extend(self.under_way.drain(..).map(|(_, extent)| extent));

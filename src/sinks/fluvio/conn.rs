@@ -29,6 +29,7 @@ use crate::config::model::FluvioSink;
 use crate::hub::Way;
 use crate::limits::MAX_WIRE_FRAME;
 use crate::sinks::metered::{self, Metered};
+use crate::sinks::underway::Underway;
 
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(120);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
@@ -68,6 +69,8 @@ impl Line {
 pub struct Link {
     pub address: String,
     pub stream: Box<dyn Io>,
+    /// What of it is on its way; None where that cannot be known.
+    pub underway: Option<Underway>,
     pub versions: ApiVersionsResponse,
 }
 
@@ -84,7 +87,7 @@ impl Link {
 
     async fn greet(address: &str, sink: &FluvioSink, line: &Line, known: bool) -> Result<Self, Trouble> {
         let after = sink.connect_timeout.to_std();
-        let tcp = tcp(address, line, after).await?;
+        let (tcp, underway) = tcp(address, line, after).await?;
         let tls = line.tls.as_deref();
         let mut stream: Box<dyn Io> = match tls {
             None => Box::new(tcp),
@@ -105,7 +108,7 @@ impl Link {
                 None => return Err(name_stranger(address, stranger, line, after).await),
             },
         };
-        Ok(Self { address: address.into(), stream, versions })
+        Ok(Self { address: address.into(), stream, underway, versions })
     }
 
     /// The newest version of an API that the peer speaks; None when it does not have it.
@@ -127,7 +130,12 @@ impl Stranger {
     }
 }
 
-async fn tcp(address: &str, line: &Line, after: Duration) -> Result<Metered<TcpStream>, Trouble> {
+/// A connection, and what of it is on its way.
+async fn tcp(
+    address: &str,
+    line: &Line,
+    after: Duration,
+) -> Result<(Metered<TcpStream>, Option<Underway>), Trouble> {
     let failed = |e: io::Error| Trouble::Connect { address: address.into(), reason: plain(&e) };
     let stream = match timeout(after, metered::connect(address, line.interface())).await {
         Err(_) => return Err(Trouble::ConnectTimeout { address: address.into(), after }),
@@ -139,7 +147,8 @@ async fn tcp(address: &str, line: &Line, after: Duration) -> Result<Metered<TcpS
     let _ = rustix::net::sockopt::set_tcp_keepidle(&stream, KEEPALIVE_IDLE);
     let _ = rustix::net::sockopt::set_tcp_keepintvl(&stream, KEEPALIVE_EVERY);
     let _ = rustix::net::sockopt::set_tcp_keepcnt(&stream, KEEPALIVE_PROBES);
-    Ok(Metered::new(stream, line.way.clone()))
+    let underway = Underway::of(&stream).ok();
+    Ok((Metered::new(stream, line.way.clone()), underway))
 }
 
 /// An error in words, without the "(os error 111)".
@@ -228,7 +237,7 @@ async fn name_stranger(address: &str, stranger: Stranger, line: &Line, after: Du
 
 /// Whether an MQTT CONNECT is answered with a CONNACK.
 async fn is_mqtt(address: &str, line: &Line, after: Duration) -> bool {
-    let Ok(mut stream) = tcp(address, line, after).await else { return false };
+    let Ok((mut stream, _)) = tcp(address, line, after).await else { return false };
     let connect = b"\x10\x14\x00\x04MQTT\x04\x02\x00\x0a\x00\x08hw-probe";
     let mut answer = [0; 2];
     stream.write_all(connect).await.is_ok()
@@ -238,7 +247,7 @@ async fn is_mqtt(address: &str, line: &Line, after: Duration) -> bool {
 
 /// Whether a TLS handshake is answered with one: with a certificate, or with an alert.
 async fn is_tls(address: &str, line: &Line, after: Duration) -> bool {
-    let Ok(stream) = tcp(address, line, after).await else { return false };
+    let Ok((stream, _)) = tcp(address, line, after).await else { return false };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let Ok(builder) = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()
     else {

@@ -377,7 +377,7 @@ mod tests {
         let (_, answers) = frames(capture);
         let (ours, mut theirs) = duplex(1 << 20);
         let versions = wire::read_api_versions(&answers[0][4..]).unwrap();
-        let link = Link { address: "sc:9003".into(), stream: Box::new(ours), versions };
+        let link = Link { address: "sc:9003".into(), stream: Box::new(ours), underway: None, versions };
         let sink = testing::sink("sc:9003");
         let wanted = wanted.iter().map(|w| (*w).to_owned()).collect();
         tokio::task::LocalSet::new()

@@ -3,7 +3,7 @@
 //! Requests of different partitions are in flight together; each partition has one at most, so the channel's bound is
 //! never met. A request that is not answered in time ends the connection: what was asked on it is void, and what was
 //! sent may or may not land (see `forward`). On a slow line what is in flight comes one behind the other: each answer gives
-//! those that still wait their time again, within [`LONGEST`]. A connection without work is closed after a while, so that a quiet node
+//! those that still wait their time again, and so does what the line takes of them, within [`LONGEST`]. A connection without work is closed after a while, so that a quiet node
 //! holds none and a dead one is not found only when it is needed.
 
 use std::collections::BTreeMap;
@@ -21,14 +21,17 @@ use super::trouble::Trouble;
 use super::wire::{FETCH, PRODUCE, SPU_VERSION};
 use crate::config::model::FluvioSink;
 use crate::forward::turn::PRODUCERS;
+use crate::sinks::underway::Underway;
 
 /// Answers to what a sink asks are small; batches never come back, only their headers.
 const MAX_ANSWER: usize = 256 * 1024;
 /// A connection with nothing to do is closed after this; over a link on demand after the second.
 const IDLE: Duration = Duration::from_secs(600);
 const IDLE_ON_DEMAND: Duration = Duration::from_secs(5);
-/// While others are answered, a request is waited for so many times as long: it is behind them, or forgotten.
+/// While others are answered, or it is on its way, a request is waited for so many times as long: it is behind them, or forgotten.
 const LONGEST: u32 = 10;
+/// So often in that time the line is looked at.
+const LOOKS: u32 = 8;
 
 /// A request: its correlation id and its bytes.
 pub struct Request {
@@ -91,13 +94,14 @@ async fn converse(
     mut requests: mpsc::Receiver<Request>,
     tell: &impl AsyncFn(SpuEvent),
 ) -> Option<Trouble> {
-    let Link { address, stream, .. } = link;
+    let Link { address, stream, underway, .. } = link;
     let broken = |e: std::io::Error| Some(Trouble::Broken { address: address.clone(), reason: plain(&e) });
     let (read, mut write) = tokio::io::split(stream);
     // One frame is read at a time, and reading it is never given up half-way: the loop below drops and re-makes the
     // future only between frames.
     let mut read = BufReader::with_capacity(4096, read);
     let mut deadlines: BTreeMap<i32, Deadline> = BTreeMap::new();
+    let mut progress = Progress { underway, last: 0 };
     let mut quiet_since = Instant::now();
     let files = tls.map(|tls| (tls, tls.generation()));
     let mut renewed = false;
@@ -118,6 +122,7 @@ async fn converse(
                     Err(_) => return Some(Trouble::Unanswered { address, after }),
                 }
                 // Its time begins when it is on its way: on a slow line it takes long to get there.
+                progress.begin();
                 deadlines.insert(request.correlation, Deadline::new(after));
                 // Answers of the others could not be taken meanwhile.
                 deadlines.values_mut().for_each(|deadline| deadline.at = deadline.at.max(Instant::now() + after / 2));
@@ -140,6 +145,9 @@ async fn converse(
                     tell(SpuEvent::Answer { correlation, body }).await;
                 }
             }
+            () = sleep(after / LOOKS), if progress.last > 0 && !deadlines.is_empty() => if progress.is_made() {
+                deadlines.values_mut().for_each(|deadline| deadline.again(after));
+            },
             () = sleep_until(wake) => {
                 // Nothing was asked for long: closed without trouble.
                 deadline?;
@@ -163,6 +171,27 @@ impl Deadline {
     /// The line works.
     fn again(&mut self, after: Duration) {
         self.at = self.at.max(self.last.min(Instant::now() + after));
+    }
+}
+
+/// What the line takes of what was written.
+struct Progress {
+    underway: Option<Underway>,
+    /// Bytes that were on their way when it was last looked at.
+    last: usize,
+}
+
+impl Progress {
+    /// More was written.
+    fn begin(&mut self) {
+        self.last = self.underway.as_ref().and_then(Underway::bytes).unwrap_or(0);
+    }
+
+    /// Whether fewer are on their way than before.
+    fn is_made(&mut self) -> bool {
+        let before = self.last;
+        self.begin();
+        self.last < before
     }
 }
 
