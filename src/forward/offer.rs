@@ -15,6 +15,11 @@ impl Forward {
         self.cursor
     }
 
+    /// Whether it is known what stands at a target, so that records may go there.
+    pub fn takes(&self, target: TargetIx) -> bool {
+        self.targets[target.0 as usize].takes()
+    }
+
     /// Bytes in batches: what the driver's buffers hold.
     pub fn held(&self) -> usize {
         self.held

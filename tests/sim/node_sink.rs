@@ -150,6 +150,8 @@ struct Feed {
     frame: Option<Arc<Frame>>,
     /// Bytes of the largest record with all its outputs: alone it may be more than the window.
     largest: usize,
+    /// Targets that were asked what stands there, and when; as long as that is not known.
+    looking: BTreeMap<TargetIx, i64>,
     /// Planted: gaps that the pipeline was not told of.
     untold: Vec<(u64, u64)>,
     /// Planted: outputs that were torn off their batch.
@@ -434,6 +436,7 @@ impl NodeSink {
             forward: Forward::new(options, cursor, end.seq, ctx.pipeline.sink_states(self.id)),
             buffers: BTreeMap::new(),
             frame: None,
+            looking: BTreeMap::new(),
             largest: 0,
             untold: Vec::new(),
             torn: BTreeMap::new(),
@@ -540,9 +543,7 @@ impl NodeSink {
         let target = at.1;
         trace!(ctx, "{} lane {} {target:?}: {answer:?}", self.book.name, at.0);
         if let Answer::Offsets(Ok(_)) = answer {
-            let (_, name, partition) = self.feeds[at.0].forward.target_name(target);
-            let Feed { lane, number, .. } = &self.feeds[at.0];
-            self.upstream.looked.insert((lane.index(), *number, (upstream_of(name), partition)), ctx.time);
+            self.feeds[at.0].looking.insert(target, ctx.time);
         }
         let input = match answer {
             Answer::Sent(result) => Input::Sent { target, result },
@@ -551,7 +552,15 @@ impl NodeSink {
             Answer::Producer(result) => Input::Producer { target, result },
             Answer::Contents(result) => Input::Contents { target, result },
         };
-        self.feeds[at.0].forward.handle(ctx.now.boot, input);
+        let feed = &mut self.feeds[at.0];
+        feed.forward.handle(ctx.now.boot, input);
+        // A look that is not over has seen nothing yet: what is missing may still land.
+        if feed.forward.takes(target)
+            && let Some(when) = feed.looking.remove(&target)
+        {
+            let (_, name, partition) = feed.forward.target_name(target);
+            self.upstream.looked.insert((feed.lane.index(), feed.number, (upstream_of(name), partition)), when);
+        }
         self.stuck[at.0] = false;
         Ok(())
     }

@@ -217,7 +217,7 @@ pub struct Upstream {
     pub sc_away: i64,
     /// Outputs that were stored and acknowledged as committed, and then lost by the upstream: where they stood, and when.
     lost: BTreeMap<Out, (Part, i64, i64)>,
-    /// When a stream (of a lane, by its number) last looked what stands in a partition.
+    /// When a stream (of a lane, by its number) last asked what stands in a partition, and came to know it.
     pub looked: BTreeMap<(usize, u32, Part), i64>,
     /// Outputs ever stored, however often.
     pub ever: BTreeSet<Out>,
