@@ -87,6 +87,8 @@ struct Rec {
     /// Named in the parts of a gap.
     announced: Option<GapReason>,
     group: Option<usize>,
+    /// Destroyed at the end of the log when the ring was opened: nothing need tell that it was.
+    untold: bool,
 }
 
 /// One ordinal of a lane.
@@ -235,7 +237,7 @@ impl Model {
         ring: RingId,
         boot: u32,
     ) -> Check {
-        let end_of_log = |r: &Rec| !r.settled || r.life + 1 == self.life;
+        let end_of_log = |r: &Rec| !r.settled || r.untold;
         let old = self.rec(part, offset).filter(|r| end_of_log(r) && r.place.is_none() && self.tainted(r.group));
         if let Some(was) = old.map(|r| r.lane) {
             // Destroyed at the end of the log: it need not have left anything but its ordinal.
@@ -261,6 +263,7 @@ impl Model {
             place: None,
             announced: None,
             group: None,
+            untold: false,
         });
         self.lanes[lane].open.push((part, offset));
         self.lanes[lane].alive += 1;
@@ -494,6 +497,8 @@ impl Model {
             }
             if self.tainted(rec.group) || rec.settled && self.spoilt(rec.group) {
                 tainted += 1;
+                let untold = rec.life + 1 == self.life && self.tainted(rec.group);
+                self.rec_mut(part, offset).expect("it was there").untold |= untold;
                 still.push((part, offset));
             } else if rec.settled {
                 firm += 1;
