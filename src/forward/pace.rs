@@ -5,6 +5,8 @@
 //! take long, and falls to a quarter when one does not come. It halves as well where the connection is lost with a batch on
 //! it: some middle box may end each one after so many bytes, and what never gets through whole would be sent for ever. What a
 //! question takes is no batch's fault: a satellite is far, not slow. One for all partitions of a sink: they share the way there.
+//!
+//! What answers take says as well which one does not come as they do: where an SPU hangs, others need not wait for its deadline.
 
 use crate::time::Span;
 
@@ -12,6 +14,8 @@ use crate::time::Span;
 const LEAST: usize = 4 * 1024;
 /// Where it begins: a second on a slow mobile link, and three answers from the usual limit.
 const FIRST: usize = 64 * 1024;
+/// Longer than an answer takes when an upstream is busy for a moment.
+const A_MOMENT: Span = Span::from_secs(1);
 
 #[derive(Clone, Debug)]
 pub struct Pace {
@@ -20,17 +24,25 @@ pub struct Pace {
     timeout: Span,
     /// The quickest answer on the connections that there are: how far it is.
     far: Option<Span>,
+    /// The slowest answer to a batch of late; older ones count ever less. None before the first.
+    slowest: Option<Span>,
 }
 
 impl Pace {
     /// `most` bytes of a batch; `timeout`: when a request is given up.
     pub fn new(most: usize, timeout: Span) -> Self {
-        Self { limit: FIRST.min(most), most, timeout, far: None }
+        Self { limit: FIRST.min(most), most, timeout, far: None, slowest: None }
     }
 
     /// Bytes of a batch, as the driver counts them.
     pub fn limit(&self) -> usize {
         self.limit
+    }
+
+    /// Whoever has waited so long for its answers waits for something else than the others do.
+    pub fn overdue(&self) -> Span {
+        let usual = self.slowest.map(|slowest| Span(slowest.0.saturating_mul(4).saturating_add(A_MOMENT.0)));
+        usual.map_or(self.timeout, |usual| usual.min(self.timeout))
     }
 
     /// A connection was made: it may lead another way.
@@ -45,6 +57,7 @@ impl Pace {
 
     /// A batch was answered.
     pub fn answered(&mut self, bytes: usize, took: Span) {
+        self.slowest = Some(took.max(Span(self.slowest.map_or(0, |slowest| slowest.0 / 4 * 3))));
         let far = Span(self.far.map_or(0, |far| far.0.min(took.0).min(self.timeout.0 / 4 * 3)));
         let (took, most) = (took.0 - far.0, self.timeout.0 - far.0);
         if took > most / 3 {
@@ -118,6 +131,20 @@ mod tests {
             pace.answered(100, Span::from_millis(1));
         }
         assert_eq!(pace.limit(), 16 * 1024);
+    }
+
+    #[test]
+    fn overdue_is_what_takes_several_times_as_long_as_answers_did_of_late() {
+        let mut pace = Pace::new(512 * 1024, TIMEOUT);
+        assert_eq!(pace.overdue(), TIMEOUT, "nobody knows yet what is usual");
+        pace.answered(100, Span::from_secs(2));
+        assert_eq!(pace.overdue(), Span::from_secs(9));
+        pace.answered(100, Span::from_secs(15));
+        assert_eq!(pace.overdue(), TIMEOUT);
+        for _ in 0..50 {
+            pace.answered(100, Span::from_millis(10));
+        }
+        assert_eq!(pace.overdue(), Span::from_millis(1040));
     }
 
     proptest! {

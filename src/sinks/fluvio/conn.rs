@@ -131,11 +131,7 @@ impl Stranger {
 }
 
 /// A connection, and what of it is on its way.
-async fn tcp(
-    address: &str,
-    line: &Line,
-    after: Duration,
-) -> Result<(Metered<TcpStream>, Option<Underway>), Trouble> {
+async fn tcp(address: &str, line: &Line, after: Duration) -> Result<(Metered<TcpStream>, Option<Underway>), Trouble> {
     let failed = |e: io::Error| Trouble::Connect { address: address.into(), reason: plain(&e) };
     let stream = match timeout(after, metered::connect(address, line.interface())).await {
         Err(_) => return Err(Trouble::ConnectTimeout { address: address.into(), after }),

@@ -556,8 +556,10 @@ impl Driver {
         let visit = (self.visit_wanted && !self.visiting && !self.is_shut()).then_some(self.visit_at);
         // A gate may have moved while this one was busy elsewhere.
         let gates = self.way.as_ref().map(|_| now + GATES_EVERY);
+        // Others wait for it until then.
+        let overdue = self.next_overdue();
         let calm = self.warned.as_ref().and_then(|(_, until)| *until);
-        let wake = [forward, spus, visit, calm, gates].into_iter().flatten().min();
+        let wake = [forward, spus, visit, calm, gates, overdue].into_iter().flatten().min();
         let waits = |i: &usize| !self.stuck[*i] && !self.gives_way(*i) && !self.is_closed(*i);
         let place = |i: usize| (self.feeds[i].of, self.feeds[i].read_pos());
         let places: Vec<_> = (0..self.feeds.len()).filter(waits).map(place).collect();

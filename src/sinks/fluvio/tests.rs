@@ -24,7 +24,8 @@ use crate::lane::LaneId;
 use crate::link::{Options, Window};
 use crate::name::Name;
 use crate::node::plan;
-use crate::node::testing::{self, block_on, memory_hub, memory_hub_at};
+use crate::node::testing::{self, block_on, memory_hub, memory_hub_at, memory_hub_with};
+use crate::pipeline::{Plan, TopicPlan};
 use crate::record::RecordRef;
 use crate::time::{BootTime, Now, Span, WallTime};
 use crate::topic::{TopicName, TopicPart, TopicSet};
@@ -96,6 +97,10 @@ fn what_was_answered_before_a_sink_leaves_is_stored_when_it_leaves() {
         assert_eq!(cursors(&driver), 1);
         assert_eq!(pending(&driver), 0);
     });
+}
+
+fn delivered(driver: &Driver) -> u64 {
+    driver.outlet.lanes().into_iter().map(|lane| driver.outlet.account(lane).delivered).sum()
 }
 
 fn pending(driver: &Driver) -> u64 {
@@ -204,10 +209,6 @@ fn a_connection_that_stays_is_made_anew_with_a_renewed_certificate_and_nothing_i
             ..sink(&sc)
         });
         driver.tls = Some(Keeper::looking_every(&files.config, Duration::from_millis(1)));
-        let delivered = |driver: &Driver| {
-            let lanes = driver.outlet.lanes();
-            lanes.iter().map(|lane| driver.outlet.account(*lane).delivered).sum::<u64>()
-        };
         until(&mut driver, |driver| delivered(driver) == 1).await;
         assert_eq!(*shown.borrow(), [old.der()]);
         // One without the other changes nothing.
@@ -270,6 +271,75 @@ fn who_greets_and_then_hangs_up_is_tried_ever_less_often() {
         timeout(Duration::from_secs(20), until(&mut driver, long)).await.expect("longer waits");
         assert!(least < Span(cap.0 / 2));
     });
+}
+
+#[test]
+fn a_lane_whose_spu_hangs_keeps_no_other_lane_waiting_for_its_deadline() {
+    block_on(async {
+        let (sc, spu) = endpoint().await;
+        let (address, hangs) = hangs_when_told(spu).await;
+        let place = |lane| TopicPlan { lane, partitions: 1, pause: false, max_age: None };
+        let topics = ["hung", "notes"].into_iter().zip([place(0), place(1)]);
+        let topics = topics.map(|(name, place)| (TopicName::new(name).unwrap(), place)).collect();
+        let hub = memory_hub_with(Plan { topics, ..testing::plan() });
+        let lane_weights = testing::plan().lanes.into_iter().map(|name| (name, 1)).collect();
+        // Its deadline is far behind the end of this test.
+        let patient = Span::from_secs(3600);
+        let to = FluvioSink { lane_weights, max_batch: 4096, request_timeout: patient, ..sink(&sc.to_string()) };
+        let (mut driver, hub) = over(hub, &to, None);
+        until(&mut driver, |driver| delivered(driver) == 1).await;
+        // The other topic is made, and then led by another SPU.
+        let leader = 5002;
+        write(&hub, "hung", 1);
+        until(&mut driver, |driver| delivered(driver) == 2).await;
+        driver.hang_up();
+        driver.meta.spus.insert(leader, address);
+        driver.meta.topics.get_mut("hung").unwrap().leaders.insert(0, leader);
+        driver.visit_wanted = false;
+        write(&hub, "hung", 1);
+        until(&mut driver, |driver| delivered(driver) == 3).await;
+        assert!(driver.spus[&leader].up);
+        hangs.set(true);
+        write(&hub, "hung", 40);
+        write(&hub, "notes", 400);
+        let others = until(&mut driver, |driver| delivered(driver) == 403);
+        timeout(Duration::from_secs(30), others).await.expect("its turn");
+        assert_eq!(driver.outlet.pending(driver.outlet.lanes()[0]), 40);
+    });
+}
+
+/// So many records of 1,000 bytes.
+fn write(hub: &Hub, topic: &str, count: usize) {
+    let store = hub.store();
+    let topic = store.open_topic(&TopicName::new(topic).unwrap()).unwrap();
+    for _ in 0..count {
+        store.offer(TopicPart { topic, partition: 0 }, &RecordRef::of(&[7; 1000])).unwrap();
+    }
+    store.hurry(Span::default());
+}
+
+/// In front of an SPU: once told so, everything is taken and nothing answered.
+async fn hangs_when_told(spu: SocketAddr) -> (String, Rc<Cell<bool>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, hangs) = (listener.local_addr().unwrap().to_string(), Rc::<Cell<bool>>::default());
+    let told = hangs.clone();
+    tokio::task::spawn_local(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (mut from_client, mut to_client) = client.into_split();
+            let (mut from_spu, mut to_spu) = TcpStream::connect(spu).await.unwrap().into_split();
+            let told = told.clone();
+            tokio::task::spawn_local(async move {
+                let mut buffer = vec![0; 64 * 1024];
+                while let Ok(taken @ 1..) = from_client.read(&mut buffer).await {
+                    if !told.get() {
+                        to_spu.write_all(&buffer[..taken]).await.unwrap();
+                    }
+                }
+            });
+            tokio::task::spawn_local(async move { tokio::io::copy(&mut from_spu, &mut to_client).await });
+        }
+    });
+    (address, hangs)
 }
 
 /// In front of an SPU: its answer to the greeting comes, and nothing behind it.

@@ -2,7 +2,10 @@
 //!
 //! The shares are [`crate::forward::Schedule`]'s, which knows neither feeds nor requests. Here is what it asks: who sends or
 //! could send now. That is a feed with records under way and more behind them, or one that has records and room for
-//! them. One that waits for something else (a leader, an answer about partitions, its link) keeps nobody waiting.
+//! them. One that waits for something else (a leader, an answer about partitions, its link, an SPU that hangs) keeps nobody
+//! waiting.
+
+use tokio::time::Instant;
 
 use super::driver::Driver;
 use super::feed::Feed;
@@ -30,16 +33,35 @@ impl Driver {
     pub(super) fn look(&mut self) {
         let mut wanting = Wanting::default();
         // Usually there is nobody to leave the line to, and nobody is asked.
-        if self.schedule.has_weights() || self.feeds.iter().any(|feed| !feed.newest && !feed.over) {
+        if self.shares() {
             let wants = (0..self.feeds.len()).filter(|i| self.wants(*i)).map(|i| &self.feeds[i]);
             wants.for_each(|feed| wanting.add(feed.of.lane, feed.newest));
         }
         self.schedule.look(wanting);
     }
 
+    /// Whether there is anybody to leave the line to.
+    fn shares(&self) -> bool {
+        self.schedule.has_weights() || self.feeds.iter().any(|feed| !feed.newest && !feed.over)
+    }
+
+    /// When a feed that is waited for will have waited too long itself; None: nobody waits for one.
+    pub(super) fn next_overdue(&self) -> Option<Instant> {
+        let (now, long) = (Instant::now(), self.pace.overdue().to_std());
+        let asked = self.asked.values().filter(|_| self.shares());
+        asked.map(|(_, _, since)| *since + long).filter(|at| *at > now).min()
+    }
+
+    /// Of what was asked for a feed nothing is answered as usual.
+    fn hangs(&self, i: usize) -> bool {
+        let long = self.pace.overdue().to_std();
+        let mut asked = self.asked.values().filter(|(place, ..)| place.0 == i).peekable();
+        asked.peek().is_some() && asked.all(|(_, _, since)| since.elapsed() >= long)
+    }
+
     fn wants(&self, i: usize) -> bool {
         let feed = &self.feeds[i];
-        let sends = |feed: &Feed| !feed.ended && feed.forward.held() > 0;
+        let sends = |feed: &Feed| !feed.ended && feed.forward.held() > 0 && !self.hangs(i);
         let could = || !self.stuck[i] && self.outlet.has_more(feed.of, feed.read_pos());
         !feed.over && (sends(feed) || could()) && !self.is_closed(i)
     }
