@@ -25,7 +25,7 @@ use fluvio_sc_schema::{AdminSpec, Status, TryEncodableFrom};
 use tokio::time::{Instant, timeout_at};
 
 use super::conn::{Line, Link, plain, read_frame, read_frame_slowly, send};
-use super::trouble::{Trouble, host_of, is_local, port_of};
+use super::trouble::{Trouble, host_of, is_local, port_of, seconds};
 use super::wire::{self, CREATE, PRODUCE, SC_VERSION, WATCH};
 use crate::config::model::{Compression, FluvioSink, PartitionChoice};
 use crate::limits::MAX_WIRE_FRAME;
@@ -79,16 +79,21 @@ impl Topic {
     }
 }
 
-/// Visits the first SC that answers.
+/// Visits the first SC that answers all that it is asked; one that hangs or is none is no reason not to ask the next.
 pub async fn visit(sink: &FluvioSink, line: &Line, wanted: &BTreeSet<String>) -> Result<Meta, Trouble> {
     let mut first = None;
     for address in &sink.endpoint {
-        match Link::open(address, sink, line).await {
-            Ok(link) => return Visit::new(link, sink)?.run(wanted).await,
+        match visit_at(address, sink, line, wanted).await {
+            Ok(meta) => return Ok(meta),
             Err(trouble) => first = first.or(Some(trouble)),
         }
     }
     Err(first.unwrap_or(Trouble::Broken { address: "endpoint".into(), reason: "no SC is configured".into() }))
+}
+
+async fn visit_at(address: &str, sink: &FluvioSink, line: &Line, wanted: &BTreeSet<String>) -> Result<Meta, Trouble> {
+    let link = Link::open(address, sink, line).await?;
+    Visit::new(link, sink)?.run(wanted).await
 }
 
 struct Visit<'a> {
@@ -137,6 +142,11 @@ impl<'a> Visit<'a> {
                 // Some topics are not ready: go on with those that are.
                 Err(_) => break,
             }
+        }
+        for name in self.creating.values() {
+            let after = seconds(self.after);
+            let text = format!("create topic {name}: the SC did not answer within {after} (request_timeout)");
+            self.meta.problems.push(text);
         }
         for topic in self.unready(wanted) {
             self.meta.problems.push(format!("topic {topic} has partitions without a leader"));
@@ -374,6 +384,11 @@ mod tests {
 
     /// Plays a recorded SC: checks that our frames differ from the recorded client's only in names and numbers.
     async fn against(capture: Capture, wanted: &[&str]) -> Meta {
+        answered_by(capture, wanted, |_| true).await
+    }
+
+    /// The same, leaving out some of its answers.
+    async fn answered_by(capture: Capture, wanted: &[&str], says: fn(i32) -> bool) -> Meta {
         let (_, answers) = frames(capture);
         let (ours, mut theirs) = duplex(1 << 20);
         let versions = wire::read_api_versions(&answers[0][4..]).unwrap();
@@ -391,6 +406,9 @@ mod tests {
                             3 => TOPICS,
                             _ => CREATIONS,
                         };
+                        if !says(id) {
+                            continue;
+                        }
                         theirs.write_all(&(answer.len() as i32).to_be_bytes()).await.unwrap();
                         theirs.write_all(&id.to_be_bytes()).await.unwrap();
                         theirs.write_all(&answer[4..]).await.unwrap();
@@ -417,6 +435,12 @@ mod tests {
         let meta = against(Capture::TopicCreate, &["t1"]).await;
         assert_eq!(meta.created, ["t1".to_owned()].into());
         assert_eq!(meta.topics["t1"].leaders, [(0, 5001)].into());
+    }
+
+    #[tokio::test]
+    async fn a_topic_whose_creation_is_not_answered_is_named() {
+        let meta = answered_by(Capture::TopicCreate, &["t1"], |id| id != CREATIONS).await;
+        assert_eq!(meta.problems[0], "create topic t1: the SC did not answer within 2 s (request_timeout)");
     }
 
     #[test]

@@ -299,7 +299,7 @@ fn a_lane_whose_spu_hangs_keeps_no_other_lane_waiting_for_its_deadline() {
         write(&hub, "hung", 1);
         until(&mut driver, |driver| delivered(driver) == 3).await;
         assert!(driver.spus[&leader].up);
-        hangs.set(true);
+        hangs.set(Told::Hang);
         write(&hub, "hung", 40);
         write(&hub, "notes", 400);
         let others = until(&mut driver, |driver| delivered(driver) == 403);
@@ -318,28 +318,52 @@ fn write(hub: &Hub, topic: &str, count: usize) {
     store.hurry(Span::default());
 }
 
-/// In front of an SPU: once told so, everything is taken and nothing answered.
-async fn hangs_when_told(spu: SocketAddr) -> (String, Rc<Cell<bool>>) {
+/// What a port does with what it is given.
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Told {
+    #[default]
+    PassOn,
+    /// Takes everything and answers nothing.
+    Hang,
+    /// Of each connection but the first thing that is said.
+    HangBehindGreeting,
+}
+
+/// In front of another port.
+async fn hangs_when_told(port: SocketAddr) -> (String, Rc<Cell<Told>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (address, hangs) = (listener.local_addr().unwrap().to_string(), Rc::<Cell<bool>>::default());
+    let (address, hangs) = (listener.local_addr().unwrap().to_string(), Rc::<Cell<Told>>::default());
     let told = hangs.clone();
     tokio::task::spawn_local(async move {
         while let Ok((client, _)) = listener.accept().await {
             let (mut from_client, mut to_client) = client.into_split();
-            let (mut from_spu, mut to_spu) = TcpStream::connect(spu).await.unwrap().into_split();
+            let (mut from_port, mut to_port) = TcpStream::connect(port).await.unwrap().into_split();
             let told = told.clone();
             tokio::task::spawn_local(async move {
-                let mut buffer = vec![0; 64 * 1024];
+                let (mut buffer, mut greets) = (vec![0; 64 * 1024], true);
                 while let Ok(taken @ 1..) = from_client.read(&mut buffer).await {
-                    if !told.get() {
-                        to_spu.write_all(&buffer[..taken]).await.unwrap();
+                    let greeting = std::mem::take(&mut greets) && told.get() == Told::HangBehindGreeting;
+                    if told.get() == Told::PassOn || greeting {
+                        to_port.write_all(&buffer[..taken]).await.unwrap();
                     }
                 }
             });
-            tokio::task::spawn_local(async move { tokio::io::copy(&mut from_spu, &mut to_client).await });
+            tokio::task::spawn_local(async move { tokio::io::copy(&mut from_port, &mut to_client).await });
         }
     });
     (address, hangs)
+}
+
+#[test]
+fn an_sc_that_greets_and_hangs_is_no_reason_not_to_ask_the_next() {
+    block_on(async {
+        let (sc, _) = endpoint().await;
+        let (hangs, told) = hangs_when_told(sc).await;
+        let first = FluvioSink { request_timeout: Span::from_millis(200), ..sink(&hangs) };
+        told.set(Told::HangBehindGreeting);
+        let (mut driver, _hub) = driver_to(&FluvioSink { endpoint: vec![hangs, sc.to_string()], ..first });
+        until(&mut driver, |driver| delivered(driver) == 1).await;
+    });
 }
 
 /// In front of an SPU: its answer to the greeting comes, and nothing behind it.

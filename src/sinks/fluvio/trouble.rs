@@ -54,7 +54,7 @@ pub enum Trouble {
     Mapped { spu: i32, mapped: String, reason: String },
 }
 
-fn seconds(after: Duration) -> String {
+pub(super) fn seconds(after: Duration) -> String {
     format!("{} s", after.as_secs_f32())
 }
 
