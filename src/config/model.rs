@@ -358,6 +358,8 @@ pub struct FluvioSink {
     pub search_max: usize,
     /// `on_upstream_loss = "resend" | "continue"`.
     pub resend_on_loss: bool,
+    /// Nobody else writes to its partitions upstream.
+    pub only_writer: bool,
     /// `order = "oldest-first" | "newest-first"`: after an outage what is new goes before what waits.
     pub newest_first: bool,
     /// `live_share`: the part of a lane's bytes that is for what is new, in thousandths; None: `order` says.

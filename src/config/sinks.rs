@@ -97,6 +97,7 @@ fn fluvio(r: &Reader<'_>, value: ValueMode, lanes: &[LaneConfig]) -> Option<Fluv
         markers_only: r.choice("resume", &[("auto", false), ("markers", true)]),
         search_max: r.memory("search_max", 64 * 1024, 1024..=1 << 30),
         resend_on_loss: r.choice("on_upstream_loss", &[("resend", true), ("continue", false)]),
+        only_writer: r.flag("only_writer", false),
         newest_first,
         live_share: order::live_share(r, newest_first),
         lane_weights: order::lane_weights(r, lanes),

@@ -1,22 +1,24 @@
-//! Resuming in a log that rebuilds batches, where no marker survives: by what stands there.
+//! Resuming in a log that rebuilds batches, where no marker survives: by what stands there, where nobody else writes.
 //!
 //! Such a log's end is asked for after each batch that was acknowledged, before the batch counts as done, and stored with it.
-//! What stands behind the stored end at the next connect can only be what was sent since, while nobody else writes: nothing
-//! stands there, and nothing has landed; or records do, in order. They are fetched, as far as `search_max` goes, and compared with
+//! Where nothing stands behind the stored end at the next connect, nothing has landed. What stands there can only be what was sent
+//! since if nobody else writes there ([`super::Options::only_writer`], which is told and not guessed): records of ours, in order. They are fetched, as far as `search_max` goes, and compared with
 //! the records that are read again, by what key and value come to ([`super::Out::content`]). Until the last one is met nothing
 //! is certain, and the cursor stays.
 //!
 //! Only all of it proves anything. One that differs (the topic leaves records out or changes them, or somebody else writes
 //! there), one that is missing, or too much to fetch: then all is sent again and counted as `maybe_duplicated`. What lands
 //! even later shows by a log that has grown by more than was sent, and counts likewise. A log that ends earlier than it did
-//! was truncated or made anew: that is announced, but nothing tells what of it is left, so nothing is sent again.
+//! was truncated or made anew, which is announced. If it is empty, what the ring still has is sent again where that is asked for; if
+//! not, nothing tells what of it is left, so nothing is sent again.
 //!
 //! # What it takes for granted
 //!
-//! That a record which is equal to ours in key and value and stands where ours was to stand is ours. Another writer's that is
+//! That nobody else writes there, where that is told: a record which is equal to ours in key and value and stands where ours was
+//! to stand is ours. Another writer's that is
 //! equal to the next of ours, behind our end and with nothing else there, is taken for it while ours never landed: then one
-//! stands there where there should be two, and nothing shows it. So that much is asked only of a partition where nobody else was
-//! ever seen: once a log has grown by more than was sent (other writers, among them other lanes and streams of this sink; or a
+//! stands there where there should be two, and nothing shows it. So it is asked only of a partition where nobody else was
+//! ever seen, whatever was told: once a log has grown by more than was sent (other writers, among them other lanes and streams of this sink; or a
 //! batch that landed after its grace period), that is stored, and from then on whatever stands behind our end proves nothing:
 //! all that is in doubt is sent again and counted. What can be mistaken is therefore what another writer does first, in
 //! the very time when a batch of ours is in doubt; and records that are left out by the topic hide as many of another writer.
@@ -30,7 +32,7 @@ use super::machine::Forward;
 use super::resume::SUSPECT;
 use super::state::Stored;
 use super::target::{Phase, Target};
-use super::{Header, Note, Out, Output, Pos, Query, Reject, Tally, TargetIx};
+use super::{Header, Note, OnLoss, Out, Output, Pos, Query, Reject, Tally, TargetIx};
 use crate::time::BootTime;
 
 /// What stands behind the last acknowledged batch.
@@ -113,6 +115,12 @@ impl Forward {
         let before = t.known_end();
         if before.is_some_and(|before| end < before) {
             let from = t.next;
+            if end == 0 && self.options.on_loss == OnLoss::Resend {
+                // Made anew, and empty: nothing can be there twice. What was acknowledged a moment ago is gone as well.
+                self.discard(ix);
+                self.compared(ix, end);
+                return self.lost(ix, None);
+            }
             self.note(Note::UpstreamLoss { target: ix, from, resending: false });
             return if self.targets[ix.0 as usize].doubt {
                 self.incomparable(ix, end)
@@ -130,7 +138,7 @@ impl Forward {
         t.suspect_until = Some(now + SUSPECT);
         match before {
             Some(known) if known == end => self.compared(ix, end),
-            Some(known) if !t.shared && (start..end).contains(&known) => {
+            Some(known) if self.options.only_writer && !t.shared && (start..end).contains(&known) => {
                 t.phase = Phase::Comparing { end };
                 self.ask(ix, Query::Contents { from: known, to: end });
             }

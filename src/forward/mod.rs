@@ -218,6 +218,8 @@ pub struct Options {
     /// Bytes a search may download.
     pub search_max: usize,
     pub on_loss: OnLoss,
+    /// Nobody else writes to its partitions, in no other topic of this sink nor from elsewhere.
+    pub only_writer: bool,
     /// Whether a batch counts only when the high watermark has passed it.
     pub committed: bool,
     pub seed: u64,

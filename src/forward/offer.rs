@@ -20,6 +20,12 @@ impl Forward {
         self.targets[target.0 as usize].takes()
     }
 
+    /// Topic and partition of each target that rebuilds batches, so that no marker survives there.
+    pub fn rebuilding(&self) -> impl Iterator<Item = (&str, u32)> {
+        let rebuild = self.targets.iter().filter(|t| t.opaque);
+        rebuild.map(|t| (self.topic_name(t.topic), t.partition))
+    }
+
     /// Bytes in batches: what the driver's buffers hold.
     pub fn held(&self) -> usize {
         self.held

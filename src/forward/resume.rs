@@ -239,7 +239,7 @@ impl Forward {
     }
 
     /// The upstream does not have the stored batch any more.
-    fn lost(&mut self, ix: TargetIx, newest: Option<Own>) {
+    pub(super) fn lost(&mut self, ix: TargetIx, newest: Option<Own>) {
         let cursor = self.cursor.seq;
         let (resend, start) = (self.options.on_loss == OnLoss::Resend, self.options.stream.start);
         let t = &mut self.targets[ix.0 as usize];

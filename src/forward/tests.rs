@@ -193,6 +193,7 @@ fn options(seed: u64, start: u64, number: u32, unstarted: bool) -> Options {
         retry: (Span::from_millis(100), Span::from_secs(2)),
         search_max: 1 << 20,
         on_loss: OnLoss::Resend,
+        only_writer: true,
         stream: Stream { number, start, unstarted },
         committed: true,
         seed,

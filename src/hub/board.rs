@@ -59,6 +59,8 @@ pub mod counters {
     pub const UPSTREAM_LOSSES: &str = "upstream_losses";
     /// Times a partition had records of ours that this life of the ring has not sent, in each lane.
     pub const BACKUPS_PUT_BACK: &str = "backups_put_back";
+    /// Partitions upstream whose topics rebuild batches; a gauge.
+    pub const WITHOUT_MARKERS: &str = "partitions_without_markers";
     /// Records that a sink's rule failed on; they passed unchanged.
     pub const RULE_ERRORS: &str = "rule_errors";
 }

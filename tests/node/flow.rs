@@ -39,8 +39,10 @@ impl Flow {
         let washed = by == "content";
         let up = Upstream::start_behind(|spu| if washed { wash::carry(spu) } else { spu }, roomy);
         let resume = if washed { "markers" } else { by };
-        let mut rest =
-            up.sink("hq", &format!("upstream_topic = \"from-{{topic}}\"\nresume = \"{resume}\"\n{TIMEOUTS}"));
+        let mut rest = up.sink(
+            "hq",
+            &format!("upstream_topic = \"from-{{topic}}\"\nresume = \"{resume}\"\nonly_writer = {washed}\n{TIMEOUTS}"),
+        );
         rest = rest.replace("grace = \"100ms\"", "grace = \"1s\"");
         for topic in TOPICS {
             let source = format!(

@@ -178,8 +178,8 @@ struct Standing {
     due: u64,
     /// One that does not stand there itself.
     missing: Option<(usize, u64, Out)>,
-    /// Of the copies, those of records that the account says were too old.
-    expired: u64,
+    /// Records that the account says are in gaps, and that stood there.
+    in_gaps: u64,
 }
 
 pub struct SinkLedger {
@@ -550,10 +550,10 @@ impl SinkLedger {
             }
         }
         for (lane, own) in self.lanes.iter().enumerate() {
-            for (ordinal, _) in own.passed.iter().filter(|(_, passed)| passed.fate == Fate::Gap(GapReason::Expired)) {
+            for (ordinal, _) in own.passed.iter().filter(|(_, passed)| matches!(passed.fate, Fate::Gap(_))) {
                 let Some(id) = model.standing(lane, *ordinal).map(Id::unpack) else { continue };
-                for out in ledger.outs(id).into_iter().filter(|out| known.contains(out)) {
-                    there.entry(class(&out)).or_default().expired += 1;
+                for out in ledger.outs(id).into_iter().filter(|out| upstream.ever.contains(out)) {
+                    there.entry(class(&out)).or_default().in_gaps += 1;
                 }
             }
             for (ordinal, passed) in own.passed.iter().filter(|(_, passed)| passed.fate == Fate::Delivered) {
@@ -580,8 +580,8 @@ impl SinkLedger {
         for (class, standing) in &there {
             // What stands there of another writer, equal to what was to be ours and behind our end, was taken for it.
             let taken = upstream.mistakable.get(class).copied().unwrap_or_default();
-            // So was one of ours that was in doubt and then too old, for one that is alike: as many stand there as are told of.
-            let short = standing.due.saturating_sub(standing.copies + taken + standing.expired);
+            // So was one of ours that was in doubt and then gone from the ring or too old, for one that is alike: as many stood there as are told of.
+            let short = standing.due.saturating_sub(standing.copies + taken + standing.in_gaps);
             ensure!(
                 short == 0,
                 "{name}: {short} of {standing:?} are not upstream any more, {taken} were taken for others'"

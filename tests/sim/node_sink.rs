@@ -174,6 +174,10 @@ pub struct Profile {
     pub live: u16,
     /// By lane; none: the lanes go in their order.
     pub weights: Option<[u32; 3]>,
+    /// It is told that nobody else writes to its partitions.
+    pub only_writer: bool,
+    /// A batch counts only when it is replicated.
+    pub committed: bool,
 }
 
 /// What became of streams.
@@ -421,7 +425,8 @@ impl NodeSink {
                 Plant::OneIdentity => forward::Stream { start: stream.from.seq, ..forward::Stream::default() },
                 _ => forward::Stream { number: stream.number, start: stream.from.seq, unstarted: stream.unstarted },
             },
-            committed: true,
+            only_writer: self.profile.only_writer,
+            committed: self.profile.committed,
             seed: ctx.rng.next_u64(),
         };
         let end = ctx.pipeline.end(self.id, of);

@@ -297,6 +297,8 @@ impl World {
             newest_first: [None, None, Some(1), Some(20)][self.rng.below(4) as usize].filter(|_| !self.calm),
             live: [1000, 1000, 800, 100][self.rng.below(4) as usize],
             weights: (self.rng.below(3) == 0).then(|| [0; 3].map(|_| 1 + self.rng.below(8) as u32)),
+            only_writer: self.rng.below(3) != 0,
+            committed: self.rng.below(5) != 0,
         };
         trace!(self, "sink{n}: excluded {excluded:?} {nature:?} {profile:?}");
         self.sinks.push(NodeSink::new(n, book, profile, Upstream::new(nature)));

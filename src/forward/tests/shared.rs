@@ -71,6 +71,36 @@ fn what_is_equal_to_ours_passes_for_ours_where_nobody_else_was_ever_seen() {
 }
 
 #[test]
+fn nothing_passes_for_ours_unless_it_was_told_that_nobody_else_writes_there() {
+    let mut world = caught_up(200);
+    world.machine.options.only_writer = false;
+    send_more(&mut world, 40);
+    let lost = others_write_what_is_lost(&mut world);
+    let world = world.run(0);
+    assert_eq!(missing(&world, &lost), 0);
+    assert!(world.counts.maybe > 0);
+    world.expect_tally();
+}
+
+#[test]
+fn an_empty_log_where_there_was_one_gets_all_of_it_again_once() {
+    let mut world = caught_up(200);
+    let all: Vec<_> = world.copies().into_keys().collect();
+    world.logs.clear();
+    // Whoever makes it anew ends the connections to it.
+    for t in world.machine_targets() {
+        world.machine.handle(world.now, Input::Down { target: TargetIx(t) });
+    }
+    world.drive();
+    send_more(&mut world, 40);
+    let world = world.run(0);
+    assert!(world.counts.losses > 0);
+    assert_eq!((missing(&world, &all), world.counts.maybe), (0, 0));
+    assert!(world.copies().values().all(|n| *n == 1), "{:?}", world.copies());
+    world.expect_tally();
+}
+
+#[test]
 fn where_another_writer_was_seen_nothing_passes_for_ours() {
     for crashes in [false, true] {
         let mut world = caught_up(200);

@@ -102,10 +102,10 @@ pub struct Driver {
     pub(super) visit_at: Instant,
     pub(super) visit_backoff: Backoff,
     pub(super) visit_trouble: Option<Trouble>,
-    /// What an SPU last said no to, until something is taken.
-    pub(super) rejected: Option<String>,
-    /// Something that happened, and until when it is shown; None: it lasts.
-    pub(super) warned: Option<(String, Option<Instant>)>,
+    /// What SPUs said no to last, until the same partition takes something, or nothing waits for it any more.
+    pub(super) rejected: BTreeMap<Place, String>,
+    /// Something that happened, and until when it is shown.
+    pub(super) warned: Option<(String, Instant)>,
     /// Whether its records come too late.
     pub(super) late: Rc<Late>,
     /// With when it is tried again.
@@ -149,7 +149,7 @@ impl Driver {
             visit_at: now,
             visit_backoff: Backoff::new(sink.retry.0, sink.retry.1, seed),
             visit_trouble: None,
-            rejected: None,
+            rejected: BTreeMap::new(),
             warned: None,
             said: None,
             events,
@@ -321,7 +321,7 @@ impl Driver {
         };
         match frame {
             Ok(frame) => self.request(place, correlation, frame, Asked::Query(query)),
-            Err(e) => self.rejected = Some(plain(&e)),
+            Err(e) => drop(self.rejected.insert(place, plain(&e))),
         }
     }
 
@@ -357,7 +357,7 @@ impl Driver {
                 self.request(place, correlation, frame, Asked::Sent(sent));
             }
             Err(e) => {
-                self.rejected = Some(e.to_string());
+                self.rejected.insert(place, e.to_string());
                 let input = Input::Sent { target: place.1, result: Err(Reject::Retry) };
                 self.feeds[place.0].forward.handle(self.outlet.now().boot, input);
             }
@@ -413,8 +413,9 @@ impl Driver {
         match refused {
             // Halved or skipped: `forward` says which.
             Some((Reject::TooLarge, _)) => {}
-            Some((_, why)) => self.rejected = Some(why),
-            None => self.rejected = None,
+            Some((_, why)) => drop(self.rejected.insert(place, why)),
+            None if matches!(asked, Asked::Sent(_)) => drop(self.rejected.remove(&place)),
+            None => {}
         }
         forward.handle(now, input);
         self.stuck[i] = false;
@@ -558,7 +559,7 @@ impl Driver {
         let gates = self.way.as_ref().map(|_| now + GATES_EVERY);
         // Others wait for it until then.
         let overdue = self.next_overdue();
-        let calm = self.warned.as_ref().and_then(|(_, until)| *until);
+        let calm = self.warned.as_ref().map(|(_, until)| *until);
         let wake = [forward, spus, visit, calm, gates, overdue].into_iter().flatten().min();
         let waits = |i: &usize| !self.stuck[*i] && !self.gives_way(*i) && !self.is_closed(*i);
         let place = |i: usize| (self.feeds[i].of, self.feeds[i].read_pos());

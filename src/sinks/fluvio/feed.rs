@@ -115,6 +115,7 @@ impl Feed {
             grace: sink.grace,
             retry: sink.retry,
             search_max: sink.search_max,
+            only_writer: sink.only_writer,
             on_loss: if sink.resend_on_loss { OnLoss::Resend } else { OnLoss::Continue },
             committed: !sink.acks_leader,
             seed,
@@ -143,6 +144,12 @@ impl Feed {
     pub fn is_through(&self, outlet: &Outlet) -> bool {
         let end = outlet.end(self.of).ordinal;
         !self.newest && !self.over && self.forward.cursor().ordinal >= end && self.forward.is_settled()
+    }
+
+    /// Everything below it is accounted for.
+    pub fn cursor(&self) -> LanePos {
+        let Pos { seq, ordinal } = self.forward.cursor();
+        LanePos { seq, ordinal }
     }
 
     pub fn read_pos(&self) -> LanePos {

@@ -1,5 +1,6 @@
 //! What the driver says about itself: the worst thing first, a change once.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -15,7 +16,7 @@ const WARN_FOR: Duration = Duration::from_secs(600);
 
 impl Driver {
     pub(super) fn warn(&mut self, what: String) {
-        self.warned = Some((what, Some(Instant::now() + WARN_FOR)));
+        self.warned = Some((what, Instant::now() + WARN_FOR));
     }
 
     /// What `forward` says that a person should know.
@@ -28,7 +29,11 @@ impl Driver {
             Note::Duplicated { count, .. } => self.outlet.count(counters::DUPLICATED, count),
             Note::MaybeDuplicated { count, .. } => self.outlet.count(counters::MAYBE_DUPLICATED, count),
             Note::UpstreamLoss { target, from, resending } => {
-                let then = if resending { "sending again from there" } else { "going on as configured" };
+                let then = match (resending, self.sink.resend_on_loss) {
+                    (true, _) => "sending again from there",
+                    (false, false) => "going on as configured",
+                    (false, true) => "nothing tells what is left of it, so nothing is sent again",
+                };
                 self.warn(format!(
                     "{} was truncated or recreated upstream: what came after seq {from} is gone; {then}",
                     name(target)
@@ -41,13 +46,8 @@ impl Driver {
                     name(target)
                 ));
             }
-            Note::MarkersLost { target } => {
-                let what = format!(
-                    "{} rebuilds batches (deduplication?): after a cut, what is there is found by what it says, as far as that goes",
-                    name(target)
-                );
-                self.warned = Some((what, None));
-            }
+            // For as long as it does, also after a restart: in `state`.
+            Note::MarkersLost { .. } => {}
             Note::AnotherLife { target, .. } => {
                 self.warn(format!(
                     "{} has records that were sent from this data directory and are not in it: a backup was put back, or \
@@ -69,7 +69,9 @@ impl Driver {
                 self.outlet.gauge(name, end);
             }
         }
-        self.warned.take_if(|(_, until)| until.is_some_and(|until| until <= Instant::now()));
+        let (feeds, outlet) = (&self.feeds, &self.outlet);
+        self.rejected.retain(|(i, _), _| outlet.has_more(feeds[*i].of, feeds[*i].cursor()));
+        self.warned.take_if(|(_, until)| *until <= Instant::now());
         let (state, retry_at) = self.state();
         let state = self.with_lateness(state);
         let news = |(said, at): &(PartState, Option<Instant>)| {
@@ -80,6 +82,22 @@ impl Driver {
             self.outlet.report(state.clone());
             self.said = Some((state, retry_at));
         }
+    }
+
+    /// What is to be known of partitions where markers do not survive, if there are any.
+    fn rebuilds(&self) -> Option<String> {
+        let feeds = self.feeds.iter().filter(|feed| !feed.over);
+        let partitions: BTreeSet<(&str, u32)> = feeds.flat_map(|feed| feed.forward.rebuilding()).collect();
+        self.outlet.gauge(counters::WITHOUT_MARKERS, partitions.len() as u64);
+        let (topic, partition) = partitions.first()?;
+        let others = if partitions.len() > 1 { format!(" and {} others", partitions.len() - 1) } else { String::new() };
+        let then = match self.sink.only_writer {
+            true => "what is there is found by what it says, as far as that goes",
+            false => "what may be there is sent again and counted (nobody else writes there? only_writer = true)",
+        };
+        Some(format!(
+            "topic {topic} partition {partition}{others} rebuilds batches (deduplication?): after a cut, {then}"
+        ))
     }
 
     /// What is down says so; everything else is no more than late.
@@ -112,16 +130,18 @@ impl Driver {
         {
             return down(trouble.to_string(), Some(at));
         }
-        if let Some(why) = &self.rejected {
+        if let Some(why) = self.rejected.values().next() {
             return down(why.clone(), None);
         }
         if let Some(problem) = self.meta.problems.first() {
             return down(problem.clone(), Some(self.visit_at));
         }
+        let rebuilds = self.rebuilds();
         let state = match (&self.warned, self.tls.as_ref().and_then(|tls| tls.warning(self.outlet.now()))) {
             (Some((what, _)), _) => PartState::warn(what.clone()),
             (None, _) if self.meta.sc.is_empty() => PartState::Starting,
             (None, Some(what)) => PartState::warn(what),
+            (None, None) if rebuilds.is_some() => PartState::warn(rebuilds.unwrap_or_default()),
             (None, None) => PartState::up(format!("connected to {}", self.meta.sc)),
         };
         (state, None)

@@ -13,8 +13,10 @@ use super::spu;
 use super::trouble::Trouble;
 use crate::backoff::Backoff;
 use crate::forward::Input;
-use crate::limits::{MAX_UPSTREAM_PARTITIONS, MAX_UPSTREAM_TOPICS};
+use crate::limits::{MAX_LANES, MAX_UPSTREAM_PARTITIONS, MAX_UPSTREAM_TOPICS};
 
+/// What an SPU's task has not taken yet: a request of each partition of each stream that is sent. It takes no room before.
+const MAX_REQUESTS: usize = 2 * MAX_LANES * MAX_UPSTREAM_PARTITIONS;
 /// Visits to the SC for the same topics are at least this far apart.
 const VISIT_EVERY: Duration = Duration::from_secs(1);
 
@@ -74,7 +76,7 @@ impl Driver {
         };
         self.generation += 1;
         let generation = self.generation;
-        let (sender, requests) = mpsc::channel(MAX_UPSTREAM_PARTITIONS);
+        let (sender, requests) = mpsc::channel(MAX_REQUESTS);
         (spu.generation, spu.requests, spu.address) = (generation, Some(sender), address.clone());
         let (tell, sink, line) = (self.tell.clone(), self.sink.clone(), self.line());
         self.tasks.spawn_local(async move {

@@ -1,7 +1,7 @@
 //! One SPU: a task that connects, sends requests as they come and hands their answers back.
 //!
-//! Requests of different partitions are in flight together; each partition has one at most, so the channel's bound is
-//! never met. A request that is not answered in time ends the connection: what was asked on it is void, and what was
+//! Requests of different partitions are in flight together; each partition has one at most of each stream of a lane, so the
+//! channel's bound is never met. A request that is not answered in time ends the connection: what was asked on it is void, and what was
 //! sent may or may not land (see `forward`). On a slow line what is in flight comes one behind the other: each answer gives
 //! those that still wait their time again, and so does what the line takes of them, within [`LONGEST`]. A connection without work is closed after a while, so that a quiet node
 //! holds none and a dead one is not found only when it is needed.

@@ -102,6 +102,7 @@ impl Driver {
     fn let_go(&mut self, i: usize) {
         self.opens.retain(|place| place.0 != i);
         self.on.retain(|place, _| place.0 != i);
+        self.rejected.retain(|place, _| place.0 != i);
         self.asked.retain(|_, (place, ..)| place.0 != i);
         for spu in self.spus.values_mut() {
             spu.members.retain(|place| place.0 != i);

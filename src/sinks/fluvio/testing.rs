@@ -30,6 +30,7 @@ pub fn sink(endpoint: &str) -> FluvioSink {
         markers_only: false,
         search_max: 64 * 1024,
         resend_on_loss: true,
+        only_writer: false,
         newest_first: false,
         live_share: None,
         lane_weights: Vec::new(),
