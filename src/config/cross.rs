@@ -146,14 +146,17 @@ fn links(config: &Config, places: &Places<'_>) {
     }
 }
 
-/// A sink must not send to the node's own endpoint.
+/// A sink must not send to the node's own endpoint, by either of its ports.
 fn own_endpoint(config: &Config, places: &Places<'_>) {
     let Some(endpoint) = &config.endpoint else { return };
+    let listens = [endpoint.sc_listen, endpoint.spu_listen];
+    let own = |address: &str| super::parts::address(address).is_ok_and(|a| listens.iter().any(|l| reaches(a, *l)));
     for sink in &config.sinks {
         let SinkKind::Fluvio(fluvio) = &sink.kind else { continue };
-        let own = |address: &str| super::parts::address(address).is_ok_and(|a| reaches(a, endpoint.sc_listen));
-        if let Some(address) = fluvio.endpoint.iter().find(|a| own(a)) {
-            places.error(&format!("sinks.{}", sink.name), "endpoint", format!("{address} is this node's own endpoint"));
+        let sc = fluvio.endpoint.iter().map(|address| ("endpoint", address));
+        let spus = fluvio.spu_address.values().map(|address| ("spu_address", address));
+        if let Some((key, address)) = sc.chain(spus).find(|(_, address)| own(address)) {
+            places.error(&format!("sinks.{}", sink.name), key, format!("{address} is this node's own endpoint"));
         }
     }
 }
