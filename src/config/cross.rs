@@ -301,6 +301,10 @@ fn upstream_names(config: &Config, places: &Places<'_>) {
         taken.retain(|topic| sink.topics.contains(topic));
         taken.sort_unstable();
         taken.dedup();
+        // Without `{topic}` all come to the same.
+        if sketch("u").0 == name {
+            taken.truncate(1);
+        }
         for topic in taken {
             let what = "shorten it or the topic's name, or leave the topic out with `exclude`";
             match sketch(topic.as_str()) {
