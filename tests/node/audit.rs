@@ -188,6 +188,31 @@ fn the_bound_holds_for_all_that_is_downloaded_whatever_it_is_for() {
 }
 
 #[test]
+fn a_list_of_topics_that_is_longer_than_the_bound_is_given_up_on_its_way() {
+    let up = Upstream::start();
+    let mut edge = Node::started(&up.sink("hq", ""));
+    edge.send("notes", &["one"]);
+    edge.run(&["drain"]).ok();
+    edge.stop();
+    for i in 0..60 {
+        up.node.send(&format!("of-somebody-else-{i}"), &["x"]);
+    }
+    let brought = |words: &[&str]| {
+        let before = up.link.brought();
+        let done = audit(&edge, words);
+        (done, up.link.brought() - before)
+    };
+    // So that it is not there at once.
+    up.link.is_slow(8 * 1024);
+    let (done, some) = brought(&["--max-bytes", "2KiB"]);
+    assert!(done.failed(1).contains("--max-bytes 2 KiB ends here"));
+    up.link.is_slow(0);
+    let (done, all) = brought(&[]);
+    assert_eq!(done.code, Some(0), "{}{}", done.out, done.err);
+    assert!(some < 5 * 1024 && all > 8 * 1024, "{some} of {all}");
+}
+
+#[test]
 fn wrong_usage_says_what_there_is() {
     let edge = Node::new(&super::node::config(
         "edge",
