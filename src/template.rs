@@ -113,6 +113,20 @@ impl Template {
         self.parts.iter().filter_map(|p| if let Part::Label(name) = p { Some(name.as_str()) } else { None })
     }
 
+    /// What it comes to before there is a record: a word stands for what only that knows, however long it will be. And the
+    /// bytes of such words.
+    pub fn sketch(&self, context: &Context<'_>) -> (String, usize) {
+        let (mut out, mut words) = (Vec::new(), 0);
+        for part in &self.parts {
+            if !part.render(context, &RecordRef::default(), &mut out) {
+                let word = if *part == Part::Key { "key" } else { "value" };
+                words += word.len();
+                out.extend_from_slice(word.as_bytes());
+            }
+        }
+        (String::from_utf8_lossy(&out).into_owned(), words)
+    }
+
     /// Appends the rendered bytes to `out`; false when a placeholder had nothing to stand for (missing attribute
     /// or field), in which case nothing is appended.
     #[must_use]
@@ -240,6 +254,14 @@ mod tests {
         assert!(error("{field.}").contains("a name is missing"));
         assert_eq!(error("a{b"), "`{` without `}` in `a{b` (a brace itself is written `{{`)");
         assert_eq!(error("a}b"), "`}` without `{` in `a}b` (a brace itself is written `}}`)");
+    }
+
+    #[test]
+    fn a_sketch_has_words_for_what_only_a_record_knows() {
+        let context = Context { node: "n1", topic: "t1", source: "", labels: &BTreeMap::new() };
+        let sketch = |text: &str| Template::parse(text).unwrap().sketch(&context);
+        assert_eq!(sketch("{node}-{topic}_UP"), ("n1-t1_UP".into(), 0));
+        assert_eq!(sketch("{key}.{field.a}-{mqtt.1}"), ("key.value-value".into(), 13));
     }
 
     proptest! {

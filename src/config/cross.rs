@@ -8,9 +8,13 @@ use super::model::*;
 use super::own_output::{self, Written};
 use super::raw::At;
 use super::reader::Scope;
+use crate::limits::MAX_TOPIC_NAME;
 use crate::name::nearest;
 use crate::template::{Context, Template};
-use crate::topic::{TopicName, TopicSet};
+use crate::topic::{OWN_TOPICS, TopicName, TopicNameError, TopicSet};
+
+/// Room in an upstream topic's name that is hardly enough for what a record says.
+const LITTLE_ROOM: usize = 8;
 
 /// Where a key was written, as far as the settings know it.
 struct Places<'a>(&'a Scope<'a>);
@@ -142,14 +146,17 @@ fn links(config: &Config, places: &Places<'_>) {
     }
 }
 
-/// A sink must not send to the node's own endpoint.
+/// A sink must not send to the node's own endpoint, by either of its ports.
 fn own_endpoint(config: &Config, places: &Places<'_>) {
     let Some(endpoint) = &config.endpoint else { return };
+    let listens = [endpoint.sc_listen, endpoint.spu_listen];
+    let own = |address: &str| super::parts::address(address).is_ok_and(|a| listens.iter().any(|l| reaches(a, *l)));
     for sink in &config.sinks {
         let SinkKind::Fluvio(fluvio) = &sink.kind else { continue };
-        let own = |address: &str| super::parts::address(address).is_ok_and(|a| reaches(a, endpoint.sc_listen));
-        if let Some(address) = fluvio.endpoint.iter().find(|a| own(a)) {
-            places.error(&format!("sinks.{}", sink.name), "endpoint", format!("{address} is this node's own endpoint"));
+        let sc = fluvio.endpoint.iter().map(|address| ("endpoint", address));
+        let spus = fluvio.spu_address.values().map(|address| ("spu_address", address));
+        if let Some((key, address)) = sc.chain(spus).find(|(_, address)| own(address)) {
+            places.error(&format!("sinks.{}", sink.name), key, format!("{address} is this node's own endpoint"));
         }
     }
 }
@@ -269,21 +276,70 @@ fn templates(config: &Config, places: &Places<'_>, scope: &Scope<'_>) {
     }
 }
 
-/// The parts of an upstream topic's name that are known now must be of a name.
+/// The parts of an upstream topic's name that are known now must be of a name, and leave room for those that are not.
 fn upstream_names(config: &Config, places: &Places<'_>) {
-    let context = Context { node: &config.node.id, topic: "t", source: "", labels: &config.node.labels };
+    let known = topics_named(config);
+    let own = OWN_TOPICS.map(|topic| TopicName::new(topic).ok());
     for sink in &config.sinks {
         let SinkKind::Fluvio(fluvio) = &sink.kind else { continue };
-        let mut name = Vec::new();
-        // What depends on the record is seen when there is one.
-        if !fluvio.upstream_topic.render(&context, &Default::default(), &mut name) {
+        let (header, key) = (format!("sinks.{}", sink.name), "upstream_topic");
+        let sketch = |topic| {
+            let context = Context { node: &config.node.id, topic, source: "", labels: &config.node.labels };
+            let (name, words) = fluvio.upstream_topic.sketch(&context);
+            let fixed = name.len() - words;
+            (name, MAX_TOPIC_NAME.checked_sub(fixed), words > 0)
+        };
+        let (name, room, _) = sketch("t");
+        // How long the words will be is seen when there is a record.
+        let wrong = TopicName::new(&name).err().filter(|e| room.is_none() || !matches!(e, TopicNameError::TooLong(_)));
+        if let Some(e) = wrong {
+            places.error(&header, key, format!("it would give topics like `{name}`: {e}"));
             continue;
         }
-        if let Err(e) = TopicName::new(&String::from_utf8_lossy(&name)) {
-            let message = format!("it would give topics like `{}`: {e}", String::from_utf8_lossy(&name));
-            places.error(&format!("sinks.{}", sink.name), "upstream_topic", message);
+        let exact: Vec<_> = sink.topics.include.iter().filter_map(|topic| TopicName::new(topic).ok()).collect();
+        let mut taken: Vec<_> = known.iter().copied().chain(own.iter().flatten()).chain(&exact).collect();
+        taken.retain(|topic| sink.topics.contains(topic));
+        taken.sort_unstable();
+        taken.dedup();
+        // Without `{topic}` all come to the same.
+        if sketch("u").0 == name {
+            taken.truncate(1);
+        }
+        for topic in taken {
+            let what = "shorten it or the topic's name, or leave the topic out with `exclude`";
+            match sketch(topic.as_str()) {
+                (name, None, _) => {
+                    let text = format!("topic `{topic}` would be `{name}`, longer than {MAX_TOPIC_NAME} bytes; {what}");
+                    places.error(&header, key, text);
+                }
+                (name, Some(room), true) if room < LITTLE_ROOM => {
+                    let text = format!(
+                        "topic `{topic}` would be like `{name}`, with {room} bytes left for what a record says: one that \
+                         says more becomes a dead letter; {what}"
+                    );
+                    places.warn(&header, key, text);
+                }
+                _ => {}
+            }
         }
     }
+}
+
+/// Topics that something in the config writes to, or that have settings.
+fn topics_named(config: &Config) -> Vec<&TopicName> {
+    let made = config.rules.iter().flat_map(|rule| rule.into.iter().chain(rule.rule.spec.targets()));
+    let mut named: Vec<&TopicName> = config.topics.keys().chain(made).collect();
+    for source in &config.sources {
+        match &source.kind {
+            SourceKind::File(FileSource { topic, .. })
+            | SourceKind::Syslog(SyslogSource { topic, .. })
+            | SourceKind::Socket(SocketSource { topic, .. })
+            | SourceKind::Exec(ExecSource { topic, .. })
+            | SourceKind::Host(HostSource { topic, .. }) => named.push(topic),
+            SourceKind::Mqtt(mqtt) => named.extend(mqtt.subscribe.iter().map(|s| &s.topic)),
+        }
+    }
+    named
 }
 
 /// Topics that are named exactly and that nothing here writes: allowed (`send`, an endpoint's clients), probably a slip.
@@ -291,18 +347,7 @@ fn topics_nobody_has(config: &Config, places: &Places<'_>, scope: &Scope<'_>) {
     if config.endpoint.is_some() {
         return;
     }
-    let mut known: Vec<&TopicName> =
-        config.topics.keys().chain(config.rules.iter().filter_map(|r| r.into.as_ref())).collect();
-    for source in &config.sources {
-        match &source.kind {
-            SourceKind::File(FileSource { topic, .. })
-            | SourceKind::Syslog(SyslogSource { topic, .. })
-            | SourceKind::Socket(SocketSource { topic, .. })
-            | SourceKind::Exec(ExecSource { topic, .. })
-            | SourceKind::Host(HostSource { topic, .. }) => known.push(topic),
-            SourceKind::Mqtt(mqtt) => known.extend(mqtt.subscribe.iter().map(|s| &s.topic)),
-        }
-    }
+    let known = topics_named(config);
     let stranger = |set: &TopicSet| {
         let strange =
             |p: &&String| !p.contains('*') && !p.starts_with("headwater-") && !known.iter().any(|k| k.as_str() == **p);

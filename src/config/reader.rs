@@ -169,6 +169,13 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// These settings, which were read, do nothing here.
+    pub fn idle_are(&self, keys: &[&str]) {
+        let mut settings = self.scope.settings.borrow_mut();
+        let own = settings.iter_mut().filter(|s| s.table == self.number && keys.contains(&s.key.as_str()));
+        own.for_each(|setting| setting.idle = true);
+    }
+
     pub fn get<T>(
         &self,
         key: &'static str,

@@ -109,7 +109,48 @@ fn fluvio(r: &Reader<'_>, value: ValueMode, lanes: &[LaneConfig]) -> Option<Fluv
     if sink.retry.0 > sink.retry.1 {
         r.wrong("retry_min", "`retry_min` is longer than `retry_max`");
     }
+    contradictions(r, &sink);
     Some(sink)
+}
+
+/// Settings that are good, and not beside one another.
+fn contradictions(r: &Reader<'_>, sink: &FluvioSink) {
+    for (at, address) in sink.endpoint.iter().enumerate() {
+        if sink.endpoint[..at].contains(address) {
+            r.warn("endpoint", format!("`{address}` is there twice: it would be tried twice in a row"));
+        }
+    }
+    let NewTopics { create, partitions, compression, .. } = sink.new_topics;
+    if !create {
+        let keys = ["partitions", "replicas", "retention", "retention_size", "topic_compression"];
+        for key in keys.into_iter().filter(|key| r.has(key)) {
+            r.warn(key, "it has no effect with create_topics = false: it is for topics that the sink makes");
+        }
+        return r.idle_are(&keys);
+    }
+    match sink.partition {
+        PartitionChoice::Number(partition) if r.has("partitions") && partition >= partitions => {
+            let message = format!(
+                "partition = {partition} is none of the {partitions} of a topic that it makes, which count from 0; write {} \
+                 or more",
+                partition + 1
+            );
+            r.wrong("partitions", message);
+        }
+        // As many as that needs.
+        PartitionChoice::Number(1..) => r.idle_are(&["partitions"]),
+        _ => {}
+    }
+    match compression {
+        Some(of_topic) if r.has("compression") && of_topic != sink.compression => {
+            r.warn(
+                "compression",
+                "topics that it makes take `topic_compression` only, and the topic's wins; leave one out",
+            );
+        }
+        Some(_) => r.idle_are(&["compression"]),
+        None => {}
+    }
 }
 
 const COMPRESSIONS: [(&str, Compression); 5] = [

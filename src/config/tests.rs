@@ -153,7 +153,13 @@ fn values_come_from_files_the_environment_and_credentials() {
 fn what_is_printed_is_read_without_new_warnings() {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
     let every = std::fs::read_to_string(data.join("every-part.toml")).unwrap();
-    for text in [every.replace("tls = {}\n", "version = \"5\"\n"), every] {
+    let sink = |more: &str| every.replace("[sinks.stdout]", &format!("{more}\n[sinks.stdout]"));
+    for text in [
+        every.replace("tls = {}\n", "version = \"5\"\n"),
+        sink("create_topics = false"),
+        sink("partition = 7\ntopic_compression = \"gzip\""),
+        every.clone(),
+    ] {
         let examined = look(&[("h.toml", &text)]);
         let again = look(&[("h.toml", &print(&examined))]);
         assert!(again.config.is_ok(), "{:?}", again.config);

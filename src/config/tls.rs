@@ -1,5 +1,7 @@
 //! The `tls` table of sources and sinks.
 
+use rustls::pki_types::ServerName;
+
 use super::model::TlsConfig;
 use super::reader::Reader;
 
@@ -12,7 +14,10 @@ pub fn tls(parent: &Reader<'_>) -> Option<TlsConfig> {
         cert: r.opt_path("cert"),
         key: r.secret("key"),
         key_file: r.secret_file("key"),
-        server_name: r.opt_text("server_name", "host", |s| Ok::<_, String>(s.to_owned())),
+        server_name: r.opt_text("server_name", "host", |s| match ServerName::try_from(s) {
+            Ok(_) => Ok(s.to_owned()),
+            Err(_) => Err(format!("`{s}` cannot be the name in a certificate; write a host name or an IP address")),
+        }),
     };
     if tls.cert.is_some() != r.has("key") {
         r.wrong(if tls.cert.is_some() { "cert" } else { "key" }, "`cert` and `key` belong together; give both or none");

@@ -8,6 +8,7 @@ use std::fmt::Write;
 
 use super::human::{about, binary, brief, compact, compact_one, decimal, long, thousands};
 use super::status::{PartStatus, RingStatus, SinkStatus, Status};
+use crate::hub::counters;
 use crate::pipeline::Counts;
 
 /// What counts as a day: marks are an hour apart.
@@ -334,13 +335,15 @@ fn losses(sink: &SinkStatus) -> String {
         thousands(sink.corrupt),
         thousands(sink.maybe_duplicated)
     );
+    let counted = |name| sink.part.counters.get(name).copied().unwrap_or(0);
     let others = [
         ("expired", sink.expired),
         ("lost unsynced", sink.lost_unsynced),
         ("refused", sink.refused),
         ("duplicated", sink.duplicated),
         ("released", sink.released),
-        ("backups put back", sink.part.counters.get("backups_put_back").copied().unwrap_or(0)),
+        ("upstream losses", counted(counters::UPSTREAM_LOSSES)),
+        ("backups put back", counted(counters::BACKUPS_PUT_BACK)),
     ];
     for (name, count) in others.into_iter().filter(|(_, n)| *n > 0) {
         let _ = write!(text, ", {name} {}", thousands(count));
@@ -475,6 +478,7 @@ broker  up 3 d 4 h: connected to 10.0.0.5:1883; 1,204,332 received, filtered 12,
         let sink = &mut status.sinks[0];
         (sink.evicted, sink.corrupt, sink.maybe_duplicated, sink.expired) = (48_211, 2, 3, 4);
         (sink.lost_unsynced, sink.refused, sink.duplicated, sink.released) = (5, 6, 7, 8);
+        sink.part.counters = [("upstream_losses".to_owned(), 9), ("backups_put_back".to_owned(), 10)].into();
         sink.eta_s = None;
         status.ring.room_s = Some(0);
         let expected = "\
@@ -482,7 +486,7 @@ pump-0417  v0.3.1  config 9c1e  up 3d 4h  clock trusted 2m ago
 ring  312 MiB of 1 GiB; FULL, the oldest are evicted; card written 41 MB today
 hq    DOWN 2 h 11 m: connect sc.example:9003 timed out; next try 38 s
       48,211 waiting (3.1 MiB to send); evicted 48,211, corrupt 2, maybe duplicated 3, expired 4, lost unsynced 5, \
-refused 6, duplicated 7, released 8
+refused 6, duplicated 7, released 8, upstream losses 9, backups put back 10
 ";
         assert_eq!(page(&status), expected);
     }

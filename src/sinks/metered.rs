@@ -4,6 +4,7 @@
 //! packets that carry them. Headers and acknowledgements are reckoned from the amounts; what the kernel sends twice, and
 //! name lookups, are not seen.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -23,6 +24,15 @@ const HEADERS: u64 = 52;
 const SEGMENT: u64 = 1400;
 /// SYN, SYN-ACK, ACK and what ends a connection: each way.
 const HANDSHAKE: u64 = 2 * 60 + 2 * HEADERS;
+
+thread_local! {
+    static CAME: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Bytes that came over all connections of this thread so far, whatever they were for: for who has no link to count them.
+pub fn came() -> u64 {
+    CAME.get()
+}
 
 /// Connects to `HOST:PORT` from `interface`, if there is to be a certain one.
 pub async fn connect(address: &str, interface: Option<String>) -> io::Result<TcpStream> {
@@ -92,7 +102,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = out.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, out))?;
-        self.count(0, (out.filled().len() - before) as u64);
+        let came = (out.filled().len() - before) as u64;
+        CAME.set(CAME.get() + came);
+        self.count(0, came);
         Poll::Ready(Ok(()))
     }
 }

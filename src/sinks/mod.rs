@@ -18,6 +18,8 @@ mod shape;
 mod stdout;
 mod underway;
 
+pub use metered::came;
+
 /// Why a sink stopped; shown, and tried again after a wait.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {

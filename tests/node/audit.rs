@@ -77,7 +77,7 @@ fn what_was_sent_is_identical_beside_a_running_node_and_of_a_stopped_one() {
     assert_eq!((cost.code, cost.out.as_str()), (Some(0), ""));
     assert!(cost.err.contains("3,050 records of sink hq"), "{}", cost.err);
     let bounded = edge.run(&["audit", "hq", "--max-bytes", "2KiB"]).failed(1);
-    assert!(bounded.contains("more than --max-bytes"), "{bounded}");
+    assert!(bounded.contains("--max-bytes 2 KiB ends here"), "{bounded}");
 }
 
 #[test]
@@ -148,6 +148,68 @@ fn only_what_was_admitted_since_is_compared_and_little_else_is_downloaded() {
     // What is to come, and what never was.
     let none = audit(&edge, &["--since", "2999-01-01T00:00:00Z"]);
     assert_eq!((none.code, json(&none)["partitions"].as_array().unwrap().len()), (Some(0), 0));
+}
+
+#[test]
+fn the_bound_holds_for_all_that_is_downloaded_whatever_it_is_for() {
+    let up = Upstream::start();
+    let mut edge = Node::started(&up.sink("hq", "compression = \"none\"\nmax_batch = \"4KiB\"\n"));
+    let wide: Vec<_> = (0..300).map(|i| format!("{i} {}", "x".repeat(300))).collect();
+    for topic in ["notes", "alarms", "doors"] {
+        send_all(&edge, topic, &wide);
+    }
+    edge.run(&["drain"]).ok();
+    edge.stop();
+    let bounded = |most: u64| {
+        let before = up.link.brought();
+        let done = audit(&edge, &["--max-bytes", &format!("{most}KiB")]);
+        (done, up.link.brought() - before)
+    };
+    let mut ends = Vec::new();
+    for most in [1, 2, 3, 4, 6, 8, 12, 200, 290, 340, 1000] {
+        let (done, brought) = bounded(most);
+        println!("{most} KiB: {brought} came: {:?} {}", done.code, done.err.trim());
+        assert!(brought <= most * 1024, "{brought} of {most} KiB: {}", done.err);
+        match done.code {
+            Some(0) => assert_eq!(json(&done)["downloaded_bytes"], brought, "{}", done.out),
+            code => {
+                assert_eq!(code, Some(1), "{}", done.err);
+                assert!(done.out.is_empty() && done.err.contains("--max-bytes"), "{}{}", done.out, done.err);
+            }
+        }
+        ends.push(done.code);
+    }
+    assert_eq!((ends.first(), ends.last()), (Some(&Some(1)), Some(&Some(0))), "{ends:?}");
+    // What the estimate took is told with it.
+    let before = up.link.brought();
+    let cost = edge.run(&["audit", "hq", "--cost"]);
+    let told = headwater::ops::human::binary(up.link.brought() - before);
+    assert!(cost.err.contains(&format!("({told} to find that out)")), "{told}: {}", cost.err);
+}
+
+#[test]
+fn a_list_of_topics_that_is_longer_than_the_bound_is_given_up_on_its_way() {
+    let up = Upstream::start();
+    let mut edge = Node::started(&up.sink("hq", ""));
+    edge.send("notes", &["one"]);
+    edge.run(&["drain"]).ok();
+    edge.stop();
+    for i in 0..60 {
+        up.node.send(&format!("of-somebody-else-{i}"), &["x"]);
+    }
+    let brought = |words: &[&str]| {
+        let before = up.link.brought();
+        let done = audit(&edge, words);
+        (done, up.link.brought() - before)
+    };
+    // So that it is not there at once.
+    up.link.is_slow(8 * 1024);
+    let (done, some) = brought(&["--max-bytes", "2KiB"]);
+    assert!(done.failed(1).contains("--max-bytes 2 KiB ends here"));
+    up.link.is_slow(0);
+    let (done, all) = brought(&[]);
+    assert_eq!(done.code, Some(0), "{}{}", done.out, done.err);
+    assert!(some < 5 * 1024 && all > 8 * 1024, "{some} of {all}");
 }
 
 #[test]

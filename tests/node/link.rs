@@ -32,6 +32,8 @@ struct Shared {
     rate: AtomicU64,
     /// A connection ends when it has carried so many bytes there; 0: never.
     most: AtomicU64,
+    /// Bytes that came back so far.
+    brought: AtomicU64,
     open: Mutex<Vec<TcpStream>>,
 }
 
@@ -105,6 +107,11 @@ impl Link {
     /// New connections end, in the middle of whatever it is, when they have carried so many bytes there; 0: never.
     pub fn ends_after(&self, bytes: u64) {
         self.shared.most.store(bytes, Ordering::SeqCst);
+    }
+
+    /// Bytes that were brought back so far, on all connections.
+    pub fn brought(&self) -> u64 {
+        self.shared.brought.load(Ordering::SeqCst)
     }
 
     fn close_all(&self) {
@@ -182,6 +189,12 @@ fn deliver(arrives: &Receiver<(Instant, Vec<u8>)>, mut to: TcpStream, back: bool
         match shared.state.load(Ordering::SeqCst) {
             DEAF if back => continue,
             BLACK_HOLE => continue,
+            UP if back => {
+                shared.brought.fetch_add(bytes.len() as u64, Ordering::SeqCst);
+                if to.write_all(&bytes).is_err() {
+                    break;
+                }
+            }
             UP | DEAF if to.write_all(&bytes).is_ok() => {}
             _ => break,
         }

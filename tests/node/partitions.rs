@@ -88,7 +88,11 @@ fn a_changed_choice_of_partitions_doubles_and_loses_nothing() {
 #[test]
 fn a_partition_that_a_topic_has_not_is_said_and_its_records_wait() {
     let up = Upstream::start();
-    let sink = |partition: u32| config("edge", &up.sink("hq", &format!("partitions = 2\npartition = {partition}\n")));
+    // Two for the topic that it makes.
+    let sink = |partition: u32| {
+        let partitions = partition.max(1) + 1;
+        config("edge", &up.sink("hq", &format!("partitions = {partitions}\npartition = {partition}\n")))
+    };
     let mut edge = Node::new(&sink(1));
     edge.start();
     edge.send("notes", &["first"]);

@@ -14,12 +14,15 @@ mod report;
 mod upstream;
 
 use std::collections::BTreeSet;
+use std::future::poll_fn;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::ExitCode;
+use std::task::Poll;
 use std::time::SystemTime;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 
 use self::edge::{Looked, Ring};
 use self::matching::{Id, Matcher, Stored};
@@ -38,6 +41,7 @@ use crate::name;
 use crate::node::plan;
 use crate::node::stopped::{StoppedRing, owner};
 use crate::ops::human::{binary, thousands};
+use crate::sinks::came;
 use crate::time::{Span, WallTime};
 
 #[derive(Clone, Debug, clap::Args)]
@@ -54,6 +58,12 @@ SINK is a sink of the config whose type is `fluvio`. The node may run or not;
 nothing is written, here or upstream. Only what is in the ring can be compared:
 what it has evicted is counted as no longer there, what was not sent yet as
 pending. Where standard input is no terminal nobody is asked.
+
+To tell the cost costs something itself, and --cost says how much it was: the
+cluster's list of topics, a handshake with each SPU, and for each partition 16
+headers of 124 bytes, and more where it has to be searched for the place to
+begin at: dozens, or hundreds where many write. --max-bytes is for all of that
+together with the batches.
 
 What is downloaded is NOT counted in the budget of the sink's link, and does not
 keep to its windows; it goes out from the link's interface.
@@ -79,7 +89,7 @@ pub struct Args {
     /// Only tell what would be downloaded
     #[arg(long, conflicts_with = "yes")]
     cost: bool,
-    /// Download no more than this, and compare nothing if it will be more
+    /// Download no more than this, estimate and handshakes included, and compare nothing if it will be more
     #[arg(long, value_name = "SIZE")]
     max_bytes: Option<String>,
     /// The result as one JSON document
@@ -87,32 +97,55 @@ pub struct Args {
     json: bool,
 }
 
+/// Around what is asked for, and at least to be asked for: frames of answers, headers.
+const AROUND: u64 = 512;
+
 /// What may be downloaded, and how far it is.
 pub struct Bounds {
     most: Option<u64>,
     progress: Progress,
     batches: u64,
+    /// What is not known where it ends.
+    unknown: &'static str,
 }
 
 impl Bounds {
+    fn new(most: Option<u64>) -> Self {
+        let unknown = "that did not even tell what all of it takes";
+        Self { most, progress: Progress::new("slices"), batches: 0, unknown }
+    }
+
     fn words(&self) -> String {
         let most = self.most.map(|most| format!("--max-bytes {} ends here", binary(most)));
         most.unwrap_or_else(|| "too much to be taken at once".into())
     }
 
-    /// How much may be asked for now.
-    fn room(&self, taken: u64) -> anyhow::Result<usize> {
-        let left = self.most.map_or(u64::MAX, |most| most.saturating_sub(taken));
-        if left < 1024 {
-            self.progress.clear();
-            bail!("{}: {} were downloaded, and it was not all; nothing can be said", self.words(), binary(taken));
-        }
-        Ok(usize::try_from(left).unwrap_or(usize::MAX))
+    /// How much may be asked for now, with what TLS puts around it.
+    fn room(&self) -> anyhow::Result<usize> {
+        let left = self.most.map_or(u64::MAX, |most| most.saturating_sub(came()));
+        let room = left.saturating_sub(left / 32 + AROUND);
+        if room < AROUND { Err(self.end()) } else { Ok(usize::try_from(room).unwrap_or(usize::MAX)) }
     }
 
-    fn took(&mut self, taken: u64) {
+    fn end(&self) -> anyhow::Error {
+        self.progress.clear();
+        anyhow!("{}: {} were downloaded, and {}; nothing was compared", self.words(), binary(came()), self.unknown)
+    }
+
+    /// What `work` comes to, unless more comes meanwhile than may: of what nobody can say how long it is.
+    async fn within<T>(&self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        self.room()?;
+        let mut work = pin!(work);
+        poll_fn(|context| match work.as_mut().poll(context) {
+            Poll::Pending if self.most.is_some_and(|most| came() > most) => Poll::Ready(Err(self.end())),
+            done => done,
+        })
+        .await
+    }
+
+    fn took(&mut self) {
         self.batches += 1;
-        self.progress.took(self.batches, taken);
+        self.progress.took(self.batches, came());
     }
 }
 
@@ -204,13 +237,15 @@ impl Audit<'_> {
         let link = self.fluvio.link.as_ref();
         let link = link.and_then(|name| self.config.links.iter().find(|link| link.name == *name));
         let interface = link.and_then(|link| link.interface.clone());
-        let mut upstream = Upstream::connect(self.fluvio, interface).await?;
+        let mut bounds = Bounds::new(most);
+        let mut upstream = bounds.within(Upstream::connect(self.fluvio, interface)).await?;
         let mut planned = Vec::new();
         for (target, has) in looked.targets() {
-            planned.push(upstream.plan(&mut self.ring, target, has).await?);
+            planned.push(bounds.within(upstream.plan(&mut self.ring, target, has, &bounds)).await?);
         }
         let bytes = self.announce(&upstream, &planned);
-        if let Some(most) = most.filter(|most| upstream.taken().saturating_add(bytes) > *most) {
+        let all = came().saturating_add(bytes);
+        if let Some(most) = most.filter(|most| all > *most) {
             bail!("that is more than --max-bytes {}; --since makes it less", binary(most));
         }
         if self.args.cost {
@@ -220,15 +255,14 @@ impl Audit<'_> {
             eprintln!("nothing was compared");
             return Ok(ExitCode::from(1));
         }
-        let mut progress = Progress::new("slices");
-        progress.of(upstream.taken().saturating_add(bytes));
-        let mut bounds = Bounds { most, progress, batches: 0 };
+        bounds.progress.of(all);
+        bounds.unknown = "it was not all";
         let mut report = self.report(&looked, &upstream);
         for planned in planned {
             self.compare(&mut upstream, planned, &mut bounds, &mut report).await?;
         }
         bounds.progress.clear();
-        report.downloaded_bytes = upstream.taken();
+        report.downloaded_bytes = came();
         report.ok = report.partitions.iter().all(|row| row.tally.is_sound());
         report.notes.append(&mut self.notes);
         let mut out = std::io::stdout().lock();
@@ -263,13 +297,14 @@ impl Audit<'_> {
         let theirs: i64 = logs().map(|log| log.end - log.begin).sum();
         let partitions = planned.len();
         eprintln!(
-            "{} records of sink {} against {} in {partitions} partition{} at {}: about {} to download",
+            "{} records of sink {} against {} in {partitions} partition{} at {}: about {} to download ({} to find that out)",
             thousands(records),
             self.sink.name,
             thousands(theirs.max(0) as u64),
             if partitions == 1 { "" } else { "s" },
             upstream.sc(),
-            binary(bytes)
+            binary(bytes),
+            binary(came())
         );
         if let Some(link) = &self.fluvio.link {
             eprintln!("it goes over link {link} and is not counted in its budget");

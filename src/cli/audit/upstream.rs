@@ -10,7 +10,7 @@ use crate::backoff::Rng;
 use crate::config::FluvioSink;
 use crate::forward::{Header, Marker};
 use crate::ops::human::binary;
-use crate::sinks::fluvio::{Keeper, Line, MAX_SLICE, Meta, Reading, Trouble, visit, whole_batches};
+use crate::sinks::fluvio::{Keeper, Line, MAX_SLICE, Meta, Reading, visit, whole_batches};
 
 /// What is asked for at once.
 const SLICE: usize = 256 * 1024;
@@ -52,7 +52,7 @@ pub struct Upstream<'a> {
 
 impl<'a> Upstream<'a> {
     /// `interface`: of the sink's link.
-    pub async fn connect(sink: &'a FluvioSink, interface: Option<String>) -> Result<Self, Trouble> {
+    pub async fn connect(sink: &'a FluvioSink, interface: Option<String>) -> anyhow::Result<Self> {
         let line = Line { interface, tls: sink.tls.as_ref().map(Keeper::new), ..Line::default() };
         // Nothing is wanted, so nothing is made.
         let meta = visit(sink, &line, &BTreeSet::new()).await?;
@@ -61,11 +61,6 @@ impl<'a> Upstream<'a> {
 
     pub fn sc(&self) -> &str {
         &self.meta.sc
-    }
-
-    /// Bytes that came.
-    pub fn taken(&self) -> u64 {
-        self.readings.values().map(|reading| reading.taken).sum()
     }
 
     async fn reading(&mut self, target: &Target) -> anyhow::Result<&mut Reading> {
@@ -88,14 +83,21 @@ impl<'a> Upstream<'a> {
         self.readings.get_mut(&leader).context("a connection")
     }
 
-    /// Looks where the comparison of a partition begins, and what it takes.
-    pub async fn plan(&mut self, ring: &mut Ring, target: Target, has: Has) -> anyhow::Result<Planned> {
+    /// Looks where the comparison of a partition begins, and what it takes; nothing that `bounds` has no room for.
+    pub async fn plan(
+        &mut self,
+        ring: &mut Ring,
+        target: Target,
+        has: Has,
+        bounds: &Bounds,
+    ) -> anyhow::Result<Planned> {
         let (topic, partition) = &target;
         if self.meta.topics.get(topic).is_none_or(|topic| topic.partitions <= *partition) {
             return Ok(Planned { target, has, log: None });
         }
         ring.aim(&target);
         let reading = self.reading(&target).await?;
+        bounds.room()?;
         let (start, end) = reading.offsets(topic, *partition).await?;
         let mut begin = start;
         if !ring.is_whole()
@@ -103,10 +105,10 @@ impl<'a> Upstream<'a> {
         {
             begin = end;
             for place in &places {
-                begin = begin.min(first_of(reading, &target, (start, end), place).await?);
+                begin = begin.min(first_of(reading, &target, (start, end), place, bounds).await?);
             }
         }
-        let bytes = estimate(reading, &target, begin, end).await?;
+        let bytes = estimate(reading, &target, begin, end, bounds).await?;
         Ok(Planned { target, has, log: Some(Log { start, end, begin, bytes }) })
     }
 
@@ -119,14 +121,12 @@ impl<'a> Upstream<'a> {
         give: &mut dyn FnMut(Header, &[u8]),
     ) -> anyhow::Result<()> {
         let (topic, partition) = target;
-        let others = self.taken();
         let reading = self.reading(target).await?;
-        let others = others - reading.taken;
         let (mut at, mut size) = (log.begin, SLICE);
         while at < log.end {
-            let room = bounds.room(others + reading.taken)?;
+            let room = bounds.room()?;
             let bytes = reading.slice(topic, *partition, at, size.min(room)).await?;
-            bounds.took(others + reading.taken);
+            bounds.took();
             let before = at;
             let cut = whole_batches(&bytes, &mut |header, batch| {
                 if header.end() > at {
@@ -157,6 +157,7 @@ async fn first_of(
     target: &Target,
     (start, end): (i64, i64),
     place: &Place,
+    bounds: &Bounds,
 ) -> anyhow::Result<i64> {
     let (mut low, mut high) = (start, end);
     if let Some(last) = place.last {
@@ -174,6 +175,7 @@ async fn first_of(
         let mut at = middle;
         let mut found = None;
         for _ in 0..STEPS {
+            bounds.room()?;
             let Some((header, _)) = reading.header(&target.0, target.1, at).await?.filter(|_| at < high) else { break };
             at = header.end();
             if place.ids.contains(&header.origin.producer_id) {
@@ -191,7 +193,13 @@ async fn first_of(
 
 /// By some headers on the way, somewhere in each of as many equal parts: where they stood at equal distances, sizes that come
 /// and go would always be met at the same point. What a slice cuts off is taken twice.
-async fn estimate(reading: &mut Reading, target: &Target, begin: i64, end: i64) -> anyhow::Result<u64> {
+async fn estimate(
+    reading: &mut Reading,
+    target: &Target,
+    begin: i64,
+    end: i64,
+    bounds: &Bounds,
+) -> anyhow::Result<u64> {
     let part = (end - begin).max(0) as u64 / PROBES;
     let mut rng = Rng::new(begin as u64 ^ end as u64);
     let (mut each, mut lens, mut count, mut below) = (0.0, 0.0, 0.0, begin);
@@ -200,6 +208,7 @@ async fn estimate(reading: &mut Reading, target: &Target, begin: i64, end: i64) 
         if at < below || at >= end {
             continue;
         }
+        bounds.room()?;
         let Some((header, len)) = reading.header(&target.0, target.1, at).await? else { break };
         below = header.end();
         (each, lens, count) = (each + len as f64 / f64::from(header.count.max(1)), lens + len as f64, count + 1.0);
