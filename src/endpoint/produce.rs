@@ -1,7 +1,5 @@
 //! Records in: a produce, batch by batch.
 
-use std::rc::Rc;
-
 use fluvio_protocol::link::ErrorCode;
 use fluvio_spu_schema::produce::{PartitionProduceResponse, ProduceResponse, TopicProduceResponse};
 use tokio::task::JoinSet;
@@ -92,9 +90,7 @@ impl Spu {
     }
 
     pub(super) async fn produce(&self, frame: Frame<'_>, tasks: &mut JoinSet<()>) -> Result<(), Close> {
-        let permit = Rc::clone(&self.produces);
-        // Never closed; waits while too many are unanswered, which holds the client back.
-        let slot = permit.acquire().await.map_err(|_| Close::Stopping)?;
+        let slot = self.slot().await?;
         let header = frame.header;
         let request = Produce::read(frame.body())?;
         let mut last = Ticket(0);
@@ -113,17 +109,7 @@ impl Spu {
             responses.push(TopicProduceResponse { name: (*name).to_owned(), partitions });
         }
         let answer = answer::encode(header, &ProduceResponse { responses, throttle_time_ms: 0 })?;
-        drop(request);
-        drop(frame);
-        // Given back by the task, when the answer is out.
-        slot.forget();
-        let (shared, peer) = (Rc::clone(&self.shared), Rc::clone(&self.peer));
-        tasks.spawn_local(async move {
-            shared.store.wait_settled(last).await;
-            // A failure ends the connection through its reader.
-            let _ = peer.send(answer).await;
-            permit.add_permits(1);
-        });
+        self.answer_settled(last, answer, slot, tasks);
         Ok(())
     }
 
