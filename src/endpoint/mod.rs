@@ -9,6 +9,8 @@
 //! - Records pass the topic's rules before they are stored. A produce answers with the first offset stored, or the
 //!   log end when the rules dropped all.
 //! - No SmartModules, mirrors, replicas, or schema ids: refused in words.
+//! - The ring's bound holds for every topic. A client that makes one with a retention time or a partition size is refused; a
+//!   node's sink, whose config says it for clusters, is not. Segment sizes and the compression type are taken and not kept.
 //!
 //! ```text
 //! conn     one connection ── wire: frames in, bounded ── request: their fields

@@ -18,3 +18,4 @@ mod replay;
 mod server;
 mod streams;
 mod tls;
+mod topics;

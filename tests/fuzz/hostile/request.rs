@@ -355,7 +355,7 @@ fn objects(out: &mut Vec<u8>, input: &mut Input<'_>) -> Check {
         match kind {
             0 => {
                 let computed = Some((partitions, 1));
-                let expected = CreateTopic { name, dry_run: force, computed, deduplication: true };
+                let expected = CreateTopic { name, dry_run: force, computed, deduplication: true, retention: false };
                 assert_eq!(CreateTopic::read(inner), Ok(expected));
             }
             1 => assert_eq!(read_delete(inner), Ok((name, force))),
