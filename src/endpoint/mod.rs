@@ -43,7 +43,7 @@ mod stream;
 mod tls;
 pub mod wire;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
@@ -117,6 +117,8 @@ struct Shared {
     allow: Vec<Allow>,
     /// Where it listens.
     what: String,
+    /// Open ones, of both ports.
+    connections: Cell<u64>,
     /// What was turned away last, and when.
     refused: RefCell<Option<(String, BootTime)>>,
 }
@@ -152,6 +154,11 @@ impl Shared {
             what = format!("{what}; last refused: {last}");
         }
         self.store.report(if ill { PartState::warn(what) } else { PartState::up(what) });
+        self.say_connections();
+    }
+
+    fn say_connections(&self) {
+        self.store.gauge("connections", self.connections.get());
     }
 
     /// Looks at the files of `tls`, now and then or when told to.
@@ -260,6 +267,7 @@ impl Bound {
             tls: self.tls,
             allow: self.allow,
             what: format!("SC on {}, SPU on {}{over}", self.sc_addr, self.spu_addr),
+            connections: Cell::default(),
             refused: RefCell::default(),
         });
         shared.say();

@@ -11,6 +11,7 @@ mod interop;
 #[allow(dead_code, reason = "shared: not every test program needs all of it")]
 mod node;
 mod normal;
+mod numbers;
 mod produce;
 mod producers;
 mod raw;
