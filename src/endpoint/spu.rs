@@ -120,7 +120,13 @@ impl Spu {
         info.and_then(|t| t.partitions.get(usize::from(part.partition)).map(|p| p.next as i64)).unwrap_or(0)
     }
 
-    /// Had while something waits for its answer; waits while too many do, which holds the client back.
+    /// Returns when there is a place for what waits for its answer. Before that no request is read, which holds the client
+    /// back: one that has been read might have others wait for its share of the budget.
+    pub async fn place(&self) {
+        drop(self.slot().await);
+    }
+
+    /// Had while something waits for its answer.
     pub(super) async fn slot(&self) -> Result<OwnedSemaphorePermit, Close> {
         // Never closed.
         Arc::clone(&self.unanswered).acquire_owned().await.map_err(|_| Close::Stopping)

@@ -46,12 +46,17 @@ pub struct Frame<'b> {
     body_at: usize,
     /// Only the beginning of the body is here: the request is too large for its kind.
     pub oversize: bool,
-    _share: Option<SemaphorePermit<'b>>,
+    share: Option<SemaphorePermit<'b>>,
 }
 
 impl Frame<'_> {
     pub fn body(&self) -> &[u8] {
         self.body.get(self.body_at..).unwrap_or_default()
+    }
+
+    /// Whether others may wait for what it takes of the budget.
+    pub fn has_share(&self) -> bool {
+        self.share.is_some()
     }
 }
 
@@ -117,7 +122,7 @@ where
     let mut reader = Reader::new(&body);
     let header = read_header(key, &mut reader).map_err(|e| bad_frame(e.to_string()))?;
     let body_at = body.len() - reader.remaining();
-    Ok(Frame { header, body, body_at, oversize, _share: share })
+    Ok(Frame { header, body, body_at, oversize, share })
 }
 
 fn read_header(key: u16, reader: &mut Reader<'_>) -> Result<Header, Malformed> {

@@ -2,6 +2,7 @@
 //! peers that do not keep to the protocol. For TLS, and for what clients may do: real nodes.
 
 mod allow;
+mod budget;
 mod capture;
 #[path = "../support/certs.rs"]
 mod certs;
