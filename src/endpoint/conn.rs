@@ -5,7 +5,8 @@
 //! as long as it likes; one whose host is gone is found by keepalive.
 //!
 //! Answers to streams and watches are made a few at a time, however many of them there are: those of a peer that takes
-//! nothing wait as places in a queue, not as bytes.
+//! nothing wait as places in a queue, not as bytes. Those with records have shares of what all connections have together, until
+//! they are sent: many readers that take nothing cost memory no more than a few, and others wait until they are dropped.
 
 use std::cell::Cell;
 use std::io;
@@ -252,7 +253,7 @@ async fn requests(read: &mut Reading, side: &mut Side, peer: &Peer, shared: &Sha
             if let Side::Spu(spu) = &*side {
                 spu.place().await;
             }
-            read_frame(read, &shared.budget, shared.patience.request).await
+            read_frame(read, &shared.requests, shared.patience.request).await
         };
         let frame = tokio::select! {
             frame = next => frame?,

@@ -107,7 +107,8 @@ enum Port {
 /// What all connections share.
 struct Shared {
     store: Store,
-    budget: wire::Budget,
+    requests: wire::Budget,
+    answers: wire::Budget,
     /// What the config says clients are told.
     advertise: Option<String>,
     spu: SocketAddr,
@@ -259,7 +260,8 @@ impl Bound {
         let over = if self.tls.is_some() { ", over TLS" } else { "" };
         let shared = Rc::new(Shared {
             store,
-            budget: wire::Budget::default(),
+            requests: wire::Budget::of_requests(),
+            answers: wire::Budget::of_answers(),
             advertise: self.advertise,
             spu: self.spu_addr,
             origins: RefCell::default(),

@@ -94,7 +94,7 @@ impl Spu {
             }
             keys::PRODUCE => return self.produce(frame, tasks).await,
             keys::PRODUCERS => self.newest_of(header, frame.body()).await?,
-            keys::FETCH => self.fetch(header, frame.body()).await?,
+            keys::FETCH => return self.fetch(header, frame.body()).await,
             keys::FETCH_OFFSETS => self.fetch_offsets(header, frame.body())?,
             keys::STREAM_FETCH => return self.stream(header, frame.body(), tasks).await,
             keys::UPDATE_OFFSETS => self.update_offsets(header, frame.body())?,
@@ -189,21 +189,24 @@ impl Spu {
 
     // ------------------------------------------------------------------------------------------ fetch
 
-    async fn fetch(&self, header: Header, body: &[u8]) -> Result<Vec<u8>, Close> {
+    async fn fetch(&self, header: Header, body: &[u8]) -> Result<(), Close> {
         let request = Fetch::read(body)?;
-        let mut left = MAX_FETCH;
+        let each = usize::try_from(request.max_bytes).unwrap_or(0);
+        let parts: usize = request.topics.iter().map(|(_, parts)| parts.len()).sum();
+        let mut left = MAX_FETCH.min(each.saturating_mul(parts));
+        let _share = self.shared.answers.share(left).await;
         let mut topics = Vec::new();
         for (name, parts) in &request.topics {
             let mut partitions = Vec::new();
             for part in parts {
-                let limit = usize::try_from(request.max_bytes).unwrap_or(0).min(left);
-                let answer = self.fetch_part(name, part.partition, part.offset, limit).await;
+                let answer = self.fetch_part(name, part.partition, part.offset, each.min(left)).await;
                 left -= answer.records.0.len().min(left);
                 partitions.push(answer);
             }
             topics.push(FetchableTopicResponse { name: (*name).to_owned(), partitions, ..Default::default() });
         }
-        Ok(answer::encode(header, &FetchResponse { topics, ..Default::default() })?)
+        let answer = answer::encode(header, &FetchResponse { topics, ..Default::default() })?;
+        self.peer.send(answer).await
     }
 
     async fn fetch_part(

@@ -1,5 +1,8 @@
-//! What large requests share is there for each of them, whatever becomes of the others.
+//! What large requests share, and answers, is there for each of them, whatever becomes of the others.
 
+use std::time::Duration;
+
+use headwater::endpoint::Patience;
 use headwater::json::Path;
 use headwater::name::Name;
 use headwater::pipeline::{Plan, RulePlan};
@@ -7,7 +10,7 @@ use headwater::rules::filter::{Condition, Test};
 use headwater::rules::{OnError, Rule, RuleSpec};
 use headwater::topic::TopicSet;
 
-use super::produce::{ask_produce, batch, produce, produce_body};
+use super::produce::{ask_produce, batch, fetch, fetch_body, produce, produce_body};
 use super::server::{Client, Server, config, framed, plan, string};
 
 /// A record set of so many batches of 200 KiB each.
@@ -70,4 +73,25 @@ fn a_peer_that_takes_no_answers_has_no_large_request_read() {
         assert_eq!(produce(&server, "t", 0, &large(MORE_THAN_IS_LEFT)).0, 0);
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+#[test]
+fn readers_that_take_nothing_hold_up_others_no_longer_than_they_are_waited_for() {
+    let patience = Patience { answer: Duration::from_secs(2), ..Patience::default() };
+    let server = Server::waiting(config(64), plan, patience);
+    server.create_topic("t", 1);
+    assert_eq!(produce(&server, "t", 0, &large(6)), (0, 0));
+    // Together more than answers may take, and each more than its socket takes.
+    let _hogs: Vec<_> = (0..24)
+        .map(|_| {
+            let mut client = Client::connect(server.spu);
+            client.take_nothing();
+            for i in 0..16 {
+                client.request(1, 25, i, &fetch_body("t", 0, 0, 1 << 20));
+            }
+            client
+        })
+        .collect();
+    let (error, set) = fetch(&server, "t", 0, 0, 1 << 20);
+    assert_eq!((error.as_str(), set.len()), ("", 1 << 20));
 }

@@ -43,7 +43,7 @@ fn frames(bytes: &[u8]) {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         builder.enable_time().build().expect("a runtime")
     });
-    let budget = Budget::default();
+    let budget = Budget::of_requests();
     let mut stream = bytes;
     loop {
         let before = stream.len();
