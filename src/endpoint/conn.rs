@@ -5,7 +5,8 @@
 //! as long as it likes; one whose host is gone is found by keepalive.
 //!
 //! Answers to streams and watches are made a few at a time, however many of them there are: those of a peer that takes
-//! nothing wait as places in a queue, not as bytes.
+//! nothing wait as places in a queue, not as bytes. Those with records have shares of what all connections have together, until
+//! they are sent: many readers that take nothing cost memory no more than a few, and others wait until they are dropped.
 
 use std::cell::Cell;
 use std::io;
@@ -25,7 +26,7 @@ use super::spu::Spu;
 use super::wire::{Header, read_frame};
 use super::{Port, Shared};
 use crate::codec::Malformed;
-use crate::hub::counters;
+use crate::hub::{Store, counters};
 
 /// How long a peer is waited for.
 #[derive(Clone, Copy, Debug)]
@@ -38,12 +39,15 @@ pub struct Patience {
     pub request: Duration,
     /// For taking an answer, all of it.
     pub answer: Duration,
+    /// For a topic that takes nothing, by a large request: with all connections but one in its way, and two of the largest
+    /// at a time, the last one still gets its turn within what it has for a request.
+    pub room: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        let [handshake, first, request, answer] = [10, 30, 60, 60].map(Duration::from_secs);
-        Self { handshake, first, request, answer }
+        let [handshake, first, request, answer, room] = [10, 30, 60, 60, 1].map(Duration::from_secs);
+        Self { handshake, first, request, answer, room }
     }
 }
 
@@ -87,11 +91,11 @@ pub struct Peer {
     slow: Cell<bool>,
     wake: Notify,
     turns: Semaphore,
-    sent: Cell<u64>,
+    store: Store,
 }
 
 impl Peer {
-    fn new(writer: Box<dyn AsyncWrite + Unpin>, within: Duration) -> Self {
+    fn new(writer: Box<dyn AsyncWrite + Unpin>, within: Duration, store: Store) -> Self {
         Self {
             writer: Mutex::new(writer),
             within,
@@ -99,7 +103,7 @@ impl Peer {
             slow: Cell::new(false),
             wake: Notify::new(),
             turns: Semaphore::new(ANSWERS),
-            sent: Cell::new(0),
+            store,
         }
     }
 
@@ -132,7 +136,7 @@ impl Peer {
         match written.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(()) => {
                 self.broken.set(false);
-                self.sent.set(self.sent.get() + answer.len() as u64);
+                self.store.count(counters::SENT_BYTES, answer.len() as u64);
                 Ok(())
             }
             Err(error) => {
@@ -151,18 +155,33 @@ enum Side {
     Spu(Spu),
 }
 
+/// Counts a connection while it lives.
+struct Open<'s>(&'s Shared);
+
+impl<'s> Open<'s> {
+    fn new(shared: &'s Shared) -> Self {
+        shared.connections.set(shared.connections.get() + 1);
+        shared.say_connections();
+        Self(shared)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.connections.set(self.0.connections.get() - 1);
+        self.0.say_connections();
+    }
+}
+
 /// Serves a client until it leaves, breaks the protocol, or the node shuts down.
 pub async fn serve(stream: TcpStream, port: Port, shared: Rc<Shared>) {
+    let _open = Open::new(&shared);
     shared.store.count(counters::CONNECTS, 1);
     let Ok(from) = stream.peer_addr() else { return };
     let from = from.ip().to_canonical();
     let ended = match open(stream, from, port, &shared).await {
         Err(error) => Err(error),
-        Ok((mut read, peer, mut side)) => {
-            let ended = requests(&mut read, &mut side, &peer, &shared).await;
-            shared.store.count(counters::SENT_BYTES, peer.sent.get());
-            ended
-        }
+        Ok((mut read, peer, mut side)) => requests(&mut read, &mut side, &peer, &shared).await,
     };
     let Err(close) = ended else { return };
     tracing::debug!(%from, "endpoint: connection closed: {close}");
@@ -205,7 +224,7 @@ async fn open(
         }
     };
     let client = Rc::new(Client::new(from, name, &shared.allow));
-    let peer = Rc::new(Peer::new(write, shared.patience.answer));
+    let peer = Rc::new(Peer::new(write, shared.patience.answer, shared.store.clone()));
     let (to, shared) = (Rc::clone(&peer), Rc::clone(shared));
     let side = match port {
         Port::Sc => Side::Sc(Sc { spu: shared.spu_address(reached), shared, peer: to, client }),
@@ -230,8 +249,14 @@ async fn requests(read: &mut Reading, side: &mut Side, peer: &Peer, shared: &Sha
     let mut greeted = false;
     loop {
         while tasks.try_join_next().is_some() {}
+        let next = async {
+            if let Side::Spu(spu) = &*side {
+                spu.place().await;
+            }
+            read_frame(read, &shared.requests, shared.patience.request).await
+        };
         let frame = tokio::select! {
-            frame = read_frame(read, &shared.budget, shared.patience.request) => frame?,
+            frame = next => frame?,
             () = peer.wake.notified() => return Err(io::Error::from(peer.end()).into()),
             () = sleep(shared.patience.first), if !greeted => return Err(io::Error::from(io::ErrorKind::TimedOut).into()),
             () = shared.store.stopping() => return Err(Close::Stopping),

@@ -9,6 +9,8 @@
 //! - Records pass the topic's rules before they are stored. A produce answers with the first offset stored, or the
 //!   log end when the rules dropped all.
 //! - No SmartModules, mirrors, replicas, or schema ids: refused in words.
+//! - The ring's bound holds for every topic. A client that makes one with a retention time or a partition size is refused; a
+//!   node's sink, whose config says it for clusters, is not. Segment sizes and the compression type are taken and not kept.
 //!
 //! ```text
 //! conn     one connection ── wire: frames in, bounded ── request: their fields
@@ -41,7 +43,7 @@ mod stream;
 mod tls;
 pub mod wire;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
@@ -105,7 +107,8 @@ enum Port {
 /// What all connections share.
 struct Shared {
     store: Store,
-    budget: wire::Budget,
+    requests: wire::Budget,
+    answers: wire::Budget,
     /// What the config says clients are told.
     advertise: Option<String>,
     spu: SocketAddr,
@@ -115,6 +118,8 @@ struct Shared {
     allow: Vec<Allow>,
     /// Where it listens.
     what: String,
+    /// Open ones, of both ports.
+    connections: Cell<u64>,
     /// What was turned away last, and when.
     refused: RefCell<Option<(String, BootTime)>>,
 }
@@ -150,6 +155,11 @@ impl Shared {
             what = format!("{what}; last refused: {last}");
         }
         self.store.report(if ill { PartState::warn(what) } else { PartState::up(what) });
+        self.say_connections();
+    }
+
+    fn say_connections(&self) {
+        self.store.gauge("connections", self.connections.get());
     }
 
     /// Looks at the files of `tls`, now and then or when told to.
@@ -250,7 +260,8 @@ impl Bound {
         let over = if self.tls.is_some() { ", over TLS" } else { "" };
         let shared = Rc::new(Shared {
             store,
-            budget: wire::Budget::default(),
+            requests: wire::Budget::of_requests(),
+            answers: wire::Budget::of_answers(),
             advertise: self.advertise,
             spu: self.spu_addr,
             origins: RefCell::default(),
@@ -258,6 +269,7 @@ impl Bound {
             tls: self.tls,
             allow: self.allow,
             what: format!("SC on {}, SPU on {}{over}", self.sc_addr, self.spu_addr),
+            connections: Cell::default(),
             refused: RefCell::default(),
         });
         shared.say();

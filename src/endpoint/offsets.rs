@@ -41,11 +41,14 @@ fn split_value(value: &[u8]) -> Option<(i64, u64)> {
     Some((i64::from_le_bytes(*offset), u64::from_le_bytes(seconds.try_into().ok()?)))
 }
 
+/// Why a consumer cannot have this name. Asked when its stream begins, which holds the name for as long as it lives.
+pub fn refusal(consumer: &str) -> Option<ErrorCode> {
+    (consumer.len() > MAX_CONSUMER)
+        .then(|| ErrorCode::Other(format!("a consumer's name has at most {MAX_CONSUMER} bytes")))
+}
+
 /// Stores an offset; durable when the ticket is settled.
 pub fn put(store: &Store, part: TopicPart, consumer: &str, offset: i64) -> Result<Ticket, ErrorCode> {
-    if consumer.len() > MAX_CONSUMER {
-        return Err(ErrorCode::Other(format!("a consumer's name has at most {MAX_CONSUMER} bytes")));
-    }
     let seconds = u64::try_from(store.now().wall.0 / 1_000_000).unwrap_or(0);
     store.put_state(Kept::Consumers, &key(part, consumer), Some(&value(offset, seconds))).ok_or_else(|| {
         ErrorCode::Other("the node keeps no more consumer offsets: delete those of consumers that are gone".into())

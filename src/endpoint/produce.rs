@@ -1,10 +1,11 @@
 //! Records in: a produce, batch by batch.
 
-use std::rc::Rc;
+use std::future::pending;
 
 use fluvio_protocol::link::ErrorCode;
 use fluvio_spu_schema::produce::{PartitionProduceResponse, ProduceResponse, TopicProduceResponse};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 
 use super::access::Deed;
 use super::conn::Close;
@@ -20,10 +21,13 @@ use crate::hub::{Admitted, Beside, OfferError, Producer, counters};
 use crate::record::RecordRef;
 use crate::ring::Ticket;
 use crate::time::Span;
-use crate::topic::TopicPart;
+use crate::topic::{TopicId, TopicPart};
 
 pub(super) const NO_SMARTMODULES: &str =
     "a Headwater node runs no SmartModules for its clients; use rules, or filter in the client";
+
+const HELD: &str = "takes nothing at the moment: the ring is full of what sinks have not sent, or a rule has stopped it; \
+     try again later";
 
 /// What one frame of the ring takes. A batch with a marker must be one; others are cut where they do not fit (a client
 /// that compresses sends batches of many times its own batch size).
@@ -59,6 +63,14 @@ impl FrameLimit {
     }
 }
 
+/// What holds for all batches of a request.
+#[derive(Clone, Copy)]
+struct Way {
+    turn: Option<Turn>,
+    /// Until when it may wait for topics that take nothing: a large request, which others may wait for.
+    until: Option<Instant>,
+}
+
 /// The offsets of what came to be in a partition: a rule may send its output to another topic.
 fn placed(admitted: &[Admitted], part: TopicPart) -> impl Iterator<Item = i64> {
     admitted.iter().filter_map(|a| a.first).filter(move |a| a.part == part).map(|a| a.offset as i64)
@@ -92,11 +104,11 @@ impl Spu {
     }
 
     pub(super) async fn produce(&self, frame: Frame<'_>, tasks: &mut JoinSet<()>) -> Result<(), Close> {
-        let permit = Rc::clone(&self.produces);
-        // Never closed; waits while too many are unanswered, which holds the client back.
-        let slot = permit.acquire().await.map_err(|_| Close::Stopping)?;
+        let slot = self.slot().await?;
         let header = frame.header;
         let request = Produce::read(frame.body())?;
+        let until = frame.has_share().then(|| Instant::now() + self.shared.patience.room);
+        let way = Way { turn: request.turn, until };
         let mut last = Ticket(0);
         let mut responses = Vec::new();
         for (name, parts) in &request.topics {
@@ -105,7 +117,7 @@ impl Spu {
                 let stored = if request.smartmodules {
                     Stored { error: ErrorCode::Other(NO_SMARTMODULES.into()), base_offset: 0, ticket: Ticket(0) }
                 } else {
-                    self.produce_part(name, *part, request.turn).await?
+                    self.produce_part(name, *part, way).await?
                 };
                 last = last.max(stored.ticket);
                 partitions.push(stored.answer(part.partition));
@@ -113,21 +125,11 @@ impl Spu {
             responses.push(TopicProduceResponse { name: (*name).to_owned(), partitions });
         }
         let answer = answer::encode(header, &ProduceResponse { responses, throttle_time_ms: 0 })?;
-        drop(request);
-        drop(frame);
-        // Given back by the task, when the answer is out.
-        slot.forget();
-        let (shared, peer) = (Rc::clone(&self.shared), Rc::clone(&self.peer));
-        tasks.spawn_local(async move {
-            shared.store.wait_settled(last).await;
-            // A failure ends the connection through its reader.
-            let _ = peer.send(answer).await;
-            permit.add_permits(1);
-        });
+        self.answer_settled(last, answer, slot, tasks);
         Ok(())
     }
 
-    async fn produce_part(&self, topic: &str, part: ProducePart<'_>, turn: Option<Turn>) -> Result<Stored, Close> {
+    async fn produce_part(&self, topic: &str, part: ProducePart<'_>, way: Way) -> Result<Stored, Close> {
         let mut stored = Stored { error: ErrorCode::None, base_offset: -1, ticket: Ticket(0) };
         if !self.allows(Deed::Produce, topic) {
             stored.error = ErrorCode::PermissionDenied;
@@ -148,7 +150,7 @@ impl Spu {
             }
         }
         while set.remaining() > 0 {
-            match self.produce_batch((topic, to), &mut set, turn).await? {
+            match self.produce_batch((topic, to), &mut set, way).await? {
                 Ok((first, ticket)) => {
                     stored.ticket = stored.ticket.max(ticket);
                     if stored.base_offset < 0 {
@@ -173,7 +175,7 @@ impl Spu {
         &self,
         (topic, to): (&str, TopicPart),
         set: &mut Reader<'_>,
-        turn: Option<Turn>,
+        way: Way,
     ) -> Result<Result<(Option<i64>, Ticket), ErrorCode>, Close> {
         let store = &self.shared.store;
         let checked = Batch::take(set).and_then(|batch| {
@@ -200,8 +202,9 @@ impl Spu {
         while done < contents.count {
             let (count, bytes) = frame.fill(batch.records(&unpacked).skip(done));
             let mut records = || batch.records(&unpacked).skip(done).take(count);
-            let sent = batch.origin.map(|origin| Sent { origin, turn, ring: self.ring_of(origin.producer_id) });
-            match self.offer((topic, to), &mut records, bytes, sent).await? {
+            let sent =
+                batch.origin.map(|origin| Sent { origin, turn: way.turn, ring: self.ring_of(origin.producer_id) });
+            match self.offer((topic, to), &mut records, bytes, (sent, way.until)).await? {
                 Ok((first, ticket)) => stored = (stored.0.or(first), ticket),
                 Err(error) => return Ok(Err(error)),
             }
@@ -222,7 +225,7 @@ impl Spu {
         (topic, to): (&str, TopicPart),
         records: &mut impl FnMut() -> I,
         bytes: usize,
-        sent: Option<Sent>,
+        (sent, until): (Option<Sent>, Option<Instant>),
     ) -> Result<Result<(Option<i64>, Ticket), ErrorCode>, Close>
     where
         I: Iterator<Item = RecordRef<'r>>,
@@ -253,10 +256,8 @@ impl Spu {
             };
             match store.offer_batch(to, &mut records(), bytes, &mut beside) {
                 Ok(admitted) => break admitted,
-                Err(OfferError::Busy) => {
-                    store.hurry(Span::default());
-                    store.room(to.topic).await;
-                }
+                Err(OfferError::Busy) if self.room(to.topic, until).await => {}
+                Err(OfferError::Busy) => return Ok(Err(ErrorCode::Other(format!("topic {topic} {HELD}")))),
                 Err(OfferError::TooLarge { .. }) => return Ok(Err(self.refusal(&BatchError::TooLarge))),
             }
             if store.is_stopping() {
@@ -266,6 +267,24 @@ impl Spu {
         let ticket = admitted.iter().map(|a| a.ticket).max().unwrap_or_default();
         let first = placed(&admitted, to).next();
         Ok(Ok((first, ticket)))
+    }
+
+    /// Waits for room. False: the topic takes nothing, `until` has passed, and what is to make room may never come.
+    async fn room(&self, topic: TopicId, until: Option<Instant>) -> bool {
+        let store = &self.shared.store;
+        store.hurry(Span::default());
+        let held = async {
+            match until {
+                Some(until) => sleep_until(until).await,
+                None => pending().await,
+            }
+            store.held(topic).await;
+        };
+        tokio::select! {
+            biased;
+            () = store.room(topic) => true,
+            () = held => false,
+        }
     }
 
     fn refusal(&self, error: &BatchError) -> ErrorCode {

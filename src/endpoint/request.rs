@@ -269,6 +269,8 @@ pub struct CreateTopic<'a> {
     /// None: the replicas are assigned by hand or mirrored, which a node does not have.
     pub computed: Option<(u32, u32)>,
     pub deduplication: bool,
+    /// How long, or how much of it, is to be kept.
+    pub retention: bool,
 }
 
 impl<'a> CreateTopic<'a> {
@@ -279,22 +281,24 @@ impl<'a> CreateTopic<'a> {
         if r.flag("timeout")? {
             r.u32("timeout")?;
         }
-        let mut out = Self { name, dry_run, computed: None, deduplication: false };
+        let mut out = Self { name, dry_run, computed: None, deduplication: false, retention: false };
         if r.u8("replicas")? != 1 {
             return Ok(out);
         }
         out.computed = Some((r.u32("partitions")?, r.u32("replication")?));
         r.flag("rack")?;
-        // Retention and segment sizes are accepted and not kept: the ring's own bound holds for every topic.
-        if r.flag("cleanup policy")? {
+        out.retention = r.flag("cleanup policy")?;
+        if out.retention {
             r.u8("cleanup policy")?;
             r.u32("retention")?;
         }
+        // How a cluster lays a topic out, and what its producers compress with, changes nothing that a client sees here.
         if r.flag("storage")? {
             if r.flag("segment size")? {
                 r.u32("segment size")?;
             }
             if r.flag("partition size")? {
+                out.retention = true;
                 r.i64("partition size")?;
             }
         }
@@ -430,7 +434,13 @@ mod tests {
                 sc::ObjectApiCreateRequest::try_encode_from(sc::CreateRequest::new(common, spec), version).unwrap();
             let body = bytes(&create, version);
             let (label, inner) = read_object(&body).unwrap();
-            let expected = CreateTopic { name: "t1", dry_run: true, computed: Some((3, 1)), deduplication: false };
+            let expected = CreateTopic {
+                name: "t1",
+                dry_run: true,
+                computed: Some((3, 1)),
+                deduplication: false,
+                retention: true,
+            };
             assert_eq!((label, CreateTopic::read(inner).unwrap()), ("Topic", expected));
 
             let list = sc::ListRequest::<TopicSpec>::new("t", false).system(true);

@@ -62,7 +62,7 @@ impl Sc {
             }
             keys::sc::LIST => self.list(header, frame.body())?,
             keys::sc::WATCH => return self.watch(header, frame.body(), tasks),
-            keys::sc::CREATE => answer::encode(header, &self.create(frame.body()).await?)?,
+            keys::sc::CREATE => answer::encode(header, &self.create(header, frame.body()).await?)?,
             keys::sc::DELETE => answer::encode(header, &self.delete(frame.body()).await?)?,
             keys::sc::UPDATE => {
                 let (label, _) = read_object(frame.body())?;
@@ -119,7 +119,7 @@ impl Sc {
         Metadata { name: SPU_NAME.to_owned(), spec, status }
     }
 
-    async fn create(&self, body: &[u8]) -> Result<Status, Close> {
+    async fn create(&self, header: Header, body: &[u8]) -> Result<Status, Close> {
         let (label, inner) = read_object(body)?;
         if label != "Topic" {
             let name = Reader::new(inner).str("name")?;
@@ -127,7 +127,7 @@ impl Sc {
             return Ok(Status::new(name.to_owned(), ErrorCode::InvalidCreateRequest, Some(what)));
         }
         let create = CreateTopic::read(inner)?;
-        let (name, partitions) = match self.check_create(&create) {
+        let (name, partitions) = match self.check_create(header, &create) {
             Ok(checked) => checked,
             Err(refused) => return Ok(refused),
         };
@@ -140,7 +140,7 @@ impl Sc {
         Ok(Status::new_ok(create.name.to_owned()))
     }
 
-    fn check_create(&self, create: &CreateTopic<'_>) -> Result<(TopicName, u8), Status> {
+    fn check_create(&self, header: Header, create: &CreateTopic<'_>) -> Result<(TopicName, u8), Status> {
         self.check_allowed(Deed::Make, create.name)?;
         let refuse = |code, what: String| Status::new(create.name.to_owned(), code, Some(what));
         let invalid = |what: &str| refuse(ErrorCode::TopicInvalidConfiguration, what.to_owned());
@@ -157,6 +157,12 @@ impl Sc {
         }
         if create.deduplication {
             return Err(invalid("a node does not deduplicate topics; use a rule"));
+        }
+        // A sink that says so means the clusters among its upstreams, and would wait for ever.
+        if create.retention && !header.node {
+            return Err(invalid(
+                "a node keeps records as long as its ring has room, whatever the topic; leave out retention and size",
+            ));
         }
         match u8::try_from(partitions) {
             Ok(n @ 1..) if usize::from(n) <= MAX_PARTITIONS => Ok((name, n)),

@@ -2,7 +2,8 @@
 //!
 //! A produce is offered to the topic's rules batch by batch, in the order of the connection, and answered when its
 //! records are durable; meanwhile the next requests are handled, so that one client with many requests in flight
-//! gets many of them into one commit. All of it is bounded: [`MAX_PRODUCES`] unanswered ones per connection.
+//! gets many of them into one commit. So are the offsets of consumers. All of it is bounded: [`MAX_UNANSWERED`] per
+//! connection.
 //!
 //! A batch with a marker lands in one frame, its producer's numbers as the records' origin, and is served as one batch
 //! again (see [`crate::codec::batch`]). Two batches with the same numbers side by side in one frame would look like one, and a
@@ -14,6 +15,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fluvio_protocol::link::ErrorCode;
@@ -25,7 +27,7 @@ use fluvio_spu_schema::server::fetch_offset::{
     FetchOffsetPartitionResponse, FetchOffsetTopicResponse, FetchOffsetsResponse,
 };
 use fluvio_spu_schema::server::update_offset::{OffsetUpdateStatus, UpdateOffsetsResponse};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -44,11 +46,12 @@ use super::{Shared, keys, offsets};
 use crate::codec::batch::HEADER;
 use crate::forward::turn::{Ask, Kept};
 use crate::hub::Producer;
+use crate::ring::Ticket;
 use crate::time::Span;
 use crate::topic::TopicPart;
 
-/// Unanswered produces of one connection.
-const MAX_PRODUCES: usize = 16;
+/// Produces and offsets of consumers, of one connection, that are stored and not answered yet.
+const MAX_UNANSWERED: usize = 16;
 /// Streams of one connection. The protocol cannot end a stream without its connection, so dropped ones pile up.
 const MAX_STREAMS: usize = 256;
 /// Producers of one connection whose ring is remembered; those of more are kept without.
@@ -65,15 +68,15 @@ pub struct Spu {
     client: Rc<Client>,
     streams: HashMap<u32, Rc<StreamState>>,
     last_stream: u32,
-    pub(super) produces: Rc<Semaphore>,
+    unanswered: Arc<Semaphore>,
     /// By producer id, the ring that a producer said it sends from.
     rings: RefCell<HashMap<i64, u128>>,
 }
 
 impl Spu {
     pub fn new(shared: Rc<Shared>, peer: Rc<Peer>, client: Rc<Client>) -> Self {
-        let produces = Rc::new(Semaphore::new(MAX_PRODUCES));
-        Self { shared, peer, client, streams: HashMap::new(), last_stream: 0, produces, rings: RefCell::default() }
+        let unanswered = Arc::new(Semaphore::new(MAX_UNANSWERED));
+        Self { shared, peer, client, streams: HashMap::new(), last_stream: 0, unanswered, rings: RefCell::default() }
     }
 
     pub async fn handle(&mut self, frame: Frame<'_>, tasks: &mut JoinSet<()>) -> Result<(), Close> {
@@ -91,11 +94,11 @@ impl Spu {
             }
             keys::PRODUCE => return self.produce(frame, tasks).await,
             keys::PRODUCERS => self.newest_of(header, frame.body()).await?,
-            keys::FETCH => self.fetch(header, frame.body()).await?,
+            keys::FETCH => return self.fetch(header, frame.body()).await,
             keys::FETCH_OFFSETS => self.fetch_offsets(header, frame.body())?,
             keys::STREAM_FETCH => return self.stream(header, frame.body(), tasks).await,
             keys::UPDATE_OFFSETS => self.update_offsets(header, frame.body())?,
-            keys::UPDATE_CONSUMER_OFFSET => return self.update_consumer(header, frame.body(), tasks),
+            keys::UPDATE_CONSUMER_OFFSET => return self.update_consumer(header, frame.body(), tasks).await,
             keys::DELETE_CONSUMER_OFFSET => self.delete_consumer(header, frame.body()).await?,
             keys::FETCH_CONSUMER_OFFSETS => {
                 let filter = read_fetch_consumers(frame.body(), header.version)?;
@@ -115,6 +118,35 @@ impl Spu {
     pub(super) fn log_end(&self, topic: &str, part: TopicPart) -> i64 {
         let info = self.shared.store.topic(topic);
         info.and_then(|t| t.partitions.get(usize::from(part.partition)).map(|p| p.next as i64)).unwrap_or(0)
+    }
+
+    /// Returns when there is a place for what waits for its answer. Before that no request is read, which holds the client
+    /// back: one that has been read might have others wait for its share of the budget.
+    pub async fn place(&self) {
+        drop(self.slot().await);
+    }
+
+    /// Had while something waits for its answer.
+    pub(super) async fn slot(&self) -> Result<OwnedSemaphorePermit, Close> {
+        // Never closed.
+        Arc::clone(&self.unanswered).acquire_owned().await.map_err(|_| Close::Stopping)
+    }
+
+    /// Answers when the ticket is settled; the next requests need not wait for it.
+    pub(super) fn answer_settled(
+        &self,
+        ticket: Ticket,
+        answer: Vec<u8>,
+        slot: OwnedSemaphorePermit,
+        tasks: &mut JoinSet<()>,
+    ) {
+        let (shared, peer) = (Rc::clone(&self.shared), Rc::clone(&self.peer));
+        tasks.spawn_local(async move {
+            shared.store.wait_settled(ticket).await;
+            // A failure ends the connection through its reader.
+            let _ = peer.send(answer).await;
+            drop(slot);
+        });
     }
 
     /// What another node's sink has sent here, as far as it is durable: what is not yet must not look like less.
@@ -157,21 +189,24 @@ impl Spu {
 
     // ------------------------------------------------------------------------------------------ fetch
 
-    async fn fetch(&self, header: Header, body: &[u8]) -> Result<Vec<u8>, Close> {
+    async fn fetch(&self, header: Header, body: &[u8]) -> Result<(), Close> {
         let request = Fetch::read(body)?;
-        let mut left = MAX_FETCH;
+        let each = usize::try_from(request.max_bytes).unwrap_or(0);
+        let parts: usize = request.topics.iter().map(|(_, parts)| parts.len()).sum();
+        let mut left = MAX_FETCH.min(each.saturating_mul(parts));
+        let _share = self.shared.answers.share(left).await;
         let mut topics = Vec::new();
         for (name, parts) in &request.topics {
             let mut partitions = Vec::new();
             for part in parts {
-                let limit = usize::try_from(request.max_bytes).unwrap_or(0).min(left);
-                let answer = self.fetch_part(name, part.partition, part.offset, limit).await;
+                let answer = self.fetch_part(name, part.partition, part.offset, each.min(left)).await;
                 left -= answer.records.0.len().min(left);
                 partitions.push(answer);
             }
             topics.push(FetchableTopicResponse { name: (*name).to_owned(), partitions, ..Default::default() });
         }
-        Ok(answer::encode(header, &FetchResponse { topics, ..Default::default() })?)
+        let answer = answer::encode(header, &FetchResponse { topics, ..Default::default() })?;
+        self.peer.send(answer).await
     }
 
     async fn fetch_part(
@@ -261,6 +296,8 @@ impl Spu {
             Some(ErrorCode::PermissionDenied)
         } else if request.smartmodules {
             Some(ErrorCode::Other(NO_SMARTMODULES.into()))
+        } else if let Some(refused) = request.consumer.and_then(offsets::refusal) {
+            Some(refused)
         } else if self.streams.len() >= MAX_STREAMS {
             Some(ErrorCode::Other(format!("a connection has at most {MAX_STREAMS} streams")))
         } else if part.is_none() {
@@ -305,28 +342,26 @@ impl Spu {
 
     // ------------------------------------------------------------------------------------------ consumer offsets
 
-    fn update_consumer(&self, header: Header, body: &[u8], tasks: &mut JoinSet<()>) -> Result<(), Close> {
+    async fn update_consumer(&self, header: Header, body: &[u8], tasks: &mut JoinSet<()>) -> Result<(), Close> {
         let (offset, session) = read_update_consumer(body)?;
+        let slot = self.slot().await?;
         let put = match self.streams.get(&session).map(|s| (s.part, s.consumer.as_deref())) {
             None => Err(ErrorCode::FetchSessionNotFoud),
             Some((_, None)) => Err(ErrorCode::Other("stream without consumer id".into())),
             Some((part, Some(consumer))) => offsets::put(&self.shared.store, part, consumer, offset),
         };
-        let (shared, peer) = (Rc::clone(&self.shared), Rc::clone(&self.peer));
-        let answer = match &put {
-            Ok(_) => UpdateConsumerOffsetResponse { offset, error_code: ErrorCode::None },
-            Err(error) => UpdateConsumerOffsetResponse { offset: 0, error_code: error.clone() },
-        };
-        let answer = answer::encode(header, &answer)?;
-        // The client waits for the answer before it flushes again, so these cannot pile up.
-        tasks.spawn_local(async move {
-            if let Ok(ticket) = put {
-                shared.store.hurry(Span::from_millis(20));
-                shared.store.wait_settled(ticket).await;
+        match put {
+            Ok(ticket) => {
+                self.shared.store.hurry(Span::from_millis(20));
+                let response = UpdateConsumerOffsetResponse { offset, error_code: ErrorCode::None };
+                self.answer_settled(ticket, answer::encode(header, &response)?, slot, tasks);
+                Ok(())
             }
-            let _ = peer.send(answer).await;
-        });
-        Ok(())
+            Err(error_code) => {
+                let response = UpdateConsumerOffsetResponse { offset: 0, error_code };
+                self.peer.send(answer::encode(header, &response)?).await
+            }
+        }
     }
 
     async fn delete_consumer(&self, header: Header, body: &[u8]) -> Result<Vec<u8>, Close> {

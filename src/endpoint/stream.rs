@@ -56,7 +56,7 @@ pub async fn run(
     let mut cut = Cut::Whole;
     loop {
         store.wait_beyond(state.part, from).await;
-        let turn = peer.turn().await;
+        let turn = (peer.turn().await, shared.answers.share(ANSWER_TARGET.max(store.max_record())).await);
         let Some(info) = read::partition(store, &state.topic, state.part) else {
             return fail(&peer, header, &state, ErrorCode::TopicNotFound).await;
         };

@@ -5,7 +5,8 @@
 //! A frame is `i32` length, then `u16` key, `i16` version, `i32` correlation, the client id and the body, big-endian.
 //! Its length is bounded by its key (only a produce is ever large); what is longer is read away in small pieces, its
 //! first [`KEPT_OF_OVERSIZE`] bytes kept, so that the peer gets an answer that names its topic instead of a closed
-//! connection that it would try again for ever. Large bodies of all connections share one [`Budget`].
+//! connection that it would try again for ever. Large bodies of all connections share one [`Budget`],
+//! and so do answers with records.
 
 use std::io;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::keys;
+use crate::codec::batch::MAX_BATCH;
 use crate::codec::{Malformed, Reader};
 use crate::limits::MAX_WIRE_FRAME;
 
@@ -25,9 +27,11 @@ const MAX_OVERSIZE: usize = 64 * 1024 * 1024;
 /// What is kept of a frame that is too large.
 const KEPT_OF_OVERSIZE: usize = 4 * 1024;
 /// The large frames of all connections together.
-const BUDGET_BYTES: usize = 2 * MAX_WIRE_FRAME;
+const REQUESTS: usize = 2 * MAX_WIRE_FRAME;
+/// The answers with records of all connections together.
+const ANSWERS: usize = 16 * MAX_BATCH;
 
-const _: () = assert!(BUDGET_BYTES.is_multiple_of(1024) && BUDGET_BYTES / 1024 <= u32::MAX as usize);
+const _: () = assert!(REQUESTS.is_multiple_of(1024) && ANSWERS.is_multiple_of(1024));
 
 /// The fixed part of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,26 +50,33 @@ pub struct Frame<'b> {
     body_at: usize,
     /// Only the beginning of the body is here: the request is too large for its kind.
     pub oversize: bool,
-    _share: Option<SemaphorePermit<'b>>,
+    share: Option<SemaphorePermit<'b>>,
 }
 
 impl Frame<'_> {
     pub fn body(&self) -> &[u8] {
         self.body.get(self.body_at..).unwrap_or_default()
     }
-}
 
-/// What the large frames of all connections share.
-pub struct Budget(Semaphore);
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self(Semaphore::new(BUDGET_BYTES / 1024))
+    /// Whether others may wait for what it takes of the budget.
+    pub fn has_share(&self) -> bool {
+        self.share.is_some()
     }
 }
 
+/// What all connections share.
+pub struct Budget(Semaphore);
+
 impl Budget {
-    async fn share(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+    pub fn of_requests() -> Self {
+        Self(Semaphore::new(REQUESTS / 1024))
+    }
+
+    pub fn of_answers() -> Self {
+        Self(Semaphore::new(ANSWERS / 1024))
+    }
+
+    pub async fn share(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
         let kib = u32::try_from(bytes.div_ceil(1024)).ok()?;
         // Never closed, so the only answer is a permit.
         self.0.acquire_many(kib).await.ok()
@@ -117,7 +128,7 @@ where
     let mut reader = Reader::new(&body);
     let header = read_header(key, &mut reader).map_err(|e| bad_frame(e.to_string()))?;
     let body_at = body.len() - reader.remaining();
-    Ok(Frame { header, body, body_at, oversize, _share: share })
+    Ok(Frame { header, body, body_at, oversize, share })
 }
 
 fn read_header(key: u16, reader: &mut Reader<'_>) -> Result<Header, Malformed> {
@@ -148,7 +159,7 @@ mod tests {
     }
 
     async fn read_all(bytes: &[u8]) -> Vec<(Header, usize, bool)> {
-        let budget = Budget::default();
+        let budget = Budget::of_requests();
         let mut stream = bytes;
         let mut out = Vec::new();
         while let Ok(Some(frame)) = read_frame(&mut stream, &budget, Duration::MAX).await {
@@ -181,7 +192,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn a_length_that_cannot_be_is_refused() {
         for len in [0i32, -1, 9, i32::MAX] {
-            let budget = Budget::default();
+            let budget = Budget::of_requests();
             let mut bytes = len.to_be_bytes().to_vec();
             bytes.extend([0; 64]);
             assert!(read_frame(&mut &bytes[..], &budget, Duration::MAX).await.is_err(), "{len}");

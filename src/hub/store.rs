@@ -181,6 +181,11 @@ impl Store {
         }
     }
 
+    /// Returns once a record of this topic finds no room until a sink, or a person, makes some.
+    pub async fn held(&self, topic: TopicId) {
+        self.core.until(|| self.core.pipeline.borrow().is_held(topic)).await;
+    }
+
     pub fn hurry(&self, within: Span) {
         self.core.hurry(within);
     }

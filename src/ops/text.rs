@@ -373,11 +373,11 @@ fn source_numbers(source: &PartStatus) -> String {
     text
 }
 
-/// What the endpoint did not do for its clients.
+/// What the endpoint did not do for its clients, and how many it has.
 fn turned_away(part: &PartStatus) -> String {
     let mut text = String::new();
-    for name in ["denied", "handshakes_failed", "turned_away", "timed_out"] {
-        let count = part.counters.get(name).copied().unwrap_or(0);
+    for name in ["denied", "handshakes_failed", "turned_away", "timed_out", "connections"] {
+        let count = part.counters.get(name).or_else(|| part.gauges.get(name)).copied().unwrap_or(0);
         if part.kind == "endpoint" && count > 0 {
             let separator = if text.is_empty() { ";" } else { "," };
             let _ = write!(text, "{separator} {} {}", name.replace('_', " "), thousands(count));
@@ -599,6 +599,7 @@ hq    DOWN 2 h 11 m: connect sc.example:9003 timed out; next try 38 s
             part("http", "down", "127.0.0.1:9004 is in use by another program"),
             PartStatus {
                 counters: [("denied", 1203), ("timed_out", 2), ("connects", 9)].map(|(n, c)| (n.to_owned(), c)).into(),
+                gauges: [("connections".to_owned(), 3)].into(),
                 ..part("endpoint", "up", "sc 10.1.0.5:9003, spu 10.1.0.5:9010")
             },
             part("control", "up", "/run/headwater/control.sock"),
@@ -612,7 +613,7 @@ hq        DOWN 2 h 11 m: connect sc.example:9003 timed out; trying now
 {waits}backup    PAUSED 2 h 11 m
 {waits}old       NOT IN THE CONFIG: put it back, or `headwater sink forget old`
 {waits}http      DOWN 1 m 1 s: 127.0.0.1:9004 is in use by another program
-endpoint  up 1 m 1 s: sc 10.1.0.5:9003, spu 10.1.0.5:9010; denied 1,203, timed out 2
+endpoint  up 1 m 1 s: sc 10.1.0.5:9003, spu 10.1.0.5:9010; denied 1,203, timed out 2, connections 3
 "
         );
         assert_eq!(page(&status), expected);

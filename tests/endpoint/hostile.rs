@@ -7,7 +7,7 @@ use headwater::endpoint::{Bound, EndpointError, Patience};
 
 use super::capture::all_client_frames;
 use super::produce::{batch, fetch_body, produce};
-use super::server::{Client, Server, config, panics, plan};
+use super::server::{Client, Server, config, panics, plan, string};
 
 /// A small generator: these tests are the same every time.
 struct Random(u64);
@@ -160,6 +160,61 @@ fn a_reader_that_takes_nothing_is_dropped() {
     let came = (0..ASKED).take_while(|_| client.whole_frame().is_some()).count();
     assert!(came < ASKED as usize, "all answers came");
     assert_alive(server.spu);
+}
+
+/// Opens a stream of partition 0 as this consumer.
+fn open_stream(client: &mut Client, topic: &str, consumer: &str) {
+    let head = [&string(topic)[..], &[0; 4 + 8], &4096i32.to_be_bytes(), &[0; 1 + 4]].concat();
+    client.request(1003, 25, 1, &[&head[..], &[1], &string(consumer)].concat());
+}
+
+fn update_consumer_body(offset: i64, session: u32) -> Vec<u8> {
+    [&offset.to_be_bytes()[..], &session.to_be_bytes()].concat()
+}
+
+#[test]
+fn a_peer_that_asks_and_takes_no_answers_is_not_read_any_more() {
+    let server = Server::start();
+    // More than all buffers on the way hold, of which a socket may have 32 MiB.
+    const TIMES: usize = (48 << 20) / 30;
+    let mut client = Client::connect(server.spu);
+    assert!(
+        client.is_held_back(1006, &update_consumer_body(5, 77), TIMES),
+        "offsets of no stream are taken without end"
+    );
+    assert_alive(server.spu);
+}
+
+#[test]
+fn offsets_of_a_consumer_sent_at_once_are_all_answered_and_the_last_is_kept() {
+    let server = Server::start();
+    server.create_topic("t", 1);
+    let mut client = Client::connect(server.spu);
+    open_stream(&mut client, "t", "c1");
+    for offset in 0..100 {
+        client.request(1006, 25, 100 + offset, &update_consumer_body(i64::from(offset), 1));
+    }
+    for offset in 0..100 {
+        let expected = [&i64::from(offset).to_be_bytes()[..], &[0, 0]].concat();
+        assert_eq!(client.answer(100 + offset), expected);
+    }
+    client.request(1008, 25, 9, &[0]);
+    let kept = client.answer(9);
+    assert!(kept.windows(8).any(|bytes| bytes == 99i64.to_be_bytes()), "{kept:?}");
+}
+
+#[test]
+fn a_consumer_with_too_long_a_name_gets_no_stream() {
+    let server = Server::start();
+    server.create_topic("t", 1);
+    assert_eq!(produce(&server, "t", 0, &batch(&[b"x"], None)).0, 0);
+    for (len, refused) in [(255, false), (256, true), (30_000, true)] {
+        let mut client = Client::connect(server.spu);
+        open_stream(&mut client, "t", &"c".repeat(len));
+        let answer = client.answer(1);
+        let said = String::from_utf8_lossy(&answer).contains("a consumer's name has at most 255 bytes");
+        assert_eq!(said, refused, "{len}: {answer:?}");
+    }
 }
 
 #[test]

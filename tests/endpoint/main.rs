@@ -2,6 +2,7 @@
 //! peers that do not keep to the protocol. For TLS, and for what clients may do: real nodes.
 
 mod allow;
+mod budget;
 mod capture;
 #[path = "../support/certs.rs"]
 mod certs;
@@ -11,6 +12,7 @@ mod interop;
 #[allow(dead_code, reason = "shared: not every test program needs all of it")]
 mod node;
 mod normal;
+mod numbers;
 mod produce;
 mod producers;
 mod raw;
@@ -18,3 +20,4 @@ mod replay;
 mod server;
 mod streams;
 mod tls;
+mod topics;

@@ -18,7 +18,7 @@ pub fn batch(values: &[&[u8]], marker: Option<(i64, i16, i32)>) -> Vec<u8> {
     out
 }
 
-fn produce_body(turn: Option<&str>, (topic, partition): (&str, u32), set: &[u8]) -> Vec<u8> {
+pub fn produce_body(turn: Option<&str>, (topic, partition): (&str, u32), set: &[u8]) -> Vec<u8> {
     let mut body = turn.map_or(vec![0], |turn| [vec![1], string(turn)].concat());
     body.extend([0, 1]);
     body.extend(5000i32.to_be_bytes());

@@ -191,6 +191,13 @@ pub fn string(text: &str) -> Vec<u8> {
     out
 }
 
+/// A request with its length.
+pub fn framed(key: u16, version: i16, correlation: i32, body: &[u8]) -> Vec<u8> {
+    let head = [&key.to_be_bytes()[..], &version.to_be_bytes(), &correlation.to_be_bytes(), &string("test")].concat();
+    let len = (head.len() + body.len()) as u32;
+    [&len.to_be_bytes()[..], &head, body].concat()
+}
+
 /// Bytes both ways, perhaps over TLS.
 pub trait Stream: Read + Write {}
 impl<T: Read + Write> Stream for T {}
@@ -228,12 +235,20 @@ impl Client {
     }
 
     pub fn request(&mut self, key: u16, version: i16, correlation: i32, body: &[u8]) {
-        let mut frame = key.to_be_bytes().to_vec();
-        frame.extend(version.to_be_bytes());
-        frame.extend(correlation.to_be_bytes());
-        frame.extend(string("test"));
-        frame.extend_from_slice(body);
-        self.send(&frame);
+        self.send_raw(&framed(key, version, correlation, body)).expect("an open connection");
+    }
+
+    /// Nothing is to be read: little fits in between, and what the node does not take is soon given up.
+    pub fn take_nothing(&mut self) {
+        rustix::net::sockopt::set_socket_recv_buffer_size(&self.socket, 4096).expect("an option");
+        self.socket.set_write_timeout(Some(Duration::from_secs(2))).expect("an option");
+    }
+
+    /// Whether the node stops taking this request before it has been sent so often, while nothing is read.
+    pub fn is_held_back(&mut self, key: u16, body: &[u8], times: usize) -> bool {
+        self.take_nothing();
+        let many = framed(key, 25, 1, body).repeat(1024);
+        (0..times.div_ceil(1024)).any(|_| self.send_raw(&many).is_err())
     }
 
     /// The next answer to this request, without its correlation id.

@@ -43,7 +43,7 @@ fn frames(bytes: &[u8]) {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         builder.enable_time().build().expect("a runtime")
     });
-    let budget = Budget::default();
+    let budget = Budget::of_requests();
     let mut stream = bytes;
     loop {
         let before = stream.len();
@@ -355,7 +355,7 @@ fn objects(out: &mut Vec<u8>, input: &mut Input<'_>) -> Check {
         match kind {
             0 => {
                 let computed = Some((partitions, 1));
-                let expected = CreateTopic { name, dry_run: force, computed, deduplication: true };
+                let expected = CreateTopic { name, dry_run: force, computed, deduplication: true, retention: false };
                 assert_eq!(CreateTopic::read(inner), Ok(expected));
             }
             1 => assert_eq!(read_delete(inner), Ok((name, force))),
