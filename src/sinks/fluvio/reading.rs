@@ -28,14 +28,12 @@ pub struct Reading {
     link: Link,
     after: Duration,
     correlation: i32,
-    /// Bytes that were taken from it.
-    pub taken: u64,
 }
 
 impl Reading {
     pub async fn open(address: &str, sink: &FluvioSink, line: &Line) -> Result<Self, Trouble> {
         let link = spu::open(address, sink, line).await?;
-        Ok(Self { link, after: sink.request_timeout.to_std(), correlation: 1, taken: 0 })
+        Ok(Self { link, after: sink.request_timeout.to_std(), correlation: 1 })
     }
 
     fn broken(&self, reason: String) -> Trouble {
@@ -71,7 +69,6 @@ impl Reading {
                 n => have += n,
             }
         }
-        self.taken += len as u64 + 4;
         Ok(body)
     }
 
