@@ -5,6 +5,7 @@
 //! sleeping: what must come true is asked for until it does, and a test fails when it has not after [`node::PATIENCE`].
 
 mod audit;
+mod clusters;
 mod commands;
 mod dead_letters;
 mod encryption;
