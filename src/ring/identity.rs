@@ -40,17 +40,17 @@ impl Ring {
     }
 
     /// Boot and session numbers, and a new id if this is not the same machine. `ids`: of the slots that are here.
-    /// `sessions`: in which they were begun. `moved`: what the headers under its id say of the one before.
+    /// `sessions`: in which they were begun. `moved`: what the headers say of the ids before.
     pub(super) fn adopt(
         &mut self,
         root: Option<RootPage>,
         ids: Vec<RingId>,
-        moved: Option<(RingId, u64)>,
+        moved: Vec<(RingId, u64)>,
         sessions: impl Iterator<Item = u32>,
         report: &mut Report,
     ) {
         debug_assert!(self.queue.is_empty(), "a frame under the numbers of the process before");
-        self.believe_move(moved, &ids);
+        self.believe_moves(moved, &ids);
         let stored = self.stored_boot();
         self.boot = self.boot.max(stored.map_or(0, |s| s.0));
         if stored.is_none_or(|(_, id)| id != self.options.boot_id) {
@@ -77,11 +77,17 @@ impl Ring {
         }
     }
 
-    /// A header under this id may be all that was written of a change of machine.
-    fn believe_move(&mut self, moved: Option<(RingId, u64)>, ids: &[RingId]) {
+    /// Headers may be all that was written of changes of machine.
+    fn believe_moves(&mut self, moved: Vec<(RingId, u64)>, ids: &[RingId]) {
         let mut moves = self.former();
-        if let Some(moved) = moved.filter(|moved| !moves.contains(moved)) {
-            moves.push(moved);
+        let known = moves.len();
+        for moved in moved {
+            if !moves.contains(&moved) {
+                moves.push(moved);
+            }
+        }
+        if moves.len() > known {
+            moves.sort_by_key(|(_, end)| *end);
             self.note_moves(moves, ids.iter().copied().filter(|id| *id != self.id).collect());
         }
     }
@@ -125,6 +131,20 @@ impl Ring {
     pub(super) fn refresh_all(&mut self) {
         (0..self.lanes.len()).for_each(|lane| self.refresh_earliest(LaneId(lane as u8)));
     }
+}
+
+/// What the headers say of the ids before `own`: each names the one before its own. The newest first.
+pub fn moves_in<'h>(
+    own: RingId,
+    headers: impl DoubleEndedIterator<Item = &'h SlotHeader> + Clone,
+) -> Vec<(RingId, u64)> {
+    let mut moves: Vec<(RingId, u64)> = Vec::new();
+    while moves.len() < MAX_MOVES {
+        let id = moves.last().map_or(own, |(id, _)| *id);
+        let Some(moved) = headers.clone().rev().filter(|h| h.ring == id).find_map(|h| h.former) else { break };
+        moves.push(moved);
+    }
+    moves
 }
 
 /// The ids under which slots of this ring may stand: its own and those before a change of machine, as the newest

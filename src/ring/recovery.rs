@@ -7,7 +7,7 @@
 use super::batch::Press;
 use super::core::{Closing, Life, Ring, slot_cap};
 use super::format::{Bad, FrameHeader, FrameKind, RootPage, SlotHeader, SlotKind, flags};
-use super::identity::{family, former_in};
+use super::identity::{family, former_in, moves_in};
 use super::journal::{JOURNAL, LOGS};
 use super::reader::Reading;
 use super::replay::Replay;
@@ -180,7 +180,7 @@ impl Ring {
         if write {
             let ids = survey.found.iter().map(|f| f.meta.ring).collect();
             let headers = || survey.found.iter().filter_map(|f| f.header.as_ref());
-            let moved = headers().rev().find(|h| h.ring == ring.id).and_then(|h| h.former);
+            let moved = moves_in(ring.id, headers());
             ring.adopt(survey.root, ids, moved, headers().map(|h| h.session), &mut report);
             // What was found is the first frame of this process: nothing of it stands without that.
             ring.to_lanes = went_back.iter().any(|log| *log != JOURNAL);

@@ -414,6 +414,28 @@ fn a_slot_of_before_a_change_of_machine_is_no_strangers_when_its_header_is_damag
 }
 
 #[test]
+fn each_change_of_machine_is_known_from_the_headers_alone() {
+    let mut disk = MemDisk::new(MIN_RING);
+    let on = |machine: u8| Options { binding: [machine; 16], ..options() };
+    let mut former = Vec::new();
+    for machine in [1, 8, 9] {
+        let (mut ring, _) = Ring::recover(&mut disk, on(machine)).unwrap();
+        let id = topic(&mut ring, "pump");
+        value(&mut ring, &mut disk, id, b"there");
+        flush(&mut ring, &mut disk);
+        former = ring.former();
+    }
+    assert_eq!(former.len(), 2);
+    // The first frame of a slot is its snapshot, which names them as well.
+    for slot in 1..5 {
+        disk.file_mut(FileId::Slot(SlotId(slot))).unwrap()[PAGE..2 * PAGE].fill(0xee);
+    }
+    let (ring, report) = Ring::recover(&mut disk, on(9)).unwrap();
+    assert!(report.notes.iter().any(|note| note.contains("its snapshot is damaged")), "{report:?}");
+    assert_eq!(ring.former(), former);
+}
+
+#[test]
 fn what_stands_between_two_damaged_frames_is_read_by_its_offset() {
     let mut disk = MemDisk::new(MIN_RING);
     let (mut ring, _) = open(&mut disk);

@@ -182,6 +182,13 @@ struct Standing {
     in_gaps: u64,
 }
 
+/// What the settings of a sink promise.
+#[derive(Clone, Copy, Debug)]
+pub struct Promised {
+    pub resend: bool,
+    pub committed: bool,
+}
+
 pub struct SinkLedger {
     pub name: String,
     /// Local topics that it does not want.
@@ -531,7 +538,7 @@ impl SinkLedger {
         ledger: &Ledger,
         upstream: &Upstream,
         oldest: &[u64],
-        resend: bool,
+        Promised { resend, committed }: Promised,
     ) -> Check {
         let name = &self.name;
         let mut there: HashMap<(usize, u64), Standing> = HashMap::new();
@@ -568,7 +575,9 @@ impl SinkLedger {
                     let gone = ordinal < oldest[lane] || model.is_tainted(lane, ordinal);
                     let seen = upstream.was_looked_for((lane, stream), &out) && !upstream.looks_trimmed(&out);
                     let told = resend && !gone && !upstream.nature.rebuilds(out.topic()) && seen;
-                    let excused = upstream.has_lost(&out) && !told || upstream.dropped.contains(&out);
+                    // What only the leader has said to have may be lost with it, and nobody calls that a loss.
+                    let leaders = !committed && upstream.ever.contains(&out) && !upstream.has_lost(&out);
+                    let excused = upstream.has_lost(&out) && !told || leaders || upstream.dropped.contains(&out);
                     if !excused {
                         let standing = there.entry(class(&out)).or_default();
                         standing.due += 1;
@@ -594,8 +603,8 @@ impl SinkLedger {
         );
         let doubled = self.announced.duplicated;
         ensure!(
-            doubled == 0 || upstream.overdue,
-            "{name}: {doubled} outputs are announced as doubled, and nothing landed after its grace period"
+            doubled == 0 || upstream.overdue || self.announced.maybe >= doubled,
+            "{name}: {doubled} outputs are announced as doubled, nothing landed after its grace period, and no search was given up"
         );
         // What landed after its grace period is nobody's fault.
         let extra: u64 = there.values().map(|s| s.timely.saturating_sub(s.due)).sum();

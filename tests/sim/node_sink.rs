@@ -21,7 +21,7 @@ use headwater::ring::{Appended, Entry, Frame, LanePos, Owner, ReadStep, Ticket};
 use headwater::time::{ClockSync, Now, Span};
 
 use crate::fault::{Fault, Tape};
-use crate::ledger::{DEAD, GAPS, Id, Ledger, Out, SinkLedger, UPSTREAM, local_of, outputs};
+use crate::ledger::{DEAD, GAPS, Id, Ledger, Out, Promised, SinkLedger, UPSTREAM, local_of, outputs};
 use crate::model::{Check, Counts, Model, StateKey, Violation, ensure};
 use crate::planted::Plant;
 use crate::upstream::{Answer, Asked, Leaders, Part, SPUS, Upstream, one_in};
@@ -260,8 +260,8 @@ impl NodeSink {
         }
     }
 
-    pub fn resends(&self) -> bool {
-        self.profile.resend
+    pub fn promised(&self) -> Promised {
+        Promised { resend: self.profile.resend, committed: self.profile.committed }
     }
 
     /// A process begins: everything but the upstream is new.

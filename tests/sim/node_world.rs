@@ -812,8 +812,9 @@ impl World {
         let oldest: Vec<u64> = self.pipeline().ring().stats().lanes.iter().map(|l| l.oldest.ordinal).collect();
         for (s, sink) in self.sinks.iter().enumerate() {
             // What it had stored of its upstream may be destroyed: then it cannot see that something is lost there.
-            let resends = sink.resends() && !self.model.state_was_destroyed(100 + s as u8);
-            sink.book.settle_up(&self.model, &self.ledger, &sink.upstream, &oldest, resends)?;
+            let mut promised = sink.promised();
+            promised.resend &= !self.model.state_was_destroyed(100 + s as u8);
+            sink.book.settle_up(&self.model, &self.ledger, &sink.upstream, &oldest, promised)?;
         }
         Ok(())
     }
