@@ -2,6 +2,7 @@
 
 mod data;
 mod edge;
+mod wasm;
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use super::reader::Reader;
 use super::sources::{unknown_type, writable_topic};
 use super::values::{expected, text_in};
 use crate::json::Path;
-use crate::limits::MAX_RULES;
+use crate::limits::{MAX_RULES, MAX_WASM_TOTAL};
 use crate::name::Name;
 use crate::rules::add_fields::{AddFields, FieldValue};
 use crate::rules::drop_fields::DropFields;
@@ -22,11 +23,12 @@ use crate::rules::hub;
 use crate::rules::keep_fields::KeepFields;
 use crate::rules::rename::Rename;
 use crate::rules::sample::Sample;
+use crate::rules::wasm::Budget;
 use crate::rules::{OnError, Rule, RuleSpec};
 use crate::template::Template;
 use crate::topic::{TopicName, TopicSet};
 
-const USES: [&str; 21] = [
+const USES: [&str; 22] = [
     "filter",
     "drop-fields",
     "keep-fields",
@@ -48,9 +50,8 @@ const USES: [&str; 21] = [
     "geo",
     "schema",
     "sql",
+    "wasm",
 ];
-/// Rules that come with later versions.
-const LATER: [&str; 1] = ["wasm"];
 
 /// The deepest nesting of `all`, `any` and `not`.
 const MAX_NESTING: usize = 16;
@@ -58,8 +59,9 @@ const MAX_NESTING: usize = 16;
 /// All rules that stand before the ring, and all by name for the sinks.
 pub fn rules(root: &Reader<'_>) -> (Vec<RuleConfig>, BTreeMap<Name, Rule>) {
     let (mut rules, mut named) = (Vec::new(), BTreeMap::new());
+    let budget = Budget::new(MAX_WASM_TOTAL);
     for r in root.tables("rules", MAX_RULES) {
-        let Some(rule) = rule(&r) else { continue };
+        let Some(rule) = rule(&r, &budget) else { continue };
         if named.insert(rule.name.clone(), rule.rule.clone()).is_some() {
             r.wrong("name", format!("there are two rules named `{}`", rule.name));
         }
@@ -68,13 +70,13 @@ pub fn rules(root: &Reader<'_>) -> (Vec<RuleConfig>, BTreeMap<Name, Rule>) {
     (rules, named)
 }
 
-fn rule(r: &Reader<'_>) -> Option<RuleConfig> {
+fn rule(r: &Reader<'_>, budget: &Budget) -> Option<RuleConfig> {
     let name = r.need_text("name", "name", Name::new);
     let topics = topic_set(r, false);
     let into = r.opt_text("into", "topic", writable_topic);
     let uses = r.need_text("uses", "rule", |s| match USES.contains(&s) || hub::is_bundled(s) {
         true => Ok(s.to_owned()),
-        false => Err(unknown_type(s, &USES, &LATER)),
+        false => Err(unknown_type(s, &USES, &[])),
     });
     let on_error = r.choice(
         "on_error",
@@ -110,11 +112,14 @@ fn rule(r: &Reader<'_>) -> Option<RuleConfig> {
         "sample" => sample(with),
         "route" => edge::route(with).map(RuleSpec::Route),
         "sql" => data::sql(with, &topics),
+        "wasm" => wasm::guest(with, budget).map(|guest| RuleSpec::Wasm(Box::new(guest))),
         _ if hub::is_bundled(uses) => data::hub(uses, with),
         "parse" | "mask" | "hash" | "enrich" | "geo" | "schema" => data::rule(uses, with),
         _ => edge::stateful(uses, with),
     };
-    let definition = XxHash3_64::oneshot(format!("{uses} {}", with.as_written()).as_bytes());
+    // Of a module it is what is in the file that counts.
+    let content = if let Some(RuleSpec::Wasm(guest)) = &spec { guest.digest() } else { "" };
+    let definition = XxHash3_64::oneshot(format!("{uses} {}{content}", with.as_written()).as_bytes());
     let name = name?;
     let rule = Rule { on_error, definition, ..Rule::new(name.clone(), spec?) };
     Some(RuleConfig { name, topics, into, before_ring: r.has("topics"), rule })

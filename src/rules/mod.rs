@@ -76,6 +76,7 @@ pub enum RuleSpec {
     Schema(schema::Schema),
     Sql(sql::Query),
     Hub(Box<hub::Module>),
+    Wasm(Box<wasm::Guest>),
 }
 
 /// What becomes of a record on which a rule fails.
@@ -139,6 +140,7 @@ impl RuleSpec {
         match self {
             Self::Sample(sample) => sample.by.is_some(),
             Self::Route(_) => false,
+            Self::Wasm(guest) => guest.is_pure(),
             _ => !self.keeps_state(),
         }
     }
@@ -157,6 +159,7 @@ impl RuleSpec {
             Self::RateOfChange(rule) => rule,
             Self::Dedup(rule) => rule,
             Self::Window(rule) => rule,
+            Self::Wasm(guest) if guest.aggregates() => &**guest,
             _ => return None,
         })
     }
@@ -192,6 +195,8 @@ struct Stage {
     /// A rendered template, or a key.
     text: Vec<u8>,
     sql: sql::Scratch,
+    /// Where a SmartModule runs, from the first record on.
+    instance: Option<Box<wasm::Instance>>,
     /// Records that a counting rule has seen.
     turn: u32,
     /// No state of the rule asks for anything before this; None: none does at all.
@@ -263,6 +268,7 @@ impl Chain {
             made: Made::default(),
             text: Vec::new(),
             sql: sql::Scratch::default(),
+            instance: None,
             turn: 0,
             // What was kept by an earlier process is looked at first.
             due: rule.spec.keeper().filter(|keeper| keeper.has_timers()).map(|_| BootTime::default()),
@@ -322,9 +328,10 @@ impl Chain {
         let mut verdict = Verdict::default();
         let (Some((stage, rest)), Some(time)) = (self.stages[at..].split_first_mut(), env.time) else { return verdict };
         stage.made.clear();
-        let Stage { rule, made, due, tally, .. } = stage;
+        let Stage { rule, made, due, tally, instance, .. } = stage;
         let Some(keeper) = rule.spec.keeper() else { return verdict };
-        let mut kept = state::Kept { rule: &rule.name, key, world: &mut *world, due, forgotten: &mut tally.forgotten };
+        let forgotten = &mut tally.forgotten;
+        let mut kept = state::Kept { rule: &rule.name, key, world: &mut *world, due, forgotten, instance };
         if keeper.fire(time, &mut kept, made).is_err() {
             tally.errors += 1;
         }
@@ -412,12 +419,12 @@ impl Stage {
     }
 
     fn answer(&mut self, env: &Env<'_>, record: &RecordRef<'_>, world: &mut dyn World) -> Result<Answer, Reason> {
-        let Stage { rule, tally, made, text, sql, turn, due } = self;
+        let Stage { rule, tally, made, text, sql, instance, turn, due } = self;
         if let Some(keeper) = rule.spec.keeper() {
             let Some(time) = env.time else { return Err("it keeps state, which there is none of here".into()) };
             keeper.key(&env.context, record, text)?;
             let forgotten = &mut tally.forgotten;
-            let mut kept = state::Kept { rule: &rule.name, key: text, world, due, forgotten };
+            let mut kept = state::Kept { rule: &rule.name, key: text, world, due, forgotten, instance };
             return keeper.see(time, record, &mut kept, made);
         }
         let (value, context) = (record.value, &env.context);
@@ -429,6 +436,7 @@ impl Stage {
                 return Ok(route.choose(value).map_err(said)?.map_or(Answer::Pass, Answer::Route));
             }
             RuleSpec::Sql(query) => return run_query(query, env, record, (sql, &mut made.bytes)),
+            RuleSpec::Wasm(guest) => return guest.run(instance, env.time, record, made),
             RuleSpec::Hub(module) => return run_module(module, value, text, made),
             RuleSpec::Schema(schema) => return schema.rewrite(record).map_err(Reason::from),
             RuleSpec::Parse(parse) => return parse.rewrite(record, text, &mut made.bytes).map_err(Reason::from),

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
 
+use super::wasm::Instance;
 use super::{Answer, Made, Reason, World};
 use crate::name::Name;
 use crate::record::RecordRef;
@@ -26,7 +27,7 @@ use crate::time::{BootTime, Now, Span, WallTime};
 pub const MAX_KEY: usize = 128;
 const HASH_DIGITS: usize = 16;
 /// The largest entry: a rule that kept one for each of a few things would have room for nothing else.
-const MAX_ENTRY: usize = 12 * 1024;
+pub(super) const MAX_ENTRY: usize = 12 * 1024;
 /// Bytes of an entry that say when it was touched.
 pub const AGE: usize = 12;
 
@@ -99,6 +100,8 @@ pub struct Kept<'a> {
     pub(super) world: &'a mut dyn World,
     pub(super) due: &'a mut Option<BootTime>,
     pub(super) forgotten: &'a mut u64,
+    /// Where a SmartModule runs.
+    pub(super) instance: &'a mut Option<Box<Instance>>,
 }
 
 impl<'a> Kept<'a> {
@@ -165,7 +168,7 @@ impl<'a> Kept<'a> {
 }
 
 /// What `by` says of it, or its key, and not too long.
-fn key_of(
+pub(super) fn key_of(
     by: Option<&Template>,
     context: &Context<'_>,
     record: &RecordRef<'_>,

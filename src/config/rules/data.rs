@@ -66,7 +66,7 @@ pub fn hub(uses: &str, with: &Reader<'_>) -> Option<RuleSpec> {
     }
 }
 
-fn json(node: &Node) -> serde_json::Value {
+pub(super) fn json(node: &Node) -> serde_json::Value {
     match &node.value {
         Raw::Text(text) | Raw::Time(text) => text.as_str().into(),
         Raw::Int(int) => serde_json::from_str(&int.to_string()).unwrap_or_default(),
@@ -88,7 +88,7 @@ fn said<T, E: std::fmt::Display>(with: &Reader<'_>, key: &str, made: Result<T, E
 }
 
 /// The bytes of a file that a key names.
-fn file(with: &Reader<'_>, key: &'static str) -> Option<Vec<u8>> {
+pub(super) fn file(with: &Reader<'_>, key: &'static str) -> Option<Vec<u8>> {
     let path = with.need_path(key)?;
     let read = std::fs::metadata(&path).and_then(|meta| match meta.len() {
         0..=MAX_FILE => std::fs::read(&path),

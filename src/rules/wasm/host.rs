@@ -5,6 +5,7 @@
 //! (the monotonic clock stands still). What is written to standard output or error is kept as log text, the last
 //! [`MAX_LOG`] bytes of it. Whatever else is imported is an error that names it.
 
+use super::budget::Budget;
 use wasmi::{Caller, Error, FuncType, Memory, StoreLimits, TrapCode, Val, ValType};
 
 /// Bytes of log text kept until they are taken.
@@ -27,6 +28,9 @@ pub struct Host {
     pub now_ms: i64,
     pub log: Vec<u8>,
     pub limits: StoreLimits,
+    /// Bytes of memory that they allow, and whose it is.
+    pub most: usize,
+    pub budget: Budget,
 }
 
 /// A function that is there to be imported.

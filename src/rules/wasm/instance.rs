@@ -21,6 +21,8 @@ pub enum Failure {
     Fuel(u64),
     #[error("the module asked for more than {0} bytes of memory")]
     Memory(usize),
+    #[error("there is no memory for the module: all of them together have {0} bytes")]
+    Budget(usize),
     /// With the last that it wrote to its standard error, if it did.
     #[error("the module broke off: {0}")]
     Trap(String),

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use wasmi::{Error, Extern, Func, Memory, Store, StoreLimitsBuilder, TrapCode, TypedFunc};
+use wasmi::{Error, Extern, Func, Memory, Store, StoreLimits, StoreLimitsBuilder, TrapCode, TypedFunc};
 
 use super::abi::{self, Base, Outcome, Reported};
+use super::budget::Share;
 use super::host::Host;
 use super::instance::{Failure, Output, RunError, StartError};
 use super::{Compiled, Kind, Module};
@@ -30,6 +31,7 @@ pub struct Live {
     fed: bool,
     /// Linear memory after the start and the look-back.
     began_with: usize,
+    share: Share,
 }
 
 pub enum LookBackError {
@@ -40,12 +42,11 @@ pub enum LookBackError {
 impl Live {
     pub fn start(module: &Module, params: &[u8], frees: bool) -> Result<Self, StartError> {
         let compiled = &*module.0;
-        let limits = StoreLimitsBuilder::new()
-            .memory_size(compiled.limits.memory)
-            .table_elements(MAX_TABLE)
-            .trap_on_grow_failure(true)
-            .build();
-        let mut store = Store::new(&compiled.engine, Host { out: None, now_ms: 0, log: Vec::new(), limits });
+        let mut share = Share::of(&module.1);
+        let most = share.most().min(compiled.limits.memory);
+        let host =
+            Host { out: None, now_ms: 0, log: Vec::new(), limits: limits(most), most, budget: share.budget().clone() };
+        let mut store = Store::new(&compiled.engine, host);
         store.limiter(|host| &mut host.limits);
         let begun = begin(compiled, &mut store);
         let (instance, memory) = begun.map_err(|e| StartError::Failed(why(&e, compiled, &store)))?;
@@ -61,8 +62,9 @@ impl Live {
         };
         let (transform, alloc, init, look_back, dealloc) =
             parts().map_err(|e| StartError::Failed(why(&e, compiled, &store)))?;
+        share.set(memory.data_size(&store));
         let (sized, fed, began_with) = (false, false, 0);
-        let mut live = Self { store, memory, alloc, dealloc, sized, transform, look_back, fed, began_with };
+        let mut live = Self { store, memory, alloc, dealloc, sized, transform, look_back, fed, began_with, share };
         live.probe().map_err(|e| StartError::Failed(why(&e, compiled, &live.store)))?;
         if let Some(init) = init {
             live.init(init, params, compiled)?;
@@ -152,14 +154,18 @@ impl Live {
     /// Hands the input over and calls; the status, whatever it is.
     fn call(&mut self, function: Transform, input: &[u8], fuel: u64, compiled: &Compiled) -> Result<i32, Failure> {
         let len = u32::try_from(input.len()).map_err(|_| Failure::Memory(compiled.limits.memory))?;
-        let Self { store, memory, alloc, .. } = self;
+        let Self { store, memory, alloc, share, .. } = self;
         store.data_mut().out = None;
+        // Others may have given something back, or taken it.
+        let most = share.most().min(compiled.limits.memory);
+        (store.data_mut().limits, store.data_mut().most) = (limits(most), most);
         let placed = store.set_fuel(fuel).and_then(|()| alloc.call(&mut *store, len));
         let at = placed.map_err(|e| why_within(&e, compiled, store, fuel))?;
         memory
             .write(&mut *store, at as usize, input)
             .map_err(|_| Failure::Output("`alloc` gave a place outside of its memory"))?;
         let called = function.call(&mut *store, (at, len, i32::from(compiled.version)));
+        share.set(memory.data_size(&*store));
         called.map_err(|e| why_within(&e, compiled, store, fuel))
     }
 
@@ -231,6 +237,11 @@ impl Live {
     }
 }
 
+/// What a guest may take.
+fn limits(memory: usize) -> StoreLimits {
+    StoreLimitsBuilder::new().memory_size(memory).table_elements(MAX_TABLE).trap_on_grow_failure(true).build()
+}
+
 /// Puts an instance into the store and calls `_initialize`, if there is one.
 fn begin(compiled: &Compiled, store: &mut Store<Host>) -> Result<(wasmi::Instance, Memory), Error> {
     store.set_fuel(compiled.limits.start_fuel)?;
@@ -260,7 +271,11 @@ fn why(error: &Error, compiled: &Compiled, store: &Store<Host>) -> Failure {
 fn why_within(error: &Error, compiled: &Compiled, store: &Store<Host>, fuel: u64) -> Failure {
     match error.as_trap_code() {
         Some(TrapCode::OutOfFuel) => return Failure::Fuel(fuel),
-        Some(TrapCode::GrowthOperationLimited) => return Failure::Memory(compiled.limits.memory),
+        Some(TrapCode::GrowthOperationLimited) => {
+            let (host, own) = (store.data(), compiled.limits.memory);
+            let all = host.budget.bytes().filter(|_| host.most < own);
+            return all.map_or(Failure::Memory(own), Failure::Budget);
+        }
         _ => {}
     }
     let said = abi::words(&store.data().log);

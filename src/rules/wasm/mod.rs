@@ -28,10 +28,14 @@
 //! block where the allocator is dlmalloc, that of every Rust guest; so it is tried at the start whether what stands there
 //! fits, and then believed. An instance that grows nevertheless beyond [`Limits::rebuild_above`] begins anew.
 //!
+//! All guests of a configuration have one [`Budget`] of linear memory; [`Guest`] is what makes a module a rule.
+//!
 //! What a guest keeps in its memory (a counter, a set of seen ids) lives as long as the instance, not longer: only an
 //! accumulator is state that survives.
 
 pub mod abi;
+mod budget;
+mod guest;
 mod host;
 mod instance;
 mod live;
@@ -41,6 +45,8 @@ use std::sync::Arc;
 use wasmi::{CompilationMode, Config, EnforcedLimits, Engine, ExternType, FuncType, ValType};
 
 pub use abi::{Base, LookBack, OLDEST_VERSION, VERSION};
+pub use budget::Budget;
+pub use guest::{Guest, GuestError};
 pub use instance::{Failure, Instance, Output, RunError, StartError};
 
 use crate::limits::{
@@ -148,7 +154,7 @@ pub enum LoadError {
 
 /// A compiled module; cheap to clone.
 #[derive(Clone)]
-pub struct Module(Arc<Compiled>);
+pub struct Module(Arc<Compiled>, Budget);
 
 struct Compiled {
     // An engine of its own: code is freed with its engine, not before.
@@ -203,7 +209,7 @@ impl Module {
         let imports = imports(&module)?;
         let asks_time = imports.iter().any(|(import, _)| *import == Import::Clock);
         let file = bytes.len();
-        Ok(Self(Arc::new(Compiled {
+        let compiled = Compiled {
             engine,
             module,
             imports,
@@ -216,7 +222,14 @@ impl Module {
             file,
             limits,
             version,
-        })))
+        };
+        Ok(Self(Arc::new(compiled), Budget::default()))
+    }
+
+    /// Its instances take their memory from this.
+    #[must_use]
+    pub fn within(self, budget: Budget) -> Self {
+        Self(self.0, budget)
     }
 
     /// Makes an instance and calls its `init`, if it has one. `look_back` is what `init` is told of it; records of the
