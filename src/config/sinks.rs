@@ -13,7 +13,7 @@ use super::tls::tls;
 use super::values::int_of;
 use crate::limits::{MAX_SINKS, MAX_WIRE_FRAME};
 use crate::name::{Name, nearest};
-use crate::rules::{OnError, Rule};
+use crate::rules::{OnError, Rule, RuleSpec};
 use crate::template::Template;
 use crate::time::Span;
 
@@ -54,6 +54,10 @@ fn sink(name: &str, r: &Reader<'_>, rules: &BTreeMap<Name, Rule>, lanes: &[LaneC
 fn pure_rule(text: &str, rules: &BTreeMap<Name, Rule>) -> Result<Rule, String> {
     let name = Name::new(text).map_err(|e| e.to_string())?;
     match rules.get(&name) {
+        Some(Rule { spec: RuleSpec::Wasm(guest), .. }) if !guest.is_pure() => Err(format!(
+            "rule `{name}` may keep something between records, and a sink sees some of them twice; give it `topics` to stand before \
+             the ring, or write `pure = true` if its module makes the same of the same record, whatever it has seen before"
+        )),
         Some(rule) if !rule.spec.is_pure() => Err(format!(
             "rule `{name}` depends on more than the record, and a sink sees some of them twice; give it `topics` to stand before the ring"
         )),

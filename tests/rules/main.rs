@@ -1,6 +1,7 @@
 //! The host of SmartModules: real ones, built from source (`tests/smartmodules`), and ones written by hand that lie
 //! (`lies.rs`). What the reference engine makes of the same is compared in `tests/smartengine`.
 
+mod chains;
 #[path = "../support/guest.rs"]
 mod guest;
 mod kinds;

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use wasmi::errors::ErrorKind;
 use wasmi::{Error, Extern, Func, Memory, Store, StoreLimits, StoreLimitsBuilder, TrapCode, TypedFunc};
 
 use super::abi::{self, Base, Outcome, Reported};
@@ -269,13 +270,12 @@ fn why(error: &Error, compiled: &Compiled, store: &Store<Host>) -> Failure {
 }
 
 fn why_within(error: &Error, compiled: &Compiled, store: &Store<Host>, fuel: u64) -> Failure {
-    match error.as_trap_code() {
-        Some(TrapCode::OutOfFuel) => return Failure::Fuel(fuel),
-        Some(TrapCode::GrowthOperationLimited) => {
-            let (host, own) = (store.data(), compiled.limits.memory);
-            let all = host.budget.bytes().filter(|_| host.most < own);
-            return all.map_or(Failure::Memory(own), Failure::Budget);
-        }
+    let (host, own) = (store.data(), compiled.limits.memory);
+    let all = host.budget.bytes().filter(|_| host.most < own);
+    match (error.as_trap_code(), error.kind()) {
+        (Some(TrapCode::OutOfFuel), _) => return Failure::Fuel(fuel),
+        (Some(TrapCode::GrowthOperationLimited), _) => return all.map_or(Failure::Memory(own), Failure::Budget),
+        (None, ErrorKind::Instantiation(_)) if all.is_some() => return Failure::Budget(all.unwrap_or_default()),
         _ => {}
     }
     let said = abi::words(&store.data().log);
