@@ -66,10 +66,18 @@ pub struct Stopped {
 }
 
 impl Pipeline {
-    /// What is kept under another definition, by a rule that is gone or for a topic that it has no more is dropped.
+    /// What is kept under another definition, by a rule that is gone or for a topic that it has no more is dropped. The topic of
+    /// dead letters is made before there is one: a letter is written inside of a group, and what a group has for another lane
+    /// may stand in front of the entry that makes a topic.
     pub(super) fn settle_rules(&mut self, now: BootTime) {
         if std::mem::replace(&mut self.rules_settled, true) {
             return;
+        }
+        if self.plan.rules.iter().any(|plan| plan.rule.on_error == OnError::DeadLetter)
+            && let Ok(letters) = TopicName::new(DEAD_LETTERS_TOPIC)
+        {
+            // Where it cannot be made now, its letters are counted as left out.
+            let _ = self.open_in_ring(&letters, None);
         }
         let plans: Vec<_> = self.plan.rules.iter().filter(|plan| plan.rule.spec.keeps_state()).cloned().collect();
         for owner in self.ring.owners(OwnerKind::Rule) {

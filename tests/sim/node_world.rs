@@ -190,7 +190,7 @@ impl World {
             big: [0, 3, 20, 60][rng.below(4) as usize],
             trouble: 2 + rng.below(3),
             moves: rng.below(6) == 0,
-            rebuilt: seed % 4 == 3,
+            rebuilt: seed % 4 == 3 || plant.is_of_comparing(),
             calm,
             trace: std::env::var_os("HEADWATER_TRACE").is_some(),
             told_looked_for: BTreeSet::new(),
@@ -297,7 +297,8 @@ impl World {
             newest_first: [None, None, Some(1), Some(20)][self.rng.below(4) as usize].filter(|_| !self.calm),
             live: [1000, 1000, 800, 100][self.rng.below(4) as usize],
             weights: (self.rng.below(3) == 0).then(|| [0; 3].map(|_| 1 + self.rng.below(8) as u32)),
-            only_writer: self.rng.below(3) != 0,
+            // What is planted into the comparing is to be met.
+            only_writer: self.rng.below(3) != 0 || self.plant.is_of_comparing(),
             committed: self.rng.below(5) != 0,
         };
         trace!(self, "sink{n}: excluded {excluded:?} {nature:?} {profile:?}");

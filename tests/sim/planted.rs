@@ -61,6 +61,11 @@ pub enum Plant {
 }
 
 impl Plant {
+    /// Whether it shows only where a sink compares what stands upstream.
+    pub fn is_of_comparing(self) -> bool {
+        matches!(self, Plant::ContentsNotCompared | Plant::ComparedInPart)
+    }
+
     pub fn lie(self) -> Lie {
         match self {
             Plant::Disk(lie) => lie,

@@ -229,6 +229,20 @@ fn a_rule_that_fails_does_what_its_policy_says() {
 }
 
 #[test]
+fn the_first_dead_letter_outlives_the_process_and_the_next_one_has_an_offset_of_its_own() {
+    let rules = || vec![planned("one", has_field("x", OnError::DeadLetter))];
+    let mut rig = with_rules(rules());
+    rig.say("one", "{\"x\":1}").unwrap();
+    rig.say("one", "[1").unwrap();
+    rig.flush();
+    rig.crash();
+    rig.replan(rules());
+    assert_eq!(rig.in_topic(DEAD_LETTERS_TOPIC).len(), 1);
+    rig.say("one", "[2").unwrap();
+    assert_eq!(rig.in_topic(DEAD_LETTERS_TOPIC).len(), 2);
+}
+
+#[test]
 fn a_stopped_topic_takes_nothing_more_until_the_rules_are_read_again() {
     let rules = || vec![planned("one", has_field("x", OnError::Stop))];
     let mut rig = with_rules(rules());
