@@ -41,7 +41,8 @@ fn what_the_upstream_has_was_never_on_the_card_and_comes_once_after_a_cut_link_a
     send(10..600);
     eventually("all of it to arrive", || (stored(&up) == 600).then_some(()));
     let written = node.status().ring.synced_bytes - before;
-    assert!(written <= 8 * 4096, "{written} bytes were written");
+    // Its cursors, now and then. If the records were, then for 20 ms each at least a page: 29 pages while they are sent.
+    assert!(written <= 16 * 4096, "{written} bytes were written");
     assert!(node.run(&["status"]).ok().contains("RAM-first"));
 
     // What it sent and has not on the card does not make it take itself for a backup that was put back.
