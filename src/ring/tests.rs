@@ -354,8 +354,8 @@ fn a_ring_that_changes_machines_takes_a_new_id_and_loses_nothing() {
     }
 }
 
-#[test]
-fn a_power_cut_while_a_ring_changes_machines_makes_no_strangers_of_its_slots() {
+/// A disk with a ring of fifty durable records of one topic.
+fn fifty_records() -> (MemDisk, RingId, TopicId) {
     let mut disk = MemDisk::new(MIN_RING);
     let (mut ring, _) = open(&mut disk);
     let id = topic(&mut ring, "pump");
@@ -363,8 +363,14 @@ fn a_power_cut_while_a_ring_changes_machines_makes_no_strangers_of_its_slots() {
         value(&mut ring, &mut disk, id, &[i]);
     }
     flush(&mut ring, &mut disk);
-    let first = ring.id();
+    let ring_id = ring.id();
     drop(ring);
+    (disk, ring_id, id)
+}
+
+#[test]
+fn a_power_cut_while_a_ring_changes_machines_makes_no_strangers_of_its_slots() {
+    let (mut disk, first, id) = fifty_records();
     for _ in 0..2 {
         let moved = Options { binding: [9; 16], ..options() };
         let (mut ring, _) = Ring::recover(&mut disk, moved).unwrap();
@@ -392,14 +398,7 @@ fn a_power_cut_while_a_ring_changes_machines_makes_no_strangers_of_its_slots() {
 
 #[test]
 fn a_slot_of_before_a_change_of_machine_is_no_strangers_when_its_header_is_damaged() {
-    let mut disk = MemDisk::new(MIN_RING);
-    let (mut ring, _) = open(&mut disk);
-    let id = topic(&mut ring, "pump");
-    for i in 0..50 {
-        value(&mut ring, &mut disk, id, &[i]);
-    }
-    flush(&mut ring, &mut disk);
-    drop(ring);
+    let (mut disk, ..) = fifty_records();
     let moved = || Options { binding: [9; 16], ..options() };
     let (mut ring, _) = Ring::recover(&mut disk, moved()).unwrap();
     let id = topic(&mut ring, "pump");
