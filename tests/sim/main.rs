@@ -12,6 +12,7 @@
 //!   [`ledger`] of what became of each record.
 //! - [`moves`]: a node whose disk fails and comes back, between a ring on it and one in memory.
 //! - [`ram_first`]: a node that does not write what its sinks take from memory.
+//! - [`rules_world`]: rules that keep something, and what they make of what sources give again.
 //! - [`keys`]: one world in four is encrypted, under other keys from one process to the next.
 //! - [`planted`]: bugs put in on purpose, each of which must be found.
 //! - [`proof`]: rings so small that every crash, fault and flipped bit can be tried.
@@ -30,6 +31,7 @@ mod planted;
 mod proof;
 mod ram_first;
 mod ring_world;
+mod rules_world;
 mod threads;
 mod upstream;
 
