@@ -58,6 +58,8 @@ pub const MAX_WASM_MEMORY: usize = 16 * 1024 * 1024;
 pub const WASM_REBUILD_ABOVE: usize = 6 * 1024 * 1024;
 /// Bytes of linear memory of all of them.
 pub const MAX_WASM_TOTAL: usize = 32 * 1024 * 1024;
+/// Records of the past that one is shown at most.
+pub const MAX_LOOK_BACK: u64 = 10_000;
 /// Parameters of one, and bytes of a parameter: what its decoder takes.
 pub const MAX_WASM_PARAMS: usize = 64;
 pub const MAX_WASM_PARAM: usize = i16::MAX as usize;

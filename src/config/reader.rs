@@ -512,6 +512,15 @@ impl<'a> Reader<'a> {
         let node = self.need_with(key, "table", read)?;
         Quiet::new(self.scope, node, join(&self.path, key))
     }
+
+    /// The same of a table that may be left out.
+    pub fn opt_inline(&self, key: &'static str) -> Option<Quiet<'a>> {
+        if self.has(key) {
+            return self.inline(key);
+        }
+        self.get(key, "table", None, |_: &Node| Ok(()));
+        None
+    }
 }
 
 /// A reader whose settings are not recorded.

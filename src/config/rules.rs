@@ -14,7 +14,7 @@ use super::reader::Reader;
 use super::sources::{unknown_type, writable_topic};
 use super::values::{expected, text_in};
 use crate::json::Path;
-use crate::limits::{MAX_RULES, MAX_WASM_TOTAL};
+use crate::limits::{MAX_LOOK_BACK, MAX_RULES};
 use crate::name::Name;
 use crate::rules::add_fields::{AddFields, FieldValue};
 use crate::rules::drop_fields::DropFields;
@@ -23,9 +23,10 @@ use crate::rules::hub;
 use crate::rules::keep_fields::KeepFields;
 use crate::rules::rename::Rename;
 use crate::rules::sample::Sample;
-use crate::rules::wasm::Budget;
+use crate::rules::wasm::LookBack;
 use crate::rules::{OnError, Rule, RuleSpec};
 use crate::template::Template;
+use crate::time::Span;
 use crate::topic::{TopicName, TopicSet};
 
 const USES: [&str; 22] = [
@@ -59,9 +60,9 @@ const MAX_NESTING: usize = 16;
 /// All rules that stand before the ring, and all by name for the sinks.
 pub fn rules(root: &Reader<'_>) -> (Vec<RuleConfig>, BTreeMap<Name, Rule>) {
     let (mut rules, mut named) = (Vec::new(), BTreeMap::new());
-    let budget = Budget::new(MAX_WASM_TOTAL);
+    let mut modules = wasm::Modules::new();
     for r in root.tables("rules", MAX_RULES) {
-        let Some(rule) = rule(&r, &budget) else { continue };
+        let Some(rule) = rule(&r, &mut modules) else { continue };
         if named.insert(rule.name.clone(), rule.rule.clone()).is_some() {
             r.wrong("name", format!("there are two rules named `{}`", rule.name));
         }
@@ -70,7 +71,7 @@ pub fn rules(root: &Reader<'_>) -> (Vec<RuleConfig>, BTreeMap<Name, Rule>) {
     (rules, named)
 }
 
-fn rule(r: &Reader<'_>, budget: &Budget) -> Option<RuleConfig> {
+fn rule(r: &Reader<'_>, modules: &mut wasm::Modules) -> Option<RuleConfig> {
     let name = r.need_text("name", "name", Name::new);
     let topics = topic_set(r, false);
     let into = r.opt_text("into", "topic", writable_topic);
@@ -90,6 +91,7 @@ fn rule(r: &Reader<'_>, budget: &Budget) -> Option<RuleConfig> {
     // What cannot be masked must not go on unmasked because nobody said so, nor what comes late among the windows.
     let hides = !r.has("on_error") && matches!(uses.as_deref(), Some("mask" | "hash" | "window"));
     let on_error = if hides { OnError::Drop } else { on_error };
+    let look_back = look_back(r, uses.as_deref());
     let with = r.inline("with");
     if into.is_some() && !r.has("topics") {
         r.wrong(
@@ -112,7 +114,7 @@ fn rule(r: &Reader<'_>, budget: &Budget) -> Option<RuleConfig> {
         "sample" => sample(with),
         "route" => edge::route(with).map(RuleSpec::Route),
         "sql" => data::sql(with, &topics),
-        "wasm" => wasm::guest(with, budget).map(|guest| RuleSpec::Wasm(Box::new(guest))),
+        "wasm" => modules.guest(with, look_back).map(|guest| RuleSpec::Wasm(Box::new(guest))),
         _ if hub::is_bundled(uses) => data::hub(uses, with),
         "parse" | "mask" | "hash" | "enrich" | "geo" | "schema" => data::rule(uses, with),
         _ => edge::stateful(uses, with),
@@ -123,6 +125,27 @@ fn rule(r: &Reader<'_>, budget: &Budget) -> Option<RuleConfig> {
     let name = name?;
     let rule = Rule { on_error, definition, ..Rule::new(name.clone(), spec?) };
     Some(RuleConfig { name, topics, into, before_ring: r.has("topics"), rule })
+}
+
+/// How far a SmartModule looks back, as in a connector's `transforms`.
+fn look_back(r: &Reader<'_>, uses: Option<&str>) -> Option<LookBack> {
+    let table = r.opt_inline("lookback")?;
+    let last = table.int("last", 0, 0..=MAX_LOOK_BACK as u32);
+    let age = table.opt_span("age", Span::from_secs(1)..=Span::from_secs(366 * 86_400));
+    if table.has_strangers() {
+        return None;
+    }
+    if last == 0 && age.is_none() {
+        r.wrong("lookback", "how far? Write { last = 100 } (records), { age = \"1h\" } or both");
+    }
+    // Those of the hub that are bundled take it and have no use for it, as the originals.
+    if uses.is_some_and(|uses| uses != "wasm" && !hub::is_bundled(uses)) {
+        r.wrong(
+            "lookback",
+            "only a SmartModule looks back (`uses = \"wasm\"`); a rule keeps what it needs in the ring",
+        );
+    }
+    Some(LookBack { last: u64::from(last), age: age.map(Span::to_std) })
 }
 
 /// `topics` and `exclude`.

@@ -19,6 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Freshness;
 use crate::limits::{EVENT_BURST, EVENT_REFILL_SECS, MAX_COUNTERS, MAX_EVENTS_WAITING, MAX_REPORT};
+use crate::name::Name;
+use crate::rules::Told;
 use crate::time::{BootTime, Now, Span};
 
 /// Counter names that more than one part uses, so that they read the same everywhere.
@@ -203,6 +205,8 @@ pub struct PartView {
     pub gauges: Vec<(&'static str, u64)>,
     /// Of a sink that learns when its records are there.
     pub freshness: Option<Box<Freshness>>,
+    /// What the rules did that stand before a sink.
+    pub rules: Vec<(Name, Told)>,
 }
 
 impl PartView {
@@ -261,6 +265,7 @@ pub struct Part {
     counters: Numbers,
     gauges: Numbers,
     freshness: RefCell<Option<Box<Freshness>>>,
+    rules: RefCell<Vec<(Name, Told)>>,
     log: Rc<Log>,
 }
 
@@ -286,6 +291,17 @@ impl Part {
     /// Records were acknowledged, see [`Freshness::add`].
     pub fn fresh(&self, ages: Option<(Span, Span)>, records: u64) {
         self.freshness.borrow_mut().get_or_insert_default().add(ages, records);
+    }
+
+    /// What its rules did since it was last told.
+    pub fn tell_rules<'a>(&self, told: impl Iterator<Item = (&'a Name, Told)>) {
+        let mut rules = self.rules.borrow_mut();
+        for (name, told) in told {
+            match rules.iter_mut().find(|(of, _)| of == name) {
+                Some((_, sum)) => sum.add(told),
+                None => rules.push((name.clone(), told)),
+            }
+        }
     }
 
     pub fn state(&self) -> PartState {
@@ -348,6 +364,7 @@ impl Part {
             counters: self.counters.0.borrow().clone(),
             gauges: self.gauges.0.borrow().clone(),
             freshness: self.freshness.borrow().clone(),
+            rules: self.rules.borrow().clone(),
         }
     }
 }
@@ -422,6 +439,7 @@ impl Board {
             counters: Numbers::default(),
             gauges: Numbers::default(),
             freshness: RefCell::default(),
+            rules: RefCell::default(),
             log: self.log.clone(),
         });
         let at = parts.partition_point(|p| p.kind <= kind);

@@ -46,6 +46,12 @@ pub struct Hub {
     core: Rc<core::Core>,
 }
 
+/// The monotonic clock, in nanoseconds: for how long something takes.
+pub fn nanos() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
 impl Hub {
     /// `clock` is asked whenever something happens; `Requests` are what [`Admin::request`] asks of the node.
     pub fn new(pipeline: Pipeline, clock: Box<dyn Fn() -> Now>, board: Rc<Board>) -> (Self, Requests) {
@@ -113,6 +119,9 @@ impl Hub {
         self.core.look();
         let command = self.core.pipeline.borrow_mut().poll(now);
         self.core.show();
+        if self.core.pipeline.borrow_mut().take_past_shown() {
+            self.core.moved.notify_waiters();
+        }
         if command.is_none() && self.core.pipeline.borrow().ring().has_failed() {
             // Also where it failed for want of a slot, and no completion comes of it.
             self.core.moved.notify_waiters();

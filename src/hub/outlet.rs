@@ -9,6 +9,7 @@ use crate::lane::LaneId;
 use crate::name::Name;
 use crate::pipeline::{Account, Fate, Heads, Note, Refusal, SinkId, SinkPlan, Stream, StreamId, Unread, Waits, When};
 use crate::ring::{Entry, Frame, Gap, LanePos, ReadStep, RingId};
+use crate::rules::Told;
 use crate::time::{Ages, ClockSync, Now, Span};
 use crate::topic::{TopicId, TopicName};
 
@@ -344,6 +345,11 @@ impl Outlet {
 
     pub fn gauge(&self, name: &'static str, value: u64) {
         self.part.gauge(name, value);
+    }
+
+    /// What the sink's rules did since it was last told.
+    pub fn tell_rules<'a>(&self, told: impl Iterator<Item = (&'a Name, Told)>) {
+        self.part.tell_rules(told);
     }
 
     pub fn report(&self, state: PartState) {

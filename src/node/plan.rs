@@ -35,6 +35,7 @@ pub fn plan(config: &Config) -> Plan {
         default_lane: rank(usual),
         ram_first: config.ring.ram_first,
         lanes: lanes.clone(),
+        clock: Some(crate::hub::nanos),
         rules: rules
             .map(|rule| RulePlan { topics: rule.topics.clone(), into: rule.into.clone(), rule: rule.rule.clone() })
             .collect(),

@@ -97,20 +97,38 @@ fn node(page: &mut Page, status: &Status) {
     page.counter("events_dropped_total", "State changes that could not be kept.", status.events_dropped);
 }
 
+/// Rules before the ring, and with a sink's name those before that.
 fn rules(page: &mut Page, status: &Status) {
     type Count = (&'static str, &'static str, fn(&RuleStatus) -> u64);
     let counts: [Count; 6] = [
-        ("rule_records_in_total", "Records that came to a rule before the ring.", |rule| rule.records_in),
+        ("rule_records_in_total", "Records that came to a rule.", |rule| rule.records_in),
         ("rule_records_out_total", "Records that it let on, or made.", |rule| rule.records_out),
         ("rule_bytes_in_total", "Bytes of keys, values and attributes that came to it.", |rule| rule.bytes_in),
         ("rule_bytes_out_total", "Bytes that it let on, or made.", |rule| rule.bytes_out),
         ("rule_failures_total", "Records that it failed on.", |rule| rule.errors),
         ("rule_forgotten_total", "State entries that it forgot to make room for others.", |rule| rule.forgotten),
     ];
-    for (name, help, count) in counts.iter().filter(|_| !status.rules.is_empty()) {
+    let before_sinks =
+        || status.sinks.iter().flat_map(|sink| sink.part.rules.iter().map(|rule| (&sink.part.name, rule)));
+    let some = !status.rules.is_empty() || before_sinks().next().is_some();
+    for (name, help, count) in counts.iter().filter(|_| some) {
         page.family(name, Kind::Counter, help);
         for rule in &status.rules {
             page.sample(name, &[("rule", &rule.name)], count(rule));
+        }
+        for (sink, rule) in before_sinks() {
+            page.sample(name, &[("rule", &rule.name), ("sink", sink)], count(rule));
+        }
+    }
+    if some {
+        let name = "rule_busy_seconds_total";
+        page.family(name, Kind::Counter, "Time that a rule took, estimated: one record in sixteen is timed.");
+        let seconds = |rule: &RuleStatus| rule.busy_us as f64 / 1e6;
+        for rule in &status.rules {
+            page.sample(name, &[("rule", &rule.name)], seconds(rule));
+        }
+        for (sink, rule) in before_sinks() {
+            page.sample(name, &[("rule", &rule.name), ("sink", sink)], seconds(rule));
         }
     }
     if !status.rules.is_empty() {

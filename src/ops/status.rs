@@ -19,7 +19,7 @@ use crate::hub::{Freshness, PartKind, PartState, PartView, counters};
 use crate::name::Name;
 use crate::pipeline::{Counts, SinkBook, Snapshot, StreamBook};
 use crate::ring::Health;
-use crate::rules::Tally as RuleTally;
+use crate::rules::Told;
 use crate::time::Now;
 
 /// What the config and the build say about a node; replaced at reload.
@@ -73,6 +73,12 @@ pub struct RuleStatus {
     pub errors: u64,
     /// State entries that it forgot to make room for others.
     pub forgotten: u64,
+    /// Bytes that came to it and did not go on; below zero where it makes more than it gets.
+    pub bytes_saved: i64,
+    /// Time that it took, estimated: one record in sixteen is timed.
+    pub busy_us: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
     /// Topics that it has stopped, each with the reason.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub stopped: BTreeMap<String, String>,
@@ -181,6 +187,9 @@ pub struct PartStatus {
     pub next_try_s: Option<u64>,
     pub counters: BTreeMap<String, u64>,
     pub gauges: BTreeMap<String, u64>,
+    /// What the rules did that stand before a sink, since the node started; a record that is read again counts again.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<RuleStatus>,
 }
 
 /// A sink and its account. In ring records: `admitted = delivered + filtered + refused + pending + evicted + expired
@@ -333,20 +342,28 @@ pub fn collect(now: Now, snapshot: &Snapshot, parts: &[PartView], facts: &Facts,
 }
 
 fn rules(snapshot: &Snapshot) -> Vec<RuleStatus> {
-    let rule = |(name, tally): &(Name, RuleTally)| {
+    let with_stopped = |(name, told): &(Name, Told)| {
         let stopped = snapshot.stopped.iter().filter(|stopped| stopped.rule == *name);
-        RuleStatus {
-            name: name.to_string(),
-            records_in: tally.records_in,
-            records_out: tally.records_out,
-            bytes_in: tally.bytes_in,
-            bytes_out: tally.bytes_out,
-            errors: tally.errors,
-            forgotten: tally.forgotten,
-            stopped: stopped.map(|stopped| (stopped.topic.to_string(), stopped.reason.clone())).collect(),
-        }
+        let stopped = stopped.map(|stopped| (stopped.topic.to_string(), stopped.reason.clone())).collect();
+        RuleStatus { stopped, ..rule(name, told) }
     };
-    snapshot.rules.iter().map(rule).collect()
+    snapshot.rules.iter().map(with_stopped).collect()
+}
+
+fn rule(name: &Name, Told { tally, last_error }: &Told) -> RuleStatus {
+    RuleStatus {
+        name: name.to_string(),
+        records_in: tally.records_in,
+        records_out: tally.records_out,
+        bytes_in: tally.bytes_in,
+        bytes_out: tally.bytes_out,
+        errors: tally.errors,
+        forgotten: tally.forgotten,
+        bytes_saved: tally.bytes_saved(),
+        busy_us: tally.nanos / 1000,
+        last_error: last_error.as_deref().map(str::to_owned),
+        stopped: BTreeMap::new(),
+    }
 }
 
 fn part(now: Now, view: &PartView) -> PartStatus {
@@ -360,6 +377,7 @@ fn part(now: Now, view: &PartView) -> PartStatus {
         next_try_s: view.next_try.map(|at| seconds(at - now.boot)),
         counters: named(&view.counters),
         gauges: named(&view.gauges),
+        rules: view.rules.iter().map(|(name, told)| rule(name, told)).collect(),
     }
 }
 

@@ -67,6 +67,7 @@ pub fn up_source() -> PartStatus {
         next_try_s: None,
         counters: counters.map(|(n, v)| (n.to_owned(), v)).into(),
         gauges: BTreeMap::new(),
+        rules: Vec::new(),
     }
 }
 

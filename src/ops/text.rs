@@ -3,6 +3,8 @@
 //! First the node, then the ring, then each sink with what waits for it, then the links and the sources, then whatever else is not
 //! well. One line says what is, the line below it the numbers.
 
+mod rules;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -38,36 +40,8 @@ pub fn page(status: &Status) -> String {
     for part in shown_parts(status) {
         page.line(&part.name, &format!("{}{}", state(part), turned_away(part)));
     }
-    rules(&mut page, status);
+    rules::rules(&mut page, status);
     page.text
-}
-
-/// Only rules in trouble: the others are in the metrics and in `--json`.
-fn rules(page: &mut Page, status: &Status) {
-    for rule in &status.rules {
-        for (topic, reason) in &rule.stopped {
-            let what = format!("STOPPED topic {topic}: {reason}; it takes nothing more until `headwater reload`");
-            page.line(&rule.name, &what);
-        }
-        let counts =
-            [(rule.errors, "records that it could not work on"), (rule.forgotten, "things forgotten for lack of room")];
-        let told: Vec<_> =
-            counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", thousands(*n))).collect();
-        if !told.is_empty() {
-            page.line(&rule.name, &format!("WARNING: {}", told.join(", ")));
-        }
-    }
-    let told: u64 = status.rules.iter().map(|rule| rule.errors).sum();
-    if let Some(others) = status.rule_errors.checked_sub(told).filter(|others| *others > 0) {
-        page.line("rules", &format!("WARNING: {} records whose way a rule could not find", thousands(others)));
-    }
-    if status.rule_letters_left_out > 0 {
-        let count = thousands(status.rule_letters_left_out);
-        page.line(
-            "rules",
-            &format!("WARNING: {count} records that a rule could not work on have no dead letter: too many at once"),
-        );
-    }
 }
 
 struct Page {

@@ -21,6 +21,7 @@ mod elsewhere;
 mod letters;
 mod losses;
 mod offer;
+mod past;
 mod route;
 mod rules;
 mod shares;
@@ -57,7 +58,7 @@ use crate::ring::{
     Appended, Command, Completion, GapReason, Health, LanePos, Owner, OwnerKind, PartReader, ReadStep, Report, Ring,
     RingId, StateError, Stats, Ticket, TopicError, TopicInfo,
 };
-use crate::rules::{Rule, Tally as RuleTally};
+use crate::rules::{Clock, Rule, Told};
 use crate::template::Template;
 use crate::time::{BootTime, ClockSync, Now, Span};
 use crate::topic::{TopicId, TopicName, TopicPart, TopicSet};
@@ -91,6 +92,8 @@ pub struct Plan {
     /// While every sink takes what there is, what nobody waits for stays in memory.
     pub ram_first: bool,
     pub rules: Vec<RulePlan>,
+    /// What rules are timed by.
+    pub clock: Option<Clock>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,13 +188,18 @@ pub struct Pipeline {
     topics_generation: u64,
     rule_errors: u64,
     /// What rules had done before their chains were made anew.
-    done: Vec<(Name, RuleTally)>,
+    done: Vec<(Name, Told)>,
     /// Some rule keeps something.
     rules_keep: bool,
     /// What rules keep is theirs: see [`Pipeline::settle_rules`].
     rules_settled: bool,
     /// Rules are fired not before this.
     rules_again: BootTime,
+    /// Some rule looks back; the one that is being shown the past, and when that goes on.
+    rules_look_back: bool,
+    looking: Option<past::Looking>,
+    past_again: Option<BootTime>,
+    past_shown: bool,
     closed: bool,
     rule_letters: letters::Allowance,
     /// Records that a rule failed on and that have no letter.
@@ -225,6 +233,10 @@ impl Pipeline {
             rules_keep: false,
             rules_settled: false,
             rules_again: BootTime::default(),
+            rules_look_back: false,
+            looking: None,
+            past_again: None,
+            past_shown: false,
             closed: false,
             rule_letters: letters::Allowance::default(),
             rule_letters_left_out: 0,
@@ -260,6 +272,10 @@ impl Pipeline {
     fn compile_routes(&mut self) {
         self.keep_tallies();
         (self.rules_keep, self.rules_settled) = (Self::rules_keep(&self.plan), false);
+        // Whoever was being shown something is gone.
+        self.looking = None;
+        self.rules_look_back = self.plan.rules.iter().any(|plan| plan.rule.spec.look_back().is_some());
+        self.past_again = self.rules_look_back.then(BootTime::default);
         for topic in self.plan.topics.keys().cloned().collect::<Vec<_>>() {
             // A full table is said by the source that needs the topic.
             let _ = self.open_in_ring(&topic, None);
@@ -410,12 +426,13 @@ impl Pipeline {
         if self.cursor_timeout().is_some_and(|at| at <= now.boot) {
             self.put_cursors(now.boot);
         }
+        self.look_back(now);
         self.fire_rules(now);
         self.ring.poll(now.boot)
     }
 
     pub fn next_timeout(&self) -> Option<BootTime> {
-        [self.ring.next_timeout(), self.cursor_timeout(), self.rules_due()].into_iter().flatten().min()
+        [self.ring.next_timeout(), self.cursor_timeout(), self.rules_due(), self.past_due()].into_iter().flatten().min()
     }
 
     fn cursor_timeout(&self) -> Option<BootTime> {

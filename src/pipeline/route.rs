@@ -81,6 +81,7 @@ pub(super) struct Way<'a> {
 impl Route {
     /// Compiles the rules of `plan` that name `topic`; `open` gives the number of a topic that a rule sends to.
     pub fn compile(plan: &Plan, topic: &TopicName, mut open: impl FnMut(&TopicName) -> Option<TopicId>) -> Self {
+        let chain = |rules: &[Rule]| Chain::new(rules).timed_by(plan.clock);
         let mut stages = Vec::new();
         let mut run = Vec::new();
         for planned in plan.rules.iter().filter(|planned| planned.topics.contains(topic)) {
@@ -91,17 +92,17 @@ impl Route {
                 None => run.push(planned.rule.clone()),
                 Some(into) => {
                     if !run.is_empty() {
-                        stages.push(Stage::InPlace(Chain::new(&std::mem::take(&mut run))));
+                        stages.push(Stage::InPlace(chain(&std::mem::take(&mut run))));
                     }
                     // With the topic table full the raw record is still kept.
                     if let Some(into) = into {
-                        stages.push(Stage::Branch(Chain::new(std::slice::from_ref(&planned.rule)), into));
+                        stages.push(Stage::Branch(chain(std::slice::from_ref(&planned.rule)), into));
                     }
                 }
             }
         }
         if !run.is_empty() {
-            stages.push(Stage::InPlace(Chain::new(&run)));
+            stages.push(Stage::InPlace(chain(&run)));
         }
         Self { name: topic.clone(), max_age: None, stopped: None, beside: None, stages }
     }
@@ -113,6 +114,15 @@ impl Route {
 
     pub fn chains(&self) -> impl Iterator<Item = &Chain> {
         self.stages.iter().map(Stage::chain)
+    }
+
+    pub fn chain_at(&mut self, stage: usize) -> Option<&mut Chain> {
+        self.stages.get_mut(stage).map(Stage::chain_mut)
+    }
+
+    /// Where what a stage makes goes.
+    pub fn beside(&self, stage: usize, own: TopicId) -> TopicId {
+        self.stages.get(stage).map_or(own, |stage| stage.beside(own))
     }
 
     /// The first rule that keeps something puts its outputs there; None: none does.

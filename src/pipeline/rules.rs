@@ -17,7 +17,7 @@ use crate::limits::{FRAME_RAW_MOST, FRAME_RAW_TARGET};
 use crate::name::Name;
 use crate::ring::{Owner, OwnerKind, Ring};
 use crate::rules::state::{AGE, MAX_KEY, Time};
-use crate::rules::{Env, OnError, Tally};
+use crate::rules::{Env, OnError, Told};
 use crate::template::Context;
 use crate::time::{BootTime, Now, Span};
 use crate::topic::{TopicId, TopicName, TopicPart};
@@ -126,10 +126,10 @@ impl Pipeline {
     /// A topic's rules are gone; what they did counts.
     pub(super) fn forget_route(&mut self, topic: TopicId) {
         let route = self.routes.get_mut(topic.0 as usize).and_then(Option::take);
-        for (name, tally) in route.iter().flat_map(Route::chains).flat_map(|chain| chain.tallies()) {
+        for (name, told) in route.iter().flat_map(Route::chains).flat_map(|chain| chain.tallies()) {
             match self.done.iter_mut().find(|(of, _)| of == name) {
-                Some((_, sum)) => *sum = sum.plus(tally),
-                None => self.done.push((name.clone(), tally)),
+                Some((_, sum)) => sum.add(told),
+                None => self.done.push((name.clone(), told)),
             }
         }
     }
@@ -139,9 +139,10 @@ impl Pipeline {
         self.routes.get(topic.0 as usize).and_then(Option::as_ref).is_some_and(|route| route.stopped.is_some())
     }
 
-    /// Whether sources of the topic are to wait: for sinks to make room, or for whoever looks at a rule that stopped it.
+    /// Whether sources of the topic are to wait: for sinks to make room, for whoever looks at a rule that stopped it, or until a
+    /// rule has been shown the past.
     pub fn is_held(&self, topic: TopicId) -> bool {
-        self.ring.is_full_for(topic) || self.is_stopped(topic)
+        self.ring.is_full_for(topic) || self.is_stopped(topic) || self.waits_for_past(topic)
     }
 
     pub fn stopped(&self) -> Vec<Stopped> {
@@ -155,13 +156,14 @@ impl Pipeline {
     }
 
     /// What each rule before the ring has done, in the config's order.
-    pub fn tallies(&self) -> Vec<(Name, Tally)> {
-        let mut all: Vec<(Name, Tally)> =
-            self.plan.rules.iter().map(|plan| (plan.rule.name.clone(), Tally::default())).collect();
+    pub fn tallies(&self) -> Vec<(Name, Told)> {
+        let mut all: Vec<(Name, Told)> =
+            self.plan.rules.iter().map(|plan| (plan.rule.name.clone(), Told::default())).collect();
         let chains = self.routes.iter().flatten().flat_map(|route| route.chains());
-        for (name, tally) in chains.flat_map(|chain| chain.tallies()).chain(self.done.iter().map(|(n, t)| (n, *t))) {
+        let before = self.done.iter().map(|(name, told)| (name, told.clone()));
+        for (name, told) in before.chain(chains.flat_map(|chain| chain.tallies())) {
             if let Some((_, sum)) = all.iter_mut().find(|(of, _)| of == name) {
-                *sum = sum.plus(tally);
+                sum.add(told);
             }
         }
         all

@@ -19,7 +19,7 @@ pub struct Snapshot {
     /// Rules that failed on a record since the start.
     pub rule_errors: u64,
     /// The rules before the ring, in the config's order: what each has done since the start.
-    pub rules: Vec<(Name, RuleTally)>,
+    pub rules: Vec<(Name, Told)>,
     /// Topics that a rule has stopped.
     pub stopped: Vec<Stopped>,
     /// Records that a rule failed on, were to have a dead letter, and have none: there were too many at once.

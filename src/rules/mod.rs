@@ -35,6 +35,7 @@ pub mod sample;
 pub mod schema;
 pub mod sql;
 pub mod state;
+mod tally;
 pub mod threshold;
 pub mod throttle;
 pub mod wasm;
@@ -44,7 +45,10 @@ use std::borrow::Cow;
 
 use made::Made;
 use state::{Keeper, Time};
+use tally::Watch;
+pub use tally::{Clock, Tally, Told};
 
+use crate::limits::MAX_REPORT;
 use crate::name::Name;
 use crate::record::{Flags, RecordRef};
 use crate::template::{Context, Template};
@@ -164,6 +168,11 @@ impl RuleSpec {
         })
     }
 
+    /// How far it looks back, if it does.
+    pub fn look_back(&self) -> Option<wasm::LookBack> {
+        if let Self::Wasm(guest) = self { guest.look_back() } else { None }
+    }
+
     /// Topics that it sends records to by itself.
     pub fn targets(&self) -> impl Iterator<Item = &TopicName> {
         let route = if let Self::Route(route) = self { Some(route) } else { None };
@@ -197,36 +206,14 @@ struct Stage {
     sql: sql::Scratch,
     /// Where a SmartModule runs, from the first record on.
     instance: Option<Box<wasm::Instance>>,
+    /// Whether it has been shown what it looks back to.
+    past: wasm::Past,
+    watch: Watch,
+    last_error: Option<Box<str>>,
     /// Records that a counting rule has seen.
     turn: u32,
     /// No state of the rule asks for anything before this; None: none does at all.
     due: Option<BootTime>,
-}
-
-/// What a rule has done so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    pub records_in: u64,
-    pub records_out: u64,
-    pub bytes_in: u64,
-    pub bytes_out: u64,
-    pub errors: u64,
-    /// State entries that it forgot to make room for others.
-    pub forgotten: u64,
-}
-
-impl Tally {
-    #[must_use]
-    pub fn plus(self, other: Self) -> Self {
-        Self {
-            records_in: self.records_in + other.records_in,
-            records_out: self.records_out + other.records_out,
-            bytes_in: self.bytes_in + other.bytes_in,
-            bytes_out: self.bytes_out + other.bytes_out,
-            errors: self.errors + other.errors,
-            forgotten: self.forgotten + other.forgotten,
-        }
-    }
 }
 
 /// What a chain made of one record.
@@ -269,11 +256,21 @@ impl Chain {
             text: Vec::new(),
             sql: sql::Scratch::default(),
             instance: None,
+            past: rule.spec.look_back().map_or(wasm::Past::Unasked, |_| wasm::Past::Due),
+            watch: Watch::default(),
+            last_error: None,
             turn: 0,
             // What was kept by an earlier process is looked at first.
             due: rule.spec.keeper().filter(|keeper| keeper.has_timers()).map(|_| BootTime::default()),
         };
         Self { stages: rules.iter().map(stage).collect() }
+    }
+
+    /// Its rules are timed by this.
+    #[must_use]
+    pub fn timed_by(mut self, clock: Option<Clock>) -> Self {
+        self.stages.iter_mut().for_each(|stage| stage.watch.clock = clock);
+        self
     }
 
     pub fn is_empty(&self) -> bool {
@@ -290,8 +287,18 @@ impl Chain {
     }
 
     /// Its rules, and what each has done.
-    pub fn tallies(&self) -> impl Iterator<Item = (&Name, Tally)> {
-        self.stages.iter().map(|stage| (&stage.rule.name, stage.tally))
+    pub fn tallies(&self) -> impl Iterator<Item = (&Name, Told)> {
+        let told = |stage: &Stage| Told { tally: stage.tally, last_error: stage.last_error.clone() };
+        self.stages.iter().map(move |stage| (&stage.rule.name, told(stage)))
+    }
+
+    /// What its rules did since this was last asked; those that saw nothing are left out.
+    pub fn take_told(&mut self) -> impl Iterator<Item = (&Name, Told)> {
+        let seen = self.stages.iter_mut().filter(|stage| stage.tally.records_in > 0);
+        seen.map(|stage| {
+            let told = Told { tally: std::mem::take(&mut stage.tally), last_error: stage.last_error.take() };
+            (&stage.rule.name, told)
+        })
     }
 
     /// Runs the chain; what comes out goes to the world, borrowed from the input or from scratch. A pure filter chain
@@ -328,27 +335,22 @@ impl Chain {
         let mut verdict = Verdict::default();
         let (Some((stage, rest)), Some(time)) = (self.stages[at..].split_first_mut(), env.time) else { return verdict };
         stage.made.clear();
-        let Stage { rule, made, due, tally, instance, .. } = stage;
+        let Stage { rule, made, due, tally, instance, watch, last_error, .. } = stage;
         let Some(keeper) = rule.spec.keeper() else { return verdict };
         let forgotten = &mut tally.forgotten;
         let mut kept = state::Kept { rule: &rule.name, key, world: &mut *world, due, forgotten, instance };
-        if keeper.fire(time, &mut kept, made).is_err() {
+        let began = watch.begin();
+        if let Err(reason) = keeper.fire(time, &mut kept, made) {
             tally.errors += 1;
+            *last_error = Some(shortened(&reason));
         }
+        tally.nanos += watch.end(began);
         tally.made(made);
         let flags = if time.now.trusted { Flags::default() } else { Flags::CLOCK_UNTRUSTED };
         for record in stage.made.records(RecordRef { admitted: time.now.boot, flags, ..RecordRef::default() }) {
             run(rest, env, record, world, &mut verdict);
         }
         verdict
-    }
-}
-
-impl Tally {
-    fn made(&mut self, made: &Made) {
-        let (records, bytes) = made.weigh();
-        self.records_out += records;
-        self.bytes_out += bytes;
     }
 }
 
@@ -389,7 +391,68 @@ fn run(stages: &mut [Stage], env: &Env<'_>, record: RecordRef<'_>, world: &mut d
     verdict.outputs += 1;
 }
 
+/// What a SmartModule that looks back is shown before it runs a record.
+impl Chain {
+    pub fn rule(&self, at: usize) -> &Rule {
+        &self.stages[at].rule
+    }
+
+    /// The first rule that is to be shown the past, by place, and how far it looks back.
+    pub fn unfed(&self) -> Option<(usize, wasm::LookBack)> {
+        let mut due = self.stages.iter().enumerate().filter(|(_, stage)| stage.is_unfed());
+        due.find_map(|(at, stage)| Some((at, stage.rule.spec.look_back()?)))
+    }
+
+    /// Shows the rule at a place records of the past. An error says why it goes without from now on; it is counted.
+    pub fn show_past(&mut self, at: usize, records: &[RecordRef<'_>], base: wasm::Base) -> Result<(), Reason> {
+        let Stage { rule, instance, tally, past, last_error, watch, .. } = &mut self.stages[at];
+        let RuleSpec::Wasm(guest) = &rule.spec else { return Ok(()) };
+        let began = watch.begin();
+        let shown = guest.show(instance, records, base);
+        tally.nanos += watch.end(began);
+        if let Err(reason) = &shown {
+            *past = wasm::Past::GivenUp;
+            tally.errors += 1;
+            *last_error = Some(shortened(reason));
+        }
+        shown
+    }
+
+    /// The rule at a place has been shown all of it.
+    pub fn past_ends(&mut self, at: usize) {
+        let stage = &mut self.stages[at];
+        if stage.past == wasm::Past::Due {
+            stage.past = wasm::Past::Shown;
+        }
+    }
+
+    /// Begins to show the rule at a place the past: what it had seen is gone.
+    pub fn past_begins(&mut self, at: usize) {
+        let stage = &mut self.stages[at];
+        (stage.past, stage.instance) = (wasm::Past::Due, None);
+    }
+}
+
+/// A reason as it is kept.
+fn shortened(reason: &str) -> Box<str> {
+    let mut end = reason.len().min(MAX_REPORT);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    reason[..end].into()
+}
+
 impl Stage {
+    /// Whether it is to be shown the past before it runs a record.
+    fn is_unfed(&self) -> bool {
+        match self.past {
+            wasm::Past::Unasked | wasm::Past::GivenUp => false,
+            wasm::Past::Due => true,
+            // It began anew, or is about to.
+            wasm::Past::Shown => self.instance.as_ref().is_none_or(|instance| instance.needs_look_back()),
+        }
+    }
+
     fn run<'s>(
         &'s mut self,
         env: &Env<'_>,
@@ -399,8 +462,10 @@ impl Stage {
         self.made.clear();
         self.tally.records_in += 1;
         self.tally.bytes_in += record.len() as u64;
+        let began = self.watch.begin();
         let answer = self.answer(env, record, world);
         let tally = &mut self.tally;
+        tally.nanos += self.watch.end(began);
         match &answer {
             Ok(Answer::Pass) => {
                 tally.records_out += 1;
@@ -413,13 +478,21 @@ impl Stage {
                 tally.bytes_out += (record.len() - record.value.len() + self.made.bytes.len()) as u64;
             }
             Ok(Answer::Made) => tally.made(&self.made),
-            Err(_) => tally.errors += 1,
+            Err(reason) => {
+                tally.errors += 1;
+                if self.last_error.as_deref() != Some(reason) {
+                    self.last_error = Some(shortened(reason));
+                }
+            }
         }
         (answer, self)
     }
 
     fn answer(&mut self, env: &Env<'_>, record: &RecordRef<'_>, world: &mut dyn World) -> Result<Answer, Reason> {
-        let Stage { rule, tally, made, text, sql, instance, turn, due } = self;
+        if self.is_unfed() {
+            return Err("it began anew amid a batch: what it looks back to comes before the next one".into());
+        }
+        let Stage { rule, tally, made, text, sql, instance, turn, due, .. } = self;
         if let Some(keeper) = rule.spec.keeper() {
             let Some(time) = env.time else { return Err("it keeps state, which there is none of here".into()) };
             keeper.key(&env.context, record, text)?;

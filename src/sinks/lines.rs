@@ -89,6 +89,7 @@ async fn turn(
             lines.write(text).await?;
             lines.settle().await?;
             outlet.count(counters::RULE_ERRORS, errors);
+            outlet.tell_rules(shape.take_told());
             let bytes = text.len() as u64;
             if text.capacity() > 4 * FRAME_RAW_TARGET {
                 // A rare huge record must not leave its size behind for good.

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 
 use crate::config::model::SinkConfig;
 use crate::envelope::{self, ValueMode};
+use crate::name::Name;
 use crate::record::RecordRef;
-use crate::rules::{Chain, Env, WayOut};
+use crate::rules::{Chain, Env, Told, WayOut};
 use crate::template::{Context, Template};
 use crate::time::WallTime;
 
@@ -48,7 +49,7 @@ impl Shape {
         site: (String, BTreeMap<String, String>),
     ) -> Self {
         Self {
-            chain: Chain::new(&config.rules),
+            chain: Chain::new(&config.rules).timed_by(Some(crate::hub::nanos)),
             value: config.value,
             key: key.cloned(),
             // The default: nothing to render.
@@ -64,6 +65,11 @@ impl Shape {
     /// Whether a record's own topic, key and value are what goes out.
     pub fn is_plain(&self) -> bool {
         self.chain.is_empty() && self.value == ValueMode::Raw && self.key.is_none() && self.topic.is_none()
+    }
+
+    /// What the rules did since this was last asked.
+    pub fn take_told(&mut self) -> impl Iterator<Item = (&Name, Told)> {
+        self.chain.take_told()
     }
 
     /// Whether values are put into envelopes.

@@ -62,6 +62,7 @@ impl House {
             default_lane: 1,
             rules,
             ram_first: false,
+            clock: None,
         };
         let pipeline = Pipeline::new(ring, report, false, plan);
         let (hub, _requests) = Hub::new(pipeline, Box::new(real_time()), Rc::new(Board::default()));

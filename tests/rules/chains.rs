@@ -6,7 +6,7 @@ use headwater::config;
 use headwater::name::Name;
 use headwater::record::RecordRef;
 use headwater::rules::state::Time;
-use headwater::rules::wasm::{Budget, Guest, GuestError};
+use headwater::rules::wasm::{Budget, File, Guest, GuestError, Use};
 use headwater::rules::{Chain, Env, OnError, Rule, RuleSpec, World};
 use headwater::template::{Context, Template};
 use headwater::time::{BootTime, Now, WallTime};
@@ -69,7 +69,8 @@ impl Bench {
 
 fn guest(name: &str, params: &[(&str, &str)], by: Option<&str>, budget: &Budget) -> Result<Guest, GuestError> {
     let by = by.map(|by| Template::parse(by).unwrap());
-    Guest::new(&bytes_of(name), owned(params), by, false, budget)
+    let used = Use { params: owned(params), by, ..Use::default() };
+    Guest::new(&File::new(&bytes_of(name), budget)?, used)
 }
 
 fn chain_of(guest: Guest, on_error: OnError) -> Chain {
@@ -130,7 +131,7 @@ fn without_memory_left_a_module_is_an_error_and_nothing_else() {
 /// What `check` says of a rule; the file's directory has the modules.
 fn checked(with: &str, more: &str) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
-    for name in ["filter", "filter_regex", "aggregate"] {
+    for name in ["filter", "filter_regex", "aggregate", "look_back"] {
         std::fs::copy(modules().join(format!("{name}.wasm")), dir.path().join(format!("{name}.wasm"))).unwrap();
     }
     let path = dir.path().join("headwater.toml");
@@ -168,4 +169,24 @@ fn before_a_sink_stands_only_a_module_that_is_told_to_be_pure() {
     assert_eq!(checked("file = \"filter.wasm\", pure = true", sink), [""; 0]);
     let errors = checked("file = \"filter.wasm\"", sink).join("\n");
     assert!(errors.contains("pure = true"), "{errors}");
+}
+
+#[test]
+fn only_a_module_that_looks_back_is_asked_to_and_it_is_told_how_far() {
+    let topics = "topics = [\"t\"]\n";
+    let looks = "file = \"look_back.wasm\"";
+    for far in ["{ last = 100 }", "{ age = \"1h\" }", "{ last = 100, age = \"1h\" }"] {
+        assert_eq!(checked(looks, &format!("{topics}lookback = {far}\n")), [""; 0]);
+    }
+    let wrong = [
+        (looks, "{}", "how far?"),
+        (looks, "{ last = 10001 }", "10000"),
+        (looks, "{ lost = 1 }", "last"),
+        ("file = \"filter.wasm\"", "{ last = 1 }", "exports no `look_back`"),
+        ("file = \"look_back.wasm\", pure = true", "{ last = 1 }", "not pure"),
+    ];
+    for (with, far, said) in wrong {
+        let errors = checked(with, &format!("{topics}lookback = {far}\n")).join("\n");
+        assert!(errors.contains(said), "{with} {far}: {errors}");
+    }
 }

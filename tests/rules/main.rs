@@ -6,6 +6,7 @@ mod chains;
 mod guest;
 mod kinds;
 mod lies;
+mod past;
 mod trouble;
 
 use std::path::PathBuf;

@@ -41,7 +41,7 @@ fn fields<'a>(text: &'a str, of: &str) -> Vec<&'a str> {
     let (body, _) = rest.split_once("\n}").expect("it ends");
     let number = |line: &'a str| {
         let (name, kind) = line.trim().strip_prefix("pub ")?.split_once(": ")?;
-        ["u64,", "Option<u64>,", "BTreeMap<String, String>,"].contains(&kind).then_some(name)
+        ["u64,", "i64,", "Option<u64>,", "BTreeMap<String, String>,"].contains(&kind).then_some(name)
     };
     body.lines().filter_map(number).collect()
 }

@@ -263,7 +263,7 @@ fn where_there_is_no_room_what_was_touched_longest_ago_is_forgotten_and_counted(
         rig.see(key, if key == "a" { "2" } else { "1" });
         assert_eq!(rig.out().len(), passes, "{key}");
     }
-    let (_, tally) = rig.chain.tallies().next().unwrap();
+    let (_, Told { tally, .. }) = rig.chain.tallies().next().unwrap();
     assert_eq!((tally.forgotten, tally.records_in, tally.records_out), (1, 8, 5));
 }
 

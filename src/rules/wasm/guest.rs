@@ -3,12 +3,15 @@
 //! It runs record by record. A record's offset is not known before it is in the ring, so a guest sees 0 as the offset of each;
 //! its time is the record's own, or where that is not known the moment it is taken.
 //!
+//! One that looks back is shown the newest records of the topic that it writes to before it runs the first, and again whenever it
+//! began anew: what it keeps in its memory it has from them ([`Past`]).
+//!
 //! An aggregate's accumulator is an entry of the rule's state, so it survives restarts and is durable with what it made; by
 //! default it is one for each topic and partition, as in Fluvio, and with `by` one for each thing.
 
 use serde_bytes::{ByteBuf, Bytes};
 
-use super::{Base, Budget, Instance, Kind, Limits, LoadError, Module, Output, StartError};
+use super::{Base, Budget, Instance, Kind, Limits, LoadError, LookBack, Module, Output, RunError, StartError};
 use crate::record::RecordRef;
 use crate::rules::state::{Keeper, Kept, MAX_ENTRY, Time};
 use crate::rules::{Answer, Made, Reason};
@@ -29,6 +32,24 @@ pub enum GuestError {
     By,
     #[error("an aggregate keeps state, so it is never pure")]
     Pure,
+    #[error("what looks back makes of a record what the ones before it say, so it is not pure")]
+    PureLookBack,
+    #[error("it exports no `look_back`: it has no use for records of the past")]
+    NoLookBack,
+}
+
+/// Whether a module that looks back has been shown the past.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Past {
+    /// It does not look back.
+    #[default]
+    Unasked,
+    /// Before it runs a record.
+    Due,
+    /// It has seen it, as long as it does not begin anew.
+    Shown,
+    /// It failed over it: it runs without.
+    GivenUp,
 }
 
 /// A checked rule: it has been started once.
@@ -40,19 +61,49 @@ pub struct Guest {
     params: Vec<(String, String)>,
     by: Option<Template>,
     pure: bool,
+    look_back: Option<LookBack>,
+}
+
+/// How a module is used as a rule.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Use {
+    /// What its `init` gets.
+    pub params: Vec<(String, String)>,
+    /// Of an aggregate: what tells apart what it keeps.
+    pub by: Option<Template>,
+    /// It was told that it makes the same of the same record, whatever it has seen before.
+    pub pure: bool,
+    pub look_back: Option<LookBack>,
+}
+
+/// A compiled file: rules of the same file share it.
+#[derive(Clone)]
+pub struct File {
+    module: Module,
+    digest: String,
+}
+
+impl File {
+    pub fn new(file: &[u8], budget: &Budget) -> Result<Self, GuestError> {
+        let limits = Limits { accumulator: MAX_ACCUMULATOR, batch: 1, ..Limits::default() };
+        Ok(Self { module: Module::compile(file, limits)?.within(budget.clone()), digest: Self::digest_of(file) })
+    }
+
+    /// SHA-256 of a file, in hexadecimal.
+    pub fn digest_of(file: &[u8]) -> String {
+        let digest = ring_crypto::digest::digest(&ring_crypto::digest::SHA256, file);
+        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
 }
 
 impl Guest {
-    /// `pure`: it was told that it makes the same of the same record, whatever it has seen before.
-    pub fn new(
-        file: &[u8],
-        params: Vec<(String, String)>,
-        by: Option<Template>,
-        pure: bool,
-        budget: &Budget,
-    ) -> Result<Self, GuestError> {
-        let limits = Limits { accumulator: MAX_ACCUMULATOR, batch: 1, ..Limits::default() };
-        let module = Module::compile(file, limits)?;
+    pub fn new(compiled: &File, used: Use) -> Result<Self, GuestError> {
+        let File { module, digest } = compiled.clone();
+        let Use { params, by, pure, look_back } = used;
         let aggregates = module.kind() == Kind::Aggregate;
         if by.is_some() && !aggregates {
             return Err(GuestError::By);
@@ -60,9 +111,16 @@ impl Guest {
         if pure && aggregates {
             return Err(GuestError::Pure);
         }
-        // What `init` has to say against its parameters is told now, and not with the first record.
-        module.start(&params, None)?;
-        Ok(Self { module: module.within(budget.clone()), digest: digest(file), params, by, pure })
+        if look_back.is_some() && !module.has_look_back() {
+            return Err(GuestError::NoLookBack);
+        }
+        if pure && look_back.is_some() {
+            return Err(GuestError::PureLookBack);
+        }
+        // What `init` has to say against its parameters is told now, and not with the first record. Not within the budget: those
+        // of the configuration before it run on meanwhile.
+        module.clone().within(Budget::default()).start(&params, look_back)?;
+        Ok(Self { module, digest, params, by, pure, look_back })
     }
 
     pub fn digest(&self) -> &str {
@@ -93,10 +151,26 @@ impl Guest {
         match instance {
             Some(running) => Ok(running),
             None => {
-                let begun = self.module.start(&self.params, None).map_err(|error| error.to_string())?;
+                let begun = self.module.start(&self.params, self.look_back).map_err(|error| error.to_string())?;
                 Ok(instance.insert(Box::new(begun)))
             }
         }
+    }
+
+    /// How far it looks back, if it does.
+    pub fn look_back(&self) -> Option<LookBack> {
+        self.look_back
+    }
+
+    /// Shows it records of the past, in order.
+    pub fn show(
+        &self,
+        instance: &mut Option<Box<Instance>>,
+        records: &[RecordRef<'_>],
+        base: Base,
+    ) -> Result<(), Reason> {
+        let said = |error: RunError| Reason::from(format!("its look_back: {}", error.failure));
+        self.instance(instance)?.look_back(records, base).map_err(said)
     }
 
     fn run_in(
@@ -127,11 +201,6 @@ impl Guest {
             (_, false) => Answer::Made,
         })
     }
-}
-
-fn digest(file: &[u8]) -> String {
-    let digest = ring_crypto::digest::digest(&ring_crypto::digest::SHA256, file);
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Of an aggregate.
@@ -167,19 +236,20 @@ impl Keeper for Guest {
 
 impl PartialEq for Guest {
     fn eq(&self, other: &Self) -> bool {
-        let of = |g: &Self| (g.digest.clone(), g.params.clone(), g.by.clone(), g.pure);
+        let of = |g: &Self| (g.digest.clone(), g.params.clone(), g.by.clone(), g.pure, g.look_back);
         of(self) == of(other)
     }
 }
 
 impl std::fmt::Debug for Guest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { digest, params, by, pure, .. } = self;
+        let Self { digest, params, by, pure, look_back, .. } = self;
         f.debug_struct("Guest")
             .field("digest", digest)
             .field("params", params)
             .field("by", by)
             .field("pure", pure)
+            .field("look_back", look_back)
             .finish()
     }
 }

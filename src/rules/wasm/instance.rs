@@ -173,7 +173,8 @@ impl Instance {
     pub fn look_back(&mut self, records: &[RecordRef<'_>], base: Base) -> Result<(), RunError> {
         let mut at = 0;
         loop {
-            let len = within_bytes(&records[at..], self.module.0.limits.batch);
+            // Records of the past belong together: as many as fit, whatever one call has of others.
+            let len = within_bytes(&records[at..], usize::MAX);
             self.look_back_on(records, at..at + len, base)?;
             at += len;
             if at == records.len() {

@@ -46,7 +46,7 @@ use wasmi::{CompilationMode, Config, EnforcedLimits, Engine, ExternType, FuncTyp
 
 pub use abi::{Base, LookBack, OLDEST_VERSION, VERSION};
 pub use budget::Budget;
-pub use guest::{Guest, GuestError};
+pub use guest::{File, Guest, GuestError, Past, Use};
 pub use instance::{Failure, Instance, Output, RunError, StartError};
 
 use crate::limits::{

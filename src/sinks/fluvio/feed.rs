@@ -205,6 +205,12 @@ impl Feed {
 
     /// Offers a frame's records from the seq `from` up to the ordinal `end`; End when all are taken.
     fn offer_frame(&mut self, outlet: &Outlet, frame: &Frame, from: u64, end: u64) -> Fed {
+        let fed = self.offer_entries(outlet, frame, from, end);
+        outlet.tell_rules(self.shape.take_told());
+        fed
+    }
+
+    fn offer_entries(&mut self, outlet: &Outlet, frame: &Frame, from: u64, end: u64) -> Fed {
         let (boot, ring) = (frame.boot(), frame.ring_id().0);
         let written = Written { boot, ring, clock: outlet.clock(boot), ages: self.mark.map(|_| outlet.ages(boot)) };
         let mut room = false;

@@ -1,4 +1,5 @@
-//! Passes values that are larger than every one before, those of the past included; fails on what is no number.
+//! Passes values that are larger than every one before, those of the past included; fails on what is no number, and traps on
+//! `trap`.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -29,6 +30,7 @@ pub fn look_back(record: &SmartModuleRecord) -> Result<()> {
 
 #[smartmodule(filter)]
 pub fn filter(record: &SmartModuleRecord) -> Result<bool> {
+    assert!(record.value.as_ref() != b"trap", "it was asked to");
     let number = number(record)?;
     Ok(LARGEST.fetch_max(number, Ordering::Relaxed) < number)
 }
