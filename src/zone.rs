@@ -42,7 +42,6 @@ impl fmt::Debug for Named {
 pub type Find<'a> = &'a dyn Fn(&str) -> Result<Vec<u8>, String>;
 
 /// Knows no names: offsets only.
-#[cfg(test)]
 pub fn no_names(name: &str) -> Result<Vec<u8>, String> {
     Err(format!("`{name}`: no zones are known by name here"))
 }

@@ -636,4 +636,14 @@ const UNITS: [&str; 12] = [
     "decade",
     "century",
 ];
-const ZONES: [&str; 5] = ["'UTC'", "'+02'", "'-05:30'", "INTERVAL '+02:00'", "'GMT'"];
+const ZONES: [&str; 9] = [
+    "'UTC'",
+    "'+02'",
+    "'-05:30'",
+    "INTERVAL '+02:00'",
+    "'GMT'",
+    "'Europe/Berlin'",
+    "'America/New_York'",
+    "'Asia/Kolkata'",
+    "'Australia/Lord_Howe'",
+];

@@ -30,7 +30,7 @@ enum Ours {
 fn ours(expression: &str, row: &Row) -> Ours {
     // PostgreSQL's `encode` takes bytes.
     let expression = expression.replace("convert_to(", "ltrim(").replace(", 'UTF8')", ", '')");
-    let query = match Query::compile(&format!("SELECT CAST({expression} AS text) AS r FROM x")) {
+    let query = match Query::compile_with(&format!("SELECT CAST({expression} AS text) AS r FROM x"), &zone_file) {
         Ok(query) => query,
         Err(e) => return Ours::Refused(e.to_string()),
     };
@@ -45,6 +45,11 @@ fn ours(expression: &str, row: &Row) -> Ours {
         }
         Err(e) => Ours::Failed(e.kind, e.message),
     }
+}
+
+/// Of the same database as PostgreSQL's, in Debian.
+fn zone_file(name: &str) -> Result<Vec<u8>, String> {
+    std::fs::read(format!("/usr/share/zoneinfo/{name}")).map_err(|e| format!("{name}: {e}"))
 }
 
 /// How two answers stand to each other.

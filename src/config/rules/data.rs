@@ -2,6 +2,7 @@
 
 use super::Reader;
 use crate::config::raw::{Entry, Node, Raw};
+use crate::config::links::zone_file;
 use crate::config::values::text_in;
 use crate::json::Path;
 use crate::rules::RuleSpec;
@@ -42,7 +43,7 @@ pub fn rule(uses: &str, with: &Reader<'_>) -> Option<RuleSpec> {
 /// `query`, of the topic that it says it is from.
 pub fn sql(with: &Reader<'_>, topics: &TopicSet) -> Option<RuleSpec> {
     let query = with.need_text("query", "SQL", |text| {
-        Query::compile(text).map_err(|e| {
+        Query::compile_with(text, &zone_file).map_err(|e| {
             let hint = e.hint.map_or_else(String::new, |hint| format!("; {hint}"));
             format!("line {} column {}: {}{hint}", e.line, e.column, e.message)
         })

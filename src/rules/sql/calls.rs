@@ -33,7 +33,7 @@ fn regex(at: usize, pattern: &str, fold: bool) -> Result<Box<Regex>, Fault> {
     builder.build().map(Box::new).map_err(wrong)
 }
 
-impl Checker {
+impl Checker<'_> {
     /// Wraps an argument so that it has the class: cast now if it is a constant, asked at each record if it is a field.
     pub(super) fn argument(
         &mut self,
@@ -365,7 +365,7 @@ impl Checker {
         };
         let zone_expr = self.expr(zone)?.0;
         let found = match &zone_expr {
-            Expr::Const(Value::Text(name)) => Zone::parse(name),
+            Expr::Const(Value::Text(name)) => Zone::parse(name, self.zones),
             Expr::Const(Value::Interval(offset)) => Zone::of_interval(*offset),
             Expr::Const(Value::Null) => return Ok((Expr::Const(Value::Null), Type::Timestamp)),
             _ => Err("the time zone must be a constant".into()),

@@ -14,6 +14,7 @@ use super::value::{Type, Value, number_of};
 use super::walk::Slots;
 use crate::json;
 use crate::name::nearest;
+use crate::zone::Find;
 
 const PSEUDO: [(&str, Pseudo, Type); 7] = [
     ("_key", Pseudo::Key, Type::Text),
@@ -28,7 +29,9 @@ const PSEUDO: [(&str, Pseudo, Type); 7] = [
 /// An expression and the type it has.
 pub(super) type Typed = (Expr, Type);
 
-pub(super) struct Checker {
+pub(super) struct Checker<'f> {
+    /// The machine's time zones.
+    pub(super) zones: Find<'f>,
     table: String,
     slots: Slots,
     has_source: bool,
@@ -38,9 +41,15 @@ pub(super) struct Checker {
 }
 
 /// Checks and compiles.
-pub fn check(select: Select) -> Result<Plan, Fault> {
-    let mut checker =
-        Checker { table: select.table, slots: Slots::default(), has_source: false, labels: Vec::new(), guarded: 0 };
+pub fn check(select: Select, zones: Find<'_>) -> Result<Plan, Fault> {
+    let mut checker = Checker {
+        zones,
+        table: select.table,
+        slots: Slots::default(),
+        has_source: false,
+        labels: Vec::new(),
+        guarded: 0,
+    };
     let condition = match &select.condition {
         Some(node) => Some(checker.condition(node, "WHERE")?),
         None => None,
@@ -78,7 +87,7 @@ fn output_name(syntax: &Syntax) -> Option<String> {
     }
 }
 
-impl Checker {
+impl Checker<'_> {
     fn output(&mut self, items: &[Item]) -> Result<Output, Fault> {
         if let [Item::All(_)] = items {
             return Ok(Output::Same);

@@ -29,7 +29,8 @@
 //! - a text in quotes beside a field is read as the type that the field has in that record; `CAST(field AS jsonb)` is the field's
 //!   own JSON, `CAST(CAST(field AS text) AS jsonb)` what its text spells;
 //! - `SELECT x` of a missing field leaves the member out; an operand is evaluated from left to right, constants first;
-//! - years 1 to 9999; no infinite times, no `time` type, no arrays, no `real`; the zone is UTC;
+//! - years 1 to 9999; no infinite times, no `time` type, no arrays, no `real`; the session's zone is UTC, and `AT TIME ZONE`
+//!   knows the machine's zones by their full names (no `CET` of PostgreSQL's own list), each a constant;
 //! - JSON keeps its bytes, like `json`, under either name; of two members of one name the first counts; it is not compared;
 //! - a regular expression is one of the `regex` crate: no back references, no look-around, the first alternative wins; patterns
 //!   (of `LIKE` too) are constants;
@@ -78,6 +79,7 @@ use crate::json::key_is;
 use crate::record::RecordRef;
 use crate::template::Context;
 use crate::time::WallTime;
+use crate::zone::{Find, no_names};
 
 /// Bytes of a query.
 pub const MAX_QUERY: usize = 16 * 1024;
@@ -168,12 +170,19 @@ pub enum Outcome {
 }
 
 impl Query {
+    /// Without names of time zones.
     pub fn compile(text: &str) -> Result<Query, SqlError> {
+        Self::compile_with(text, &no_names)
+    }
+
+    /// `zones` finds what the machine's database has of a time zone.
+    pub fn compile_with(text: &str, zones: Find<'_>) -> Result<Query, SqlError> {
         if text.len() > MAX_QUERY {
             let what = format!("a query has at most {MAX_QUERY} bytes, this one {}", text.len());
             return Err(Fault::new(0, what).placed(text));
         }
-        let plan = parse::parse(text).and_then(check::check).map_err(|fault| fault.placed(text))?;
+        let checked = parse::parse(text).and_then(|select| check::check(select, zones));
+        let plan = checked.map_err(|fault| fault.placed(text))?;
         Ok(Query { text: text.into(), plan: Arc::new(plan) })
     }
 
