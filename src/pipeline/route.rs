@@ -96,7 +96,7 @@ impl Route {
                     }
                     // With the topic table full the raw record is still kept.
                     if let Some(into) = into {
-                        stages.push(Stage::Branch(chain(std::slice::from_ref(&planned.rule)), into));
+                        stages.push(Stage::Branch(chain(std::slice::from_ref(&planned.rule)).deriving(), into));
                     }
                 }
             }

@@ -86,7 +86,7 @@ pub enum RuleSpec {
 /// What becomes of a record on which a rule fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnError {
-    /// It goes on as it is.
+    /// It goes on as it is; of a rule that makes another topic's records, in its own topic only.
     #[default]
     Pass,
     Drop,
@@ -210,6 +210,8 @@ struct Stage {
     past: wasm::Past,
     watch: Watch,
     last_error: Option<Box<str>>,
+    /// What it makes goes elsewhere: what it cannot work on stays where it is.
+    derives: bool,
     /// Records that a counting rule has seen.
     turn: u32,
     /// No state of the rule asks for anything before this; None: none does at all.
@@ -259,6 +261,7 @@ impl Chain {
             past: rule.spec.look_back().map_or(wasm::Past::Unasked, |_| wasm::Past::Due),
             watch: Watch::default(),
             last_error: None,
+            derives: false,
             turn: 0,
             // What was kept by an earlier process is looked at first.
             due: rule.spec.keeper().filter(|keeper| keeper.has_timers()).map(|_| BootTime::default()),
@@ -270,6 +273,13 @@ impl Chain {
     #[must_use]
     pub fn timed_by(mut self, clock: Option<Clock>) -> Self {
         self.stages.iter_mut().for_each(|stage| stage.watch.clock = clock);
+        self
+    }
+
+    /// What it makes goes to another topic, beside the records that it is made of.
+    #[must_use]
+    pub fn deriving(mut self) -> Self {
+        self.stages.iter_mut().for_each(|stage| stage.derives = true);
         self
     }
 
@@ -381,8 +391,8 @@ fn run(stages: &mut [Stage], env: &Env<'_>, record: RecordRef<'_>, world: &mut d
                 verdict.errors += 1;
                 world.failed(&stage.rule, &record, &reason);
                 match stage.rule.on_error {
-                    OnError::Pass | OnError::Stop => {}
-                    OnError::Drop | OnError::DeadLetter => return,
+                    OnError::Pass | OnError::Stop if !stage.derives => {}
+                    _ => return,
                 }
             }
         }

@@ -151,7 +151,7 @@ fn a_configuration_takes_a_module_by_its_file_and_its_hash_or_says_what_is_wrong
     let wrong = [
         ("file = \"filter_regex.wasm\"", "its init says: Missing param regex"),
         ("file = \"none.wasm\"", "No such file"),
-        ("file = \"headwater.toml\"", "not a WebAssembly module"),
+        ("file = \"headwater.toml\"", "not a WebAssembly file"),
         ("file = \"filter.wasm\", by = \"{key}\"", "this one is no aggregate"),
         ("file = \"aggregate.wasm\", pure = true", "never pure"),
         (&format!("file = \"filter.wasm\", sha256 = \"{other}\""), "it is another one"),

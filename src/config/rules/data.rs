@@ -1,8 +1,8 @@
 //! `with` of the rules that read, hide, add to and check what a record says. Their files are read with the configuration.
 
 use super::Reader;
-use crate::config::raw::{Entry, Node, Raw};
 use crate::config::links::zone_file;
+use crate::config::raw::{Entry, Node, Raw};
 use crate::config::values::text_in;
 use crate::json::Path;
 use crate::rules::RuleSpec;

@@ -285,3 +285,22 @@ fn many_things_share_the_room_of_a_rule() {
     rig.say("one", "5999").unwrap();
     assert_eq!(rig.pipeline.tallies()[0].1.tally.records_out, 6000);
 }
+
+#[test]
+fn what_a_rule_that_derives_cannot_work_on_is_in_its_own_topic_only_whatever_the_policy() {
+    for on_error in [OnError::Pass, OnError::Drop, OnError::DeadLetter, OnError::Stop] {
+        let into = Some(TopicName::new("two").unwrap());
+        let mut rig = with_rules(vec![RulePlan { topics: only("one"), into, rule: has_field("x", on_error) }]);
+        let values = ["{\"x\":1}", "[1"];
+        for value in values {
+            rig.say("one", value).unwrap();
+        }
+        rig.flush();
+        let ring = rig.pipeline.ring();
+        let records = |topic: &str| {
+            let topic = ring.topic_id(topic).unwrap();
+            ring.durable_end(TopicPart { topic, partition: 0 })
+        };
+        assert_eq!((records("one"), records("two")), (Some(2), Some(1)), "{on_error:?}");
+    }
+}

@@ -136,6 +136,8 @@ impl Kind {
 pub enum LoadError {
     #[error("{bytes} bytes; a module has at most {limit} (build it for release and strip it)")]
     TooLarge { bytes: usize, limit: usize },
+    #[error("not a WebAssembly file: it does not begin as one")]
+    NotWasm,
     #[error("not a WebAssembly module that can be run: {0}")]
     Invalid(String),
     #[error("exports none of filter, map, filter_map, array_map and aggregate: not a SmartModule")]
@@ -184,6 +186,9 @@ impl Module {
         }
         if bytes.len() > limits.file {
             return Err(LoadError::TooLarge { bytes: bytes.len(), limit: limits.file });
+        }
+        if !bytes.starts_with(b"\0asm") {
+            return Err(LoadError::NotWasm);
         }
         let engine = Engine::new(&config());
         let invalid = |e: wasmi::Error| LoadError::Invalid(abi::words(e.to_string().as_bytes()));
