@@ -24,6 +24,9 @@ const MEMORY: u64 = 64 << 20;
 const BOOTED: BootTime = BootTime(1_000_000_000);
 /// Where something waits without saying until when.
 const STEP: Span = Span::from_millis(100);
+/// So often something may come while time goes on once: rules that keep something are looked at every half a minute, so for
+/// a month. Beyond, as between a clock that showed 1970 and one that was set, it is over with one step.
+const STEPS: usize = 100_000;
 /// At one moment something may be due for each topic.
 const ROUNDS: usize = MAX_TOPICS + 1;
 /// How often a record is offered to a ring that is busy.
@@ -94,7 +97,8 @@ impl Trial {
     /// Time goes on, and what rules wait for comes; what that made.
     pub fn pass(&mut self, to: Span) -> Vec<Output> {
         self.drive();
-        while let Some(next) = self.pipeline.next_timeout() {
+        for _ in 0..STEPS {
+            let Some(next) = self.pipeline.next_timeout() else { break };
             let next = next - BOOTED;
             if next > to {
                 break;
@@ -188,5 +192,33 @@ impl Trial {
 
     pub fn stopped(&self) -> Vec<Stopped> {
         self.pipeline.stopped()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Surroundings, examine};
+
+    #[test]
+    fn a_gap_of_decades_is_passed_and_what_waited_for_its_end_came() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("headwater.toml");
+        let rule = "[[rules]]\nname = \"r\"\ntopics = [\"t\"]\nuses = \"dedup\"\nwith = { within = \"365d\" }\n\
+                    [[rules]]\nname = \"w\"\ntopics = [\"t\"]\nuses = \"debounce\"\nwith = { quiet = \"1m\" }\n";
+        std::fs::write(&path, rule).unwrap();
+        let config = examine(&path, &Surroundings::real(true)).config.unwrap();
+        let mut trial = Trial::new(&config, plan::plan(&config), WallTime(0)).unwrap();
+        let topic = trial.open(&TopicName::new("t").unwrap(), None).unwrap();
+        let (part, mut came) = (TopicPart { topic, partition: 0 }, Vec::new());
+        for years in [0, 0, 56] {
+            let at = Span::from_secs(years * 365 * 86_400);
+            came.extend(trial.pass(at));
+            came.extend(trial.offer(None, part, &RecordRef::of(b"x")).unwrap());
+        }
+        let last = trial.at().0 + Span::from_secs(3600).0;
+        came.extend(trial.pass(Span(last)));
+        let at: Vec<_> = came.iter().map(|output| output.at.0 / 1_000_000).collect();
+        assert_eq!(at, [60, 56 * 365 * 86_400 + 60]);
     }
 }
