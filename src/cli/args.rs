@@ -67,6 +67,8 @@ pub enum Command {
     Audit(super::audit::Args),
     /// Look into a ring, take records out of it or into it, try a card
     Ring(super::ring::Args),
+    /// Try rules: by cases, over what a ring holds, or begin one of your own
+    Rule(super::rule::Args),
     /// Write a commented config to begin with
     Init(super::init::Args),
     /// Print a completion script for a shell
@@ -85,6 +87,17 @@ mod tests {
         for sub in command.get_subcommands() {
             let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains(&format!("headwater {}", sub.get_name())), "{} has no example", sub.get_name());
+        }
+    }
+
+    #[test]
+    fn every_command_of_rule_has_an_example_that_fits_an_old_terminal() {
+        let command = Args::command();
+        let rule = command.find_subcommand("rule").unwrap();
+        for sub in rule.get_subcommands() {
+            let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains(&format!("headwater rule {}", sub.get_name())), "{} has no example", sub.get_name());
+            assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! `headwater check`: says whether a config is right, all that is wrong with it, and, with `--print`, what it comes to.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::config::{self, ConfigError, DEFAULT_PATH, Examined, Surroundings};
@@ -37,23 +37,30 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         writeln!(err, "warning: {warning}")?;
     }
     if let Err(errors) = &examined.config {
-        for error in errors {
-            writeln!(err, "error: {error}")?;
-        }
-        writeln!(err, "{} in {}", counted(errors.len(), "error"), place(errors, &args.config))?;
-        return Ok(ExitCode::from(2));
+        drop(err);
+        return refused(errors, &format!("the config of {}", args.config.display()));
     }
     let text = if args.print { config::print(&examined) } else { summary(&examined) };
     std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The one file that has all errors, else the config as a whole.
-fn place(errors: &[ConfigError], main: &Path) -> String {
+/// All that is wrong, and where: `whole` where it is in several files.
+pub fn refused(errors: &[ConfigError], whole: &str) -> anyhow::Result<ExitCode> {
+    let mut err = std::io::stderr().lock();
+    for error in errors {
+        writeln!(err, "error: {error}")?;
+    }
+    writeln!(err, "{} in {}", counted(errors.len(), "error"), place(errors, whole))?;
+    Ok(ExitCode::from(super::USAGE))
+}
+
+/// The one file that has all errors, else the whole.
+fn place(errors: &[ConfigError], whole: &str) -> String {
     let mut files = errors.iter().map(|e| e.file.as_path());
     match files.next() {
         Some(file) if files.all(|other| other == file) => file.display().to_string(),
-        _ => format!("the config of {}", main.display()),
+        _ => whole.to_owned(),
     }
 }
 
@@ -76,6 +83,6 @@ fn summary(examined: &Examined) -> String {
     lines.join("\n") + "\n"
 }
 
-fn counted(n: usize, what: &str) -> String {
+pub fn counted(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -42,11 +43,8 @@ impl Where {
     pub fn stopped(&self, keys: &KeyFiles) -> anyhow::Result<Option<(&Path, StoppedRing)>> {
         let Some(dir) = self.data_dir.as_deref() else { return Ok(None) };
         let control = self.control()?;
-        match std::os::unix::net::UnixStream::connect(&control).map_err(|error| (error.kind(), error)) {
-            Err((io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused, _)) => {}
-            // A node may well answer there, and write to the ring.
-            Err((_, error)) => bail!("{}", unreachable(&control, &error)),
-            Ok(_) => return Ok(None),
+        if answers(&control)? {
+            return Ok(None);
         }
         super::ring::disk(dir)?;
         let ring = StoppedRing::open(dir, &keys.to_read()?)
@@ -115,6 +113,16 @@ impl Where {
 fn lost(broken: &Broken, error: &anyhow::Error) -> anyhow::Error {
     let found = if broken.named { format!("\nerror: {error:#}") } else { String::new() };
     Exit::usage(format!("{}{found}", broken.error))
+}
+
+/// Whether a node answers at a socket.
+pub fn answers(control: &Path) -> anyhow::Result<bool> {
+    match std::os::unix::net::UnixStream::connect(control).map_err(|error| (error.kind(), error)) {
+        Err((io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused, _)) => Ok(false),
+        // One may well answer there, and write to the ring.
+        Err((_, error)) => bail!("{}", unreachable(control, &error)),
+        Ok(_) => Ok(true),
+    }
 }
 
 /// Why a socket is not answered, and what to do.
@@ -243,6 +251,14 @@ pub async fn command(place: &Where, ask: &Ask) -> anyhow::Result<()> {
 
 /// Runs a command's future on a runtime of its own.
 pub fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let mut done = None;
+    drive(std::pin::pin!(async { done = Some(future.await) }))?;
+    done.context("it did not end")?
+}
+
+/// The runtime is compiled once, not for the future of each command.
+fn drive(future: Pin<&mut dyn Future<Output = ()>>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    tokio::task::LocalSet::new().block_on(&runtime, future)
+    tokio::task::LocalSet::new().block_on(&runtime, future);
+    Ok(())
 }

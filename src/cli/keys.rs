@@ -15,7 +15,7 @@ pub struct KeyFiles {
 }
 
 impl KeyFiles {
-    fn all(&self) -> anyhow::Result<Vec<Key>> {
+    pub fn all(&self) -> anyhow::Result<Vec<Key>> {
         self.key_files.iter().map(|file| key_in(file).map_err(Exit::usage)).collect()
     }
 

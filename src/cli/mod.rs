@@ -15,6 +15,7 @@ pub mod init;
 mod keys;
 mod reload;
 mod ring;
+mod rule;
 mod run;
 mod send;
 mod sink;
@@ -85,6 +86,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Audit(args) => audit::run(&args),
         Command::Drain(args) => drain::run(&args),
         Command::Ring(args) => ring::run(&args),
+        Command::Rule(args) => rule::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Completions(args) => completions::run(&args),
     }

@@ -8,6 +8,7 @@
 //!
 //! Secrets are read here, so a started node holds them and a reload reads them again.
 
+pub mod cases;
 pub mod changes;
 mod cross;
 mod endpoint;

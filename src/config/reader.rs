@@ -503,6 +503,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A reader of a table among the values of a key.
+    pub fn quiet(&self, node: &'a Node, key: &str) -> Option<Quiet<'a>> {
+        Quiet::new(self.scope, node, join(&self.path, key))
+    }
+
     /// A table that is shown in line, as one setting, and read by a reader of its own.
     pub fn inline(&self, key: &'static str) -> Option<Quiet<'a>> {
         let read = |node: &'a Node| match &node.value {

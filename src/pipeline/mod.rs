@@ -41,6 +41,7 @@ pub use book::{Account, Tally};
 pub use elsewhere::{Stretch, note_elsewhere};
 pub use letters::{DEAD_LETTERS_TOPIC, DeadLetters, Refusal};
 pub use losses::GAPS_TOPIC;
+pub use route::Failure;
 use route::Route;
 pub use rules::Stopped;
 pub use shares::Counts;
@@ -187,6 +188,8 @@ pub struct Pipeline {
     /// Grows when a topic is made or removed.
     topics_generation: u64,
     rule_errors: u64,
+    /// For who listens: see [`Pipeline::listen`].
+    failures: Option<Vec<Failure>>,
     /// What rules had done before their chains were made anew.
     done: Vec<(Name, Told)>,
     /// Some rule keeps something.
@@ -229,6 +232,7 @@ impl Pipeline {
             memory_mode,
             topics_generation: 1,
             rule_errors: 0,
+            failures: None,
             done: Vec::new(),
             rules_keep: false,
             rules_settled: false,

@@ -82,7 +82,7 @@ impl Pipeline {
         record: &RecordRef<'_>,
     ) -> Result<Admitted, OfferError> {
         let group = self.rules_group(now, part.topic, record.len())?;
-        let time = self.time(now);
+        let (time, outcome) = (self.time(now), self.outcome());
         let Self { ring, routes, sources, plan, key, value, .. } = self;
         let source = source.map(|source| &sources[source.0].plan);
         let mut route = take_route(routes, part.topic);
@@ -106,7 +106,7 @@ impl Pipeline {
             envelope::write(value, &context, &record, Some(time));
             record.value = value;
         }
-        let mut way = Way { ring, routes, env: Env { context, time: Some(time) }, outcome: Outcome::default() };
+        let mut way = Way { ring, routes, env: Env { context, time: Some(time) }, outcome };
         way.run(stages, part, record);
         let outcome = way.outcome;
         put_route(&mut self.routes, part.topic, route);

@@ -68,6 +68,15 @@ pub(super) struct Outcome {
     pub letters: Vec<Vec<u8>>,
     /// The rule that stops what brought the record, and why.
     pub stops: Option<(Name, String)>,
+    /// For who listens ([`super::Pipeline::listen`]).
+    pub failures: Option<Vec<Failure>>,
+}
+
+/// A rule that failed on a record, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub rule: Name,
+    pub reason: String,
 }
 
 /// Everything a record meets on its way: split off the pipeline so that its parts can be borrowed side by side.
@@ -251,6 +260,9 @@ impl World for Hop<'_, '_> {
     }
 
     fn failed(&mut self, rule: &Rule, record: &RecordRef<'_>, reason: &str) {
+        if let Some(failures) = &mut self.way.outcome.failures {
+            failures.push(Failure { rule: rule.name.clone(), reason: reason.to_owned() });
+        }
         let topic = self.way.env.context.topic;
         match rule.on_error {
             OnError::Pass | OnError::Drop => {}

@@ -11,7 +11,7 @@
 //! comes again when the source sends the event again.
 
 use super::letters::DEAD_LETTERS_TOPIC;
-use super::route::{Hop, Next, Outcome, Place, Route, Stage, Way};
+use super::route::{Failure, Hop, Next, Outcome, Place, Route, Stage, Way};
 use super::{Pipeline, Plan, RulePlan};
 use crate::limits::{FRAME_RAW_MOST, FRAME_RAW_TARGET};
 use crate::name::Name;
@@ -242,11 +242,11 @@ impl Pipeline {
             return false;
         }
         self.ring.group_beside(now.boot, beside);
-        let time = self.time(now);
+        let (time, outcome) = (self.time(now), self.outcome());
         let Self { ring, routes, plan, .. } = self;
         let name = route.name.clone();
         let context = Context { node: &plan.node, topic: name.as_str(), source: "", labels: &plan.labels };
-        let mut way = Way { ring, routes, env: Env { context, time: Some(time) }, outcome: Outcome::default() };
+        let mut way = Way { ring, routes, env: Env { context, time: Some(time) }, outcome };
         let part = TopicPart { topic, partition: *partition };
         let Some((stage, rest)) = route.from(place.stage) else { return true };
         let (chain, next) = match stage {
@@ -267,6 +267,21 @@ impl Pipeline {
         true
     }
 
+    /// From now on it is remembered which rule failed on a record and why, until it is asked for: for tools, which ask soon.
+    pub fn listen(&mut self) {
+        self.failures = Some(Vec::new());
+    }
+
+    /// What rules failed on since this was asked last.
+    pub fn take_failures(&mut self) -> Vec<Failure> {
+        self.failures.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// That nothing became of a record so far.
+    pub(super) fn outcome(&self) -> Outcome {
+        Outcome { failures: self.failures.as_ref().map(|_| Vec::new()), ..Outcome::default() }
+    }
+
     pub(super) fn time(&self, now: Now) -> Time {
         Time { now, boot: self.ring.boot() }
     }
@@ -276,6 +291,9 @@ impl Pipeline {
         // One of several outputs that is too large for the ring is nobody else's to count.
         outcome.errors += u32::from(outcome.too_large.is_some() && outcome.outputs > 0);
         self.rule_errors += u64::from(outcome.errors);
+        if let (Some(all), Some(failures)) = (&mut self.failures, outcome.failures.take()) {
+            all.extend(failures);
+        }
         for letter in std::mem::take(&mut outcome.letters) {
             self.bury(now, &letter);
         }

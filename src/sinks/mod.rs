@@ -14,7 +14,7 @@ mod file;
 pub mod fluvio;
 mod lines;
 mod metered;
-mod shape;
+pub mod shape;
 mod stdout;
 mod underway;
 

@@ -27,6 +27,7 @@ mod ram_first;
 mod reload;
 mod restored;
 mod rings;
+mod rule;
 mod tools;
 mod trouble;
 mod upstream;

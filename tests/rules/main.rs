@@ -1,5 +1,6 @@
 //! The host of SmartModules: real ones, built from source (`tests/smartmodules`), and ones written by hand that lie
-//! (`lies.rs`). What the reference engine makes of the same is compared in `tests/smartengine`.
+//! (`lies.rs`); and the crates that `headwater rule new` writes (`new.rs`). What the reference engine makes of the same is
+//! compared in `tests/smartengine`.
 
 mod chains;
 #[path = "../support/guest.rs"]
@@ -7,6 +8,7 @@ mod guest;
 mod kinds;
 mod lies;
 mod past;
+mod new;
 mod trouble;
 
 use std::path::PathBuf;

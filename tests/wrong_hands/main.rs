@@ -10,6 +10,7 @@
 //! - [`peers`]: what answers at the other end, and what does not;
 //! - [`commands`]: commands that cannot find or use their node;
 //! - [`reload`]: config files that change while the node runs;
+//! - [`rules`]: cases, rules to be tried and new ones that are wrong;
 //! - [`tools`]: rings that are exported, imported, looked at beside a node.
 //!
 //! What needs a right or a program that this machine does not have says `not available here`.
@@ -23,5 +24,6 @@ mod machine;
 mod mosquitto;
 mod peers;
 mod reload;
+mod rules;
 mod stand;
 mod tools;

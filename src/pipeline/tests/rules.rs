@@ -304,3 +304,18 @@ fn what_a_rule_that_derives_cannot_work_on_is_in_its_own_topic_only_whatever_the
         assert_eq!((records("one"), records("two")), (Some(2), Some(1)), "{on_error:?}");
     }
 }
+
+#[test]
+fn what_rules_fail_on_is_told_once_to_who_listens_and_to_nobody_else() {
+    let failing = || vec![planned("one", has_field("a", OnError::Pass)), planned("two", has_field("a", OnError::Drop))];
+    let mut rig = with_rules(failing());
+    rig.say("one", "no JSON").unwrap();
+    assert_eq!(rig.pipeline.take_failures(), []);
+    rig.pipeline.listen();
+    rig.say("one", "no JSON").unwrap();
+    rig.say("two", "{").unwrap();
+    rig.say("two", "{\"a\":1}").unwrap();
+    let rules: Vec<_> = rig.pipeline.take_failures().into_iter().map(|failure| failure.rule.to_string()).collect();
+    assert_eq!(rules, ["has", "has"]);
+    assert_eq!(rig.pipeline.take_failures(), []);
+}
