@@ -7,8 +7,8 @@ mod chains;
 mod guest;
 mod kinds;
 mod lies;
-mod past;
 mod new;
+mod past;
 mod trouble;
 
 use std::path::PathBuf;

@@ -214,7 +214,7 @@ fn stored(config: &Config, plan: Plan, case: &Case) -> anyhow::Result<Made> {
     all.extend(trial.pass(case.until));
     let failures = trial.failures();
     made.errors.extend(failures.iter().map(|failure| format!("rule `{}`: {}", failure.rule, failure.reason)));
-    let counted: u64 = trial.tallies().iter().map(|(_, tally)| tally.errors).sum();
+    let counted: u64 = trial.tallies().iter().map(|(_, told)| told.tally.errors).sum();
     for _ in failures.len() as u64..counted {
         made.errors.push("a rule failed on what it had kept, when its time had come".into());
     }

@@ -12,7 +12,7 @@ use crate::node::plan;
 use crate::pipeline::{Failure, OfferError, Pipeline, Plan, SourceId, SourcePlan, Stopped};
 use crate::record::{Record, RecordRef};
 use crate::ring::{MemDisk, Options, ReadStep, Ring, execute};
-use crate::rules::Tally;
+use crate::rules::Told;
 use crate::time::{BootTime, Now, Span, WallTime};
 use crate::topic::{TopicId, TopicName, TopicPart};
 
@@ -186,7 +186,7 @@ impl Trial {
     }
 
     /// What each rule has done.
-    pub fn tallies(&self) -> Vec<(Name, Tally)> {
+    pub fn tallies(&self) -> Vec<(Name, Told)> {
         self.pipeline.tallies()
     }
 

@@ -25,7 +25,7 @@ use crate::ops::control::protocol::{Blob, TailRecord};
 use crate::ops::human::{binary, thousands};
 use crate::pipeline::OfferError;
 use crate::record::{AttrBuf, Record};
-use crate::rules::Tally;
+use crate::rules::{Tally, Told};
 use crate::time::{Span, WallTime};
 use crate::topic::{self, TopicName, TopicPart};
 
@@ -273,7 +273,7 @@ impl Run<'_> {
         for failure in trial.failures() {
             tried.failed(failure.rule.as_str(), failure.reason);
         }
-        for (name, tally) in trial.tallies() {
+        for (name, Told { tally, .. }) in trial.tallies() {
             let name = name.to_string();
             match self.report.rules.iter_mut().find(|rule| rule.name == name) {
                 Some(rule) => rule.add(tally),
