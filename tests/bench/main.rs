@@ -25,7 +25,10 @@ fn main() {
     if let [name, bytes] = &names[..]
         && name == "memory-of"
     {
-        let measured = bytes.parse().map_err(Into::into).and_then(memory::one);
+        let measured = match bytes.as_str() {
+            "rules" => memory::rules(),
+            bytes => bytes.parse().map_err(Into::into).and_then(memory::one),
+        };
         return measured.unwrap_or_else(|e| eprintln!("{e}"));
     }
     if let [name, sc, topic, lines] = &names[..]
