@@ -12,7 +12,7 @@ cd "$root"
 
 seconds=${1:-60}
 shift || true
-targets=${*:-decode recover batch request answer text}
+targets=${*:-decode recover batch request answer text sql parse bundled wasm}
 case $seconds in
     --minimise) ;;
     '' | *[!0-9]*) fail "usage: scripts/fuzz.sh [SECONDS | --minimise] [TARGET...]" ;;

@@ -180,12 +180,12 @@ impl<'a> Way<'a> {
         let env = self.env;
         match stage {
             Stage::InPlace(chain) => {
-                let verdict = chain.apply(&env, record, &mut Hop { way: self, next: Next::Stages(rest), part });
+                let verdict = chain.apply(&env, &record, &mut Hop { way: self, next: Next::Stages(rest), part });
                 self.outcome.errors += verdict.errors;
             }
             Stage::Branch(chain, into) => {
                 let next = Next::Into(TopicPart { topic: *into, partition: 0 });
-                let verdict = chain.apply(&env, record, &mut Hop { way: self, next, part });
+                let verdict = chain.apply(&env, &record, &mut Hop { way: self, next, part });
                 self.outcome.errors += verdict.errors;
                 self.run(rest, part, record);
             }

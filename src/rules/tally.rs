@@ -44,6 +44,13 @@ impl Tally {
         self.bytes_in as i64 - self.bytes_out as i64
     }
 
+    pub(super) fn filtered(&mut self, bytes: u64, passes: bool) {
+        self.records_in += 1;
+        self.bytes_in += bytes;
+        self.records_out += u64::from(passes);
+        self.bytes_out += if passes { bytes } else { 0 };
+    }
+
     pub(super) fn made(&mut self, made: &Made) {
         let (records, bytes) = made.weigh();
         self.records_out += records;
@@ -78,6 +85,7 @@ pub(super) struct Watch {
 
 impl Watch {
     /// A call begins: when, if it is to be timed.
+    #[inline]
     pub fn begin(&mut self) -> Option<u64> {
         let clock = self.clock?;
         self.since += 1;
@@ -89,6 +97,7 @@ impl Watch {
     }
 
     /// It has ended: nanoseconds to be added.
+    #[inline]
     pub fn end(&mut self, began: Option<u64>) -> u64 {
         let (Some(clock), Some(began)) = (self.clock, began) else { return 0 };
         clock().saturating_sub(began) * u64::from(std::mem::take(&mut self.since))

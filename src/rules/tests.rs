@@ -30,7 +30,7 @@ fn run(chain: &mut Chain, value: &[u8]) -> (Option<Vec<u8>>, u32) {
     let record = RecordRef { key: Some(b"k"), ..RecordRef::of(value) };
     let verdict = chain.apply(
         &ENV,
-        record,
+        &record,
         &mut WayOut(&mut |r| {
             assert_eq!(r.key, Some(&b"k"[..]));
             out = Some(r.value.to_vec());
@@ -54,7 +54,7 @@ fn what_passes_a_filter_is_not_copied() {
     let mut chain = chain_of([RuleSpec::Filter(Condition::Contains(Needle::new(b"a")))]);
     let value = b"a".to_vec();
     let same = &mut |r: RecordRef<'_>| assert!(std::ptr::eq(r.value, value.as_slice()));
-    chain.apply(&ENV, RecordRef::of(&value), &mut WayOut(same));
+    chain.apply(&ENV, &RecordRef::of(&value), &mut WayOut(same));
     assert_eq!(run(&mut chain, b"b"), (None, 0));
 }
 

@@ -110,7 +110,7 @@ impl Shape {
             let topic = topic_template.as_ref().map(|_| topic_buf.as_slice());
             emit(Ok(Shaped { topic, key, value }));
         };
-        let verdict = chain.apply(&Env { context, time: None }, record, &mut WayOut(&mut out));
+        let verdict = chain.apply(&Env { context, time: None }, &record, &mut WayOut(&mut out));
         verdict.errors
     }
 }

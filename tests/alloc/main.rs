@@ -1,10 +1,12 @@
-//! Allocations on the way of a record into the ring, counted.
+//! Allocations on the way of a record into the ring, counted; and what rules hold, by the byte ([`rules`]).
 //!
 //! The allocator of this program counts what the thread under test asks of it: `alloc` and growing `realloc`, all sizes. The
 //! ring is driven in that thread against a disk in memory, so that a count has no other source: append, seal, compress,
 //! place, write, complete. Between two slots there is nothing to find. Opening one makes a snapshot of all state, which
 //! allocates a few times, whatever the number of records in a slot: counted apart, and bounded. What is not counted: what the
 //! C part of zstd allocates, once for a context that is used again; a first lap, in which slots are made and buffers grow.
+
+mod rules;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -21,6 +23,12 @@ use headwater::topic::{TopicName, TopicPart};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    /// Bytes that this thread holds: what it was given less what it gave back.
+    static HELD: Cell<i64> = const { Cell::new(0) };
+}
+
+fn hold(bytes: i64) {
+    HELD.with(|n| n.set(n.get() + bytes));
 }
 
 struct Counting;
@@ -29,17 +37,21 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.with(|n| n.set(n.get() + 1));
+        hold(layout.size() as i64);
         unsafe { System.alloc(layout) }
     }
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.with(|n| n.set(n.get() + 1));
+        hold(layout.size() as i64);
         unsafe { System.alloc_zeroed(layout) }
     }
     unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         ALLOCATIONS.with(|n| n.set(n.get() + 1));
+        hold(size as i64 - layout.size() as i64);
         unsafe { System.realloc(place, layout, size) }
     }
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        hold(-(layout.size() as i64));
         unsafe { System.dealloc(place, layout) }
     }
 }
@@ -51,6 +63,13 @@ fn counted<T>(work: impl FnOnce() -> T) -> (T, u64) {
     let before = ALLOCATIONS.get();
     let done = work();
     (done, ALLOCATIONS.get() - before)
+}
+
+/// As `counted`, of the bytes that are held when it is done beside those that were held before.
+fn held<T>(work: impl FnOnce() -> T) -> (T, i64) {
+    let before = HELD.get();
+    let done = work();
+    (done, HELD.get() - before)
 }
 
 /// A ring of the smallest size over memory, with topics in two lanes.

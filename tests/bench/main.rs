@@ -11,6 +11,7 @@ mod live;
 mod memory;
 mod mqtt;
 mod recover;
+mod rules;
 mod sql;
 mod support;
 mod wear;
@@ -24,7 +25,10 @@ fn main() {
     if let [name, bytes] = &names[..]
         && name == "memory-of"
     {
-        let measured = bytes.parse().map_err(Into::into).and_then(memory::one);
+        let measured = match bytes.as_str() {
+            "rules" => memory::rules(),
+            bytes => bytes.parse().map_err(Into::into).and_then(memory::one),
+        };
         return measured.unwrap_or_else(|e| eprintln!("{e}"));
     }
     if let [name, sc, topic, lines] = &names[..]
@@ -33,7 +37,7 @@ fn main() {
         let produced = drain::produce_officially(sc, topic, lines.as_ref());
         return produced.unwrap_or_else(|e| eprintln!("{e}"));
     }
-    let benches: [(&str, Bench); 10] = [
+    let benches: [(&str, Bench); 11] = [
         ("append", append::run),
         ("file", file::run),
         ("mqtt", mqtt::run),
@@ -41,6 +45,7 @@ fn main() {
         ("live", live::run),
         ("recover", recover::run),
         ("memory", memory::run),
+        ("rules", rules::run),
         ("sql", sql::run),
         ("wear", wear::run),
         ("wire", wire::run),

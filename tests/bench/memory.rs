@@ -1,6 +1,7 @@
 //! What the ring takes of memory, whatever the backlog: a ring of 64 MiB and one of 1 GiB, full of records that do not
 //! compress, with two sinks that read the backlog from its two ends while as much comes in again. Measured is what is the
-//! process's own (RssAnon), over what it was before there was a ring; each in a process of its own, with a disk of files.
+//! process's own (RssAnon), over what it was before there was a ring; each in a process of its own, with a disk of files. And
+//! what fifty rules take once they have seen records; tests/alloc counts the same by the byte.
 
 use std::path::Path;
 
@@ -13,6 +14,9 @@ use headwater::ring::{LanePos, LaneReader, ReadStep, Ring, drive};
 use headwater::time::BootTime;
 
 use super::support::{Outcome, Result, new_ring};
+
+#[path = "../support/fifty.rs"]
+mod fifty;
 
 const RECORD: usize = 1_000;
 const NOW: BootTime = BootTime(1);
@@ -59,6 +63,16 @@ fn most(dir: &Path, bytes: u64) -> Result<u64> {
     Ok(most)
 }
 
+/// What fifty rules take when they are loaded, and with 3,000 records seen by each.
+pub fn rules() -> Outcome {
+    let before = own_kib()?;
+    let mut rules = fifty::Fifty::load();
+    let loaded = own_kib()? - before;
+    rules.run(3000, &mut fifty::Kept::default());
+    println!("{loaded} {}", own_kib()? - before);
+    Ok(())
+}
+
 /// In a process of its own, so that nothing of another is counted.
 pub fn one(bytes: u64) -> Outcome {
     let dir = tempfile::tempdir()?;
@@ -66,14 +80,20 @@ pub fn one(bytes: u64) -> Outcome {
     Ok(())
 }
 
+/// What this program says when it measures one thing.
+fn measured(what: &str) -> Result<String> {
+    let out = std::process::Command::new(std::env::current_exe()?).args(["memory-of", what]).output()?;
+    Ok(String::from_utf8(out.stdout)?.trim().to_owned())
+}
+
 pub fn run() -> Outcome {
     let goal = 1536 + 2 * MAX_RECORD as u64 / 1024;
     println!("most that the ring takes of memory (goal: {goal} KiB), by backlog:");
     for mib in [64, 1024] {
-        let own = std::env::current_exe()?;
-        let out = std::process::Command::new(own).args(["memory-of", &(mib << 20u64).to_string()]).output()?;
-        let kib: u64 = String::from_utf8(out.stdout)?.trim().parse()?;
+        let kib: u64 = measured(&(mib << 20u64).to_string())?.parse()?;
         println!("  {mib} MiB: {kib} KiB");
     }
+    println!("fifty rules (goal: 1024 KiB), in KiB, when loaded and with 3,000 records seen by each, state in them:");
+    println!("  {}", measured("rules")?);
     Ok(())
 }

@@ -2,7 +2,6 @@
 //! a number, one with a text. CPU time of a record, in this process; half of the records pass.
 
 use std::collections::BTreeMap;
-use std::hint::black_box;
 
 use headwater::json::Path;
 use headwater::name::Name;
@@ -12,34 +11,9 @@ use headwater::rules::sql::{Input, Outcome, Query, Scratch};
 use headwater::rules::{Chain, Env, Rule, RuleSpec, WayOut};
 use headwater::template::Context;
 
-use super::support::{Result, own_cpu, paired};
+use super::support::{RECORDS, Result, each, json_events, paired};
 
 const ROUNDS: usize = 11;
-const RECORDS: usize = 400_000;
-
-fn events() -> Vec<Vec<u8>> {
-    let event = |n: usize| {
-        let celsius = if n.is_multiple_of(2) { 20.0 } else { 40.0 } + (n % 97) as f64 / 10.0;
-        format!(
-            "{{\"ts\":{},\"site\":\"north-{}\",\"device\":\"boiler-{}\",\"celsius\":{celsius:.1},\"bar\":1.{:02},\
-             \"state\":\"running\",\"seq\":{n},\"note\":\"{}\"}}",
-            1_700_000_000_000u64 + n as u64 * 250,
-            n % 7,
-            n % 40,
-            n % 100,
-            "x".repeat(60)
-        )
-        .into_bytes()
-    };
-    (0..512).map(event).collect()
-}
-
-/// Nanoseconds of a record, and how many passed.
-fn each(events: &[Vec<u8>], mut passes: impl FnMut(RecordRef<'_>) -> bool) -> (f64, usize) {
-    let before = own_cpu();
-    let passed = (0..RECORDS).filter(|n| passes(RecordRef::of(black_box(&events[n % events.len()])))).count();
-    ((own_cpu() - before) * 1e9 / RECORDS as f64, passed)
-}
 
 /// `celsius > 30` and a text in `device`.
 fn native() -> Result<Chain> {
@@ -50,7 +24,7 @@ fn native() -> Result<Chain> {
 }
 
 pub fn run() -> Result<()> {
-    let (events, labels) = (events(), BTreeMap::new());
+    let (events, labels) = (json_events(), BTreeMap::new());
     let context = Context { node: "n", topic: "temperature", source: "s", labels: &labels };
     let mut chain = native()?;
     let query = |text: &str| Query::compile(text).map_err(|e| e.to_string());
@@ -58,13 +32,13 @@ pub fn run() -> Result<()> {
     let project =
         query("SELECT device, celsius * 1.8 + 32 AS f FROM temperature WHERE celsius > 30 AND device LIKE 'boiler-%'")?;
     let (mut scratch, mut out) = (Scratch::default(), Vec::new());
-    let mut sql = |query: &Query, record: RecordRef<'_>| {
+    let mut sql = |query: &Query, record: &RecordRef<'_>| {
         out.clear();
-        let input = Input { context: &context, record, admitted: None };
+        let input = Input { context: &context, record: *record, admitted: None };
         !matches!(query.apply(&input, &mut scratch, &mut out), Ok(Outcome::Dropped) | Err(_))
     };
     let env = Env { context, time: None };
-    let mut natively = |record: RecordRef<'_>| chain.apply(&env, record, &mut WayOut(&mut |_| {})).outputs > 0;
+    let mut natively = |record: &RecordRef<'_>| chain.apply(&env, record, &mut WayOut(&mut |_| {})).outputs > 0;
     let (ours, theirs) = (each(&events, |r| sql(&where_only, r)).1, each(&events, &mut natively).1);
     if ours != theirs || ours == 0 || ours == RECORDS {
         return Err(format!("sql passes {ours} and the native rule {theirs} of {RECORDS}").into());

@@ -1,5 +1,6 @@
 //! What the benches share: medians, CPU time of this process and of others, a node of their own.
 
+use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use headwater::lane::LaneId;
 use headwater::name::Name;
 use headwater::ops::Status;
 use headwater::ops::control::protocol::{Ack, Answer, Ask, Line, SinkVerb, encode};
+use headwater::record::RecordRef;
 use headwater::ring::{Disk, Keys, LaneOptions, Options, Ring};
 use headwater::time::Span;
 use headwater::topic::{TopicName, TopicPart};
@@ -124,6 +126,38 @@ pub fn events(count: usize) -> Vec<Vec<u8>> {
         text.into_bytes()
     };
     (0..count).map(event).collect()
+}
+
+/// JSON events of 200 bytes, of which half have more than 30 degrees.
+pub fn json_events() -> Vec<Vec<u8>> {
+    let event = |n: usize| {
+        let celsius = if n.is_multiple_of(2) { 20.0 } else { 40.0 } + (n % 97) as f64 / 10.0;
+        let mut text = format!(
+            "{{\"ts\":{},\"site\":\"north-{}\",\"device\":\"boiler-{}\",\"celsius\":{celsius:.1},\"bar\":1.{:02},\
+             \"state\":\"running\",\"seq\":{n},\"note\":\"",
+            1_700_000_000_000u64 + n as u64 * 250,
+            n % 7,
+            n % 40,
+            n % 100,
+        );
+        while text.len() < 198 {
+            text.push('x');
+        }
+        text.push_str("\"}");
+        text.into_bytes()
+    };
+    (0..512).map(event).collect()
+}
+
+/// Records of one measurement by [`each`].
+pub const RECORDS: usize = 400_000;
+
+/// CPU nanoseconds of a record, and how many passed. Records are there before: making them is a source's work.
+pub fn each(events: &[Vec<u8>], mut passes: impl FnMut(&RecordRef<'_>) -> bool) -> (f64, usize) {
+    let records: Vec<_> = events.iter().map(|event| RecordRef::of(event)).collect();
+    let before = own_cpu();
+    let passed = (0..RECORDS).filter(|n| passes(black_box(&records[n % records.len()]))).count();
+    ((own_cpu() - before) * 1e9 / RECORDS as f64, passed)
 }
 
 /// A running node, ended when dropped.

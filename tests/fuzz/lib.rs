@@ -22,6 +22,8 @@ pub mod name;
 pub mod record;
 #[path = "../../src/ring/mod.rs"]
 pub mod ring;
+#[path = "../../src/rules/mod.rs"]
+pub mod rules;
 #[path = "../../src/template.rs"]
 pub mod template;
 #[path = "../../src/time.rs"]

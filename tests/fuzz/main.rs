@@ -81,3 +81,23 @@ fn whatever_an_upstream_answers_it_is_read_or_refused_within_the_bound() {
 fn whatever_is_written_as_text_the_scanner_finds_what_serde_finds_and_nothing_panics() {
     all("text", hostile::text::text, 3000);
 }
+
+#[test]
+fn whatever_is_written_as_a_query_compiles_or_is_refused_in_its_place_and_comes_to_the_same_twice() {
+    all("sql", hostile::sql::sql, 3000);
+}
+
+#[test]
+fn whatever_a_device_writes_is_parsed_to_sound_json_or_refused() {
+    all("parse", hostile::parse::parse, 3000);
+}
+
+#[test]
+fn whatever_specs_and_values_say_bundled_rules_make_json_or_refuse_within_their_memory() {
+    all("bundled", hostile::bundled::bundled, 3000);
+}
+
+#[test]
+fn whatever_a_module_is_or_says_it_is_refused_or_runs_within_its_fuel_and_memory() {
+    all("wasm", hostile::wasm::wasm, 3000);
+}

@@ -61,7 +61,7 @@ impl Bench {
         let env = Env { context, time: Some(Time { now, boot: 1 }) };
         for (key, value) in records {
             let key = Some(key.as_bytes()).filter(|key| !key.is_empty());
-            chain.apply(&env, RecordRef { key, ..RecordRef::of(value.as_bytes()) }, self);
+            chain.apply(&env, &RecordRef { key, ..RecordRef::of(value.as_bytes()) }, self);
         }
         self.out.drain(..).map(|(key, value)| key.map_or(value.clone(), |key| format!("{key}={value}"))).collect()
     }

@@ -7,38 +7,19 @@ mod chains;
 mod guest;
 mod kinds;
 mod lies;
+#[path = "../support/modules.rs"]
+mod modules;
 mod new;
 mod past;
 mod trouble;
 
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::OnceLock;
+use modules::{bytes_of, modules};
 
 use headwater::record::RecordRef;
 use headwater::rules::wasm::{Base, Instance, Limits, Module, RunError};
 
 /// A record that came out: which input it stems from, key and value.
 type Out = (usize, Option<String>, String);
-
-/// Where the modules lie; built if they do not.
-fn modules() -> &'static PathBuf {
-    static DIR: OnceLock<PathBuf> = OnceLock::new();
-    DIR.get_or_init(|| {
-        if let Some(dir) = std::env::var_os("HEADWATER_SMARTMODULES") {
-            return dir.into();
-        }
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/smartmodules.sh");
-        let output = Command::new(script).output().expect("scripts/smartmodules.sh runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim_end().lines().last().unwrap().into()
-    })
-}
-
-fn bytes_of(name: &str) -> Vec<u8> {
-    let path = modules().join(format!("{name}.wasm"));
-    std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e} (scripts/smartmodules.sh builds it)", path.display()))
-}
 
 fn module(name: &str) -> Module {
     Module::compile(&bytes_of(name), Limits::default()).unwrap()

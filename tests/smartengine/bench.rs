@@ -2,7 +2,8 @@
 //! (`scripts/smartengine.sh bench`).
 //!
 //! Each measurement runs in a process of its own, so that one's memory is not the other's; medians of several. Records
-//! are 200 bytes, in batches of 64 for both. Start-up is from the file's bytes to the first batch that came out.
+//! are 200 bytes, in batches of 64 for both; in a chain, as a node runs it, they come one by one. Start-up is from the file's
+//! bytes to the first batch that came out; a chain's begins the module twice, once to see that it begins.
 
 use std::process::Command;
 use std::time::Instant;
@@ -11,8 +12,12 @@ use fluvio_protocol::record::Record;
 use fluvio_smartengine::{SmartEngine, SmartModuleChainBuilder, SmartModuleChainInstance, SmartModuleConfig};
 use fluvio_smartmodule::SMARTMODULE_TIMESTAMPS_VERSION;
 use fluvio_smartmodule::dataplane::smartmodule::SmartModuleInput;
+use headwater::limits::MAX_WASM_TOTAL;
+use headwater::name::Name;
 use headwater::record::RecordRef;
-use headwater::rules::wasm::{Base, Instance, Limits, Module};
+use headwater::rules::wasm::{Base, Budget, File, Guest, Instance, Limits, Module, Use};
+use headwater::rules::{Chain, Env, Rule, RuleSpec, WayOut};
+use headwater::template::Context;
 
 const BATCH: usize = 64;
 const RUNS: usize = 5;
@@ -49,13 +54,22 @@ fn resident_kib() -> f64 {
 
 enum Either {
     Ours(Instance),
+    /// A rule of a chain, record by record.
+    Chained(Box<Chain>, Budget),
     Theirs(SmartModuleChainInstance),
 }
 
 impl Either {
     fn start(who: &str, name: &str, bytes: &[u8]) -> Self {
+        let params = [("regex".to_owned(), REGEX.to_owned())];
+        if who == "chain" {
+            let budget = Budget::new(MAX_WASM_TOTAL);
+            let file = File::new(bytes, &budget).expect("it is a module");
+            let guest = Guest::new(&file, Use { params: params.to_vec(), ..Use::default() }).expect("it is a rule");
+            let rule = Rule::new(Name::new("rule").expect("a name"), RuleSpec::Wasm(Box::new(guest)));
+            return Either::Chained(Box::new(Chain::new(&[rule])), budget);
+        }
         if who == "ours" {
-            let params = [("regex".to_owned(), REGEX.to_owned())];
             let module = Module::compile(bytes, Limits::default()).expect("it compiles");
             return Either::Ours(module.start(&params, None).expect("it starts"));
         }
@@ -76,6 +90,16 @@ impl Either {
                 let mut out = 0;
                 let records = [RecordRef::of(value); BATCH];
                 instance.run(&records, Base::default(), &mut |_| out += 1).expect("it runs");
+                out
+            }
+            Either::Chained(chain, _) => {
+                let (labels, mut out) = (std::collections::BTreeMap::new(), 0);
+                let context = Context { node: "n", topic: "t", source: "", labels: &labels };
+                let env = Env { context, time: None };
+                for _ in 0..BATCH {
+                    let verdict = chain.apply(&env, &RecordRef::of(value), &mut WayOut(&mut |_| out += 1));
+                    assert_eq!(verdict.errors, 0);
+                }
                 out
             }
             Either::Theirs(chain) => {
@@ -108,6 +132,7 @@ fn measure(who: &str, name: &str) {
     let per_second = done as f64 / started.elapsed().as_secs_f64();
     let linear = match &engine {
         Either::Ours(instance) => instance.linear_memory() as f64 / 1024.0,
+        Either::Chained(_, budget) => budget.taken() as f64 / 1024.0,
         Either::Theirs(_) => 0.0,
     };
     println!("{start_ms} {per_second} {} {linear}", resident_kib() - before);
@@ -138,14 +163,16 @@ fn main() {
     println!("| SmartModule | what | measured | fluvio-smartengine | ratio |");
     println!("|---|---|---|---|---|");
     for name in MODULES {
-        let (ours, theirs) = (median("ours", name), median("theirs", name));
+        let (ours, chain, theirs) = (median("ours", name), median("chain", name), median("theirs", name));
         let file = bytes_of(name).len() / 1024;
-        let (a, b) = (ours.start_ms, theirs.start_ms);
-        println!("| `{name}` ({file} KiB) | start to first batch | {a:.1} ms | {b:.1} ms | {:.1} |", b / a);
-        let (a, b) = (ours.resident_kib / 1024.0, theirs.resident_kib / 1024.0);
-        let linear = ours.linear_kib / 1024.0;
-        println!("| | resident, {linear:.1} MiB linear memory included | {a:.1} MiB | {b:.1} MiB | {:.1} |", b / a);
-        let (a, b) = (ours.per_second, theirs.per_second);
-        println!("| | records of 200 bytes | {a:.0}/s | {b:.0}/s | {:.2} |", a / b);
+        for (way, ours) in [("in batches", &ours), ("in a chain", &chain)] {
+            let (a, b) = (ours.start_ms, theirs.start_ms);
+            println!("| `{name}` ({file} KiB), {way} | start to first batch | {a:.1} ms | {b:.1} ms | {:.1} |", b / a);
+            let (a, b) = (ours.resident_kib / 1024.0, theirs.resident_kib / 1024.0);
+            let linear = ours.linear_kib / 1024.0;
+            println!("| | resident, {linear:.1} MiB linear memory included | {a:.1} MiB | {b:.1} MiB | {:.1} |", b / a);
+            let (a, b) = (ours.per_second, theirs.per_second);
+            println!("| | records of 200 bytes | {a:.0}/s | {b:.0}/s | {:.2} |", a / b);
+        }
     }
 }

@@ -263,7 +263,7 @@ fn sent(config: &Config, sink: &SinkConfig, case: &Case) -> Made {
             Err(_) => errors.push("`upstream_topic` has nothing to stand for".to_owned()),
         });
         // They are pure: once more is the same once more, and says why.
-        reasons.apply(&env, record.as_ref(), &mut Reasons(&mut errors));
+        reasons.apply(&env, &record.as_ref(), &mut Reasons(&mut errors));
         made.errors.extend(errors);
         made.dropped += u32::from(made.outputs.len() == before);
     }

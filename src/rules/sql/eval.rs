@@ -11,6 +11,7 @@ use super::plan::{Expr, PatternUse, Pseudo};
 use super::value::{EvalError, Kind, Result, Type, Value};
 use super::walk::Range;
 use super::{jsons, math, text, times};
+use crate::json::Scanner;
 use crate::record::RecordRef;
 use crate::template::Context;
 use crate::time::WallTime;
@@ -36,20 +37,27 @@ impl<'a> Row<'a> {
         self.record.value.get(start as usize..end as usize)
     }
 
-    fn pseudo(&self, pseudo: Pseudo) -> Value<'a> {
+    fn pseudo(&self, pseudo: Pseudo) -> Result<Value<'a>> {
         let text = |bytes: Option<&'a [u8]>| bytes.map_or(Value::Null, |b| Value::Text(String::from_utf8_lossy(b)));
         let word =
             |of: fn(&'a Context<'a>) -> &'a str| text(self.context.map(|c| of(c).as_bytes()).filter(|b| !b.is_empty()));
         let time = |at: Option<WallTime>| at.map_or(Value::Null, |at| Value::Timestamptz(at.0));
-        match pseudo {
+        Ok(match pseudo {
             Pseudo::Key => text(self.record.key),
             Pseudo::Topic => word(|c| c.topic),
             Pseudo::Node => word(|c| c.node),
             Pseudo::Source => word(|c| c.source),
             Pseudo::Time => time(self.record.event_time),
             Pseudo::Admitted => time(self.admitted),
-            Pseudo::Value => Value::Json(self.record.value.trim_ascii().into()),
-        }
+            // Whatever it is put into is JSON only if it is.
+            Pseudo::Value => {
+                let mut scan = Scanner::new(self.record.value);
+                scan.space();
+                let whole = scan.value(0)?;
+                scan.end()?;
+                Value::Json(whole.into())
+            }
+        })
     }
 }
 
@@ -92,7 +100,7 @@ pub fn eval<'a>(expr: &'a Expr, row: &Row<'a>) -> Result<Value<'a>> {
         Expr::Const(value) => Ok(value.borrow()),
         Expr::Column(slot) => row.field(*slot).map_or(Ok(Value::Null), Value::of_json),
         Expr::Raw(slot) => Ok(row.field(*slot).map_or(Value::Null, |raw| Value::Json(raw.into()))),
-        Expr::Pseudo(pseudo) => Ok(row.pseudo(*pseudo)),
+        Expr::Pseudo(pseudo) => row.pseudo(*pseudo),
         Expr::Negate(of) => negate(eval(of, row)?),
         Expr::Not(_)
         | Expr::And(_)

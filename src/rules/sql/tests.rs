@@ -116,6 +116,9 @@ fn what_stands_beside_the_value_has_names_of_its_own() {
     assert_eq!(run(&format!("SELECT {all} FROM t"), "not json").as_deref(), Some(expected));
     assert_eq!(value("\"_key\"", r#"{"_key":5}"#), "5");
     assert_eq!(value("_value -> 'a'", r#" {"a":[1]} "#), "[1]");
+    for no_json in ["", "{\"a\":1}x", "{\"a\":", "plain"] {
+        assert_eq!(failure("_value", no_json).kind, Kind::Malformed, "{no_json}");
+    }
     assert!(compiled("SELECT _source FROM t").has_source() && !compiled("SELECT 1 AS x FROM t").has_source());
     assert_eq!(compiled("SELECT label('kind') FROM t").labels().collect::<Vec<_>>(), ["kind"]);
 }

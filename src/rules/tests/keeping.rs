@@ -13,6 +13,7 @@ use crate::rules::rate::RateOfChange;
 use crate::rules::state::{AGE, Time};
 use crate::rules::threshold::{Limit, Options, Threshold};
 use crate::rules::throttle::Throttle;
+use crate::time::BootTime;
 use crate::time::{Now, Span, WallTime};
 
 /// What is kept, and what came out.
@@ -109,7 +110,7 @@ impl Rig {
 
     pub fn see(&mut self, key: &str, value: &str) -> Verdict {
         let record = RecordRef { key: Some(key.as_bytes()), ..RecordRef::of(value.as_bytes()) };
-        self.chain.apply(&self.env(), record, &mut self.world)
+        self.chain.apply(&self.env(), &record, &mut self.world)
     }
 
     pub fn out(&mut self) -> Vec<String> {
@@ -241,7 +242,7 @@ fn a_rate_is_by_the_events_times_and_a_late_event_has_none() {
         let value = format!("{{\"n\":{n}}}");
         let event_time = Some(WallTime(second * 1_000_000));
         let record = RecordRef { event_time, ..RecordRef::of(value.as_bytes()) };
-        rig.chain.apply(&rig.env(), record, &mut rig.world);
+        rig.chain.apply(&rig.env(), &record, &mut rig.world);
     }
     let expected = ["{\"n\":10}", "{\"n\":20,\"rate\":20.0}", "{\"n\":99}", "{\"n\":5,\"rate\":-30.0}"];
     assert_eq!(rig.out(), expected);

@@ -37,7 +37,7 @@ fn see(rig: &mut Rig, at_ms: i64, value: Option<i64>) -> Verdict {
     let text = value.map_or_else(|| "{}".to_owned(), |v| format!("{{\"v\":{v}}}"));
     let event_time = Some(WallTime(at_ms * 1000));
     let record = RecordRef { key: Some(b"k"), event_time, ..RecordRef::of(text.as_bytes()) };
-    rig.chain.apply(&rig.env(), record, &mut rig.world)
+    rig.chain.apply(&rig.env(), &record, &mut rig.world)
 }
 
 fn said(rig: &mut Rig) -> Vec<Value> {

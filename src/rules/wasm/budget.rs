@@ -31,8 +31,13 @@ impl Budget {
         self.0.as_ref().map(|total| total.bytes)
     }
 
+    /// What those that run have of it.
+    pub fn taken(&self) -> usize {
+        self.0.as_ref().map_or(0, |total| total.taken.load(Ordering::Relaxed))
+    }
+
     fn left(&self) -> usize {
-        self.0.as_ref().map_or(usize::MAX, |total| total.bytes.saturating_sub(total.taken.load(Ordering::Relaxed)))
+        self.bytes().map_or(usize::MAX, |bytes| bytes.saturating_sub(self.taken()))
     }
 }
 

@@ -7,8 +7,8 @@
 //! **A guest is never trusted.** It runs in an interpreter, within fuel (instructions) and memory per call; what it says is
 //! checked against its own memory and read without allocating by its numbers. A record on which it traps, loops, asks
 //! for too much, or after which its output makes no sense, costs an error that names the record, and the instance
-//! begins anew. Compiling is bounded as well: the file, the number of its functions, and no proposal of WebAssembly that
-//! compilers do not use by default (no SIMD, no second memory, no 64-bit memory).
+//! begins anew. Compiling is bounded as well: the file, the number of its functions, what its sections claim to hold, and no
+//! proposal of WebAssembly that compilers do not use by default (no SIMD, no second memory, no 64-bit memory).
 //!
 //! **As the reference has it** (`fluvio-smartengine`; compared byte by byte in `tests/smartengine`): the order in which
 //! exports are looked for, the version of the input, parameters to `init` only, the successes before an error count,
@@ -39,6 +39,7 @@ mod guest;
 mod host;
 mod instance;
 mod live;
+mod sections;
 
 use std::sync::Arc;
 
@@ -140,6 +141,8 @@ pub enum LoadError {
     NotWasm,
     #[error("not a WebAssembly module that can be run: {0}")]
     Invalid(String),
+    #[error("not a WebAssembly module that can be run: section {0} does not hold what it claims")]
+    Section(u8),
     #[error("exports none of filter, map, filter_map, array_map and aggregate: not a SmartModule")]
     NoTransform,
     #[error("exports no `{0}`: not a SmartModule built with fluvio-smartmodule")]
@@ -189,6 +192,9 @@ impl Module {
         }
         if !bytes.starts_with(b"\0asm") {
             return Err(LoadError::NotWasm);
+        }
+        if let Some(section) = sections::lying(bytes) {
+            return Err(LoadError::Section(section));
         }
         let engine = Engine::new(&config());
         let invalid = |e: wasmi::Error| LoadError::Invalid(abi::words(e.to_string().as_bytes()));

@@ -3,9 +3,15 @@
 
 pub mod answer;
 pub mod batch;
+pub mod bundled;
+pub mod geo;
 pub mod held;
+pub mod json;
+pub mod parse;
 pub mod request;
+pub mod sql;
 pub mod text;
+pub mod wasm;
 
 /// Bytes taken off the front of the input; zeros when it is used up.
 pub struct Input<'a>(pub &'a [u8]);
@@ -27,6 +33,10 @@ impl<'a> Input<'a> {
 
     pub fn below(&mut self, n: u8) -> u8 {
         self.byte() % n.max(1)
+    }
+
+    pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.u16() % of.len()]
     }
 
     pub fn u16(&mut self) -> usize {
