@@ -27,12 +27,12 @@ fn fifty_rules_of_every_kind_hold_less_than_a_mebibyte_after_many_records() {
     let mut world = Kept::default();
     Fifty::load().run(10, &mut world);
     let (mut rules, loaded) = held(Fifty::load);
-    assert_eq!(rules.len(), 50);
     let mut world = Kept::default();
     // What they keep of records is the ring's: not counted.
     rules.run(1, &mut Kept::default());
     let (_, running) = held(|| {
         rules.run(3000, &mut world);
+        println!("what they keep in the ring: {} bytes", world.bytes());
         let Kept { emitted, failed, .. } = std::mem::take(&mut world);
         assert!(emitted > 50_000, "{emitted} came out: {failed:?}");
     });

@@ -88,7 +88,7 @@ pub fn run() -> Outcome {
     let events = json_events();
     println!("one rule in a chain, records of {} bytes", events[0].len());
     for (what, needles) in NEEDLES {
-        let finders: Vec<_> = needles.iter().map(|needle| Finder::new(needle)).collect();
+        let finders: Vec<_> = needles.iter().map(Finder::new).collect();
         let mut conditions: Vec<_> =
             needles.iter().map(|needle| Condition::Contains(Needle::new(needle.as_bytes()))).collect();
         let condition = if conditions.len() == 1 { conditions.remove(0) } else { Condition::Any(conditions) };

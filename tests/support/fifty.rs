@@ -61,6 +61,13 @@ impl World for Kept {
     }
 }
 
+impl Kept {
+    /// Bytes of what is kept, which in a node is the ring's.
+    pub fn bytes(&self) -> usize {
+        self.entries.iter().map(|((rule, key), value)| size_of_val(rule) + key.capacity() + value.capacity()).sum()
+    }
+}
+
 /// Lines as devices write them; each format has some of its own.
 const LINES: [&str; 9] = [
     "2024-05-01T10:11:12.345Z WARN pump pressure above 7.5 bar",
@@ -82,12 +89,9 @@ impl Fifty {
             let reads_lines = rule.topics.include.iter().any(|topic| topic == "log");
             (reads_lines, Chain::new(std::slice::from_ref(&rule.rule)))
         };
-        let chains = config.rules.iter().map(chain).collect();
+        let chains: Vec<_> = config.rules.iter().map(chain).collect();
+        assert_eq!(chains.len(), 50);
         Self { _config: Box::new(config), chains }
-    }
-
-    pub fn len(&self) -> usize {
-        self.chains.len()
     }
 
     /// Shows each rule so many records of its kind.

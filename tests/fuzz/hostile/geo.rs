@@ -145,7 +145,7 @@ pub fn tables(input: &mut Input<'_>) {
     let most = OPENING + TIMES * bytes.len();
     let read = held::within(most, "a table", || match input.flag() {
         true => Table::json(&bytes, "id", &columns),
-        false => Table::csv(&bytes, input.pick(&[b',', b';', b'i']), "id", &columns, &types),
+        false => Table::csv(&bytes, input.pick(b",;i"), "id", &columns, &types),
     });
     let Ok(table) = read else { return };
     let to = |column: &str, to: &str, default: Option<&str>| Field {

@@ -102,7 +102,7 @@ fn format(input: &mut Input<'_>) -> Option<Format> {
         0 => Format::Json,
         1 => {
             let equals = input.pick(&[b'=', b':', b'-', input.0.first().copied().unwrap_or(b'=')]);
-            Format::KeyValue(KeyValue { equals, between: input.pick(&[b' ', b',', b';']), flags: input.flag() })
+            Format::KeyValue(KeyValue { equals, between: input.pick(b" ,;"), flags: input.flag() })
         }
         2 => {
             let delimiter = input.pick(&[b',', b';', b'\t', b'a', input.0.first().copied().unwrap_or(b',')]);
