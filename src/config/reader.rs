@@ -140,7 +140,10 @@ impl<'a> Reader<'a> {
     /// All of it in one line.
     pub fn as_written(&self) -> String {
         let pair = |e: &Entry| format!("{} = {}", e.key, e.node.inline());
-        self.table.entries.iter().map(pair).collect::<Vec<_>>().join(", ")
+        // In whatever order they stand, they say the same.
+        let mut pairs: Vec<_> = self.table.entries.iter().map(pair).collect();
+        pairs.sort_unstable();
+        pairs.join(", ")
     }
 
     pub fn has(&self, key: &str) -> bool {

@@ -97,7 +97,11 @@ impl Hub {
     }
 
     pub fn replan(&self, plan: Plan) {
-        self.core.pipeline.borrow_mut().replan(plan);
+        let now = self.now();
+        let mut pipeline = self.core.pipeline.borrow_mut();
+        pipeline.end_rules(now, &plan);
+        pipeline.replan(plan);
+        drop(pipeline);
         self.core.moved.notify_waiters();
         // What was held in memory perhaps goes to the disk now.
         self.kick();

@@ -106,7 +106,7 @@ impl Pipeline {
             envelope::write(value, &context, &record, Some(time));
             record.value = value;
         }
-        let mut way = Way { ring, routes, env: Env { context, time: Some(time) }, outcome };
+        let mut way = Way { ring, routes, plan, env: Env { context, time: Some(time) }, outcome };
         way.run(stages, part, record);
         let outcome = way.outcome;
         put_route(&mut self.routes, part.topic, route);

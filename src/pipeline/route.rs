@@ -83,6 +83,7 @@ pub struct Failure {
 pub(super) struct Way<'a> {
     pub ring: &'a mut Ring,
     pub routes: &'a mut [Option<Route>],
+    pub plan: &'a Plan,
     pub env: Env<'a>,
     pub outcome: Outcome,
 }
@@ -160,6 +161,16 @@ impl Route {
         places.collect()
     }
 
+    /// Rules that hold records which are nowhere else.
+    pub fn holders(&self) -> Vec<Place> {
+        let stages = self.stages.iter().enumerate();
+        let places = stages.flat_map(|(stage, of)| {
+            let holders = of.chain().holders().into_iter();
+            holders.map(move |(chain, rule)| Place { stage, chain, rule })
+        });
+        places.collect()
+    }
+
     /// A rule is to be looked at again then, or before.
     pub fn wake(&mut self, place: &Place, at: BootTime) {
         self.stages[place.stage].chain_mut().wake(place.chain, at);
@@ -202,7 +213,7 @@ impl<'a> Way<'a> {
         let (name, stages) = route.parts();
         let env = Env { context: Context { topic: name, ..self.env.context }, ..self.env };
         let outcome = std::mem::take(&mut self.outcome);
-        let mut inner = Way { ring: self.ring, routes: self.routes, env, outcome };
+        let mut inner = Way { ring: self.ring, routes: self.routes, plan: self.plan, env, outcome };
         inner.run(stages, into, record);
         self.outcome = inner.outcome;
         self.routes[index] = Some(route);
@@ -288,17 +299,15 @@ impl World for Hop<'_, '_> {
         // Sources and sinks need their part of the room.
         let most = self.way.ring.states_limit() / 2;
         let rules = self.way.ring.weigh_kind(OwnerKind::Rule);
-        let more = value.map_or(0, |value| key.len() + value.len());
-        if value.is_some()
-            && rules + more > most
-            && self.way.ring.state(&owner, &key).is_none_or(|old| old.len() < more)
-        {
+        let weight = |value: &[u8]| key.len() + value.len();
+        let (more, old) = (value.map_or(0, weight), self.way.ring.state(&owner, &key).map_or(0, weight));
+        if more > old && rules + more - old > most {
             return false;
         }
         self.way.ring.put_state(self.way.now(), &owner, &key, value).is_ok()
     }
 
     fn forget_oldest(&mut self, rule: &Name) -> u32 {
-        forget_oldest(self.way.ring, self.way.now(), rule)
+        forget_oldest(self.way.ring, self.way.now(), rule, self.way.plan)
     }
 }

@@ -13,10 +13,10 @@
 use super::letters::DEAD_LETTERS_TOPIC;
 use super::route::{Failure, Hop, Next, Outcome, Place, Route, Stage, Way};
 use super::{Pipeline, Plan, RulePlan};
-use crate::limits::{FRAME_RAW_MOST, FRAME_RAW_TARGET};
+use crate::limits::{FRAME_RAW_MOST, FRAME_RAW_TARGET, MAX_STATE_OWNER_BYTES, MAX_STATE_OWNER_ENTRIES};
 use crate::name::Name;
 use crate::ring::{Owner, OwnerKind, Ring};
-use crate::rules::state::{AGE, MAX_KEY, Time};
+use crate::rules::state::{AGE, MAX_ENTRY, MAX_KEY, Time};
 use crate::rules::{Env, OnError, Told};
 use crate::template::Context;
 use crate::time::{BootTime, Now, Span};
@@ -43,9 +43,15 @@ pub(super) fn state_key(topic: &str, partition: u8, key: &[u8]) -> heapless::Vec
     whole
 }
 
-/// Forgets a quarter of what a rule keeps, what was touched longest ago.
-pub(super) fn forget_oldest(ring: &mut Ring, now: BootTime, rule: &Name) -> u32 {
-    let owner = owner(rule);
+/// Makes room for a rule's state: forgets a quarter of what a rule keeps that holds nothing of records, what was touched
+/// longest ago. Of its own, if it has as much as one may; else of that which has most.
+pub(super) fn forget_oldest(ring: &mut Ring, now: BootTime, rule: &Name, plan: &Plan) -> u32 {
+    let weigh = |rule: &Name| ring.weigh_states(&owner(rule));
+    let (entries, bytes) = weigh(rule);
+    let full = entries >= MAX_STATE_OWNER_ENTRIES || bytes + MAX_ENTRY > MAX_STATE_OWNER_BYTES;
+    let may = plan.rules.iter().map(|plan| &plan.rule).filter(|rule| rule.spec.keeps_state() && !rule.spec.holds());
+    let forgets = may.map(|rule| &rule.name).filter(|name| !full || *name == rule).max_by_key(|name| weigh(name).1);
+    let Some(owner) = forgets.map(owner) else { return 0 };
     let all = ring.states(&owner).into_iter().filter(|(key, _)| !key.is_empty());
     let mut by_age: Vec<_> = all.map(|(key, value)| (value.get(..AGE).map(<[u8]>::to_vec), key)).collect();
     by_age.sort_unstable();
@@ -207,7 +213,7 @@ impl Pipeline {
                 route.wake(&place, now.boot + LOOK);
             }
             for key in &entries {
-                if !self.fire(now, (TopicId(topic as u16), &mut route), &place, key) {
+                if !self.fire(now, (TopicId(topic as u16), &mut route), &place, key, false) {
                     route.wake(&place, now.boot + AGAIN);
                     break;
                 }
@@ -227,13 +233,38 @@ impl Pipeline {
         .collect()
     }
 
-    /// One entry. False: there is no room now.
+    /// Before another plan is taken: what rules that end or change hold of records comes out, by the plan that there was. What
+    /// finds no room is counted as an error, and gone.
+    pub fn end_rules(&mut self, now: Now, next: &Plan) {
+        if !self.rules_keep || self.in_group {
+            return;
+        }
+        self.settle_rules(now.boot);
+        for topic in 0..self.routes.len() {
+            let Some(mut route) = self.routes[topic].take() else { continue };
+            for place in route.holders() {
+                let definition = route.chain_at(place.stage).map(|chain| chain.rule(place.chain).definition);
+                let same = |plan: &RulePlan| plan.rule.name == place.rule && Some(plan.rule.definition) == definition;
+                if next.rules.iter().any(|plan| same(plan) && plan.topics.contains(&route.name)) {
+                    continue;
+                }
+                for key in &self.entries_of(&route.name, &place) {
+                    let out = self.fire(now, (TopicId(topic as u16), &mut route), &place, key, true);
+                    self.rule_errors += u64::from(!out);
+                }
+            }
+            self.routes[topic] = Some(route);
+        }
+    }
+
+    /// One entry; `ends`: see [`Chain::fire`](crate::rules::Chain::fire). False: there is no room now.
     fn fire(
         &mut self,
         now: Now,
         (topic, route): (TopicId, &mut Route),
         place: &Place,
         (partition, key): &(u8, Vec<u8>),
+        ends: bool,
     ) -> bool {
         let Some((stage, _)) = route.from(place.stage) else { return true };
         let beside = stage.beside(topic);
@@ -246,7 +277,7 @@ impl Pipeline {
         let Self { ring, routes, plan, .. } = self;
         let name = route.name.clone();
         let context = Context { node: &plan.node, topic: name.as_str(), source: "", labels: &plan.labels };
-        let mut way = Way { ring, routes, env: Env { context, time: Some(time) }, outcome };
+        let mut way = Way { ring, routes, plan, env: Env { context, time: Some(time) }, outcome };
         let part = TopicPart { topic, partition: *partition };
         let Some((stage, rest)) = route.from(place.stage) else { return true };
         let (chain, next) = match stage {
@@ -254,7 +285,7 @@ impl Pipeline {
             Stage::Branch(chain, into) => (chain, Next::Into(TopicPart { topic: *into, partition: 0 })),
         };
         let env = way.env;
-        let verdict = chain.fire(place.chain, &env, key, &mut Hop { way: &mut way, next, part });
+        let verdict = chain.fire(place.chain, &env, key, ends, &mut Hop { way: &mut way, next, part });
         way.outcome.errors += verdict.errors;
         let mut outcome = way.outcome;
         if let Some(stops) = outcome.stops.take() {

@@ -131,23 +131,38 @@ impl Chain {
         .collect()
     }
 
+    /// Rules that hold records which are nowhere else, by place.
+    pub fn holders(&self) -> Vec<(usize, Name)> {
+        let holds = |stage: &Stage| stage.rule.spec.holds();
+        let holders = self.stages.iter().enumerate().filter(|(_, stage)| holds(stage));
+        holders.map(|(at, stage)| (at, stage.rule.name.clone())).collect()
+    }
+
     /// The rule at a place is to be looked at again then, or before.
     pub fn wake(&mut self, at: usize, when: BootTime) {
         let due = &mut self.stages[at].due;
         *due = Some(due.map_or(when, |due| due.min(when)));
     }
 
-    /// What one entry of a rule's state asks for by now.
-    pub fn fire(&mut self, at: usize, env: &Env<'_>, key: &[u8], world: &mut dyn World) -> Verdict {
+    /// What one entry of a rule's state asks for by now; `ends`: all that it holds, because the rule does.
+    pub fn fire(&mut self, at: usize, env: &Env<'_>, key: &[u8], ends: bool, world: &mut dyn World) -> Verdict {
         let mut verdict = Verdict::default();
         let (Some((stage, rest)), Some(time)) = (self.stages[at..].split_first_mut(), env.time) else { return verdict };
         stage.made.clear();
         let Stage { rule, made, due, tally, instance, watch, last_error, .. } = stage;
         let Some(keeper) = rule.spec.keeper() else { return verdict };
         let forgotten = &mut tally.forgotten;
-        let mut kept = state::Kept { rule: &rule.name, key, world: &mut *world, due, forgotten, instance };
+        let holds = keeper.holds();
+        let mut kept = state::Kept { rule: &rule.name, key, world: &mut *world, due, forgotten, holds, instance };
         let began = watch.begin();
-        if let Err(reason) = keeper.fire(time, &mut kept, made) {
+        let fired = if ends {
+            keeper.end(time, &mut kept, made);
+            kept.remove();
+            Ok(())
+        } else {
+            keeper.fire(time, &mut kept, made)
+        };
+        if let Err(reason) = fired {
             tally.errors += 1;
             *last_error = Some(shortened(&reason));
         }
@@ -341,7 +356,8 @@ impl Stage {
             let Some(time) = env.time else { return Err("it keeps state, which there is none of here".into()) };
             keeper.key(&env.context, record, text)?;
             let forgotten = &mut tally.forgotten;
-            let mut kept = state::Kept { rule: &rule.name, key: text, world, due, forgotten, instance };
+            let holds = keeper.holds();
+            let mut kept = state::Kept { rule: &rule.name, key: text, world, due, forgotten, holds, instance };
             return keeper.see(time, record, &mut kept, made);
         }
         let (value, context) = (record.value, &env.context);

@@ -81,6 +81,16 @@ impl Keeper for Debounce {
         true
     }
 
+    fn holds(&self) -> bool {
+        true
+    }
+
+    fn end(&self, _: Time, kept: &mut Kept<'_>, made: &mut Made) {
+        if let Some(held) = kept.get::<State>().and_then(|(_, state)| state.held) {
+            made.push(held.key.as_deref(), held.event_time, |out| out.extend_from_slice(&held.value));
+        }
+    }
+
     fn see(&self, time: Time, record: &RecordRef<'_>, kept: &mut Kept<'_>, _: &mut Made) -> Result<Answer, Reason> {
         let size = record.key.map_or(0, <[u8]>::len) + record.value.len();
         if size > MAX_HELD {

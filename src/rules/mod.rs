@@ -153,6 +153,11 @@ impl RuleSpec {
         self.keeper().is_some()
     }
 
+    /// Whether what it keeps stands for records, and is not forgotten to make room for other things.
+    pub fn holds(&self) -> bool {
+        self.keeper().is_some_and(Keeper::holds)
+    }
+
     fn keeper(&self) -> Option<&dyn Keeper> {
         Some(match self {
             Self::Deadband(rule) => rule,

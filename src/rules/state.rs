@@ -2,7 +2,9 @@
 //!
 //! A rule keeps nothing in memory. What it knows of a sensor is read from the ring's newest view, changed and put back, in the frame
 //! of the records that it made: after a power cut both are there or neither, so a window is neither lost nor doubled. When an
-//! entry was touched stands first in it: where a rule's room is full, what was touched longest ago is forgotten, and counted.
+//! entry was touched stands first in it: where a rule's room is full, what was touched longest ago is forgotten, and counted. What
+//! a rule holds of records that are nowhere else (open windows, a record that waits) is never forgotten: there what is new is an
+//! error, and what there is stays as it was.
 //!
 //! ```text
 //! entry   boot u32, boot clock i64 (big-endian: of two entries the greater one was touched later),
@@ -27,7 +29,7 @@ use crate::time::{BootTime, Now, Span, WallTime};
 pub const MAX_KEY: usize = 128;
 const HASH_DIGITS: usize = 16;
 /// The largest entry: a rule that kept one for each of a few things would have room for nothing else.
-pub(super) const MAX_ENTRY: usize = 12 * 1024;
+pub const MAX_ENTRY: usize = 12 * 1024;
 /// Bytes of an entry that say when it was touched.
 pub const AGE: usize = 12;
 
@@ -84,6 +86,11 @@ pub trait Keeper {
         false
     }
 
+    /// Whether what it keeps stands for records: then it is not forgotten to make room.
+    fn holds(&self) -> bool {
+        false
+    }
+
     fn see(&self, time: Time, record: &RecordRef<'_>, kept: &mut Kept<'_>, made: &mut Made) -> Result<Answer, Reason>;
 
     /// What an entry asks for by now: makes records, puts the entry back or removes it, and says when it is to be looked at
@@ -91,6 +98,9 @@ pub trait Keeper {
     fn fire(&self, _: Time, _: &mut Kept<'_>, _: &mut Made) -> Result<(), Reason> {
         Ok(())
     }
+
+    /// Makes records of what an entry holds: the rule ends.
+    fn end(&self, _: Time, _: &mut Kept<'_>, _: &mut Made) {}
 }
 
 /// What a rule keeps of one thing.
@@ -100,6 +110,8 @@ pub struct Kept<'a> {
     pub(super) world: &'a mut dyn World,
     pub(super) due: &'a mut Option<BootTime>,
     pub(super) forgotten: &'a mut u64,
+    /// See [`Keeper::holds`].
+    pub(super) holds: bool,
     /// Where a SmartModule runs.
     pub(super) instance: &'a mut Option<Box<Instance>>,
 }
@@ -142,7 +154,9 @@ impl<'a> Kept<'a> {
         let entry = postcard::to_extend(&(stamp.wall, kept), entry);
         let entry = entry.map_err(|_| "its state cannot be written")?;
         if entry.len() > MAX_ENTRY {
-            self.world.put_state(self.rule, key, None);
+            if !self.holds {
+                self.world.put_state(self.rule, key, None);
+            }
             return Err(format!("its state of {} bytes is too large; {MAX_ENTRY} can be kept", entry.len()).into());
         }
         if self.world.put_state(self.rule, key, Some(&entry)) {
@@ -152,8 +166,10 @@ impl<'a> Kept<'a> {
         if self.world.put_state(self.rule, key, Some(&entry)) {
             return Ok(());
         }
-        // An old one would be wrong from here on.
-        self.world.put_state(self.rule, key, None);
+        if !self.holds {
+            // An old one would be wrong from here on.
+            self.world.put_state(self.rule, key, None);
+        }
         Err("there is no room for its state".into())
     }
 

@@ -11,6 +11,7 @@ use crate::rules::dedup::Dedup;
 use crate::rules::number::Number;
 use crate::rules::rate::RateOfChange;
 use crate::rules::route::Route;
+use crate::rules::state::MAX_ENTRY;
 use crate::rules::threshold::{Limit, Options, Threshold};
 use crate::rules::throttle::Throttle;
 use crate::rules::window::{Function, Kind, MAX_STEPS, Output, Window};
@@ -138,7 +139,16 @@ fn window(with: &Reader<'_>) -> Option<Window> {
     if outputs.len() > MAX_OUTPUTS {
         with.error(with.at(), "", format!("more than {MAX_OUTPUTS} fields and functions; use two rules"));
     }
-    Some(Window { by, kind: windows(with)?, grace, outputs })
+    let window = Window { by, kind: windows(with)?, grace, outputs };
+    if window.weight() > MAX_ENTRY {
+        let (takes, room) = (window.weight().div_ceil(1024), MAX_ENTRY / 1024);
+        let message = format!(
+            "it would keep about {takes} KiB for each thing, and {room} can be kept: use fewer steps (a longer `every`), \
+             fewer `percentiles`, or two rules"
+        );
+        with.error(with.at(), "", message);
+    }
+    Some(window)
 }
 
 fn windows(with: &Reader<'_>) -> Option<Kind> {

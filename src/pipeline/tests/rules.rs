@@ -319,3 +319,47 @@ fn what_rules_fail_on_is_told_once_to_who_listens_and_to_nobody_else() {
     assert_eq!(rules, ["has", "has"]);
     assert_eq!(rig.pipeline.take_failures(), []);
 }
+
+#[test]
+fn what_a_rule_holds_comes_out_when_a_reload_ends_or_changes_it() {
+    let quiet = |seconds| {
+        let spec = Debounce { by: None, field: None, quiet: Span::from_secs(seconds), max_wait: None };
+        Rule { definition: seconds as u64, ..Rule::new(name("rest"), RuleSpec::Debounce(spec)) }
+    };
+    for (next, out) in [(vec![], 1), (vec![planned("one", quiet(20))], 1), (vec![planned("one", quiet(10))], 0)] {
+        let mut rig = with_rules(vec![planned("one", quiet(10))]);
+        rig.say("one", "1").unwrap();
+        assert_eq!(rig.in_topic("one").len(), 0);
+        let plan = Plan { rules: next, ..plan() };
+        rig.pipeline.end_rules(rig.now(), &plan);
+        rig.pipeline.replan(plan);
+        assert_eq!(rig.in_topic("one").len(), out);
+        // And only once.
+        rig.time += 60;
+        rig.drive();
+        assert_eq!(rig.in_topic("one").len(), 1);
+    }
+}
+
+#[test]
+fn a_rule_that_forgets_makes_room_for_one_that_holds() {
+    let debounce = Debounce { by: None, field: None, quiet: Span::from_secs(10), max_wait: None };
+    let rest = Rule { definition: 2, ..Rule::new(name("rest"), RuleSpec::Debounce(debounce)) };
+    let mut rig = with_rules(vec![planned("one", dedup(1)), planned("two", rest)]);
+    // As much as all rules together may have in a ring of this size.
+    for n in 0..2_000 {
+        while rig.say("one", &format!("a text that makes the key of {n} long enough")).is_err() {
+            rig.drive();
+        }
+    }
+    let weigh = |rig: &Rig| rig.pipeline.ring().weigh_kind(OwnerKind::Rule);
+    let most = rig.pipeline.ring().states_limit() / 2;
+    assert!(weigh(&rig) * 10 > most * 7, "{} of {most}", weigh(&rig));
+    for n in 0..20 {
+        rig.say("two", &format!("held {n} {}", "x".repeat(400))).unwrap();
+        rig.drive();
+    }
+    let (_, Told { tally, last_error }) = rig.pipeline.tallies().remove(1);
+    assert_eq!((tally.errors, last_error), (0, None));
+    assert!(weigh(&rig) <= most);
+}

@@ -13,15 +13,16 @@ use crate::rules::rate::RateOfChange;
 use crate::rules::state::{AGE, Time};
 use crate::rules::threshold::{Limit, Options, Threshold};
 use crate::rules::throttle::Throttle;
-use crate::time::BootTime;
-use crate::time::{Now, Span, WallTime};
+use crate::time::{BootTime, Now, Span, WallTime};
 
 /// What is kept, and what came out.
 #[derive(Default)]
 pub struct Map {
     pub kept: BTreeMap<Vec<u8>, Vec<u8>>,
     pub out: Vec<(Vec<u8>, String)>,
-    room: usize,
+    pub room: usize,
+    /// What is kept is not forgotten.
+    holds: bool,
 }
 
 impl World for Map {
@@ -46,6 +47,9 @@ impl World for Map {
         true
     }
     fn forget_oldest(&mut self, _: &Name) -> u32 {
+        if self.holds {
+            return 0;
+        }
         let kept = &mut self.kept;
         let oldest = kept.iter().min_by_key(|(_, value)| value[..AGE].to_vec()).map(|(key, _)| key.clone());
         oldest.map_or(0, |key| u32::from(kept.remove(&key).is_some()))
@@ -67,7 +71,7 @@ pub struct Rig {
 impl Rig {
     pub fn new(spec: RuleSpec) -> Self {
         let chain = chain_of([spec.clone()]);
-        let world = Map { room: 100, ..Map::default() };
+        let world = Map { room: 100, holds: spec.holds(), ..Map::default() };
         Self { spec, chain, world, boot: 1, ms: 0, wall_ms: 1_700_000_000_000, trusted: true }
     }
 
@@ -93,7 +97,7 @@ impl Rig {
         for (at, _) in self.chain.take_due(now) {
             let keys: Vec<_> = self.world.kept.keys().cloned().collect();
             for key in keys {
-                self.chain.fire(at, &self.env(), &key, &mut self.world);
+                self.chain.fire(at, &self.env(), &key, false, &mut self.world);
             }
         }
     }

@@ -222,3 +222,59 @@ fn integers_keep_every_digit_through_a_window() {
     let line = rig.out().remove(0);
     assert!(line.contains("\"sum\":27670116110564327418") && line.contains("\"max\":9223372036854775807"), "{line}");
 }
+
+#[test]
+fn a_window_that_was_told_is_not_told_again_however_long_the_silence_after_it() {
+    let step = Span::from_secs(60);
+    let kinds = [Kind::Steps { length: step, step }, Kind::Session { gap: Span::from_secs(30) }];
+    for kind in kinds {
+        let mut rig = rig(kind, 5_000);
+        let (length, begin) = (60_000, START - START % 60_000);
+        rig.wall_ms = begin;
+        see(&mut rig, begin + 10, Some(1));
+        rig.wait(3 * length);
+        assert_eq!(said(&mut rig).len(), 1);
+        assert!(rig.world.kept.is_empty(), "it is forgotten which are closed");
+        let now = rig.wall_ms;
+        assert_eq!(see(&mut rig, now, Some(2)).errors, 0);
+        assert_eq!(see(&mut rig, begin + 20, Some(3)).errors, 1, "{kind:?}");
+        rig.wait(3 * length);
+        // The late one passed as it is, and has no count.
+        assert_eq!(said(&mut rig).iter().filter(|window| window["count"] == 1).count(), 1);
+    }
+}
+
+#[test]
+fn where_room_is_full_windows_that_are_open_stay_right_and_more_things_are_errors() {
+    let step = Span::from_secs(1);
+    let mut rig = rig(Kind::Steps { length: step, step }, 0);
+    rig.world.room = 3;
+    let mut errors = 0;
+    for _ in 0..4 {
+        for thing in ["a", "b", "c", "d"] {
+            errors += rig.see(thing, "{\"v\":1}").errors;
+        }
+    }
+    assert_eq!(errors, 4);
+    rig.world.out.clear();
+    rig.wait(3000);
+    let counts: Vec<_> = said(&mut rig).iter().map(|window| window["count"].as_u64()).collect();
+    assert_eq!(counts, [Some(4); 3]);
+}
+
+#[test]
+fn a_percentile_is_the_least_that_so_many_do_not_exceed() {
+    let outputs = [0.5, 0.9, 0.99].map(|q| output("v", Function::Quantile(q), &format!("p{q}"))).to_vec();
+    let step = Span::from_secs(1);
+    let window = Window { by: None, kind: Kind::Steps { length: step, step }, grace: Span::default(), outputs };
+    let mut rig = Rig::new(RuleSpec::Window(window));
+    for n in 1..=10 {
+        rig.see("k", &format!("{{\"v\":{n}}}"));
+    }
+    rig.wait(3000);
+    let window = said(&mut rig).remove(0);
+    for (name, expected) in [("p0.5", 5.0), ("p0.9", 9.0), ("p0.99", 10.0)] {
+        let found = window[name].as_f64().unwrap();
+        assert!((found - expected).abs() <= 0.021 * expected, "{name}: {found}");
+    }
+}

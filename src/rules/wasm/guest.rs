@@ -205,6 +205,10 @@ impl Guest {
 
 /// Of an aggregate.
 impl Keeper for Guest {
+    fn holds(&self) -> bool {
+        true
+    }
+
     fn by(&self) -> Option<&Template> {
         self.by.as_ref()
     }

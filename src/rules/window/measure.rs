@@ -53,6 +53,8 @@ pub(super) enum Cell {
     },
     Last(Option<Number>),
     Sketch(Box<DDSketch>),
+    /// Another percentile of a field has it.
+    Shared,
 }
 
 /// The fields' numbers, where they are there.
@@ -90,6 +92,24 @@ fn most(a: Option<Number>, b: Option<Number>) -> Option<Number> {
     Some(if other.order(one).is_gt() { other } else { one })
 }
 
+/// The least of the numbers that so many of them do not exceed (nearest rank), to the accuracy of the sketch.
+fn quantile(sketch: &DDSketch, q: f64) -> Option<f64> {
+    let n = sketch.count() as f64;
+    let rank = ((q * n).ceil() - 1.0).max(0.0);
+    // It takes the number whose place, from 0, is the part of all but one, rounded down.
+    let part = if n > 1.0 { ((rank + 0.5) / (n - 1.0)).min(1.0) } else { 0.0 };
+    sketch.quantile(part).ok().flatten()
+}
+
+/// Bytes that a cell takes in an entry, of a sketch about: numbers over two orders of magnitude.
+pub(super) fn weight(cell: &Cell) -> usize {
+    match cell {
+        Cell::Sketch(_) => 256,
+        Cell::Moments { .. } => 20,
+        _ => 10,
+    }
+}
+
 impl Cell {
     pub fn new(function: Function) -> Self {
         match function {
@@ -109,6 +129,7 @@ impl Cell {
             Self::Count(n) => *n = 1,
             Self::Sum(cell) | Self::Least(cell) | Self::Most(cell) | Self::Last(cell) => *cell = Some(*value),
             Self::Moments { n, mean, .. } => (*n, *mean) = (1, value.to_f64()),
+            Self::Shared => return,
             Self::Sketch(_) => {
                 if let Self::Sketch(sketch) = self {
                     sketch.add(value.to_f64());
@@ -149,8 +170,8 @@ impl Cell {
             (Self::Sum(cell) | Self::Least(cell) | Self::Most(cell) | Self::Last(cell), _) => *cell,
             (Self::Moments { n, mean, .. }, Function::Mean) => (*n > 0).then_some(Number::Float(*mean)),
             (Self::Moments { n, m2, .. }, _) => (*n > 1).then(|| Number::Float((m2 / (*n - 1) as f64).sqrt())),
-            (Self::Sketch(sketch), Function::Quantile(q)) => sketch.quantile(q).ok().flatten().map(Number::Float),
-            (Self::Sketch(_), _) => None,
+            (Self::Sketch(sketch), Function::Quantile(q)) => quantile(sketch, q).map(Number::Float),
+            (Self::Sketch(_) | Self::Shared, _) => None,
         };
         match number {
             Some(Number::Float(float)) if !float.is_finite() => false,

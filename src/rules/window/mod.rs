@@ -104,7 +104,28 @@ impl Pane {
 
 impl Window {
     fn empty(&self, start: i64, end: i64) -> Pane {
-        Pane { start, end, count: 0, cells: self.outputs.iter().map(|output| Cell::new(output.function)).collect() }
+        let cell = |(at, output): (usize, &Output)| match self.shares(at) {
+            Some(_) => Cell::Shared,
+            None => Cell::new(output.function),
+        };
+        Pane { start, end, count: 0, cells: self.outputs.iter().enumerate().map(cell).collect() }
+    }
+
+    /// The percentile before this one that is of the same field: they have one sketch.
+    fn shares(&self, at: usize) -> Option<usize> {
+        let sketches = |output: &Output| matches!(output.function, Function::Quantile(_));
+        let of = self.outputs.get(at).filter(|output| sketches(output))?;
+        self.outputs[..at].iter().position(|other| sketches(other) && other.field == of.field)
+    }
+
+    /// Bytes that it keeps for each thing, about, at most.
+    pub fn weight(&self) -> usize {
+        let panes = match self.kind {
+            Kind::Steps { length, step } => 1 + (length.0.saturating_add(self.grace.0) / step.0.max(1)) as usize,
+            Kind::Session { .. } => 1,
+        };
+        let pane = self.empty(0, 0);
+        panes.min(MAX_PANES) * (24 + pane.cells.iter().map(measure::weight).sum::<usize>())
     }
 
     /// The pane in which a moment lies, made if it is not open.
@@ -204,7 +225,8 @@ impl Window {
             }
             let _ = write!(text, "\"count\":{}", whole.count);
             out.extend_from_slice(text.as_bytes());
-            for (output, cell) in self.outputs.iter().zip(&whole.cells) {
+            for (at, output) in self.outputs.iter().enumerate() {
+                let cell = &whole.cells[self.shares(at).unwrap_or(at)];
                 let before = out.len();
                 out.push(b',');
                 json::write_string(output.name.as_bytes(), out);
@@ -254,6 +276,16 @@ impl Keeper for Window {
         true
     }
 
+    fn holds(&self) -> bool {
+        true
+    }
+
+    fn end(&self, _: Time, kept: &mut Kept<'_>, made: &mut Made) {
+        if let Some((_, mut state)) = kept.get::<State>() {
+            self.close(&mut state, i64::MAX, kept.key(), made);
+        }
+    }
+
     fn see(&self, time: Time, record: &RecordRef<'_>, kept: &mut Kept<'_>, made: &mut Made) -> Result<Answer, Reason> {
         let at = record.event_time.unwrap_or(time.now.wall).0;
         let mut state = kept
@@ -265,7 +297,12 @@ impl Keeper for Window {
             self.close(&mut state, i64::MAX, key, made);
             (state.newest, state.closed) = (i64::MIN, i64::MIN);
         }
-        if self.is_late(&state, at) {
+        // A time from the future would close what is still to come.
+        let newest_of = |newest: i64| match time.now.trusted {
+            true => newest.min(time.now.wall.0.saturating_add(self.grace.0)),
+            false => newest,
+        };
+        if self.is_late(&state, newest_of(state.newest).saturating_sub(self.grace.0), at) {
             return Err("it comes late: its window is closed".into());
         }
         state.newest = state.newest.max(at);
@@ -277,12 +314,7 @@ impl Keeper for Window {
                 cell.add(output.function, value);
             }
         }
-        // A time from the future would close what is still to come.
-        let newest = if time.now.trusted {
-            state.newest.min(time.now.wall.0.saturating_add(self.grace.0))
-        } else {
-            state.newest
-        };
+        let newest = newest_of(state.newest);
         self.close(&mut state, newest.saturating_sub(self.grace.0), key, made);
         while state.panes.len() > MAX_PANES {
             let first = self.next_end(&state).unwrap_or(i64::MAX);
@@ -324,16 +356,17 @@ impl Keeper for Window {
 }
 
 impl Window {
-    /// Whether all windows that a moment belongs to are closed.
-    fn is_late(&self, state: &State, at: i64) -> bool {
+    /// Whether all windows that a moment belongs to are closed, or would be if there were any: they end at `until` or before.
+    fn is_late(&self, state: &State, until: i64, at: i64) -> bool {
+        let closed = state.closed.max(until);
         match self.kind {
             Kind::Steps { length, step } => {
                 let start = at.div_euclid(step.0).saturating_mul(step.0);
-                start.saturating_add(length.0) <= state.closed
+                start.saturating_add(length.0) <= closed
             }
             Kind::Session { gap } => {
                 let touches = state.panes.iter().any(|pane| pane.start <= at.saturating_add(gap.0) && at <= pane.end);
-                !touches && at.saturating_add(gap.0) <= state.closed
+                !touches && at.saturating_add(gap.0) <= closed
             }
         }
     }
