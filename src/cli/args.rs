@@ -69,6 +69,8 @@ pub enum Command {
     Ring(super::ring::Args),
     /// Try rules: by cases, over what a ring holds, or begin one of your own
     Rule(super::rule::Args),
+    /// Print the systemd drop-in that a config needs
+    Unit(super::unit::Args),
     /// Write a commented config to begin with
     Init(super::init::Args),
     /// Print a completion script for a shell

@@ -13,6 +13,7 @@ mod drain;
 mod events;
 pub mod init;
 mod keys;
+mod needs;
 mod reload;
 mod ring;
 mod rule;
@@ -21,6 +22,7 @@ mod send;
 mod sink;
 mod status;
 mod tail;
+mod unit;
 
 use std::fmt::Display;
 use std::io::Write as _;
@@ -87,6 +89,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Drain(args) => drain::run(&args),
         Command::Ring(args) => ring::run(&args),
         Command::Rule(args) => rule::run(&args),
+        Command::Unit(args) => unit::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Completions(args) => completions::run(&args),
     }

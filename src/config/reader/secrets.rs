@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::path::PathBuf;
 
-use super::Reader;
+use super::{Named, Reader};
 use crate::config::model::{Secret, SecretPlace};
 use crate::config::raw::{At, Entry, Node, Raw, join, quote};
 
@@ -82,6 +82,12 @@ impl<'a> Reader<'a> {
             ));
         };
         let around = self.scope.around;
+        if let Some(Entry { node: Node { value: Raw::Text(name), at }, .. }) = table.get("file") {
+            self.scope.named.borrow_mut().insert(Named::Secret(self.beside(*at, name)));
+        }
+        if let Some(Entry { node: Node { value: Raw::Text(name), .. }, .. }) = table.get("credential") {
+            self.scope.named.borrow_mut().insert(Named::Credential(name.clone()));
+        }
         if around.checking && around.credentials.is_none() && table.get("credential").is_some() {
             let message = "not looked at: credentials are only given to the service";
             self.scope.report.warn(node.at, &join(&self.path, "credential"), message);
