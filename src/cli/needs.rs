@@ -21,10 +21,18 @@ pub struct Of<T> {
     pub what: T,
 }
 
+/// An address that is listened on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    pub key: String,
+    pub at: SocketAddr,
+    pub udp: bool,
+}
+
 /// What a config uses, part by part.
 #[derive(Debug, Default)]
 pub struct Needs {
-    pub ports: Vec<Of<SocketAddr>>,
+    pub ports: Vec<Port>,
     /// Devices, among them those that a program is told on its command line.
     pub devices: Vec<Of<PathBuf>>,
     /// Globs of files that are followed.
@@ -77,26 +85,35 @@ impl Needs {
             }
         }
         if let Some(endpoint) = &config.endpoint {
-            needs.ports.push(Of { key: "endpoint.sc_listen".into(), what: endpoint.sc_listen });
-            needs.ports.push(Of { key: "endpoint.spu_listen".into(), what: endpoint.spu_listen });
+            needs.port("endpoint.sc_listen", endpoint.sc_listen, false);
+            needs.port("endpoint.spu_listen", endpoint.spu_listen, false);
         }
-        needs.ports.extend(config.http.as_ref().map(|http| Of { key: "http.listen".into(), what: http.listen }));
+        if let Some(http) = &config.http {
+            needs.port("http.listen", http.listen, false);
+        }
         needs
     }
 
+    fn port(&mut self, key: &str, at: SocketAddr, udp: bool) {
+        self.ports.push(Port { key: key.to_owned(), at, udp });
+    }
+
     fn listens(&mut self, key: &str, listen: &[Listen]) {
-        let key = || format!("{key}.listen");
+        let key = format!("{key}.listen");
         for listen in listen {
             match listen {
-                Listen::Udp(at) | Listen::Tcp(at) => self.ports.push(Of { key: key(), what: *at }),
-                Listen::Unix(path) => self.write.extend(path.parent().map(|dir| Of { key: key(), what: dir.into() })),
+                Listen::Udp(at) => self.port(&key, *at, true),
+                Listen::Tcp(at) => self.port(&key, *at, false),
+                Listen::Unix(path) => {
+                    self.write.extend(path.parent().map(|dir| Of { key: key.clone(), what: dir.into() }));
+                }
             }
         }
     }
 
     /// Ports that only root or who has the capability may listen on.
-    pub fn low_ports(&self) -> impl Iterator<Item = &Of<SocketAddr>> {
-        self.ports.iter().filter(|port| (1..1024).contains(&port.what.port()))
+    pub fn low_ports(&self) -> impl Iterator<Item = &Port> {
+        self.ports.iter().filter(|port| (1..1024).contains(&port.at.port()))
     }
 
     /// Directories beside those that the service may write to anyway.
@@ -113,7 +130,7 @@ impl Needs {
     pub fn all_read(&self) -> impl Iterator<Item = &Path> {
         let named = self.named.iter().filter_map(|named| match named {
             Named::File(path) | Named::Secret(path) => Some(path.as_path()),
-            Named::Credential(_) => None,
+            Named::Credential(_) | Named::Environment(_) => None,
         });
         self.read.iter().map(|of| of.what.as_path()).chain(named)
     }
@@ -153,9 +170,9 @@ impl Needs {
         let low: Vec<_> = self.low_ports().collect();
         let free = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
         let free = free.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024);
-        if low.iter().any(|port| port.what.port() < free) && !may_bind() {
-            missing.extend(low.iter().map(|Of { key, what }| {
-                format!("{key}: this user may not listen on port {}: {}", what.port(), give("the capability for it"))
+        if low.iter().any(|port| port.at.port() < free) && !may_bind() {
+            missing.extend(low.iter().map(|Port { key, at, .. }| {
+                format!("{key}: this user may not listen on port {}: {}", at.port(), give("the capability for it"))
             }));
         }
         missing

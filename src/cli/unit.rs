@@ -174,7 +174,7 @@ fn groups(needs: &Needs, lines: &mut Lines) {
 }
 
 fn ports(needs: &Needs, lines: &mut Lines) {
-    let low: Vec<_> = needs.low_ports().map(|of| format!("{} ({})", of.what.port(), of.key)).collect();
+    let low: Vec<_> = needs.low_ports().map(|of| format!("{} ({})", of.at.port(), of.key)).collect();
     if !low.is_empty() {
         let why = format!("low ports: {}", low.join(", "));
         let bind = "CAP_NET_BIND_SERVICE";

@@ -43,6 +43,8 @@ pub enum Named {
     Secret(PathBuf),
     /// What systemd gives to the service under this name.
     Credential(String),
+    /// A variable with a secret in it.
+    Environment(String),
 }
 
 /// One setting that was read, or its default.

@@ -82,11 +82,14 @@ impl<'a> Reader<'a> {
             ));
         };
         let around = self.scope.around;
-        if let Some(Entry { node: Node { value: Raw::Text(name), at }, .. }) = table.get("file") {
-            self.scope.named.borrow_mut().insert(Named::Secret(self.beside(*at, name)));
-        }
-        if let Some(Entry { node: Node { value: Raw::Text(name), .. }, .. }) = table.get("credential") {
-            self.scope.named.borrow_mut().insert(Named::Credential(name.clone()));
+        if let [Entry { key, node: Node { value: Raw::Text(name), at }, .. }] = table.entries.as_slice() {
+            let named = match key.as_str() {
+                "file" => Some(Named::Secret(self.beside(*at, name))),
+                "env" => Some(Named::Environment(name.clone())),
+                "credential" => Some(Named::Credential(name.clone())),
+                _ => None,
+            };
+            self.scope.named.borrow_mut().extend(named);
         }
         if around.checking && around.credentials.is_none() && table.get("credential").is_some() {
             let message = "not looked at: credentials are only given to the service";
