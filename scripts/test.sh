@@ -15,6 +15,8 @@ need mosquitto mosquitto mosquitto-clients
 need mosquitto_pub mosquitto-clients
 need openssl openssl
 need strace strace
+# What judges the unit of the service.
+need systemd-analyze systemd
 need mkfs.ext4 e2fsprogs
 # The weather of a network namespace: its loss also without netem.
 need tc iproute2

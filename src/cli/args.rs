@@ -27,6 +27,7 @@ A node of your own:
   headwater run
 Looking at it:
   headwater status               the ring, every sink and source, in plain words
+  headwater doctor               the device: card, power, clock, links
   headwater events               what changed lately: links, ports, disks
   headwater tail telemetry       a topic's records as they become durable
   headwater send notes < a.txt   lines into a topic; prints their offsets
@@ -69,6 +70,12 @@ pub enum Command {
     Ring(super::ring::Args),
     /// Try rules: by cases, over what a ring holds, or begin one of your own
     Rule(super::rule::Args),
+    /// Print the systemd drop-in that a config needs
+    Unit(super::unit::Args),
+    /// Look at the device: storage, power, clock, links, what the node needs
+    Doctor(super::doctor::Args),
+    /// Drain a node that goes for good, and erase its keys
+    Retire(super::retire::Args),
     /// Write a commented config to begin with
     Init(super::init::Args),
     /// Print a completion script for a shell

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::needs::Needs;
 use crate::config::{self, ConfigError, DEFAULT_PATH, Examined, Surroundings};
 
 #[derive(Clone, Debug, clap::Args)]
@@ -15,9 +16,10 @@ Examples:
                                     comes from; it is a config itself
 
 Every error comes at once, with file, line, key and what to write instead.
-Warnings are what is allowed and probably not meant. What lies outside of the
-config (ports, brokers, clusters, disks) is not tried: `run` shows it in
-`headwater status` and tries it again by itself.
+Warnings are what is allowed and probably not meant, and what this user lacks
+on this machine: devices, log files, low ports. What lies outside of the config
+(brokers, clusters, disks) is not tried: `run` shows it in `headwater status`
+and tries it again by itself; `headwater doctor` looks at the device.
 
 Exit codes: 0 `run` would take it (warnings do not count), 2 it would not.")]
 pub struct Args {
@@ -35,6 +37,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut err = std::io::stderr().lock();
     for warning in &examined.warnings {
         writeln!(err, "warning: {warning}")?;
+    }
+    let missing = examined.config.iter().flat_map(|config| Needs::of(config, &examined.named).missing());
+    for missing in missing {
+        writeln!(err, "warning: here, {missing}")?;
     }
     if let Err(errors) = &examined.config {
         drop(err);

@@ -9,11 +9,14 @@ pub mod check;
 pub mod client;
 mod completions;
 mod demo;
+mod doctor;
 mod drain;
 mod events;
 pub mod init;
 mod keys;
+mod needs;
 mod reload;
+mod retire;
 mod ring;
 mod rule;
 mod run;
@@ -21,6 +24,7 @@ mod send;
 mod sink;
 mod status;
 mod tail;
+mod unit;
 
 use std::fmt::Display;
 use std::io::Write as _;
@@ -87,6 +91,9 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Drain(args) => drain::run(&args),
         Command::Ring(args) => ring::run(&args),
         Command::Rule(args) => rule::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Retire(args) => retire::run(&args),
+        Command::Unit(args) => unit::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Completions(args) => completions::run(&args),
     }

@@ -30,7 +30,7 @@ pub mod units;
 mod values;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -43,6 +43,7 @@ pub use print::print;
 pub use own_output::{GLOB_OPTIONS, MAX_GLOB_NAMES};
 pub use parts::usual_lane;
 use raw::{At, Table};
+pub use reader::Named;
 use reader::{Reader, Scope, Setting};
 
 /// The file that commands use when none is named.
@@ -107,6 +108,8 @@ pub struct Examined {
     pub config: Result<Config, Vec<ConfigError>>,
     /// As in [`Config::warnings`]; here also when there is no config.
     pub warnings: Vec<String>,
+    /// Files and credentials that it names.
+    pub named: BTreeSet<Named>,
     settings: Vec<Setting>,
     files: Vec<PathBuf>,
 }
@@ -129,7 +132,13 @@ pub fn examine(path: &Path, around: &Surroundings) -> Examined {
         Some(config) if errors.is_empty() => Ok(Config { warnings: warnings.clone(), ..config }),
         _ => Err(errors),
     };
-    Examined { config, warnings, settings: scope.settings.take(), files: report.files.take() }
+    Examined {
+        config,
+        warnings,
+        named: scope.named.take(),
+        settings: scope.settings.take(),
+        files: report.files.take(),
+    }
 }
 
 /// `HOST:PORT` of an SC, the port filled in where it is the usual one.

@@ -7,6 +7,7 @@
 mod secrets;
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -22,14 +23,28 @@ pub struct Scope<'a> {
     pub report: &'a Report,
     pub around: &'a Surroundings,
     pub settings: RefCell<Vec<Setting>>,
+    /// Files and credentials that it names, in no order.
+    pub named: RefCell<BTreeSet<Named>>,
     /// Readers made so far.
     tables: Cell<usize>,
 }
 
 impl<'a> Scope<'a> {
     pub fn new(report: &'a Report, around: &'a Surroundings) -> Self {
-        Self { report, around, settings: RefCell::default(), tables: Cell::new(0) }
+        Self { report, around, settings: RefCell::default(), named: RefCell::default(), tables: Cell::new(0) }
     }
+}
+
+/// What a config names outside of itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Named {
+    File(PathBuf),
+    /// One with a secret in it.
+    Secret(PathBuf),
+    /// What systemd gives to the service under this name.
+    Credential(String),
+    /// A variable with a secret in it.
+    Environment(String),
 }
 
 /// One setting that was read, or its default.
@@ -332,7 +347,9 @@ impl<'a> Reader<'a> {
         let files = self.scope.report.files.borrow();
         let directory = files.get(usize::from(at.file)).and_then(|f| f.parent()).unwrap_or(Path::new(""));
         let path = directory.join(path);
-        std::path::absolute(&path).unwrap_or(path)
+        let path = std::path::absolute(&path).unwrap_or(path);
+        self.scope.named.borrow_mut().insert(Named::File(path.clone()));
+        path
     }
 
     /// A text, written out or as `{ file | env | credential }`.
@@ -351,6 +368,9 @@ impl<'a> Reader<'a> {
             Ok(text) => Ok(text.trim_end().to_owned()),
             Err(why) => Err(format!("{}: {why}", path.display())),
         };
+        if key == "credential" {
+            self.scope.named.borrow_mut().insert(Named::Credential(name.clone()));
+        }
         match key.as_str() {
             "file" => from(self.beside(*at, name)),
             "env" => (self.scope.around.env)(name).ok_or_else(|| format!("the environment has no `{name}`")),

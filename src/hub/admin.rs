@@ -22,6 +22,8 @@ pub enum Request {
     SinkFlush(Name),
     /// Drop the cursor and counters of a sink that left the config.
     SinkForget(Name),
+    /// Take nothing in any more, until a reload.
+    Cease,
 }
 
 /// Done, with what to tell the person; or refused, with why and what to do.

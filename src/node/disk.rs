@@ -16,6 +16,7 @@ use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, fdatasync, fstat};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
 
+use super::beat::{Beat, Beating};
 use super::whole::{self, again};
 use crate::ring::{Command, Completion, Disk, DiskError, DiskErrorKind, FileId, MemDisk, SlotId, execute};
 
@@ -251,6 +252,8 @@ pub struct Threads {
     /// Did not fit its queue; nothing more is asked of the ring while it waits.
     held: Option<Command>,
     handles: Vec<std::thread::JoinHandle<()>>,
+    /// Of the writer and of the reader.
+    beats: [Arc<Beat>; 2],
 }
 
 pub type Completions = mpsc::Receiver<Completion>;
@@ -259,9 +262,16 @@ impl Threads {
     /// Starts both on disks of their own; completions come by the receiver.
     pub fn start(writer: Box<dyn Disk>, reader: Box<dyn Disk>) -> std::io::Result<(Self, Completions)> {
         let (done, completions) = mpsc::channel(2 * QUEUE);
-        let (writer, to_writer) = thread("hw-writer", writer, done.clone())?;
-        let (reader, to_reader) = thread("hw-reader", reader, done)?;
-        Ok((Self { writer: to_writer, reader: to_reader, held: None, handles: vec![writer, reader] }, completions))
+        let beats = [Arc::new(Beat::default()), Arc::new(Beat::default())];
+        let (writer, to_writer) = thread("hw-writer", writer, done.clone(), beats[0].clone())?;
+        let (reader, to_reader) = thread("hw-reader", reader, done, beats[1].clone())?;
+        let handles = vec![writer, reader];
+        Ok((Self { writer: to_writer, reader: to_reader, held: None, handles, beats }, completions))
+    }
+
+    /// What each is at.
+    pub fn beats(&self) -> [(&'static str, Arc<Beat>); 2] {
+        [("writer", self.beats[0].clone()), ("reader", self.beats[1].clone())]
     }
 
     /// Whether another command may be sent.
@@ -274,9 +284,13 @@ impl Threads {
 
     /// Hands a command over; false when it has to wait here.
     pub fn send(&mut self, command: Command) -> bool {
-        let queue = if command.op.is_read() { &self.reader } else { &self.writer };
+        let (queue, beat) =
+            if command.op.is_read() { (&self.reader, &self.beats[1]) } else { (&self.writer, &self.beats[0]) };
         match queue.try_send(command) {
-            Ok(()) => true,
+            Ok(()) => {
+                beat.give();
+                true
+            }
             Err(TrySendError::Full(command) | TrySendError::Disconnected(command)) => {
                 self.held = Some(command);
                 false
@@ -301,15 +315,23 @@ impl Threads {
 
 type Started = (std::thread::JoinHandle<()>, SyncSender<Command>);
 
-fn thread(name: &str, mut disk: Box<dyn Disk>, done: mpsc::Sender<Completion>) -> std::io::Result<Started> {
+fn thread(
+    name: &str,
+    disk: Box<dyn Disk>,
+    done: mpsc::Sender<Completion>,
+    beat: Arc<Beat>,
+) -> std::io::Result<Started> {
+    let mut disk = Beating::new(disk, beat.clone());
     let (sender, commands): (_, Receiver<Command>) = sync_channel(QUEUE);
     // zstd and frames live on the heap; these threads only pass buffers to the kernel.
     let builder = std::thread::Builder::new().name(name.into()).stack_size(128 * 1024);
     let handle = builder.spawn(move || {
         while let Ok(command) = commands.recv() {
-            if done.blocking_send(execute(command, &mut *disk)).is_err() {
+            beat.turn();
+            if done.blocking_send(execute(command, &mut disk)).is_err() {
                 break;
             }
+            beat.done();
         }
     })?;
     Ok((handle, sender))

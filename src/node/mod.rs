@@ -8,6 +8,7 @@
 //! Shutting down goes by ownership: intake first, then what is in flight in the sinks, then the last batch and the
 //! cursors; at most 5 s, and a second signal leaves at once.
 
+mod beat;
 pub mod carry;
 mod chores;
 pub mod clock;
@@ -23,8 +24,10 @@ pub mod stopped;
 mod supervisor;
 #[cfg(test)]
 pub mod testing;
+mod watchdog;
 mod whole;
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use tokio::sync::mpsc;
@@ -41,6 +44,7 @@ use identity::{Lock, LockError};
 use look::Refused;
 use open::{Memory, Opened, open};
 use parts::Parts;
+use watchdog::{Watchdog, Watched};
 
 /// What comes from outside the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,11 +77,12 @@ const LAST_LOOK: Span = Span::from_millis(1500);
 /// Runs a node until a stop signal. Call inside a `LocalSet` of a current_thread runtime. A node whose disk fails begins
 /// anew in memory, one in memory begins anew on the disk once that can be used; each takes along what it has.
 pub async fn run(config: Config, load: Load, mut signals: mpsc::Receiver<Signal>) -> Result<(), NodeError> {
+    let watchdog = Watchdog::start();
     let mut opened = open(&config).await?;
     let door = Rc::new(Door::new(config.node.control.clone()));
     let mut parts = (config, load);
     loop {
-        match live(opened, parts, &door, &mut signals).await? {
+        match live(opened, parts, (&door, &watchdog), &mut signals).await? {
             Ended::Stopped => return Ok(()),
             Ended::Moved(next) => (opened, parts) = *next,
         }
@@ -102,7 +107,7 @@ enum Turn {
 async fn live(
     opened: Opened,
     (config, load): (Config, Load),
-    door: &Rc<Door>,
+    (door, watchdog): (&Rc<Door>, &Watchdog),
     signals: &mut mpsc::Receiver<Signal>,
 ) -> Result<Ended, NodeError> {
     let Opened { mut ring, report, mut memory, threads, completions, mut lock, keep_free, states, paused } = opened;
@@ -115,7 +120,9 @@ async fn live(
     }
     let ops = Ops::new(hub.admin(), hub.store(), chores::facts(&config, hub.now()));
     let driven = Stop::default();
-    let driver = tokio::task::spawn_local(drive(hub.clone(), threads, completions, driven.clone()));
+    let turns = Rc::new(Cell::new(0));
+    let watched = Watched { hub: hub.clone(), driver: turns.clone(), threads: threads.beats() };
+    let driver = tokio::task::spawn_local(drive(hub.clone(), (threads, completions), turns, driven.clone()));
     let chores = chores::start(&hub, &ops, &config, door.clone(), memory.is_none()).await;
     let mut parts = Parts::default();
     let held_back = memory.as_ref().is_some_and(Memory::is_awaited);
@@ -126,9 +133,11 @@ async fn live(
     let mut running =
         reload::Running { hub: hub.clone(), ops, config, load, parts, chores, keep_free, in_memory, held_back };
     hub.board().part(PartKind::Node, "node", hub.now()).report(hub.now(), PartState::up("running"));
+    watchdog.watch(watched);
 
     let turn = serve(&mut running, signals, requests, &mut memory, &mut lock).await;
     if matches!(turn, Turn::Stop) {
+        watchdog.stopping();
         door.close();
     }
     let paused = running.parts.paused();
@@ -149,13 +158,14 @@ async fn live(
     };
     let reload::Running { config, load, chores, .. } = running;
     chores.end().await;
+    watchdog.unwatch();
     driven.set();
     let Some(threads) = driver.await.ok().filter(|_| graceful) else {
         // A thread may hang in a stalled disk: the process ends under it.
         tracing::warn!("second signal: left at once");
         return Ok(Ended::Stopped);
     };
-    let next = change(&hub, turn, memory, (threads, lock), &config, stops > 0).await?;
+    let next = change(&hub, turn, memory, (threads, lock), (&config, watchdog), stops > 0).await?;
     let next = next.map(|next| Ended::Moved(Box::new((Opened { paused, ..next }, (config, load)))));
     Ok(next.unwrap_or(Ended::Stopped))
 }
@@ -166,7 +176,7 @@ async fn change(
     turn: Turn,
     memory: Option<Memory>,
     (threads, mut lock): (Threads, Option<Lock>),
-    config: &Config,
+    (config, watchdog): (&Config, &Watchdog),
     stops: bool,
 ) -> Result<Option<Opened>, NodeError> {
     if let Turn::DiskFailed(what) = turn {
@@ -184,7 +194,7 @@ async fn change(
         _ => None,
     };
     let Some(mut disk) = disk else { return Ok(None) };
-    let next = match open::back_on_disk(hub, memory, &mut disk, config) {
+    let next = match open::back_on_disk(hub, memory, &mut disk, (config, watchdog)) {
         Ok(state) => {
             tracing::info!("{}", state.what());
             disk.states.push((state, "memory"));
@@ -289,8 +299,14 @@ async fn next_stop(signals: &mut mpsc::Receiver<Signal>) {
 }
 
 /// Moves commands and completions between the ring and the disk threads until `stop`.
-async fn drive(hub: Hub, mut threads: Threads, mut completions: Completions, stop: Stop) -> Threads {
+async fn drive(
+    hub: Hub,
+    (mut threads, mut completions): (Threads, Completions),
+    turns: Rc<Cell<u64>>,
+    stop: Stop,
+) -> Threads {
     loop {
+        turns.set(turns.get().wrapping_add(1));
         while threads.ready() {
             let Some(command) = hub.poll() else { break };
             threads.send(command);

@@ -5,11 +5,13 @@ use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::beat::{Beat, Beating};
 use super::carry::{self, Carried, Left, Target};
 use super::clock::Clock;
 use super::disk::{Completions, FileDisk, SharedMemDisk, Threads};
 use super::identity::Lock;
 use super::look::{self, Look, Refused, Terms};
+use super::watchdog::Watchdog;
 use super::{NodeError, plan};
 use crate::config::Config;
 use crate::hub::{Hub, PartState};
@@ -196,15 +198,19 @@ pub fn back_on_disk(
     hub: &Hub,
     mut memory: Memory,
     disk: &mut Opened,
-    config: &Config,
+    (config, watchdog): (&Config, &Watchdog),
 ) -> Result<PartState, Box<(Memory, String)>> {
     let mut left = memory.left.take().unwrap_or_default();
-    let mut files = FileDisk::new(&config.node.data_dir, config.ring.keep_free);
+    let beat = Arc::new(Beat::default());
+    let files = FileDisk::new(&config.node.data_dir, config.ring.keep_free);
+    let mut files = Beating::new(Box::new(files), beat.clone());
     let (clock, mut bytes) = (Clock::default(), memory.disk.clone());
     let now = move || clock.now().boot;
     let mut to = target(&mut disk.ring, &mut files, &now);
     let gone: u64 = hub.with_pipeline(|from| from.snapshot().sinks.iter().map(|sink| sink.evicted).sum());
-    match hub.with_pipeline(|from| carry::over(from, &mut bytes, &mut left, &mut to, &sinks(config))) {
+    let carry = || hub.with_pipeline(|from| carry::over(from, &mut bytes, &mut left, &mut to, &sinks(config)));
+    // The loop waits for a card that was away a moment ago.
+    match watchdog.beside(&beat, carry) {
         Ok(carried) => {
             if !carried.other {
                 // What was not synced is not lost: memory had it.

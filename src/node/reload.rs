@@ -53,6 +53,7 @@ impl Running {
             Request::SinkResume(name) => self.order(&name, SinkOrder::Run, "resumed"),
             Request::SinkFlush(name) => self.order(&name, SinkOrder::Flush, "sends what waits now"),
             Request::SinkForget(name) => self.forget(&name),
+            Request::Cease => self.cease().await,
         }
     }
 
@@ -76,6 +77,14 @@ impl Running {
             disk.report(self.hub.now(), PartState::down(memory.why.clone(), None));
         }
         lock
+    }
+
+    /// Ends what takes records in; sinks go on.
+    async fn cease(&mut self) -> Reply {
+        self.parts.end_intake().await;
+        let ceased = PartState::warn("collects nothing any more; `headwater reload` begins it again");
+        self.hub.board().part(PartKind::Node, "node", self.hub.now()).report(self.hub.now(), ceased);
+        Ok("sources and endpoint have ended".into())
     }
 
     fn order(&mut self, name: &Name, order: SinkOrder, done: &str) -> Reply {
@@ -129,6 +138,8 @@ impl Running {
         self.parts.apply(&self.hub, &config, changes.any(&["node.id", "node.labels"])).await;
 
         let text = format!("config {} is loaded: {changes}", short(&self.config.hash));
+        // Where it had ceased to collect, it does again.
+        self.hub.board().part(PartKind::Node, "node", self.hub.now()).report(self.hub.now(), PartState::up("running"));
         let part = self.hub.board().part(PartKind::Config, "config", self.hub.now());
         part.report(self.hub.now(), PartState::up(text.clone()));
         if !changes.restart.is_empty() {

@@ -17,6 +17,7 @@ pub mod http;
 pub mod human;
 pub mod meter;
 pub mod metrics;
+pub mod notify;
 pub mod status;
 #[cfg(test)]
 pub mod testing;

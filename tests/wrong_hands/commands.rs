@@ -113,3 +113,52 @@ fn init_writes_what_check_takes_and_replaces_nothing() {
     assert_eq!(bare(&["check", "-c", &file]).code, 0);
     golden("init", &text);
 }
+
+#[test]
+fn what_this_user_lacks_for_a_config_is_warned_of_with_what_to_do() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let site = Site::new(
+        "[sources.log]\ntype = \"file\"\ntopic = \"log\"\npaths = [\"app.log\"]\n\
+         [sources.net]\ntype = \"syslog\"\ntopic = \"log\"\nlisten = [\"udp://127.0.0.1:514\"]\n\
+         [sources.mast]\ntype = \"exec\"\ntopic = \"m\"\ncommand = [\"reader\", \"/dev/ttyNONE\"]\n\
+         [sinks.out]\ntype = \"stdout\"\ntopics = [\"*\"]\n",
+    );
+    open_to_all(site.dir.path());
+    std::fs::create_dir(site.path("data")).unwrap();
+    std::fs::write(site.path("app.log"), "").unwrap();
+    std::fs::set_permissions(site.path("app.log"), std::fs::Permissions::from_mode(0o000)).unwrap();
+    std::fs::set_permissions(site.path("data"), std::fs::Permissions::from_mode(0o555)).unwrap();
+    let config = site.config().to_str().unwrap().to_owned();
+    let words = ["check", "-c", &config];
+    let Some(mut command) = unprivileged(&words) else { return };
+    let low = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or_default();
+    if low.trim().parse().is_ok_and(|low: u16| low <= 514) {
+        println!("not available here: ports that are not for everyone");
+        return;
+    }
+    golden("check-lacks", &Said::of(&mut command, &words).shown(&site.normal()));
+}
+
+#[test]
+fn a_node_is_retired_only_if_it_is_meant_and_has_sent_everything() {
+    let site = Site::new("");
+    let normal = site.normal();
+    let mut text = site.says(&["retire"]).shown(&normal);
+    text += &site.says(&["retire", "--node", "site-8"]).shown(&normal);
+    text += &site.says(&["retire", "--node", "site-7"]).shown(&normal);
+    let site = Site::new("[sinks.out]\ntype = \"file\"\ntopics = [\"*\"]\npath = \"out\"\n");
+    text += &site.says(&["retire", "--node", "site-7"]).shown(&site.normal());
+    golden("retire", &text);
+}
+
+#[test]
+fn the_device_commands_say_what_is_wrong_with_a_config() {
+    let site = Site::of("[node]\nidd = \"a\"\n");
+    let normal = site.normal();
+    let mut text = site.says(&["unit"]).shown(&normal);
+    text += &site.says(&["retire", "--yes"]).shown(&normal);
+    let absent = site.path("absent.toml").to_str().unwrap().to_owned();
+    text += &bare(&["unit", "-c", &absent]).shown(&normal);
+    text += &bare(&["retire", "-c", &absent]).shown(&normal);
+    golden("device-config", &text);
+}

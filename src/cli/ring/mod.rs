@@ -106,6 +106,15 @@ pub fn disk(dir: &Path) -> anyhow::Result<FileDisk> {
     Ok(disk)
 }
 
+/// What `ring stat` shows.
+pub fn facts(dir: &Path, keys: &crate::ring::Keys) -> anyhow::Result<String> {
+    let mut disk = disk(dir)?;
+    let stat = stat(&mut disk, keys, &mut || pause(dir)).context("the ring cannot be read")?;
+    let mut out = Vec::new();
+    write_stat(&mut out, &stat, owner(dir).is_some())?;
+    Ok(String::from_utf8_lossy(&out).into_owned())
+}
+
 fn run_stat(target: &Target) -> anyhow::Result<ExitCode> {
     let (keys, mut disk) = (target.keys.to_read()?, disk(&target.dir)?);
     let running = owner(&target.dir);

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::path::PathBuf;
 
-use super::Reader;
+use super::{Named, Reader};
 use crate::config::model::{Secret, SecretPlace};
 use crate::config::raw::{At, Entry, Node, Raw, join, quote};
 
@@ -82,6 +82,15 @@ impl<'a> Reader<'a> {
             ));
         };
         let around = self.scope.around;
+        if let [Entry { key, node: Node { value: Raw::Text(name), at }, .. }] = table.entries.as_slice() {
+            let named = match key.as_str() {
+                "file" => Some(Named::Secret(self.beside(*at, name))),
+                "env" => Some(Named::Environment(name.clone())),
+                "credential" => Some(Named::Credential(name.clone())),
+                _ => None,
+            };
+            self.scope.named.borrow_mut().extend(named);
+        }
         if around.checking && around.credentials.is_none() && table.get("credential").is_some() {
             let message = "not looked at: credentials are only given to the service";
             self.scope.report.warn(node.at, &join(&self.path, "credential"), message);

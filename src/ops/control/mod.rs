@@ -291,6 +291,7 @@ impl Conn {
                 Err(error) => self.answer(&Answer::Failed(error.to_string())).await,
             },
             Ask::Drain => self.drain(ops).await,
+            Ask::Cease => self.request(ops, hub::Request::Cease).await,
         }
     }
 

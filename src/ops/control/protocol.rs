@@ -37,6 +37,8 @@ pub enum Ask {
         name: String,
     },
     Drain,
+    /// Nothing more is taken in, until a reload.
+    Cease,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
