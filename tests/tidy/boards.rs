@@ -122,7 +122,8 @@ fn shape(text: &str, table: &Table) -> Vec<String> {
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let one_line =
             (line.contains(" = \"") && line.ends_with('"')) || (line.contains(" = [") && line.ends_with(']'));
-        if !one_line && !(line.starts_with('[') && line.ends_with(']')) {
+        let head = line.starts_with('[') && line.ends_with(']');
+        if !one_line && !head {
             wrong.push(format!("a script's reader cannot read `{line}`"));
         }
     }
@@ -204,7 +205,7 @@ fn a_board_that_is_wrong_is_found_out() {
         ("aarch64-unknown-linux-musl", "armv7-unknown-linux-gnueabihf"),
         ("aarch64-unknown-linux-musl", "mips-unknown-linux-gnu"),
         ("name = \"rpi4\"", "name = \"rpi3\""),
-        ("memory_max = \"128MiB\"", "memory_max = \"4GiB\""),
+        ("memory_max = \"256MiB\"", "memory_max = \"4GiB\""),
         ("max_bytes = \"1GiB\"", "max_bytes = \"3GiB\""),
         ("max_bytes = \"1GiB\"", "max_bytes = \"1000\""),
         ("cpu_busy = \"20%\"", "cpu_busy = \"20\""),
