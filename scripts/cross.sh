@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Builds the binary for the boards people have and runs each under qemu-user: it must take its own starter config, run a
-# node that keeps what it is sent, stop in good order, and read its ring again.
+# Builds and packages Headwater for the boards people have and runs each binary under qemu-user: it must take its own starter
+# config, run a node that keeps what it is sent, stop in good order, and read its ring again.
 #
-#   scripts/cross.sh             every target below
-#   scripts/cross.sh TARGET...   these only
+#   scripts/cross.sh            an aarch64 board and a 32-bit one
+#   scripts/cross.sh BOARD...   these only
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
+# shellcheck source=scripts/board.sh
+. "$(dirname "$0")/board.sh"
 cd "$root"
 
 need_compiler
@@ -14,11 +16,6 @@ need_compiler
 need_rust
 need qemu-aarch64-static qemu-user-static
 [ -e /usr/arm-linux-gnueabihf/lib/libc.so.6 ] || apt libc6-armhf-cross
-
-# zig is the C compiler and the linker: one tool for every target, from PyPI.
-venv=$target_dir/zig
-python_with "$venv" ziglang ziglang cargo-zigbuild
-export PATH="$venv/bin:$PATH"
 
 work=$(mktemp -d)
 node=
@@ -75,25 +72,44 @@ try() {
     "${run[@]}" "$bin" ring verify "$home/data"
 }
 
+# packaged DIR: what scripts/build.sh made is whole, and says of itself what it is.
+packaged() {
+    local dir=$1 deb
+    (cd "$dir" && sha256sum --quiet --check SHA256SUMS)
+    deb=$(echo "$dir"/*.deb)
+    [ "$(dpkg-deb --field "$deb" Architecture)" = "$(board debian)" ] || fail "$deb is for another architecture"
+    dpkg-deb --contents "$deb" | grep -q ' \./usr/lib/systemd/system/headwater.service$' || fail "$deb has no unit"
+    tar -xzOf "$dir"/*.tar.gz --wildcards '*/usr/bin/headwater' | cmp - "$dir/headwater"
+    python3 - "$dir"/*.cdx.json Cargo.lock <<'END'
+import json, re, sys
+bom = json.load(open(sys.argv[1]))
+named = {(part["name"], part["version"]) for part in bom["components"]}
+locked = set(re.findall(r'name = "(.*)"\nversion = "(.*)"', open(sys.argv[2]).read()))
+assert named and named <= locked, sorted(named - locked)[:5]
+assert {"tokio", "rustls", "wasmi", "zstd-sys"} <= {name for name, _ in named}
+assert "proptest" not in {name for name, _ in named}, "what only tests is no part of it"
+print(f"{len(named)} crates in the SBOM")
+END
+}
+
 build() {
-    local target=$1 bin
-    rustup target list --installed | grep -qx "$target" || rustup target add "$target"
-    say "$target: building"
+    local name=$1 dir=$target_dir/boards/$1 target
+    use_board "$name"
+    target=$(board target)
     # The size script optimises the whole program; here a quicker build does.
-    CARGO_PROFILE_DIST_LTO=${CARGO_PROFILE_DIST_LTO:-off} CARGO_PROFILE_DIST_CODEGEN_UNITS=16 \
-        cargo zigbuild --profile dist --locked --bin headwater --target "$target"
-    bin=$target_dir/$target/dist/headwater
-    say "$target: running"
-    try "$target" "$bin"
-    rows+=("$(printf '%-36s %10s bytes without LTO' "$target" "$(stat -c %s "$bin")")")
+    scripts/build.sh "$name" --quick
+    packaged "$dir"
+    say "$name: running"
+    try "$target" "$dir/headwater"
+    rows+=("$(printf '%-16s %-32s %10s bytes without LTO' "$name" "$target" "$(stat -c %s "$dir/headwater")")")
 }
 
 rows=()
 if [ $# -eq 0 ]; then
-    set -- aarch64-unknown-linux-musl armv7-unknown-linux-gnueabihf
+    set -- rpi4 generic-armv7
 fi
-for target in "$@"; do
-    build "$target"
+for name in "$@"; do
+    build "$name"
 done
 say "cross builds"
 printf '%s\n' "${rows[@]}"
