@@ -222,9 +222,8 @@ fn run_all(stages: &mut [Stage], env: &Env<'_>, record: RecordRef<'_>, world: &m
             Err(reason) => {
                 verdict.errors += 1;
                 world.failed(&stage.rule, &record, &reason);
-                match stage.rule.on_error {
-                    OnError::Pass | OnError::Stop if !stage.derives => {}
-                    _ => return,
+                if !stage.passes_failed() {
+                    return;
                 }
             }
         }
@@ -297,6 +296,11 @@ impl Stage {
         }
     }
 
+    /// Whether a record that it failed on goes on as it is.
+    fn passes_failed(&self) -> bool {
+        !self.derives && matches!(self.rule.on_error, OnError::Pass | OnError::Stop)
+    }
+
     fn run<'s>(
         &'s mut self,
         env: &Env<'_>,
@@ -308,15 +312,16 @@ impl Stage {
         self.tally.bytes_in += record.len() as u64;
         let began = self.watch.begin();
         let answer = self.answer(env, record, world);
+        let goes_on = self.passes_failed();
         let tally = &mut self.tally;
         tally.nanos += self.watch.end(began);
         match &answer {
-            Ok(Answer::Pass) => {
+            // A record that is sent elsewhere goes on as well.
+            Ok(Answer::Pass | Answer::Route(_)) => {
                 tally.records_out += 1;
                 tally.bytes_out += record.len() as u64;
             }
             Ok(Answer::Drop) => {}
-            Ok(Answer::Route(_)) => tally.records_out += 1,
             Ok(Answer::Value) => {
                 tally.records_out += 1;
                 tally.bytes_out += (record.len() - record.value.len() + self.made.bytes.len()) as u64;
@@ -324,6 +329,10 @@ impl Stage {
             Ok(Answer::Made) => tally.made(&self.made),
             Err(reason) => {
                 tally.errors += 1;
+                if goes_on {
+                    tally.records_out += 1;
+                    tally.bytes_out += record.len() as u64;
+                }
                 if self.last_error.as_deref() != Some(reason) {
                     self.last_error = Some(shortened(reason));
                 }
