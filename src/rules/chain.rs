@@ -246,19 +246,23 @@ impl Chain {
         due.find_map(|(at, stage)| Some((at, stage.rule.spec.look_back()?)))
     }
 
-    /// Shows the rule at a place records of the past. An error says why it goes without from now on; it is counted.
-    pub fn show_past(&mut self, at: usize, records: &[RecordRef<'_>], base: wasm::Base) -> Result<(), Reason> {
-        let Stage { rule, instance, tally, past, last_error, watch, .. } = &mut self.stages[at];
+    /// Shows the rule at a place records of the past; what it failed on is counted.
+    pub fn show_past(&mut self, at: usize, records: &[RecordRef<'_>], base: wasm::Base) -> Result<(), wasm::Unshown> {
+        let Stage { rule, instance, tally, last_error, watch, .. } = &mut self.stages[at];
         let RuleSpec::Wasm(guest) = &rule.spec else { return Ok(()) };
         let began = watch.begin();
         let shown = guest.show(instance, records, base);
         tally.nanos += watch.end(began);
-        if let Err(reason) = &shown {
-            *past = wasm::Past::GivenUp;
+        if let Err(unshown) = &shown {
             tally.errors += 1;
-            *last_error = Some(shortened(reason));
+            *last_error = Some(shortened(&unshown.reason));
         }
         shown
+    }
+
+    /// The rule at a place goes without the past from now on.
+    pub fn past_given_up(&mut self, at: usize) {
+        self.stages[at].past = wasm::Past::GivenUp;
     }
 
     /// The rule at a place has been shown all of it.
