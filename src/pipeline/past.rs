@@ -65,6 +65,18 @@ impl Pipeline {
         self.rules_look_back && self.unfed_from(topic, &mut Vec::new())
     }
 
+    /// Why the topic takes nothing at the moment, if it takes nothing.
+    pub fn why_held(&self, topic: TopicId) -> Option<String> {
+        let route = self.routes.get(topic.0 as usize).and_then(Option::as_ref);
+        if let Some((rule, reason)) = route.and_then(|route| route.stopped.as_ref()) {
+            return Some(format!("rule `{rule}` has stopped it ({reason}); it goes on with `headwater reload`"));
+        }
+        if self.ring.is_full_for(topic) {
+            return Some("the ring is full of what its sinks have not sent, and it has on_full = \"pause\"".into());
+        }
+        self.waits_for_past(topic).then(|| "a rule is being shown what it looks back to".into())
+    }
+
     fn unfed_from(&self, topic: TopicId, seen: &mut Vec<TopicId>) -> bool {
         let Some(route) = self.routes.get(topic.0 as usize).and_then(Option::as_ref) else { return false };
         if seen.contains(&topic) {
