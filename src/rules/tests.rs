@@ -91,6 +91,16 @@ fn a_record_that_passes_although_a_rule_failed_on_it_is_not_counted_as_saved() {
 }
 
 #[test]
+fn before_a_sink_a_query_leaves_records_of_other_topics_than_its_own_as_they_are() {
+    let query = |from| sql::Query::compile(&format!("SELECT a FROM {from} WHERE a > 1")).unwrap();
+    let mut chain = chain_of([RuleSpec::Sql(query("t"))]);
+    assert_eq!(run(&mut chain, br#"{"a":1}"#), (None, 0));
+    assert_eq!(run(&mut chain, br#"{"a":2,"b":3}"#).0.unwrap(), br#"{"a":2}"#);
+    let mut chain = chain_of([RuleSpec::Sql(query("other"))]);
+    assert_eq!(run(&mut chain, br#"{"a":1}"#).0.unwrap(), br#"{"a":1}"#);
+}
+
+#[test]
 fn a_copied_field_keeps_its_type_and_its_digits() {
     let mut chain = chain_of([add("b", "{field.a}")]);
     let (out, _) = run(&mut chain, br#"{"a":18446744073709551615}"#);
