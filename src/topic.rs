@@ -11,7 +11,10 @@ use crate::limits::{MAX_PARTITIONS, MAX_TOPIC_NAME};
 pub const RESERVED_PREFIX: &str = "headwater-";
 /// The topics that a node itself writes.
 pub const OWN_TOPICS: [&str; 5] =
-    ["headwater-status", "headwater-gaps", "headwater-alarms", "headwater-events", "headwater-dead-letters"];
+    ["headwater-status", "headwater-gaps", "headwater-alarms", "headwater-events", DEAD_LETTERS_TOPIC];
+
+/// Records that an upstream or a rule refused.
+pub const DEAD_LETTERS_TOPIC: &str = "headwater-dead-letters";
 
 /// A topic's number in its ring: given once, never used for another name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -28,8 +28,9 @@ Examples:
 
 A line ends with \\n or \\r\\n, which is not part of it. Lines pass the topic's
 rules: one that they drop is answered with `filtered`; one that is larger than
-a record may be with `refused`, and the command ends with exit code 1. Sources
-of a config do the same without a shell.")]
+a record may be with `refused`, and the command ends with exit code 1. While the
+topic takes nothing it waits, and says for what. Sources of a config do the same
+without a shell.")]
 pub struct Args {
     /// The topic; it is made if it is not there
     pub topic: String,
@@ -50,7 +51,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let ack = if args.ack == AckArg::Memory { Ack::Memory } else { Ack::Durable };
     let refused = client::block_on(async {
         let mut client = args.place.connect().await?;
-        client.ask(&Ask::Send { topic: args.topic.clone(), ack }).await?;
+        client.ask(&Ask::Send { topic: args.topic.clone(), ack, notes: true }).await?;
         let (mut answers, mut out) = client.split();
         let (pieces, mut read) = mpsc::channel(AHEAD);
         std::thread::spawn(move || read_input(&pieces));
@@ -149,6 +150,7 @@ async fn print_answers(answers: &mut Lines) -> anyhow::Result<u64> {
                 eprintln!("error: a line was refused: {why}");
                 refused += 1;
             }
+            Answer::Note(why) => eprintln!("{why}"),
             Answer::Done(_) => {
                 out.flush()?;
                 return Ok(refused);

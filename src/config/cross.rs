@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::ConfigError;
 use super::model::*;
 use super::own_output::{self, Written};
 use super::raw::At;
 use super::reader::Scope;
 use crate::limits::MAX_TOPIC_NAME;
-use crate::name::nearest;
+use crate::name::{Name, nearest};
+use crate::rules::{Rule, RuleSpec};
 use crate::template::{Context, Template};
 use crate::topic::{OWN_TOPICS, TopicName, TopicNameError, TopicSet};
 
@@ -44,6 +46,7 @@ pub fn check(config: &Config, scope: &Scope<'_>) {
     listeners(config, &places);
     same_client(config, &places);
     rule_loops(config, scope);
+    sink_queries(config, &places);
     templates(config, &places, scope);
     upstream_names(config, &places);
     pausing(config, &places);
@@ -213,25 +216,51 @@ fn same_client(config: &Config, places: &Places<'_>) {
 }
 
 /// What a rule makes must not come back to it.
-fn rule_loops(config: &Config, scope: &Scope<'_>) {
-    let edges: Vec<(&RuleConfig, &TopicName)> =
-        config.rules.iter().flat_map(|r| r.into.iter().chain(r.rule.spec.targets()).map(move |to| (r, to))).collect();
-    for (rule, into) in &edges {
+fn rule_loops<'a>(config: &'a Config, scope: &Scope<'_>) {
+    let ways = |rule: &'a RuleConfig| {
+        let RuleConfig { into, rule: Rule { spec, .. }, .. } = rule;
+        let (into, targets) = (into.iter().map(|to| ("into", to)), spec.targets().map(|to| ("with", to)));
+        into.chain(targets).map(move |(key, to)| (rule, key, to))
+    };
+    let edges: Vec<(&RuleConfig, &str, &TopicName)> = config.rules.iter().flat_map(ways).collect();
+    for (rule, key, into) in &edges {
         let mut reached = vec![*into];
         let mut next = 0;
         while let Some(topic) = reached.get(next).copied() {
             next += 1;
-            for (other, to) in edges.iter().filter(|(other, _)| other.topics.contains(topic)) {
+            for (other, _, to) in edges.iter().filter(|(other, ..)| other.topics.contains(topic)) {
                 if other.name == rule.name {
-                    let key = format!("rules.{}.into", rule.name);
                     let message =
                         format!("what it puts into `{into}` comes back to it; name `topics` that leave `{into}` out");
-                    return scope.report.error(rule_place(scope, rule, "into"), &key, message);
+                    let place = rule_place(scope, rule, key);
+                    return scope.report.error(place, &format!("rules.{}.{key}", rule.name), message);
                 }
                 if !reached.contains(to) {
                     reached.push(to);
                 }
             }
+        }
+    }
+}
+
+/// A query before a sink runs over the records of the topic that it is from, and knows less than before the ring.
+fn sink_queries(config: &Config, places: &Places<'_>) {
+    for sink in &config.sinks {
+        let wrong = |rule: &Rule| {
+            let RuleSpec::Sql(query) = &rule.spec else { return None };
+            let (name, from) = (&rule.name, query.from());
+            if let Some(asked) = query.only_before_ring() {
+                return Some(format!(
+                    "rule `{name}` asks for `{asked}`, which a sink does not know any more; select it into the record before the ring"
+                ));
+            }
+            let taken = TopicName::new(from).is_ok_and(|from| sink.topics.contains(&from));
+            (!taken).then(|| {
+                format!("rule `{name}` is FROM {from}, which is none of the sink's `topics`: it would do nothing")
+            })
+        };
+        if let Some(message) = sink.rules.iter().find_map(wrong) {
+            places.error(&format!("sinks.{}", sink.name), "rules", message);
         }
     }
 }
@@ -370,7 +399,14 @@ fn topics_nobody_has(config: &Config, places: &Places<'_>, scope: &Scope<'_>) {
 }
 
 fn rules_nobody_uses(config: &Config, scope: &Scope<'_>) {
-    for rule in config.rules.iter().filter(|r| !r.before_ring) {
+    // Of one that is wrong, or that a sink names in vain, that is said.
+    let is_wrong = |name: &Name| {
+        let (own, named) = (format!("rules.{name}."), format!("`{name}`"));
+        let of_sink = |e: &ConfigError| e.key.starts_with("sinks.") && e.key.ends_with(".rules");
+        let errors = scope.report.errors.borrow();
+        errors.iter().any(|e| e.key.starts_with(&own) || (of_sink(e) && e.message.contains(&named)))
+    };
+    for rule in config.rules.iter().filter(|r| !r.before_ring && !is_wrong(&r.name)) {
         if !config.sinks.iter().any(|s| s.rules.iter().any(|of| of.name == rule.name)) {
             let message = "it has no `topics` and no sink names it: it does nothing";
             scope.report.warn(rule_place(scope, rule, "name"), &format!("rules.{}", rule.name), message);

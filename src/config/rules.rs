@@ -11,11 +11,11 @@ use twox_hash::XxHash3_64;
 use super::model::RuleConfig;
 use super::raw::{Entry, Node, Raw};
 use super::reader::Reader;
-use super::sources::{unknown_type, writable_topic};
+use super::sources::writable_topic;
 use super::values::{expected, text_in};
 use crate::json::Path;
 use crate::limits::{MAX_LOOK_BACK, MAX_RULES};
-use crate::name::Name;
+use crate::name::{Name, nearest};
 use crate::rules::add_fields::{AddFields, FieldValue};
 use crate::rules::drop_fields::DropFields;
 use crate::rules::filter::{Condition, Needle, Number, Pattern, Scalar, Test};
@@ -27,7 +27,7 @@ use crate::rules::wasm::LookBack;
 use crate::rules::{OnError, Rule, RuleSpec};
 use crate::template::Template;
 use crate::time::Span;
-use crate::topic::{TopicName, TopicSet};
+use crate::topic::{DEAD_LETTERS_TOPIC, TopicName, TopicSet};
 
 const USES: [&str; 22] = [
     "filter",
@@ -74,10 +74,15 @@ pub fn rules(root: &Reader<'_>) -> (Vec<RuleConfig>, BTreeMap<Name, Rule>) {
 fn rule(r: &Reader<'_>, modules: &mut wasm::Modules) -> Option<RuleConfig> {
     let name = r.need_text("name", "name", Name::new);
     let topics = topic_set(r, false);
+    if topics.include.iter().any(|topic| topic == DEAD_LETTERS_TOPIC) {
+        let text = "no rule runs over dead letters: a rule that failed on one would make another; give a sink its rule, or \
+                    read them with `headwater tail headwater-dead-letters`";
+        r.wrong("topics", text);
+    }
     let into = r.opt_text("into", "topic", writable_topic);
     let uses = r.need_text("uses", "rule", |s| match USES.contains(&s) || hub::is_bundled(s) {
         true => Ok(s.to_owned()),
-        false => Err(unknown_type(s, &USES, &[])),
+        false => Err(unknown(s)),
     });
     let on_error = r.choice(
         "on_error",
@@ -125,6 +130,23 @@ fn rule(r: &Reader<'_>, modules: &mut wasm::Modules) -> Option<RuleConfig> {
     let name = name?;
     let rule = Rule { on_error, definition, ..Rule::new(name.clone(), spec?) };
     Some(RuleConfig { name, topics, into, before_ring: r.has("topics"), rule })
+}
+
+/// Why there is no such rule, and which one may be meant.
+fn unknown(uses: &str) -> String {
+    if let Some(why) = hub::elsewhere(uses) {
+        return why.to_string();
+    }
+    match nearest(hub::name_of(uses), USES.into_iter().chain(hub::NAMES)) {
+        Some(near) => format!("unknown type `{uses}`; did you mean `{near}`?"),
+        None => {
+            format!(
+                "unknown type `{uses}`; there are {}, and of the Fluvio Hub {}",
+                USES.join(", "),
+                hub::NAMES.join(", ")
+            )
+        }
+    }
 }
 
 /// How far a SmartModule looks back, as in a connector's `transforms`.
@@ -333,7 +355,14 @@ fn rename(with: &Reader<'_>) -> Option<RuleSpec> {
             with.error(entry.at, "fields", "a field cannot be renamed to nothing; use drop-fields");
             None
         }
-        Ok(to) => Some((path, to.to_owned())),
+        Ok(to) => {
+            if to.contains('.') {
+                let text =
+                    format!("`{to}` is a name with a dot in it and no path: a field stays in the object that it is in");
+                with.warn("fields", text);
+            }
+            Some((path, to.to_owned()))
+        }
         Err(e) => {
             with.error(entry.at, "fields", e);
             None

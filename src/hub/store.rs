@@ -181,6 +181,11 @@ impl Store {
         }
     }
 
+    /// Why a record of this topic finds no room until something is done about it; None where it finds some, or will soon.
+    pub fn why_held(&self, topic: TopicId) -> Option<String> {
+        self.core.pipeline.borrow().why_held(topic)
+    }
+
     /// Returns once a record of this topic finds no room until a sink, or a person, makes some.
     pub async fn held(&self, topic: TopicId) {
         self.core.until(|| self.core.pipeline.borrow().is_held(topic)).await;

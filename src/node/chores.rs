@@ -7,8 +7,10 @@ use std::rc::Rc;
 use super::identity;
 use crate::config::{self, Config, HttpConfig};
 use crate::hub::{Hub, OfferError, PartKind, PartState};
+use crate::name::Name;
 use crate::ops::control::Door;
 use crate::ops::{self, Facts, Ops};
+use crate::pipeline::Stopped;
 use crate::record::{Flags, RecordRef};
 use crate::ring::Health;
 use crate::time::{Now, Span};
@@ -127,8 +129,10 @@ pub(super) fn compare(ops: &Ops, main: &Path) {
 async fn look(hub: Hub, ops: Rc<Ops>, data_dir: Option<PathBuf>) {
     let clock = hub.board().part(PartKind::Clock, "clock", hub.now());
     let disk = hub.board().part(PartKind::Disk, "ring", hub.now());
+    let mut stopped = Vec::new();
     loop {
         let now = hub.now();
+        note_stopped(&hub, now, &mut stopped);
         let trust = if now.trusted {
             PartState::up("trusted")
         } else {
@@ -155,6 +159,27 @@ async fn look(hub: Hub, ops: Rc<Ops>, data_dir: Option<PathBuf>) {
             disk.gauge("free_bytes", free);
         }
         tokio::time::sleep(LOOK.to_std()).await;
+    }
+}
+
+/// A rule that has stopped topics is a part that is down, until they take records again. `before` are those that were so far.
+fn note_stopped(hub: &Hub, now: Now, before: &mut Vec<Name>) {
+    let mut stopped: Vec<(Name, String)> = Vec::new();
+    for Stopped { topic, rule, reason } in hub.with_pipeline(|pipeline| pipeline.stopped()) {
+        let said = format!("topic `{topic}` takes nothing until `headwater reload`: {reason}");
+        match stopped.iter_mut().find(|(name, _)| *name == rule) {
+            Some((_, all)) => *all += &format!("; {said}"),
+            None => stopped.push((rule, said)),
+        }
+    }
+    let board = hub.board();
+    for name in before.drain(..).filter(|name| !stopped.iter().any(|(still, _)| still == name)) {
+        board.part(PartKind::Rule, name.as_str(), now).report(now, PartState::up("its topics take records again"));
+        board.remove(PartKind::Rule, name.as_str());
+    }
+    for (name, said) in stopped {
+        board.part(PartKind::Rule, name.as_str(), now).report(now, PartState::down(said, None));
+        before.push(name);
     }
 }
 

@@ -1,8 +1,8 @@
 //! `status --check`: one line and an exit code, as Nagios, Icinga, Zabbix and their kin read them.
 //!
 //! `HEADWATER WARNING - hq down 2 h 11 m | waiting_hq=48211 ...` and 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
-//! Critical: records are being lost, or would be by a power cut, or will be within four hours. Warning: a person
-//! should look some time today. Unknown is for the command itself: the node could not be asked.
+//! Critical: records are being lost, or would be by a power cut, or will be within four hours; or a rule has stopped a
+//! topic, which takes nothing until a person acts. Warning: a person should look some time today. Unknown is for the command itself: the node could not be asked.
 
 use std::fmt::Write;
 
@@ -92,8 +92,21 @@ fn findings(status: &Status) -> Vec<(Level, String)> {
         let level = if room < ROOM_CRITICAL_S { Level::Critical } else { Level::Warning };
         found.push((level, format!("ring full in {}", about(room))));
     }
+    for rule in &status.rules {
+        let stopped = rule.stopped.iter();
+        found.extend(
+            stopped
+                .map(|(topic, why)| (Level::Critical, format!("rule {} has stopped topic {topic}: {why}", rule.name))),
+        );
+    }
     let parts = status.sinks.iter().map(|s| &s.part).chain(&status.sources).chain(&status.parts);
-    found.extend(parts.filter(|p| p.kind != "clock" && (p.kind != "disk" || is_disk_warning(p))).filter_map(ill));
+    // What a rule has stopped is said above.
+    let elsewhere = ["clock", "rule"];
+    found.extend(
+        parts
+            .filter(|p| !elsewhere.contains(&p.kind.as_str()) && (p.kind != "disk" || is_disk_warning(p)))
+            .filter_map(ill),
+    );
     found.extend(status.sources.iter().filter_map(refused));
     if !status.clock.trusted {
         found.push((Level::Warning, "clock not trusted".into()));
@@ -134,6 +147,7 @@ fn perfdata(status: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::status::RuleStatus;
     use crate::ops::testing::sample;
 
     fn well() -> Status {
@@ -193,6 +207,25 @@ mod tests {
         let (level, line) = check(&status);
         assert_eq!(level, Level::Warning);
         assert!(line.contains(": 1,234 records too large for the ring"), "{line}");
+    }
+
+    #[test]
+    fn a_topic_that_a_rule_has_stopped_is_critical_and_said_once_with_its_rule() {
+        let mut status = well();
+        let stopped = [("valves".to_owned(), "the value is no JSON".to_owned())].into();
+        status.rules.push(RuleStatus { name: "shape".into(), stopped, ..RuleStatus::default() });
+        let what = "topic valves takes nothing until `headwater reload`".to_owned();
+        status.parts.push(PartStatus {
+            kind: "rule".into(),
+            name: "shape".into(),
+            state: "down".into(),
+            what,
+            ..PartStatus::default()
+        });
+        let (level, line) = check(&status);
+        assert_eq!(level, Level::Critical);
+        let begin = "HEADWATER CRITICAL - rule shape has stopped topic valves: the value is no JSON | ";
+        assert!(line.starts_with(begin), "{line}");
     }
 
     #[test]

@@ -60,10 +60,10 @@ impl Page {
 }
 
 /// Beside sinks and sources: the endpoint always, the rest when it is not well. The disk is the ring's line, the clock's
-/// trust stands in the heading.
+/// trust stands in the heading, what a rule has stopped among the rules.
 fn shown_parts(status: &Status) -> impl Iterator<Item = &PartStatus> {
     let ill = |p: &PartStatus| p.state == "warn" || p.state == "down";
-    let elsewhere = ["disk", "clock", "link"];
+    let elsewhere = ["disk", "clock", "link", "rule"];
     let parts = status.parts.iter();
     parts.filter(move |p| !elsewhere.contains(&p.kind.as_str()) && (p.kind == "endpoint" || ill(p)))
 }

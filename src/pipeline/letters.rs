@@ -42,7 +42,7 @@ use crate::time::{BootTime, Now, Span, WallTime};
 use crate::topic::{TopicId, TopicName};
 
 /// The topic of the records.
-pub const DEAD_LETTERS_TOPIC: &str = "headwater-dead-letters";
+pub use crate::topic::DEAD_LETTERS_TOPIC;
 /// The state key of what a sink counts of them.
 pub(super) const KEY: &[u8] = b"dead-letters";
 /// A letter takes at most so much beside key and value: four names, numbers, times, a reason.

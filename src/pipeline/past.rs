@@ -9,13 +9,16 @@ use super::route::Route;
 use crate::limits::{FRAME_RAW_TARGET, MAX_LOOK_BACK};
 use crate::record::RecordRef;
 use crate::ring::{Frame, PartReader, ReadStep};
-use crate::rules::wasm::{Base, LookBack};
+use crate::rules::wasm::{Base, LookBack, Unshown};
 use crate::rules::{Chain, OnError};
 use crate::time::{BootTime, Now, WallTime};
 use crate::topic::{TopicId, TopicPart};
 
 /// Frames that are looked at in one turn.
 const FRAMES: usize = 8;
+
+/// Records that a rule may fail on while it is shown the past; with the next it is given up.
+const MAX_FAILED: u32 = 16;
 
 /// A rule that is being shown the past.
 pub(super) struct Looking {
@@ -30,6 +33,8 @@ pub(super) struct Looking {
     /// One past the newest record when it began.
     until: u64,
     gathered: Gathered,
+    /// Records that it failed on.
+    failed: u32,
 }
 
 /// Records on their way to the rule: they outlive their frames, so that they come in few calls.
@@ -58,6 +63,18 @@ impl Pipeline {
     /// Whether the topic's records are to wait until a rule on their way has been shown the past.
     pub(super) fn waits_for_past(&self, topic: TopicId) -> bool {
         self.rules_look_back && self.unfed_from(topic, &mut Vec::new())
+    }
+
+    /// Why the topic takes nothing at the moment, if it takes nothing.
+    pub fn why_held(&self, topic: TopicId) -> Option<String> {
+        let route = self.routes.get(topic.0 as usize).and_then(Option::as_ref);
+        if let Some((rule, reason)) = route.and_then(|route| route.stopped.as_ref()) {
+            return Some(format!("rule `{rule}` has stopped it ({reason}); it goes on with `headwater reload`"));
+        }
+        if self.ring.is_full_for(topic) {
+            return Some("the ring is full of what its sinks have not sent, and it has on_full = \"pause\"".into());
+        }
+        self.waits_for_past(topic).then(|| "a rule is being shown what it looks back to".into())
     }
 
     fn unfed_from(&self, topic: TopicId, seen: &mut Vec<TopicId>) -> bool {
@@ -117,7 +134,7 @@ impl Pipeline {
             let (reader, until) = self.reader_back(of, 0, back);
             chain_at(&mut self.routes, topic, stage)?.past_begins(chain);
             let gathered = Gathered::default();
-            return Some(Looking { topic, stage, chain, of, back, reader, until, gathered });
+            return Some(Looking { topic, stage, chain, of, back, reader, until, gathered, failed: 0 });
         }
         None
     }
@@ -182,21 +199,34 @@ impl Pipeline {
         true
     }
 
-    /// Gives the rule what was gathered.
+    /// Gives the rule what was gathered, but for single records that it fails on. False: it failed over too many, or as a whole.
     fn show(&mut self, looking: &mut Looking) -> bool {
         let gathered = std::mem::take(&mut looking.gathered);
         let Some(chain) = chain_at(&mut self.routes, looking.topic, looking.stage) else { return false };
         let records: Vec<_> = gathered.records().collect();
         let time_ms = records.first().and_then(|record| record.event_time).unwrap_or_default().0.div_euclid(1000);
-        let base = Base { offset: gathered.first as i64, time_ms };
-        let Err(reason) = chain.show_past(looking.chain, &records, base) else { return true };
-        let rule = chain.rule(looking.chain);
-        let stops = (rule.on_error == OnError::Stop).then(|| (rule.name.clone(), reason.into_owned()));
-        self.rule_errors += 1;
+        let mut base = Base { offset: gathered.first as i64, time_ms };
+        let (mut rest, mut stops, mut goes_on) = (records.as_slice(), None, true);
+        while let Err(Unshown { reason, at }) = chain.show_past(looking.chain, rest, base) {
+            looking.failed += 1;
+            self.rule_errors += 1;
+            let rule = chain.rule(looking.chain);
+            if rule.on_error == OnError::Stop {
+                stops.get_or_insert_with(|| (rule.name.clone(), reason.into_owned()));
+            }
+            // Shown again also where nothing is left: only what ends well is a past that it has seen.
+            let Some(behind) = at.and_then(|at| rest.get(at + 1..)).filter(|_| looking.failed <= MAX_FAILED) else {
+                chain.past_given_up(looking.chain);
+                goes_on = false;
+                break;
+            };
+            base.offset += (rest.len() - behind.len()) as i64;
+            rest = behind;
+        }
         if let Some(route) = self.routes.get_mut(looking.topic.0 as usize).and_then(Option::as_mut) {
             route.stopped = route.stopped.take().or(stops);
         }
-        false
+        goes_on
     }
 
     fn next_partition(&mut self, looking: &mut Looking) -> Shown {

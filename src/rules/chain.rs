@@ -237,9 +237,8 @@ fn run_all(stages: &mut [Stage], env: &Env<'_>, record: RecordRef<'_>, world: &m
             Err(reason) => {
                 verdict.errors += 1;
                 world.failed(&stage.rule, &record, &reason);
-                match stage.rule.on_error {
-                    OnError::Pass | OnError::Stop if !stage.derives => {}
-                    _ => return,
+                if !stage.passes_failed() {
+                    return;
                 }
             }
         }
@@ -262,19 +261,23 @@ impl Chain {
         due.find_map(|(at, stage)| Some((at, stage.rule.spec.look_back()?)))
     }
 
-    /// Shows the rule at a place records of the past. An error says why it goes without from now on; it is counted.
-    pub fn show_past(&mut self, at: usize, records: &[RecordRef<'_>], base: wasm::Base) -> Result<(), Reason> {
-        let Stage { rule, instance, tally, past, last_error, watch, .. } = &mut self.stages[at];
+    /// Shows the rule at a place records of the past; what it failed on is counted.
+    pub fn show_past(&mut self, at: usize, records: &[RecordRef<'_>], base: wasm::Base) -> Result<(), wasm::Unshown> {
+        let Stage { rule, instance, tally, last_error, watch, .. } = &mut self.stages[at];
         let RuleSpec::Wasm(guest) = &rule.spec else { return Ok(()) };
         let began = watch.begin();
         let shown = guest.show(instance, records, base);
         tally.nanos += watch.end(began);
-        if let Err(reason) = &shown {
-            *past = wasm::Past::GivenUp;
+        if let Err(unshown) = &shown {
             tally.errors += 1;
-            *last_error = Some(shortened(reason));
+            *last_error = Some(shortened(&unshown.reason));
         }
         shown
+    }
+
+    /// The rule at a place goes without the past from now on.
+    pub fn past_given_up(&mut self, at: usize) {
+        self.stages[at].past = wasm::Past::GivenUp;
     }
 
     /// The rule at a place has been shown all of it.
@@ -312,6 +315,11 @@ impl Stage {
         }
     }
 
+    /// Whether a record that it failed on goes on as it is.
+    fn passes_failed(&self) -> bool {
+        !self.derives && matches!(self.rule.on_error, OnError::Pass | OnError::Stop)
+    }
+
     fn run<'s>(
         &'s mut self,
         env: &Env<'_>,
@@ -323,15 +331,16 @@ impl Stage {
         self.tally.bytes_in += record.len() as u64;
         let began = self.watch.begin();
         let answer = self.answer(env, record, world);
+        let goes_on = self.passes_failed();
         let tally = &mut self.tally;
         tally.nanos += self.watch.end(began);
         match &answer {
-            Ok(Answer::Pass) => {
+            // A record that is sent elsewhere goes on as well.
+            Ok(Answer::Pass | Answer::Route(_)) => {
                 tally.records_out += 1;
                 tally.bytes_out += record.len() as u64;
             }
             Ok(Answer::Drop) => {}
-            Ok(Answer::Route(_)) => tally.records_out += 1,
             Ok(Answer::Value) => {
                 tally.records_out += 1;
                 tally.bytes_out += (record.len() - record.value.len() + self.made.bytes.len()) as u64;
@@ -339,6 +348,10 @@ impl Stage {
             Ok(Answer::Made) => tally.made(&self.made),
             Err(reason) => {
                 tally.errors += 1;
+                if goes_on {
+                    tally.records_out += 1;
+                    tally.bytes_out += record.len() as u64;
+                }
                 if self.last_error.as_deref() != Some(reason) {
                     self.last_error = Some(shortened(reason));
                 }
@@ -401,6 +414,10 @@ fn run_query(
     record: &RecordRef<'_>,
     (scratch, out): (&mut sql::Scratch, &mut Vec<u8>),
 ) -> Result<Answer, Reason> {
+    // A sink has topics of its own, the node's as well.
+    if env.time.is_none() && env.context.topic != query.from() {
+        return Ok(Answer::Pass);
+    }
     let admitted = env.time.filter(|time| time.now.trusted).map(|time| time.now.wall);
     let input = sql::Input { context: &env.context, record: *record, admitted };
     Ok(match query.apply(&input, scratch, out).map_err(said)? {

@@ -71,6 +71,36 @@ fn rules_see_what_the_ones_before_them_made() {
 }
 
 #[test]
+fn a_record_that_passes_although_a_rule_failed_on_it_is_not_counted_as_saved() {
+    let tally = |on_error, derives: bool| {
+        let chain = Chain::new(&[Rule { on_error, ..rule(drop_field("a")) }]);
+        let mut chain = if derives { chain.deriving() } else { chain };
+        run(&mut chain, b"{broken");
+        let (_, Told { tally, .. }) = chain.tallies().next().unwrap();
+        assert_eq!((tally.records_in, tally.bytes_in, tally.errors), (1, 8, 1));
+        (tally.records_out, tally.bytes_out, tally.bytes_saved())
+    };
+    for on_error in [OnError::Pass, OnError::Stop] {
+        assert_eq!(tally(on_error, false), (1, 8, 0));
+        // In another topic there is nothing of it.
+        assert_eq!(tally(on_error, true), (0, 0, 8));
+    }
+    for on_error in [OnError::Drop, OnError::DeadLetter] {
+        assert_eq!(tally(on_error, false), (0, 0, 8));
+    }
+}
+
+#[test]
+fn before_a_sink_a_query_leaves_records_of_other_topics_than_its_own_as_they_are() {
+    let query = |from| sql::Query::compile(&format!("SELECT a FROM {from} WHERE a > 1")).unwrap();
+    let mut chain = chain_of([RuleSpec::Sql(query("t"))]);
+    assert_eq!(run(&mut chain, br#"{"a":1}"#), (None, 0));
+    assert_eq!(run(&mut chain, br#"{"a":2,"b":3}"#).0.unwrap(), br#"{"a":2}"#);
+    let mut chain = chain_of([RuleSpec::Sql(query("other"))]);
+    assert_eq!(run(&mut chain, br#"{"a":1}"#).0.unwrap(), br#"{"a":1}"#);
+}
+
+#[test]
 fn a_copied_field_keeps_its_type_and_its_digits() {
     let mut chain = chain_of([add("b", "{field.a}")]);
     let (out, _) = run(&mut chain, br#"{"a":18446744073709551615}"#);

@@ -226,7 +226,7 @@ impl Node {
 
     /// Makes a topic, as `headwater send` does before its first line.
     pub fn create(&self, topic: &str) -> Outcome {
-        self.ask(&Ask::Send { topic: topic.into(), ack: Ack::Durable }, true)
+        self.ask(&Ask::Send { topic: topic.into(), ack: Ack::Durable, notes: false }, true)
     }
 
     fn ask(&self, ask: &Ask, ends: bool) -> Outcome {

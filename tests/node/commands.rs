@@ -41,6 +41,33 @@ fn send_prints_an_offset_or_filtered_for_each_line_in_order() {
 }
 
 #[test]
+fn a_topic_that_a_rule_has_stopped_is_told_of_to_who_sends_who_checks_and_in_the_events() {
+    let node = Node::started(
+        "[[rules]]\nname = \"strict\"\ntopics = [\"valves\"]\nuses = \"drop-fields\"\non_error = \"stop\"\n\
+         with = { fields = [\"a\"] }\n",
+    );
+    assert_eq!(node.send("valves", &["no JSON"]), ["0"]);
+    let mut child = piped(&node, &["send", "valves"]);
+    let mut stdin = child.stdin.take().unwrap();
+    writeln!(stdin, "{{\"a\":1}}").unwrap();
+    drop(stdin);
+    let told = BufReader::new(child.stderr.take().unwrap()).lines().next().unwrap().unwrap();
+    assert!(told.starts_with("waiting: topic `valves` takes nothing: rule `strict` has stopped it ("), "{told}");
+    let check = node.run(&["status", "--check"]);
+    assert_eq!(check.code, Some(2), "{}", check.out);
+    assert!(check.out.starts_with("HEADWATER CRITICAL - rule strict has stopped topic valves: "), "{}", check.out);
+    let told = |what: &str| node.run(&["events", "-n", "1000"]).ok().contains(what).then_some(());
+    eventually("that it stopped", || {
+        told("rule strict  down: topic `valves` takes nothing until `headwater reload`: ")
+    });
+    node.run(&["reload"]).ok();
+    let done = child.wait_with_output().unwrap();
+    assert_eq!((done.status.code(), done.stdout.as_slice()), (Some(0), &b"1\n"[..]));
+    eventually("that it goes on", || told("rule strict  up: its topics take records again"));
+    assert!(!node.run(&["status", "--check"]).out.contains("has stopped"));
+}
+
+#[test]
 fn send_answers_a_line_before_the_next_one_is_typed() {
     let node = Node::started("");
     let mut child = Command::new(BINARY)

@@ -221,6 +221,43 @@ fn where_it_fails_over_the_past_it_goes_without_and_says_so_or_the_topic_stops()
 }
 
 #[test]
+fn a_record_of_the_past_that_it_fails_on_costs_that_record_and_not_the_past() {
+    let seen = |bad: usize| {
+        let mut rig = Rig::new(looks_back(100, None), None, OnError::Pass);
+        let kept = std::mem::take(&mut rig.rules);
+        rig.restart();
+        rig.says("numbers", &["5", "7"]);
+        for _ in 0..bad {
+            rig.say("numbers", 0, "no number");
+        }
+        rig.says("numbers", &["50", "9"]);
+        rig.rules = kept;
+        rig.restart();
+        let passes = rig.says("numbers", &["6", "49", "51"]);
+        let (errors, reason) = rig.errors();
+        assert!(reason.is_none_or(|reason| reason.starts_with("its look_back: ")));
+        (passes, errors)
+    };
+    assert_eq!(seen(0), (vec![false, false, true], 0));
+    assert_eq!(seen(1), (vec![false, false, true], 1));
+    assert_eq!(seen(16), (vec![false, false, true], 16));
+    // One more, and what lies behind it is not seen.
+    assert_eq!(seen(17), (vec![false, true, true], 17));
+}
+
+#[test]
+fn the_past_that_ends_in_a_record_that_it_fails_on_is_seen_once() {
+    let mut rig = Rig::new(looks_back(10, None), None, OnError::Pass);
+    let kept = std::mem::take(&mut rig.rules);
+    rig.restart();
+    rig.says("numbers", &["50", "no number"]);
+    rig.rules = kept;
+    rig.restart();
+    assert_eq!(rig.says("numbers", &["49", "51", "50"]), [false, true, false]);
+    assert_eq!(rig.errors().0, 1);
+}
+
+#[test]
 fn an_empty_topic_has_no_past_and_takes_records_at_once_after_the_first_turn() {
     let mut rig = Rig::new(looks_back(10, None), None, OnError::Drop);
     assert!(rig.say("numbers", 0, "-5"));

@@ -11,7 +11,7 @@ use crate::rules::enrich::geo::Geo;
 use crate::rules::enrich::lookup::{Field, Lookup};
 use crate::rules::enrich::mmdb::Database;
 use crate::rules::enrich::table::Table;
-use crate::rules::hash::{Encoding, Hashing, WHOLE};
+use crate::rules::hash::{Encoding, HashError, Hashing, WHOLE};
 use crate::rules::hub;
 use crate::rules::mask::{Mask, Masking, Replace};
 use crate::rules::parse::csv::Csv;
@@ -48,9 +48,18 @@ pub fn sql(with: &Reader<'_>, topics: &TopicSet) -> Option<RuleSpec> {
             format!("line {} column {}: {}{hint}", e.line, e.column, e.message)
         })
     })?;
-    let from = TopicName::new(query.from()).ok();
-    if !topics.include.is_empty() && from.is_none_or(|from| !topics.contains(&from)) {
-        with.wrong("query", format!("it is FROM {}, which is none of the rule's `topics`", query.from()));
+    let from = query.from();
+    let mut others = topics.include.iter().filter(|topic| *topic != from);
+    if !topics.include.is_empty() && TopicName::new(from).ok().is_none_or(|from| !topics.contains(&from)) {
+        with.wrong("query", format!("it is FROM {from}, which is none of the rule's `topics`"));
+    } else if let Some(other) = others.next() {
+        // It would run over records of topics that it does not speak of.
+        with.wrong(
+            "query",
+            format!(
+                "it is FROM {from}, and `topics` has `{other}`: name exactly that topic, or write one rule for each"
+            ),
+        );
     }
     Some(RuleSpec::Sql(query))
 }
@@ -227,7 +236,9 @@ fn hash(with: &Reader<'_>) -> Option<Hashing> {
     let secret = with.secret("secret").map(|secret| secret.0.into_bytes());
     let length = with.int("length", WHOLE as u32, 1..=WHOLE as u32);
     let encoding = with.choice("encoding", &[("hex", Encoding::Hex), ("base64", Encoding::Base64)]);
-    said(with, "length", Hashing::new(target?, secret, length as usize, encoding))
+    let made = Hashing::new(target?, secret, length as usize, encoding);
+    let key = if let Err(HashError::Secret(_)) = &made { "secret" } else { "length" };
+    said(with, key, made)
 }
 
 fn missing(with: &Reader<'_>) -> Missing {

@@ -1,8 +1,8 @@
 //! `with` of the rules that keep state, and of `route`.
 
-use super::{Reader, condition, number, unknown_type};
+use super::{Reader, condition, number};
 use crate::config::raw::{Node, Raw};
-use crate::config::sources::writable_topic;
+use crate::config::sources::{unknown_type, writable_topic};
 use crate::json::Path;
 use crate::rules::RuleSpec;
 use crate::rules::deadband::{Band, Deadband};

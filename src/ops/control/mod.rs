@@ -283,7 +283,7 @@ impl Conn {
         match ask {
             Ask::Status => self.answer(&Answer::Status(Box::new(ops.status()))).await,
             Ask::Events { n } => self.events(ops, n).await,
-            Ask::Send { topic, ack } => send::send(self, ops, &topic, ack).await,
+            Ask::Send { topic, ack, notes } => send::send(self, ops, &topic, ack, notes).await,
             Ask::Tail(tail) => tail::tail(self, ops, &tail).await,
             Ask::Reload => self.request(ops, hub::Request::Reload).await,
             Ask::Sink { verb, name } => match Name::new(&name) {

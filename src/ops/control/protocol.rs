@@ -29,6 +29,9 @@ pub enum Ask {
         topic: String,
         #[serde(default)]
         ack: Ack,
+        /// Whether it takes an [`Answer::Note`] that says why a line waits.
+        #[serde(default)]
+        notes: bool,
     },
     Tail(Tail),
     Reload,
@@ -262,8 +265,8 @@ mod tests {
         let text = |value: &dyn erased::Line| value.line();
         assert_eq!(text(&Ask::Status), r#"{"do":"status"}"#);
         assert_eq!(
-            text(&Ask::Send { topic: "x".into(), ack: Ack::Durable }),
-            r#"{"do":"send","topic":"x","ack":"durable"}"#
+            text(&Ask::Send { topic: "x".into(), ack: Ack::Durable, notes: true }),
+            r#"{"do":"send","topic":"x","ack":"durable","notes":true}"#
         );
         assert_eq!(
             text(&Ask::Sink { verb: SinkVerb::Pause, name: "hq".into() }),

@@ -6,8 +6,10 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
+use tokio::time::Instant;
 
 use super::Conn;
 use super::lines::LineError;
@@ -27,7 +29,11 @@ const TURN: usize = 64;
 /// A line that nobody follows up is durable within this.
 const LINGER: Span = Span::from_millis(20);
 
-pub(super) async fn send(conn: &mut Conn, ops: &Ops, topic: &str, ack: Ack) -> io::Result<()> {
+/// For so long a line waits before its client is told why.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// `notes`: the client understands why it waits.
+pub(super) async fn send(conn: &mut Conn, ops: &Ops, topic: &str, ack: Ack, notes: bool) -> io::Result<()> {
     let name = match TopicName::new(topic) {
         Ok(name) if name.is_reserved() => {
             let why =
@@ -42,17 +48,24 @@ pub(super) async fn send(conn: &mut Conn, ops: &Ops, topic: &str, ack: Ack) -> i
         Err(error) => return conn.answer(&Answer::Failed(error.to_string())).await,
     };
     let part = TopicPart { topic, partition: 0 };
-    let mut sender = Sender { store: &ops.store, part, ack, waiting: VecDeque::new(), held: None, end: None };
+    let (waiting, patience) = (VecDeque::new(), notes.then_some(PATIENCE));
+    let mut sender =
+        Sender { store: &ops.store, name, part, ack, patience, waiting, held: None, tell_at: None, end: None };
     sender.run(conn).await
 }
 
 struct Sender<'a> {
     store: &'a Store,
+    name: TopicName,
     part: TopicPart,
     ack: Ack,
+    /// How long a line waits before the client is told why; None: it is not.
+    patience: Option<Duration>,
     waiting: VecDeque<(Ticket, Answer)>,
     /// A line that the disk had no room for yet.
     held: Option<Vec<u8>>,
+    /// When the client is to be told why it waits.
+    tell_at: Option<Instant>,
     /// No more lines; the last answer.
     end: Option<Answer>,
 }
@@ -83,13 +96,19 @@ impl Sender<'_> {
                 () = self.store.wait_settled(oldest.unwrap_or_default()), if oldest.is_some() => {}
                 // Before whatever would be taken yet.
                 () = self.store.stopping(), if self.end.is_none() => {
-                    self.held = None;
+                    (self.held, self.tell_at) = (None, None);
                     self.end = Some(Answer::Failed("the node is shutting down; lines without an answer were not taken".into()));
                 }
                 () = self.store.room(self.part.topic), if self.held.is_some() => {
                     if let Some(line) = self.held.take() {
-                        self.offer(line);
+                        self.offer_again(line);
                     }
+                }
+                () = tokio::time::sleep_until(self.tell_at.unwrap_or_else(Instant::now)), if self.tell_at.is_some() => {
+                    self.tell_at = None;
+                    let why = self.store.why_held(self.part.topic);
+                    let why = why.unwrap_or_else(|| "the disk is behind".into());
+                    encode_into(&mut out, &Answer::Note(format!("waiting: topic `{}` takes nothing: {why}", self.name)));
                 }
                 line = conn.lines.next(), if reads => {
                     self.take(line)?;
@@ -136,6 +155,15 @@ impl Sender<'_> {
         Ok(())
     }
 
+    /// A line that waited, and may have to wait on: it is told of once.
+    fn offer_again(&mut self, line: Vec<u8>) {
+        let tell_at = self.tell_at.take();
+        self.offer(line);
+        if self.held.is_some() {
+            self.tell_at = tell_at;
+        }
+    }
+
     fn offer(&mut self, value: Vec<u8>) {
         match self.store.offer(self.part, &RecordRef::of(&value)) {
             Ok(admitted) => {
@@ -143,7 +171,10 @@ impl Sender<'_> {
                 let ticket = if self.ack == Ack::Memory { Ticket::default() } else { admitted.ticket };
                 self.waiting.push_back((ticket, answer));
             }
-            Err(OfferError::Busy) => self.held = Some(value),
+            Err(OfferError::Busy) => {
+                self.held = Some(value);
+                self.tell_at = self.patience.map(|patience| Instant::now() + patience);
+            }
             Err(error @ OfferError::TooLarge { .. }) => {
                 // In order with the others: after the newest one before it.
                 let ticket = self.waiting.back().map_or_else(Ticket::default, |(ticket, _)| *ticket);

@@ -219,14 +219,26 @@ impl<'u> Named<'u> {
     }
 }
 
-fn not_bundled(uses: &str) -> Error {
+/// The name in `uses`, without a group and a version.
+pub fn name_of(uses: &str) -> &str {
     let path = uses.split('@').next().unwrap_or(uses);
-    let name = path.rsplit('/').next().unwrap_or(path);
-    match Named::read(uses).map(|named| named.name) {
-        Some("dedup-filter") => return Error::Dedup(uses.into()),
-        Some(name) if ELSEWHERE.contains(&name) => return Error::Elsewhere(uses.into()),
-        _ => {}
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// What to use instead of one that is on the Hub and not bundled.
+pub fn elsewhere(uses: &str) -> Option<Error> {
+    match Named::read(uses)?.name {
+        "dedup-filter" => Some(Error::Dedup(uses.into())),
+        name if ELSEWHERE.contains(&name) => Some(Error::Elsewhere(uses.into())),
+        _ => None,
     }
+}
+
+fn not_bundled(uses: &str) -> Error {
+    if let Some(error) = elsewhere(uses) {
+        return error;
+    }
+    let name = name_of(uses);
     let hint = match nearest(name, NAMES) {
         Some(near) if near == name => format!("; bundled is `{near}` of {}", GROUPS.join(", ")),
         Some(near) => format!("; did you mean `{near}`?"),

@@ -25,7 +25,11 @@ pub(super) fn parse(text: &[u8], members: &mut Members<'_>) -> Result<(), Failed
         put(members, name, Type::Text, word(&mut rest, name)?)?;
     }
     let time = between(&mut rest, b'[', b']').ok_or(Failed::because("no time in brackets after the user"))?;
-    members.text("time", &rfc_3339(time).ok_or(Failed::because("the time is not like 10/Oct/2000:13:55:36 -0700"))?)?;
+    members.text(
+        "time",
+        &rfc_3339(time)
+            .ok_or(Failed::because("the time is not like 10/Oct/2000:13:55:36 -0700, or its day does not exist"))?,
+    )?;
     let request = quoted(&mut rest).ok_or(Failed::because("no request in quotes after the time"))?;
     put_request(members, request)?;
     put(members, "status", Type::Int, word(&mut rest, "status")?)?;
@@ -149,6 +153,9 @@ fn rfc_3339(time: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let month = MONTHS.iter().position(|m| m.eq_ignore_ascii_case(&time[3..6]))? + 1;
+    let number = |digits: &[u8]| digits.iter().fold(0, |n, digit| 10 * n + u32::from(digit - b'0'));
+    // 31/Feb is a day that does not exist, and not RFC 3339 either.
+    chrono::NaiveDate::from_ymd_opt(number(&time[7..11]) as i32, month as u32, number(&time[..2]))?;
     let mut out = time[7..11].to_vec();
     out.extend_from_slice(format!("-{month:02}-").as_bytes());
     out.extend_from_slice(&time[..2]);

@@ -12,6 +12,26 @@ use crate::rules::failed::Failed;
 
 pub(super) fn parse(text: &[u8], members: &mut Members<'_>) -> Result<(), Failed> {
     let text = text.trim_ascii();
+    point(text, members)
+        .map_err(|failed| if has_lines(text) { Failed::because("more than one line: split it first") } else { failed })
+}
+
+/// Whether a line ends that is not in quotes: a text may have several.
+fn has_lines(text: &[u8]) -> bool {
+    let (mut quoted, mut rest) = (false, text);
+    while let Some(at) = memchr::memchr3(b'"', b'\\', b'\n', rest) {
+        match rest[at] {
+            b'"' => quoted = !quoted,
+            b'\n' if !quoted => return true,
+            _ => {}
+        }
+        let past = if rest[at] == b'\\' { 2 } else { 1 };
+        rest = rest.get(at + past..).unwrap_or_default();
+    }
+    false
+}
+
+fn point(text: &[u8], members: &mut Members<'_>) -> Result<(), Failed> {
     let none = Types::default();
     let mut rest = text;
     let measurement = name(&mut rest, b", ");
@@ -46,7 +66,6 @@ pub(super) fn parse(text: &[u8], members: &mut Members<'_>) -> Result<(), Failed
     match spaces(rest) {
         Some(time) => match std::str::from_utf8(time).ok().and_then(|t| t.parse::<i64>().ok()) {
             Some(_) => members.of(b"timestamp", Type::Int, time),
-            None if memchr::memchr(b'\n', time).is_some() => Err(Failed::because("more than one line: split it first")),
             None => Err(Failed::because("the timestamp is not a 64-bit integer")),
         },
         None if rest.is_empty() => Ok(()),

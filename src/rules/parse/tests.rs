@@ -137,6 +137,36 @@ fn an_odd_request_stays_whole_and_a_dash_is_missing() {
 }
 
 #[test]
+fn an_access_log_of_a_day_that_does_not_exist_is_refused() {
+    let of_day = |day: &str| of(Format::Access, &format!("a - - [{day}:00:00:00 +0000] \"GET / HTTP/1.1\" 200 1"));
+    for day in ["31/Jan/2026", "29/Feb/2024", "29/Feb/2000"] {
+        assert!(of_day(day).is_ok(), "{day}");
+    }
+    for day in ["31/Feb/2026", "29/Feb/2026", "29/Feb/1900", "31/Apr/2026", "00/Jan/2026", "32/Jan/2026"] {
+        assert!(of_day(day).unwrap_err().to_string().contains("does not exist"), "{day}");
+    }
+}
+
+#[test]
+fn several_lines_of_influx_are_called_what_they_are_and_a_text_may_have_several() {
+    for lines in [
+        "m f=1\nm f=2",
+        "m f=1 123\nm f=2 124",
+        "m,a=b f=t\nm,a=c f=f",
+        "m f=\"x\"\nm f=\"y\"",
+        "m f=1i\r\nm f=2i",
+        "# said\nm f=1",
+        "m\nm f=1",
+    ] {
+        assert!(of(Format::Influx, lines).unwrap_err().to_string().contains("more than one line"), "{lines}");
+    }
+    assert!(of(Format::Influx, "m f=1 123\n").is_ok());
+    assert!(of(Format::Influx, "m f=\"a \\\" \nb\"").is_ok());
+    let failed = of(Format::Influx, "m f=\"a\nb\" x").unwrap_err().to_string();
+    assert!(!failed.contains("line"), "{failed}");
+}
+
+#[test]
 fn syslog_of_rfc_5424_gives_header_data_and_message() {
     let line = "<165>1 2003-10-11T22:14:15.003Z mymachine.example.com evntslog - ID47 \
                 [exampleSDID@32473 iut=\"3\" ip=\"a\" ip=\"b\"][x@1 y=\"z\"] \u{feff}An event";

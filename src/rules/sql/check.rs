@@ -34,7 +34,7 @@ pub(super) struct Checker<'f> {
     pub(super) zones: Find<'f>,
     table: String,
     slots: Slots,
-    has_source: bool,
+    only_before_ring: Option<&'static str>,
     pub(super) labels: Vec<String>,
     /// Above zero within what is evaluated only for some records: there a constant that fails may never be asked for.
     pub(super) guarded: usize,
@@ -46,7 +46,7 @@ pub fn check(select: Select, zones: Find<'_>) -> Result<Plan, Fault> {
         zones,
         table: select.table,
         slots: Slots::default(),
-        has_source: false,
+        only_before_ring: None,
         labels: Vec::new(),
         guarded: 0,
     };
@@ -62,7 +62,7 @@ pub fn check(select: Select, zones: Find<'_>) -> Result<Plan, Fault> {
         for_condition,
         condition,
         output,
-        has_source: checker.has_source,
+        only_before_ring: checker.only_before_ring,
         labels: checker.labels,
     })
 }
@@ -221,8 +221,10 @@ impl Checker<'_> {
             && name.text.starts_with('_')
         {
             let lower = name.text.to_ascii_lowercase();
-            if let Some((_, pseudo, of)) = PSEUDO.iter().find(|(known, ..)| *known == lower) {
-                self.has_source |= *pseudo == Pseudo::Source;
+            if let Some((known, pseudo, of)) = PSEUDO.iter().find(|(known, ..)| *known == lower) {
+                if matches!(pseudo, Pseudo::Source | Pseudo::Admitted) {
+                    self.only_before_ring.get_or_insert(known);
+                }
                 return Ok((Expr::Pseudo(*pseudo), *of));
             }
             if let Some(near) = nearest(&lower, PSEUDO.iter().map(|(known, ..)| *known)) {

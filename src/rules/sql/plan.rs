@@ -21,8 +21,8 @@ pub struct Plan {
     pub for_condition: usize,
     pub condition: Option<Expr>,
     pub output: Output,
-    /// Whether it asks for the source, which is known before the ring only.
-    pub has_source: bool,
+    /// What it asks for that is known before the ring only.
+    pub only_before_ring: Option<&'static str>,
     pub labels: Vec<String>,
 }
 

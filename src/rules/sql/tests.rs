@@ -119,7 +119,10 @@ fn what_stands_beside_the_value_has_names_of_its_own() {
     for no_json in ["", "{\"a\":1}x", "{\"a\":", "plain"] {
         assert_eq!(failure("_value", no_json).kind, Kind::Malformed, "{no_json}");
     }
-    assert!(compiled("SELECT _source FROM t").has_source() && !compiled("SELECT 1 AS x FROM t").has_source());
+    let asks = |text| compiled(text).only_before_ring();
+    assert_eq!(asks("SELECT _source FROM t"), Some("_source"));
+    assert_eq!(asks("SELECT 1 AS x FROM t WHERE _admitted > _time"), Some("_admitted"));
+    assert_eq!(asks("SELECT _time, _key FROM t"), None);
     assert_eq!(compiled("SELECT label('kind') FROM t").labels().collect::<Vec<_>>(), ["kind"]);
 }
 

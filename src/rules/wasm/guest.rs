@@ -11,7 +11,7 @@
 
 use serde_bytes::{ByteBuf, Bytes};
 
-use super::{Base, Budget, Instance, Kind, Limits, LoadError, LookBack, Module, Output, RunError, StartError};
+use super::{Base, Budget, Failure, Instance, Kind, Limits, LoadError, LookBack, Module, Output, RunError, StartError};
 use crate::record::RecordRef;
 use crate::rules::state::{Keeper, Kept, MAX_ENTRY, Time};
 use crate::rules::{Answer, Made, Reason};
@@ -74,6 +74,14 @@ pub struct Use {
     /// It was told that it makes the same of the same record, whatever it has seen before.
     pub pure: bool,
     pub look_back: Option<LookBack>,
+}
+
+/// What a module that looks back failed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unshown {
+    pub reason: Reason,
+    /// The record that it reports an error for. It has seen those before; those behind it are to be shown again.
+    pub at: Option<usize>,
 }
 
 /// A compiled file: rules of the same file share it.
@@ -168,9 +176,13 @@ impl Guest {
         instance: &mut Option<Box<Instance>>,
         records: &[RecordRef<'_>],
         base: Base,
-    ) -> Result<(), Reason> {
-        let said = |error: RunError| Reason::from(format!("its look_back: {}", error.failure));
-        self.instance(instance)?.look_back(records, base).map_err(said)
+    ) -> Result<(), Unshown> {
+        let instance = self.instance(instance).map_err(|reason| Unshown { reason, at: None })?;
+        instance.look_back(records, base).map_err(|error: RunError| Unshown {
+            // One that began anew has seen nothing of what it was shown before.
+            at: matches!(error.failure, Failure::Reported(_)).then_some(error.index),
+            reason: Reason::from(format!("its look_back: {}", error.failure)),
+        })
     }
 
     fn run_in(

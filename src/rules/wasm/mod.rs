@@ -47,7 +47,7 @@ use wasmi::{CompilationMode, Config, EnforcedLimits, Engine, ExternType, FuncTyp
 
 pub use abi::{Base, LookBack, OLDEST_VERSION, VERSION};
 pub use budget::Budget;
-pub use guest::{File, Guest, GuestError, Past, Use};
+pub use guest::{File, Guest, GuestError, Past, Unshown, Use};
 pub use instance::{Failure, Instance, Output, RunError, StartError};
 
 use crate::limits::{
