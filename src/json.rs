@@ -200,10 +200,13 @@ impl<'a> Scanner<'a> {
         self.at
     }
 
+    /// Asked for every byte: in line also where the build is for size.
+    #[inline(always)]
     pub fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
 
+    #[inline(always)]
     pub fn space(&mut self) {
         while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
             self.at += 1;

@@ -111,12 +111,32 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Makes it so long, with zeros behind what there was, or cuts it off: as `resize`, which fills byte by byte where a build is
+/// for size.
+pub fn resize_with_zeros(buf: &mut Vec<u8>, len: usize) {
+    const ZEROS: [u8; 1024] = [0; 1024];
+    buf.truncate(len);
+    buf.reserve(len - buf.len());
+    while buf.len() < len {
+        let more = (len - buf.len()).min(ZEROS.len());
+        buf.extend_from_slice(&ZEROS[..more]);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
     proptest! {
+        #[test]
+        fn zeros_are_filled_in_as_resize_does(mut before in prop::collection::vec(any::<u8>(), 0..3000), len in 0usize..5000) {
+            let mut other = before.clone();
+            other.resize(len, 0);
+            resize_with_zeros(&mut before, len);
+            prop_assert_eq!(before, other);
+        }
+
         #[test]
         fn varints_read_what_the_official_encoder_wrote(value in i64::from(i32::MIN / 2)..i64::from(i32::MAX / 2)) {
             let mut bytes = Vec::new();

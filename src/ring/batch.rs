@@ -5,6 +5,7 @@
 //! better compression, and a partition's reader touches one stretch. Seqs are given then. Buffers come from pools and
 //! go back to them: in the steady state nothing here allocates.
 
+use crate::codec::resize_with_zeros;
 use std::sync::Arc;
 
 use super::cipher::{Keys, Part as Section, TAG};
@@ -156,7 +157,7 @@ impl Batch {
 
     /// Copies the segments behind one another, partition by partition.
     fn gather(&mut self, frame: &mut Frame) {
-        frame.raw.resize(self.raw.len(), 0);
+        resize_with_zeros(&mut frame.raw, self.raw.len());
         let mut at = [0u32; MAX_RUNS];
         for (at, run) in at.iter_mut().zip(&frame.runs) {
             *at = run.start;
@@ -386,7 +387,7 @@ impl Press {
         buf: &mut Vec<u8>,
     ) {
         buf.clear();
-        buf.resize(FRAME_HEADER + runs.len() * RUN + prev.len() * PREV_COUNT, 0);
+        resize_with_zeros(buf, FRAME_HEADER + runs.len() * RUN + prev.len() * PREV_COUNT);
         let (run_bytes, prev_bytes) = buf[FRAME_HEADER..].split_at_mut(runs.len() * RUN);
         runs.iter().zip(run_bytes.chunks_exact_mut(RUN)).for_each(|(r, out)| r.emit(out));
         prev.iter().zip(prev_bytes.chunks_exact_mut(PREV_COUNT)).for_each(|(p, out)| p.emit(out));
@@ -402,14 +403,14 @@ impl Press {
         (header.state_codec, header.state_stored) = self.squeeze(section, STATE_ZSTD_MIN, buf);
         header.state_stored += tag(header, section, buf);
         header.frame_len = pages(buf.len()) as u32;
-        buf.resize(header.frame_len as usize, 0);
+        resize_with_zeros(buf, header.frame_len as usize);
     }
 
     /// Appends `raw`, compressed when that is smaller.
     fn squeeze(&mut self, raw: &[u8], least: usize, buf: &mut Vec<u8>) -> (Codec, u32) {
         let bound = zstd::zstd_safe::compress_bound(raw.len());
         if self.out.len() < bound {
-            self.out.resize(bound, 0);
+            resize_with_zeros(&mut self.out, bound);
         }
         let packed = if raw.is_empty() || raw.len() < least {
             None
@@ -436,7 +437,8 @@ impl Press {
 /// Room for the tag of a section.
 fn tag(header: &FrameHeader, raw: &[u8], buf: &mut Vec<u8>) -> u32 {
     let room = if header.cipher == 0 || raw.is_empty() { 0 } else { TAG };
-    buf.resize(buf.len() + room, 0);
+    let len = buf.len() + room;
+    resize_with_zeros(buf, len);
     room as u32
 }
 

@@ -316,7 +316,7 @@ impl Reading {
         }
         // No more than is still wanted; beyond the end of a file that is shorter than its slot, what was never written
         // is zeros.
-        buf.resize(of.len as usize, 0);
+        crate::codec::resize_with_zeros(&mut buf, of.len as usize);
         if self.windows.len() >= MAX_WINDOWS
             && let Some(old) = self.windows.pop_front()
             && self.spare.is_empty()

@@ -117,7 +117,7 @@ pub fn execute(command: Command, disk: &mut dyn Disk) -> Completion {
             (result, data)
         }
         Op::Read { slot, at, len, mut buf } => {
-            buf.resize(len as usize, 0);
+            crate::codec::resize_with_zeros(&mut buf, len as usize);
             let result = disk.read(FileId::Slot(slot), at, &mut buf).map(|n| buf.truncate(n));
             (result, buf)
         }

@@ -8,6 +8,7 @@ use super::slots::{Picked, SlotMeta};
 use super::state::{append_entry, ring_owner};
 use super::writer::Part;
 use super::*;
+use crate::codec::resize_with_zeros;
 use crate::limits::{MAX_LANES, PAGE};
 use crate::time::BootTime;
 use crate::topic::TopicPart;
@@ -138,7 +139,7 @@ impl Ring {
         };
         let mut data = self.press.buf();
         data.clear();
-        data.resize(PAGE, 0);
+        resize_with_zeros(&mut data, PAGE);
         header.emit(&mut data);
         let (section, cuts) = self.snapshot();
         let mut from = 0;

@@ -271,7 +271,7 @@ impl Ring {
         };
         let mut data = self.press.buf();
         data.clear();
-        data.resize(PAGE, 0);
+        crate::codec::resize_with_zeros(&mut data, PAGE);
         page.emit(&mut data);
         ((self.writer.root_serial % 2) * PAGE as u64, data)
     }
