@@ -57,7 +57,8 @@ impl Needs {
         let mut needs = Self { named: named.clone(), ..Self::default() };
         let of = |key: &str, path: &Path| Of { key: key.to_owned(), what: path.to_owned() };
         needs.write.push(of("node.data_dir", &config.node.data_dir));
-        needs.write.extend(config.node.control.parent().map(|dir| of("node.control", dir)));
+        let control = config.node.control.parent().filter(|dir| *dir != config.node.data_dir);
+        needs.write.extend(control.map(|dir| of("node.control", dir)));
         for source in &config.sources {
             let key = format!("sources.{}", source.name);
             match &source.kind {

@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use tokio::sync::oneshot;
+
 use super::identity;
 use crate::config::{self, Config, HttpConfig};
 use crate::hub::{Hub, OfferError, PartKind, PartState};
@@ -113,11 +115,19 @@ impl Chores {
     }
 }
 
-/// Notes whether the config files are still those that are loaded, so that the status says when they differ.
+/// Notes whether the config files are still those that are loaded, so that the status says when they differ. Read in a
+/// thread: they may lie on a card that hangs, and the loop must not.
 async fn compare_files(ops: Rc<Ops>, main: PathBuf) {
     loop {
         tokio::time::sleep(COMPARE.to_std()).await;
-        compare(&ops, &main);
+        let (tell, told) = oneshot::channel();
+        let file = main.clone();
+        // Where none can be had the sender goes with it, and is missed. Who asked may have gone.
+        let read = move || tell.send(config::hash_on_disk(&file)).map_err(drop);
+        let _ = std::thread::Builder::new().name("config".into()).spawn(read);
+        if let Ok(hash) = told.await {
+            ops.set_config_differs(hash.is_none_or(|hash| hash != ops.config_hash()));
+        }
     }
 }
 

@@ -170,7 +170,66 @@ fn status(hub: &Hub) -> String {
         .collect();
     match down.as_slice() {
         [] => "runs".into(),
-        [few @ ..] if few.len() <= 4 => format!("runs; down: {}", few.join(", ")),
+        few if few.len() <= 4 => format!("runs; down: {}", few.join(", ")),
         many => format!("runs; {} parts down", many.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::beat::Beating;
+    use crate::ring::{Disk, DiskError, FileId, MemDisk, SlotId};
+    use std::os::unix::net::UnixDatagram;
+
+    /// A card that answers only once it was heard three times that the node lives.
+    struct Hangs(MemDisk, UnixDatagram);
+
+    impl Disk for Hangs {
+        fn list(&mut self) -> Result<Vec<(SlotId, u64)>, DiskError> {
+            let mut heard = [0; 20];
+            for _ in 0..3 {
+                let n = self.1.recv(&mut heard).unwrap();
+                assert_eq!(&heard[..n], b"WATCHDOG=1");
+            }
+            self.0.list()
+        }
+        fn create(&mut self, file: FileId, bytes: u64) -> Result<(), DiskError> {
+            self.0.create(file, bytes)
+        }
+        fn read(&mut self, file: FileId, at: u64, buf: &mut [u8]) -> Result<usize, DiskError> {
+            self.0.read(file, at, buf)
+        }
+        fn write(&mut self, file: FileId, at: u64, data: &[u8]) -> Result<(), DiskError> {
+            self.0.write(file, at, data)
+        }
+        fn sync(&mut self, file: FileId) -> Result<(), DiskError> {
+            self.0.sync(file)
+        }
+        fn drop_cache(&mut self, file: FileId) -> Result<(), DiskError> {
+            self.0.drop_cache(file)
+        }
+        fn remove(&mut self, file: FileId) -> Result<(), DiskError> {
+            self.0.remove(file)
+        }
+    }
+
+    #[test]
+    fn while_the_loop_waits_for_a_card_the_watchdog_is_fed_in_its_stead() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        manager.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let notify = Some(Notify::to(path.as_os_str()).unwrap());
+        let inner = Inner { notify, feeds: true, every: Duration::from_millis(5), ..Inner::default() };
+        let beat = Arc::new(Beat::default());
+        let mut disk = Beating::new(Box::new(Hangs(MemDisk::new(1 << 20), manager)), beat.clone());
+        let done = Watchdog(Rc::new(inner)).beside(&beat, || disk.list());
+        assert_eq!(done.unwrap(), []);
+    }
+
+    #[test]
+    fn where_nobody_listens_the_work_is_just_done() {
+        assert_eq!(Watchdog::default().beside(&Beat::default(), || 7), 7);
     }
 }

@@ -21,7 +21,7 @@ impl Notify {
     }
 
     /// A path, or `@` and an abstract name.
-    fn to(name: &OsStr) -> std::io::Result<Self> {
+    pub fn to(name: &OsStr) -> std::io::Result<Self> {
         let to = match name.as_bytes() {
             [b'@', rest @ ..] => SocketAddr::from_abstract_name(rest)?,
             _ => SocketAddr::from_pathname(name)?,

@@ -141,6 +141,11 @@ pub fn permissions(dir: &Path, examined: &Examined) -> Vec<Finding> {
         let what = format!("every user of this machine may look into {}", dir.display());
         findings.push(found(Verdict::Warning, "permissions", what, format!("`sudo chmod o= {}`", dir.display())));
     }
+    let files = examined.config.iter().flat_map(|config| &config.files).filter(|file| open(file, 0o002));
+    for file in files {
+        let what = format!("every user of this machine may write to {}", file.display());
+        findings.push(found(Verdict::Warning, "permissions", what, format!("`sudo chmod o-w {}`", file.display())));
+    }
     for named in &examined.named {
         let Named::Secret(path) = named else { continue };
         if open(path, 0o007) {
