@@ -25,6 +25,7 @@ pub mod hub;
 pub mod keep_fields;
 pub mod made;
 pub mod mask;
+mod moment;
 pub mod number;
 pub mod parse;
 pub mod rate;

@@ -82,6 +82,7 @@ fn plan(apart: bool) -> Plan {
         by: None,
         kind: Kind::Steps { length: five, step: five },
         grace: Span::default(),
+        time: None,
         outputs: Vec::new(),
     };
     let dedup = Dedup { by: None, within: Span::from_secs(1_000_000) };

@@ -122,6 +122,7 @@ const MAX_OUTPUTS: usize = 32;
 fn window(with: &Reader<'_>) -> Option<Window> {
     let by = by(with);
     let grace = with.span("grace", Span::default(), Span::default()..=YEAR);
+    let time = with.opt_text("time", "field", Path::parse);
     let mut outputs: Vec<Output> = Vec::new();
     for (function, of) in FUNCTIONS {
         let fields = with.list(function, "list of fields", |text, _| Path::parse(text));
@@ -139,7 +140,7 @@ fn window(with: &Reader<'_>) -> Option<Window> {
     if outputs.len() > MAX_OUTPUTS {
         with.error(with.at(), "", format!("more than {MAX_OUTPUTS} fields and functions; use two rules"));
     }
-    let window = Window { by, kind: windows(with)?, grace, outputs };
+    let window = Window { by, kind: windows(with)?, grace, time, outputs };
     if window.weight() > MAX_ENTRY {
         let (takes, room) = (window.weight().div_ceil(1024), MAX_ENTRY / 1024);
         let message = format!(

@@ -28,7 +28,7 @@ fn outputs() -> Vec<Output> {
 }
 
 fn rig(kind: Kind, grace_ms: i64) -> Rig {
-    let window = Window { by: None, kind, grace: Span::from_millis(grace_ms), outputs: outputs() };
+    let window = Window { by: None, kind, grace: Span::from_millis(grace_ms), time: None, outputs: outputs() };
     Rig::new(RuleSpec::Window(window))
 }
 
@@ -266,7 +266,8 @@ fn where_room_is_full_windows_that_are_open_stay_right_and_more_things_are_error
 fn a_percentile_is_the_least_that_so_many_do_not_exceed() {
     let outputs = [0.5, 0.9, 0.99].map(|q| output("v", Function::Quantile(q), &format!("p{q}"))).to_vec();
     let step = Span::from_secs(1);
-    let window = Window { by: None, kind: Kind::Steps { length: step, step }, grace: Span::default(), outputs };
+    let window =
+        Window { by: None, kind: Kind::Steps { length: step, step }, grace: Span::default(), time: None, outputs };
     let mut rig = Rig::new(RuleSpec::Window(window));
     for n in 1..=10 {
         rig.see("k", &format!("{{\"v\":{n}}}"));
@@ -277,4 +278,29 @@ fn a_percentile_is_the_least_that_so_many_do_not_exceed() {
         let found = window[name].as_f64().unwrap();
         assert!((found - expected).abs() <= 0.021 * expected, "{name}: {found}");
     }
+}
+
+#[test]
+fn where_a_field_says_when_it_was_a_record_belongs_there_however_late_it_comes() {
+    let step = Span::from_secs(60);
+    let kind = Kind::Steps { length: step, step };
+    let (grace, time) = (Span::from_secs(30), Some(path("ts")));
+    let window = Window { by: None, kind, grace, time, outputs: outputs() };
+    let mut rig = Rig::new(RuleSpec::Window(window));
+    let minute = START - START % 60_000;
+    rig.wall_ms = minute + 60_000;
+    // Of the first minute, the second, the first again within the grace, and the first when it is too late.
+    for (at, errors) in [(59_000, 0), (70_000, 0), (1_000, 0), (95_000, 0), (2_000, 1)] {
+        let ts = minute + at;
+        assert_eq!(rig.see("k", &format!("{{\"ts\":{ts},\"v\":1}}")).errors, errors, "{at}");
+        rig.wall_ms += 10_000;
+    }
+    assert_eq!(rig.see("k", "{\"v\":1}").errors, 1, "it has no time");
+    rig.wait(200_000);
+    let windows = said(&mut rig);
+    let counts: Vec<_> = windows
+        .iter()
+        .filter_map(|window| Some((ms(window.get("start")?) - minute, window["count"].as_u64()?)))
+        .collect();
+    assert_eq!(counts, [(0, 2), (60_000, 2)]);
 }

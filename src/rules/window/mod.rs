@@ -2,7 +2,7 @@
 //!
 //! Windows are tumbling (one behind another, `1m`), hopping (`10m` long, one every minute) or sessions (they end after a `gap`
 //! without a record). Tumbling and hopping ones begin at whole multiples of their step since 1970, in UTC. A record belongs where
-//! its event's time is, else where the wall clock was when it came in, trusted or not: before the clock is set windows stand in
+//! its event's time is (a field's, if the rule names one, or what its source said), else where the wall clock was when it came in, trusted or not: before the clock is set windows stand in
 //! 1970, and end when it jumps.
 //!
 //! A window is closed by the first record of its sensor that lies `grace` or more behind its end, or by the clock: when that is past
@@ -14,7 +14,7 @@
 //! What comes out is one line of JSON:
 //!
 //! ```json
-//! {"start":"2026-11-27T12:00:00Z","end":"2026-11-27T12:01:00Z","count":60,"wind_mean":7.25,"gust_max":13}
+//! {"start":"2026-11-27T12:00:00.000000Z","end":"2026-11-27T12:01:00.000000Z","count":60,"wind_mean":7.25,"gust_max":13}
 //! ```
 //!
 //! `count` is the number of records; a field that was missing or null in some is counted only where it was there, and one that was
@@ -33,10 +33,11 @@ use serde::{Deserialize, Serialize};
 
 use self::measure::Cell;
 pub use self::measure::{Function, Output};
+use super::moment::moment_in;
 use super::state::{Keeper, Kept, Time};
 use super::{Answer, Made, Reason};
 use crate::envelope::rfc3339;
-use crate::json;
+use crate::json::{self, Path};
 use crate::record::RecordRef;
 use crate::template::Template;
 use crate::time::{BootTime, Span, WallTime};
@@ -55,6 +56,8 @@ pub struct Window {
     pub by: Option<Template>,
     pub kind: Kind,
     pub grace: Span,
+    /// The field that says when a record happened; None: what its source said, else when it came in.
+    pub time: Option<Path>,
     pub outputs: Vec<Output>,
 }
 
@@ -287,7 +290,10 @@ impl Keeper for Window {
     }
 
     fn see(&self, time: Time, record: &RecordRef<'_>, kept: &mut Kept<'_>, made: &mut Made) -> Result<Answer, Reason> {
-        let at = record.event_time.unwrap_or(time.now.wall).0;
+        let at = match &self.time {
+            Some(field) => moment_in(record.value, field)?.0,
+            None => record.event_time.unwrap_or(time.now.wall).0,
+        };
         let mut state = kept
             .get::<State>()
             .map_or_else(|| State { newest: i64::MIN, closed: i64::MIN, panes: Vec::new() }, |(_, state)| state);
