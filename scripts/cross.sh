@@ -74,11 +74,12 @@ try() {
 
 # packaged DIR: what scripts/build.sh made is whole, and says of itself what it is.
 packaged() {
-    local dir=$1 deb
+    local dir=$1 deb contents
     (cd "$dir" && sha256sum --quiet --check SHA256SUMS)
     deb=$(echo "$dir"/*.deb)
     [ "$(dpkg-deb --field "$deb" Architecture)" = "$(board debian)" ] || fail "$deb is for another architecture"
-    dpkg-deb --contents "$deb" | grep -q ' \./usr/lib/systemd/system/headwater.service$' || fail "$deb has no unit"
+    contents=$(dpkg-deb --contents "$deb")
+    grep -q ' \./usr/lib/systemd/system/headwater.service$' <<<"$contents" || fail "$deb has no unit"
     tar -xzOf "$dir"/*.tar.gz --wildcards '*/usr/bin/headwater' | cmp - "$dir/headwater"
     python3 - "$dir"/*.cdx.json Cargo.lock <<'END'
 import json, re, sys

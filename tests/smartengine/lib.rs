@@ -21,3 +21,5 @@ pub mod template;
 pub mod time;
 #[path = "../../src/topic.rs"]
 pub mod topic;
+#[path = "../../src/zone.rs"]
+pub mod zone;

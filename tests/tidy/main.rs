@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const MAX_FILE: usize = 600;
 const MAX_FUNCTION: usize = 70;
@@ -458,6 +458,7 @@ fn every_target_of_the_cross_builds_has_an_image_and_is_linux() {
     }
 }
 
+mod apart;
 mod boards;
 mod counters;
 #[cfg(test)]
