@@ -32,6 +32,10 @@ fi
 # The real one that `sql` rules are held against.
 need psql postgresql
 need python3 python3
+# How open the unit leaves the node; nothing is run by it.
+need systemd-analyze systemd
+# The zones that PostgreSQL knows, and SQL rules.
+[ -e /usr/share/zoneinfo/Europe/Berlin ] || apt tzdata
 need_rust rustfmt clippy
 # Debian keeps daemons where the path of a user does not look.
 export PATH="$PATH:/usr/sbin:/sbin"
