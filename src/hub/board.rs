@@ -297,10 +297,7 @@ impl Part {
     pub fn tell_rules<'a>(&self, told: impl Iterator<Item = (&'a Name, Told)>) {
         let mut rules = self.rules.borrow_mut();
         for (name, told) in told {
-            match rules.iter_mut().find(|(of, _)| of == name) {
-                Some((_, sum)) => sum.add(told),
-                None => rules.push((name.clone(), told)),
-            }
+            told.add_to(&mut rules, name);
         }
     }
 

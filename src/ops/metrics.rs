@@ -5,6 +5,7 @@
 //! `headwater_source_malformed_total{source="broker"}`.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::fmt::Write;
 
 use super::status::{LaneStatus, PartStatus, RuleStatus, SinkStatus, SinkTopicStatus, Status};
@@ -46,7 +47,7 @@ impl Page {
         let _ = write!(self.0, "# HELP headwater_{name} {help}\n# TYPE headwater_{name} {kind}\n");
     }
 
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
         let _ = write!(self.0, "headwater_{name}");
         for (at, (label, text)) in labels.iter().enumerate() {
             let open = if at == 0 { '{' } else { ',' };
@@ -56,7 +57,7 @@ impl Page {
         let _ = writeln!(self.0, "{close} {value}");
     }
 
-    fn gauge(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
+    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
         self.family(name, Kind::Gauge, help);
         self.sample(name, &[], value);
     }
@@ -99,14 +100,21 @@ fn node(page: &mut Page, status: &Status) {
 
 /// Rules before the ring, and with a sink's name those before that.
 fn rules(page: &mut Page, status: &Status) {
-    type Count = (&'static str, &'static str, fn(&RuleStatus) -> u64);
-    let counts: [Count; 6] = [
-        ("rule_records_in_total", "Records that came to a rule.", |rule| rule.records_in),
-        ("rule_records_out_total", "Records that it let on, or made.", |rule| rule.records_out),
-        ("rule_bytes_in_total", "Bytes of keys, values and attributes that came to it.", |rule| rule.bytes_in),
-        ("rule_bytes_out_total", "Bytes that it let on, or made.", |rule| rule.bytes_out),
-        ("rule_failures_total", "Records that it failed on.", |rule| rule.errors),
-        ("rule_forgotten_total", "State entries that it forgot to make room for others.", |rule| rule.forgotten),
+    type Count = (&'static str, &'static str, fn(&RuleStatus) -> Box<dyn Display>);
+    let counts: [Count; 7] = [
+        ("rule_records_in_total", "Records that came to a rule.", |rule| Box::new(rule.records_in)),
+        ("rule_records_out_total", "Records that it let on, or made.", |rule| Box::new(rule.records_out)),
+        ("rule_bytes_in_total", "Bytes of keys, values and attributes that came to it.", |rule| {
+            Box::new(rule.bytes_in)
+        }),
+        ("rule_bytes_out_total", "Bytes that it let on, or made.", |rule| Box::new(rule.bytes_out)),
+        ("rule_failures_total", "Records that it failed on.", |rule| Box::new(rule.errors)),
+        ("rule_forgotten_total", "State entries that it forgot to make room for others.", |rule| {
+            Box::new(rule.forgotten)
+        }),
+        ("rule_busy_seconds_total", "Time that a rule took, estimated: one record in sixteen is timed.", |rule| {
+            Box::new(rule.busy_us as f64 / 1e6)
+        }),
     ];
     let before_sinks =
         || status.sinks.iter().flat_map(|sink| sink.part.rules.iter().map(|rule| (&sink.part.name, rule)));
@@ -118,17 +126,6 @@ fn rules(page: &mut Page, status: &Status) {
         }
         for (sink, rule) in before_sinks() {
             page.sample(name, &[("rule", &rule.name), ("sink", sink)], count(rule));
-        }
-    }
-    if some {
-        let name = "rule_busy_seconds_total";
-        page.family(name, Kind::Counter, "Time that a rule took, estimated: one record in sixteen is timed.");
-        let seconds = |rule: &RuleStatus| rule.busy_us as f64 / 1e6;
-        for rule in &status.rules {
-            page.sample(name, &[("rule", &rule.name)], seconds(rule));
-        }
-        for (sink, rule) in before_sinks() {
-            page.sample(name, &[("rule", &rule.name), ("sink", sink)], seconds(rule));
         }
     }
     if !status.rules.is_empty() {

@@ -133,10 +133,7 @@ impl Pipeline {
     pub(super) fn forget_route(&mut self, topic: TopicId) {
         let route = self.routes.get_mut(topic.0 as usize).and_then(Option::take);
         for (name, told) in route.iter().flat_map(Route::chains).flat_map(|chain| chain.tallies()) {
-            match self.done.iter_mut().find(|(of, _)| of == name) {
-                Some((_, sum)) => sum.add(told),
-                None => self.done.push((name.clone(), told)),
-            }
+            told.add_to(&mut self.done, name);
         }
     }
 

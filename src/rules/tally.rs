@@ -4,6 +4,7 @@
 //! those since the last: the sum only grows, and is right on average.
 
 use super::made::Made;
+use crate::name::Name;
 
 /// One record in so many is timed.
 const EVERY: u32 = 16;
@@ -71,6 +72,14 @@ impl Told {
     pub fn add(&mut self, other: Told) {
         self.tally = self.tally.plus(other.tally);
         self.last_error = other.last_error.or(self.last_error.take());
+    }
+
+    /// Together with what a list has of the same rule; a rule that it has not comes behind the others.
+    pub fn add_to(self, list: &mut Vec<(Name, Told)>, name: &Name) {
+        match list.iter_mut().find(|(of, _)| of == name) {
+            Some((_, sum)) => sum.add(self),
+            None => list.push((name.clone(), self)),
+        }
     }
 }
 
