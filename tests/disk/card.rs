@@ -12,6 +12,8 @@ pub const MIB: u64 = 1024 * 1024;
 
 pub struct Card {
     home: TempDir,
+    /// Where the node of [`Card::node`] has its ring, within the card.
+    data: &'static str,
 }
 
 /// Runs a program that administrators have; what it said if it failed.
@@ -55,16 +57,22 @@ impl Card {
         std::fs::create_dir(&place).unwrap();
         let (image, place) = (image.display().to_string(), place.display().to_string());
         tool("mount", &["-t", file_system, "-o", "loop", &image, &place])?;
-        Ok(Card { home })
+        Ok(Card { home, data: "data" })
     }
 
     pub fn path(&self) -> PathBuf {
         self.home.path().join("card")
     }
 
+    /// As it is, with the ring elsewhere on it.
+    pub fn with_data(mut self, data: &'static str) -> Card {
+        self.data = data;
+        self
+    }
+
     /// Where the node of [`Card::node`] has its ring.
     pub fn data(&self) -> PathBuf {
-        self.path().join("data")
+        self.path().join(self.data)
     }
 
     /// A node with its data on the card, and its socket elsewhere; it does not run yet.

@@ -24,10 +24,15 @@ impl Kept {
 
     /// Sends `count` lines of about `bytes` that do not compress, and waits for their offsets.
     pub fn send(&mut self, node: &Node, count: u64, bytes: usize) {
+        self.send_by(count, bytes, |topic, lines| node.send(topic, lines));
+    }
+
+    /// As `send`, by whatever takes a topic and lines and gives what was printed for each.
+    pub fn send_by(&mut self, count: u64, bytes: usize, send: impl FnOnce(&str, &[&str]) -> Vec<String>) {
         let lines: Vec<_> = (self.sent..self.sent + count).map(|n| line(n, bytes)).collect();
         self.sent += count;
         let texts: Vec<_> = lines.iter().map(String::as_str).collect();
-        let offsets = node.send(self.topic, &texts);
+        let offsets = send(self.topic, &texts);
         assert_eq!(offsets.len(), lines.len(), "an answer for each line");
         for (offset, line) in offsets.iter().zip(lines) {
             let offset = offset.parse().unwrap_or_else(|_| panic!("no offset: {offset}"));

@@ -10,6 +10,7 @@ mod followed;
 mod full;
 mod hanging;
 mod kept;
+mod moment;
 #[path = "../node/node.rs"]
 #[allow(dead_code, reason = "shared: what the node's tests ask of it")]
 mod node;

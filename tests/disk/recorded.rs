@@ -85,14 +85,28 @@ impl Recorded {
         std::fs::metadata(self.home.path().join("medium")).unwrap().len()
     }
 
-    fn log(&self) -> File {
-        File::open(self.home.path().join("log")).unwrap()
+    pub fn log(&self) -> Log {
+        Log::open(&self.home.path().join("log"))
     }
 
     /// How much was done, up to the newest flush that was answered at least.
     pub fn count(&self) -> usize {
+        self.log().count()
+    }
+}
+
+/// What `blklogwrites` wrote down.
+pub struct Log(File);
+
+impl Log {
+    pub fn open(path: &Path) -> Log {
+        Log(File::open(path).unwrap())
+    }
+
+    /// As [`Recorded::count`].
+    pub fn count(&self) -> usize {
         let mut head = [0; 28];
-        self.log().read_exact_at(&mut head, 0).unwrap();
+        self.0.read_exact_at(&mut head, 0).unwrap();
         assert_eq!((word(&head, 0), word(&head, 1)), (MAGIC, 1), "a log of a format that is known");
         assert_eq!(head[24..28], (SECTOR as u32).to_le_bytes());
         word(&head, 2) as usize
@@ -100,7 +114,7 @@ impl Recorded {
 
     /// All that was done to the device, oldest first.
     pub fn history(&self) -> Vec<Done> {
-        let (log, count) = (self.log(), self.count());
+        let (log, count) = (&self.0, self.count());
         let mut at = SECTOR as u64;
         let mut history = Vec::with_capacity(count);
         for _ in 0..count {
@@ -137,9 +151,15 @@ pub struct Replay<'a> {
 }
 
 impl<'a> Replay<'a> {
+    /// Of a device that was empty.
     pub fn new(home: &Path, bytes: u64, history: &'a [Done]) -> Self {
         let image = home.join("settled");
         File::create(&image).unwrap().set_len(bytes).unwrap();
+        Self::from(image, history)
+    }
+
+    /// Of a device that was as this image, which goes along.
+    pub fn from(image: PathBuf, history: &'a [Done]) -> Self {
         Self { image, history, settled: 0 }
     }
 
