@@ -157,6 +157,7 @@ config = "headwater.toml"   # beside this file
 user = "tech"
 ssh_keys = ["ssh-ed25519 AAAAC3Nza tech@desk", 'ecdsa-sha2-nistp256 AAAAE2 other']
 timezone = "Europe/London"
+time_servers = ["192.0.2.1", "time.example"]
 country = "GB"
 root_size = "48MiB"
 data_size = "24MiB"
@@ -258,7 +259,8 @@ whole_card() {
     has etc/headwater/headwater.toml 640 0:998 '[sources.log]'
     has etc/headwater/site-id 644 0:0 pump-07
     has etc/headwater/conf.d/10-site.toml 640 0:998 'id = { file = "/etc/headwater/site-id" }'
-    has etc/headwater/conf.d/10-site.toml 640 0:998 'max_bytes = "1GiB"'
+    has etc/headwater/conf.d/10-site.toml 640 0:998 'max_bytes = "18MiB"'
+    has etc/headwater/conf.d/10-site.toml 640 0:998 'keep_free = "3MiB"'
     has etc/headwater/credentials 700 0:0
     has etc/headwater/credentials/site-key 600 0:0 "the key"
     has etc/headwater/ca.pem 640 0:998 "the authority"
@@ -267,6 +269,7 @@ whole_card() {
     has etc/hosts 644 0:0 $'127.0.1.1\tpump-07'
     is "$(grep -c 127.0.1.1 "$work/r/etc/hosts")" 1
     is "$(readlink "$work/r/etc/localtime")" /usr/share/zoneinfo/Europe/London
+    has etc/systemd/timesyncd.conf.d/headwater.conf 644 0:0 "NTP=192.0.2.1 time.example"
     has etc/fstab 644 0:0 "LABEL=headwater-data /var/lib/headwater ext4 noatime,commit=30,nofail,x-systemd.device-timeout=15s 0 2"
     awk '$2 == "/" && $4 ~ /noatime/ && $4 ~ /commit=120/ { found = 1 } END { exit !found }' "$work/r/etc/fstab" || wrong "root is mounted as before"
     ! grep -q '^[^#].*swap' "$work/r/etc/fstab" || wrong "the swap is there"
@@ -404,7 +407,7 @@ a_32_bit_board_takes_its_own_image_and_program() {
     succeeds
     said "for armhf"
     open_card "$work/out.img"
-    has etc/headwater/conf.d/10-site.toml 640 0:998 'max_bytes = "256MiB"'
+    has etc/headwater/conf.d/10-site.toml 640 0:998 'max_bytes = "18MiB"'
     has etc/systemd/system/headwater.service.d/10-site.conf 644 0:0 "MemoryMax=$((128 << 20))"
 }
 
@@ -643,13 +646,13 @@ the_example_of_a_site_is_one() {
     "$flash" --board rpi4 --image "$work/bookworm.img" --site "$dir/site.toml" --output "$work/out.img" --dry-run >"$work/said" 2>&1 || code=$?
     succeeds
     # Each key stands in it.
-    for key in node config user ssh_keys ssh_key_files password_hash timezone country root_size data_size ssid psk_file psk_env interface address gateway dns; do
+    for key in node config user ssh_keys ssh_key_files password_hash timezone time_servers country root_size data_size ssid psk_file psk_env interface address gateway dns; do
         grep -qw "$key" "$dir/site.toml" || wrong "the example says nothing of $key"
     done
 }
 
 what_a_config_sets_is_not_set_again() {
-    printf '[node]\nid = "other"\n[ring]\nmax_bytes = "64MiB"\n' >"$work/own.toml"
+    printf '[node]\nid = "other"\n[ring]\nmax_bytes = "64MiB"\nkeep_free = "1MiB"\n' >"$work/own.toml"
     run --image "$work/bookworm.img" --set config=own.toml --output "$work/out.img"
     refuses 2 "there is no file"
     run --image "$work/bookworm.img" --set "config=$work/own.toml" --output "$work/out.img"

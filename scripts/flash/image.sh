@@ -405,7 +405,20 @@ config_has() {
 site_config() {
     echo "# Written by flash.sh: what the config leaves to the site and the board."
     config_has node id || printf '[node]\nid = { file = "/etc/headwater/site-id" }\n'
-    config_has ring max_bytes || printf '[ring]\nmax_bytes = "%s"\n' "$(board ring.max_bytes)"
+    local data=$((data_sectors * 512)) ring=''
+    # A data partition smaller than the board's ring would never hold it.
+    config_has ring max_bytes || ring+="max_bytes = \"$(at_most "$(board ring.max_bytes)" $((data * 3 / 4)))\""$'\n'
+    config_has ring keep_free || ring+="keep_free = \"$(at_most "$(board ring.keep_free)" $((data / 8)))\""$'\n'
+    [ -z "$ring" ] || printf '[ring]\n%s' "$ring"
+}
+
+# at_most SIZE BYTES: SIZE as it is, or those bytes if it is more.
+at_most() {
+    if [ "$(bytes "$1")" -le "$2" ]; then
+        echo "$1"
+    else
+        echo "$(($2 / MIB))MiB"
+    fi
 }
 
 identity() {
@@ -423,6 +436,8 @@ identity() {
         link "/usr/share/zoneinfo/$zone" etc/localtime
         put etc/timezone 0644 <<<"$zone"
     fi
+    [ -z "${site[time_servers]-}" ] ||
+        put etc/systemd/timesyncd.conf.d/headwater.conf 0644 <<<$'[Time]\nNTP='"${site[time_servers]//$'\n'/ }"
 }
 
 # fewer_writes: what the board does not need to write, it does not. And nothing on first boot that would grow root.

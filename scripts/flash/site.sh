@@ -18,6 +18,7 @@ user = "tech"                         # who logs in over SSH; may use sudo
 ssh_keys = ["ssh-ed25519 AAAA... tech@desk"]   # or: ssh_key_files = ["id_ed25519.pub"]
 # password_hash = "$6$..."            # for the console (`openssl passwd -6`); without it only keys open the door
 timezone = "Europe/London"
+# time_servers = ["192.0.2.1"]        # who tells the time where the Internet does not; names or addresses
 country = "GB"                        # whose rules the Wi-Fi keeps
 # root_size = "4GiB"                  # the root partition; the board's file says what it is otherwise
 # data_size = "2GiB"                  # the data partition; "rest" takes what the device has (with --device)
@@ -43,7 +44,7 @@ EXAMPLE
 # site_key KEY: whether there is such a key; `list` or `text` says how its value looks.
 site_key() {
     case $1 in
-        ssh_keys | ssh_key_files | network.dns) echo list ;;
+        ssh_keys | ssh_key_files | time_servers | network.dns) echo list ;;
         node | config | user | password_hash | timezone | country | root_size | data_size) echo text ;;
         wifi.ssid | wifi.psk_file | wifi.psk_env) echo text ;;
         network.interface | network.address | network.gateway) echo text ;;
@@ -215,6 +216,9 @@ check_site() {
     while IFS= read -r line; do
         [ -z "$line" ] || [[ $line =~ ^($four|[0-9a-fA-F:]+)$ ]] || site_error "\`network.dns\`: \`$line\` is no address"
     done <<<"${site[network.dns]-}"
+    while IFS= read -r line; do
+        [ -z "$line" ] || [[ $line =~ ^[A-Za-z0-9:][A-Za-z0-9:.-]*$ ]] || site_error "\`time_servers\`: \`$line\` is neither name nor address"
+    done <<<"${site[time_servers]-}"
     check_keys
     check_wifi
     if [ "${#site_errors[@]}" -gt 0 ]; then

@@ -196,7 +196,7 @@ fn paths(needs: &Needs, lines: &mut Lines) {
         lines.service("files of home directories", &[("ProtectHome", "read-only")]);
     }
     if everything().any(|path| ["/tmp", "/var/tmp"].iter().any(|tmp| path.starts_with(tmp))) {
-        lines.service("files that others see in /tmp", &[("PrivateTmp", "no")]);
+        lines.service("files that others see in /tmp", &[("TemporaryFileSystem", "")]);
         lines.service("files that others see in /tmp", &[("ReadWritePaths", "/tmp /var/tmp")]);
     }
 }
@@ -266,7 +266,7 @@ mod tests {
         let files = |path: &str| format!("[sources.l]\ntype = \"file\"\ntopic = \"l\"\npaths = [\"{path}\"]\n");
         assert!(unit(&files("/var/log/*.log")).ends_with("SupplementaryGroups=adm"));
         assert!(unit(&files("/home/pi/app/*.log")).ends_with("ProtectHome=read-only"));
-        assert!(unit(&files("/tmp/*.log")).contains("PrivateTmp=no"));
+        assert!(unit(&files("/tmp/*.log")).contains("\nTemporaryFileSystem=\n"));
         assert_eq!(unit(&files("/srv/app/*.log")), "# Nothing: the unit has all of it.");
     }
 
