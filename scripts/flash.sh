@@ -16,6 +16,8 @@ set -euo pipefail
 . "$root/scripts/flash/disk.sh"
 # shellcheck source=scripts/flash/image.sh
 . "$root/scripts/flash/image.sh"
+# shellcheck source=scripts/flash/initrd.sh
+. "$root/scripts/flash/initrd.sh"
 # Debian keeps these tools where the path of a user does not look.
 export PATH="$PATH:/usr/sbin:/sbin"
 # An image's boot partition may be smaller or odder than mtools likes.

@@ -105,6 +105,17 @@ tree() {
     esac
 }
 
+# archive NAME...: files of an initrd.
+archive() {
+    rm -rf "$work/files"
+    local name
+    for name in "$@"; do
+        mkdir -p "$work/files/$(dirname "$name")"
+        echo "$name, as it was" >"$work/files/$name"
+    done
+    (cd "$work/files" && find . -mindepth 1 | cut -c3- | cpio --quiet -o -H newc)
+}
+
 # stock KIND FILE: an image of 4 MiB of nothing, 16 MiB of FAT and 32 MiB of ext4.
 stock() {
     local kind=$1 to=$2 boot=bootfs top=rootfs line
@@ -129,7 +140,13 @@ stock() {
             echo '#cloud-config' | mcopy -i "$to@@4M" - ::user-data
             echo 'instance-id: rpi' | mcopy -i "$to@@4M" - ::meta-data
             echo '#' | mcopy -i "$to@@4M" - ::network-config ;;
-        debian) printf 'initrd' | gzip | mcopy -i "$to@@4M" - ::initrd.img-6.1.0-arm64 ;;
+        debian)
+            # One that grows root, behind microcode as some have it; one that has no script of that kind; one without compression.
+            archive kernel/firmware.bin >"$work/early"
+            { cat "$work/early"; archive scripts/local-bottom/ORDER scripts/local-bottom/rpi-resizerootfs | gzip; } |
+                mcopy -i "$to@@4M" - ::initrd.img-6.1.0-arm64
+            { cat "$work/early"; archive scripts/init-bottom/ORDER | zstd -q; } | mcopy -i "$to@@4M" - ::initrd.img-6.1.0-small
+            archive scripts/local-bottom/ORDER | mcopy -i "$to@@4M" - ::initrd.img-6.1.0-plain ;;
     esac
 }
 
@@ -253,13 +270,16 @@ whole_card() {
     cmp scripts/service/headwater.service "$work/r/etc/systemd/system/headwater.service"
     is "$(readlink "$work/r/etc/systemd/system/multi-user.target.wants/headwater.service")" /etc/systemd/system/headwater.service
     cmp scripts/service/sysusers.conf "$work/r/usr/lib/sysusers.d/headwater.conf"
-    cmp scripts/service/tmpfiles.conf "$work/r/usr/lib/tmpfiles.d/headwater.conf"
+    # Without the data partition there is nothing that the node could write to.
+    has var/lib/headwater 555 0:0
+    is "$(readlink "$work/r/etc/tmpfiles.d/headwater.conf")" /dev/null
+    has etc/udev/rules.d/60-headwater.rules 644 0:0
     cmp scripts/service/watchdog.conf "$work/r/etc/systemd/system.conf.d/headwater-watchdog.conf"
     has etc/headwater 750 0:998
     has etc/headwater/headwater.toml 640 0:998 '[sources.log]'
     has etc/headwater/site-id 644 0:0 pump-07
     has etc/headwater/conf.d/10-site.toml 640 0:998 'id = { file = "/etc/headwater/site-id" }'
-    has etc/headwater/conf.d/10-site.toml 640 0:998 'max_bytes = "18MiB"'
+    has etc/headwater/conf.d/10-site.toml 640 0:998 'max_bytes = "15MiB"'
     has etc/headwater/conf.d/10-site.toml 640 0:998 'keep_free = "3MiB"'
     has etc/headwater/credentials 700 0:0
     has etc/headwater/credentials/site-key 600 0:0 "the key"
@@ -270,7 +290,7 @@ whole_card() {
     is "$(grep -c 127.0.1.1 "$work/r/etc/hosts")" 1
     is "$(readlink "$work/r/etc/localtime")" /usr/share/zoneinfo/Europe/London
     has etc/systemd/timesyncd.conf.d/headwater.conf 644 0:0 "NTP=192.0.2.1 time.example"
-    has etc/fstab 644 0:0 "LABEL=headwater-data /var/lib/headwater ext4 noatime,commit=30,nofail,x-systemd.device-timeout=15s 0 2"
+    has etc/fstab 644 0:0 "LABEL=headwater-data /var/lib/headwater ext4 noatime,commit=30,nofail,x-systemd.device-timeout=30s 0 2"
     awk '$2 == "/" && $4 ~ /noatime/ && $4 ~ /commit=120/ { found = 1 } END { exit !found }' "$work/r/etc/fstab" || wrong "root is mounted as before"
     ! grep -q '^[^#].*swap' "$work/r/etc/fstab" || wrong "the swap is there"
     [ ! -e "$work/r/var/swap" ] || wrong "the swap file is there"
@@ -349,12 +369,18 @@ debian_card() {
     has etc/network/interfaces.d/eth0 600 0:0 "    address 192.0.2.7/24"
     has etc/network/interfaces.d/wlan0 600 0:0 "    wpa-psk $(psk)"
     # The initrd as it was, and behind it an archive in which what grows root is empty.
-    mcopy -n -i "$boot" ::initrd.img-6.1.0-arm64 "$work/initrd"
-    mcopy -n -i "$work/debian.img@@4M" ::initrd.img-6.1.0-arm64 "$work/initrd.before"
+    mcopy -n -o -i "$boot" ::initrd.img-6.1.0-arm64 "$work/initrd"
+    mcopy -n -o -i "$work/debian.img@@4M" ::initrd.img-6.1.0-arm64 "$work/initrd.before"
     cmp -n "$(stat -c %s "$work/initrd.before")" "$work/initrd" "$work/initrd.before"
     rm -rf "$work/cpio" && mkdir "$work/cpio"
     tail -c "+$((($(stat -c %s "$work/initrd.before") + 3) / 4 * 4 + 1))" "$work/initrd" | (cd "$work/cpio" && cpio -id --quiet)
     "$work/cpio/scripts/local-bottom/rpi-resizerootfs"
+    # One without such a script is left alone: with that folder and without its ORDER it would not boot.
+    for name in small plain; do
+        mcopy -n -o -i "$boot" "::initrd.img-6.1.0-$name" "$work/initrd"
+        mcopy -n -o -i "$work/debian.img@@4M" "::initrd.img-6.1.0-$name" "$work/initrd.before"
+        cmp "$work/initrd" "$work/initrd.before" || wrong "the initrd $name is another"
+    done
 }
 
 # ------------------------------------------------------------------------------------------------ tests
@@ -407,7 +433,7 @@ a_32_bit_board_takes_its_own_image_and_program() {
     succeeds
     said "for armhf"
     open_card "$work/out.img"
-    has etc/headwater/conf.d/10-site.toml 640 0:998 'max_bytes = "18MiB"'
+    has etc/headwater/conf.d/10-site.toml 640 0:998 'max_bytes = "15MiB"'
     has etc/systemd/system/headwater.service.d/10-site.conf 644 0:0 "MemoryMax=$((128 << 20))"
 }
 

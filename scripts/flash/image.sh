@@ -358,15 +358,13 @@ the_node() {
     put "${program#/}" 0755 <"$binary"
     put etc/systemd/system/headwater.service 0644 <"$service_dir/headwater.service"
     enable headwater.service
-    for name in sysusers tmpfiles; do
-        [ ! -f "$service_dir/$name.conf" ] || put "usr/lib/$name.d/headwater.conf" 0644 <"$service_dir/$name.conf"
-    done
+    put usr/lib/sysusers.d/headwater.conf 0644 <"$service_dir/sysusers.conf"
+    data_partition
     [ ! -f "$service_dir/watchdog.conf" ] ||
         put etc/systemd/system.conf.d/headwater-watchdog.conf 0644 <"$service_dir/watchdog.conf"
     folder etc/headwater 0750 "0:$node_gid"
     folder etc/headwater/conf.d 0750 "0:$node_gid"
     folder etc/headwater/credentials 0700 0:0
-    folder var/lib/headwater 0750 "$node_uid:$node_gid"
     put etc/headwater/headwater.toml 0640 "0:$node_gid" <"${site[config]}"
     put etc/headwater/site-id 0644 <<<"${site[node]}"
     site_config | put etc/headwater/conf.d/10-site.toml 0640 "0:$node_gid"
@@ -392,6 +390,18 @@ $loads
 UNIT
 }
 
+# data_partition: where it is mounted the node cannot write without it. It would begin a second ring on root, which nobody
+# sees again once the partition is there; so it keeps what comes in memory, and says so, until then. A disk that comes later
+# than the mount waits for it is mounted all the same.
+data_partition() {
+    folder var/lib/headwater 0555 0:0
+    # Nor does a package that is installed later change that.
+    link /dev/null etc/tmpfiles.d/headwater.conf
+    put etc/udev/rules.d/60-headwater.rules 0644 <<RULE
+ACTION!="remove", SUBSYSTEM=="block", ENV{ID_FS_LABEL}=="$(board image.data_label)", TAG+="systemd", ENV{SYSTEMD_WANTS}+="var-lib-headwater.mount"
+RULE
+}
+
 # config_has SECTION KEY: whether the site's config sets it. A key set twice would be an error.
 config_has() {
     awk -v section="$1" -v key="$2" '
@@ -407,7 +417,7 @@ site_config() {
     config_has node id || printf '[node]\nid = { file = "/etc/headwater/site-id" }\n'
     local data=$((data_sectors * 512)) ring=''
     # A data partition smaller than the board's ring would never hold it.
-    config_has ring max_bytes || ring+="max_bytes = \"$(at_most "$(board ring.max_bytes)" $((data * 3 / 4)))\""$'\n'
+    config_has ring max_bytes || ring+="max_bytes = \"$(at_most "$(board ring.max_bytes)" $((data * 5 / 8)))\""$'\n'
     config_has ring keep_free || ring+="keep_free = \"$(at_most "$(board ring.keep_free)" $((data / 8)))\""$'\n'
     [ -z "$ring" ] || printf '[ring]\n%s' "$ring"
 }
@@ -460,7 +470,7 @@ CONF
             if ($4 !~ /commit=/) $4 = $4 ",commit=120"
         }
         { print }
-        END { print "LABEL=" data " /var/lib/headwater ext4 noatime,commit=30,nofail,x-systemd.device-timeout=15s 0 2" }
+        END { print "LABEL=" data " /var/lib/headwater ext4 noatime,commit=30,nofail,x-systemd.device-timeout=30s 0 2" }
     ' "$fstab" >"$work/edit"
     cat "$work/edit" >"$fstab"
     edit etc/fstab "s/PARTUUID=$disk_id-/PARTUUID=$new_id-/"
@@ -668,25 +678,4 @@ netplan_address() {
         printf '      routes:\n        - to: default\n          via: %s\n' "$(quoted "${site[network.gateway]}")"
     [ -z "${site[network.dns]-}" ] ||
         printf '      nameservers:\n        addresses: ["%s"]\n' "${site[network.dns]//$'\n'/\", \"}"
-}
-
-# initrds: Debian's images for the Raspberry Pi grow root from within the initrd, whenever the disk has room at its end,
-# and cannot boot where another partition stands in the way. A second archive behind the first puts an empty script in
-# its place; the kernel unpacks one after the other. The next kernel's initrd has no such script.
-initrds() {
-    local name script=scripts/local-bottom/rpi-resizerootfs
-    remove etc/initramfs-tools "$script" hooks/rpi-resizerootfs
-    rm -rf "$work/cpio"
-    mkdir -p "$work/cpio/$(dirname $script)"
-    printf '#!/bin/sh\n# The partitions stay as they are.\nexit 0\n' >"$work/cpio/$script"
-    chmod 755 "$work/cpio/$script"
-    (cd "$work/cpio" && printf '%s\n' scripts scripts/local-bottom "$script" | cpio --quiet -o -H newc -R 0:0) >"$work/no-grow"
-    while IFS= read -r name; do
-        mcopy -n -i "$boot_at" "::$name" "$work/initrd"
-        # An archive begins at a multiple of four.
-        truncate -s %4 "$work/initrd"
-        cat "$work/no-grow" >>"$work/initrd"
-        boot_put "$work/initrd" "$name"
-        rm -f "$work/initrd"
-    done < <(mdir -b -i "$boot_at" ::initrd* 2>/dev/null | sed 's#^::/##')
 }
