@@ -280,6 +280,7 @@ whole_card() {
     has etc/headwater/site-id 644 0:0 pump-07
     has etc/headwater/conf.d/10-site.toml 640 0:998 'id = { file = "/etc/headwater/site-id" }'
     has etc/headwater/conf.d/10-site.toml 640 0:998 'max_bytes = "15MiB"'
+    has etc/headwater/conf.d/10-site.toml 640 0:998 'control = "/run/headwater/control.sock"'
     has etc/headwater/conf.d/10-site.toml 640 0:998 'keep_free = "3MiB"'
     has etc/headwater/credentials 700 0:0
     has etc/headwater/credentials/site-key 600 0:0 "the key"
@@ -678,7 +679,7 @@ the_example_of_a_site_is_one() {
 }
 
 what_a_config_sets_is_not_set_again() {
-    printf '[node]\nid = "other"\n[ring]\nmax_bytes = "64MiB"\nkeep_free = "1MiB"\n' >"$work/own.toml"
+    printf '[node]\nid = "other"\ncontrol = "/run/headwater/other.sock"\n[ring]\nmax_bytes = "64MiB"\nkeep_free = "1MiB"\n' >"$work/own.toml"
     run --image "$work/bookworm.img" --set config=own.toml --output "$work/out.img"
     refuses 2 "there is no file"
     run --image "$work/bookworm.img" --set "config=$work/own.toml" --output "$work/out.img"

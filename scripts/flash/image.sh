@@ -414,7 +414,11 @@ config_has() {
 
 site_config() {
     echo "# Written by flash.sh: what the config leaves to the site and the board."
-    config_has node id || printf '[node]\nid = { file = "/etc/headwater/site-id" }\n'
+    local node=''
+    config_has node id || node+='id = { file = "/etc/headwater/site-id" }'$'\n'
+    # Commands reach the node where the data partition is not there, too.
+    config_has node control || node+='control = "/run/headwater/control.sock"'$'\n'
+    [ -z "$node" ] || printf '[node]\n%s' "$node"
     local data=$((data_sectors * 512)) ring=''
     # A data partition smaller than the board's ring would never hold it.
     config_has ring max_bytes || ring+="max_bytes = \"$(at_most "$(board ring.max_bytes)" $((data * 5 / 8)))\""$'\n'

@@ -150,7 +150,6 @@ fn devices(needs: &Needs, lines: &mut Lines) {
     }
     let names: BTreeSet<_> = needs.devices.iter().map(|of| format!("{} ({})", of.what.display(), of.key)).collect();
     let why = names.into_iter().collect::<Vec<_>>().join(", ");
-    lines.service(&why, &[("PrivateDevices", "no")]);
     let (mut allowed, mut groups) = (BTreeSet::new(), BTreeSet::new());
     for (kinds, group) in needs.devices.iter().map(|of| kinds(&of.what)) {
         allowed.extend(kinds);
@@ -274,7 +273,7 @@ mod tests {
     fn devices_are_allowed_by_their_kind_so_that_they_may_come_later() {
         let exec = |words: &str| format!("[sources.e]\ntype = \"exec\"\ntopic = \"e\"\ncommand = [{words}]\n");
         let text = unit(&exec("\"/usr/bin/reader\", \"--port=/dev/ttyUSB0\""));
-        for line in ["PrivateDevices=no", "DeviceAllow=char-ttyUSB rw", "SupplementaryGroups=dialout"] {
+        for line in ["DeviceAllow=char-ttyUSB rw", "SupplementaryGroups=dialout"] {
             assert!(text.lines().any(|l| l == line), "{line}: {text}");
         }
         assert!(unit(&exec("\"a\", \"/dev/serial/by-id/usb-mast\"")).contains("DeviceAllow=char-ttyACM rw"));
