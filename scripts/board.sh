@@ -4,6 +4,7 @@
 #   use_board rpi4              takes that board, or fails and names those there are
 #   board target                one value; `board image.table` and `board budget.memory_max` are those of a section
 #   board image.bases           a list: its elements, one a line
+#   fitting_board arm64 MODEL   the board that a machine is
 #
 # The files keep to what awk can read: flat sections, one value a line, each a text or a list of texts.
 
@@ -49,6 +50,45 @@ board() {
         }
         END { exit !found }
     ' "$board_file" || fail "$board_file has no \`$1\`"
+}
+
+# fitting_board ARCHITECTURE MODEL: the board that a machine is, by Debian's name of its architecture and the model that its device
+# tree names; else the one for any machine of that architecture; nothing where there is none.
+fitting_board() {
+    local name model any=''
+    for name in $(board_names); do
+        use_board "$name"
+        [ "$(board debian)" = "$1" ] || continue
+        [ -n "$(board models)" ] || any=$name
+        while read -r model; do
+            case $2 in "$model"*) echo "$name"; return ;; esac
+        done < <(board models)
+    done
+    echo "$any"
+}
+
+# need_emulators: what `emulator` names, and the C library of the target that is not static.
+need_emulators() {
+    need qemu-aarch64-static qemu-user-static
+    [ -e /usr/arm-linux-gnueabihf/lib/libc.so.6 ] || apt libc6-armhf-cross
+}
+
+# emulator TARGET: what runs its programs here.
+emulator() {
+    case $1 in
+        aarch64-*) echo qemu-aarch64-static ;;
+        # Linked with the C library of the target's Debian.
+        armv7-*-gnueabihf) echo "qemu-arm-static -L /usr/arm-linux-gnueabihf" ;;
+        *) fail "no emulator is known for $1" ;;
+    esac
+}
+
+# linked TARGET: as zig names it, with the C library that it is linked against: what a board's system has at least.
+linked() {
+    case $1 in
+        *-gnueabihf | *-gnu) echo "$1.2.31" ;;
+        *) echo "$1" ;;
+    esac
 }
 
 # bytes 4GiB: a size in bytes.

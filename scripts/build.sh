@@ -53,12 +53,6 @@ need python3 python3
 need dpkg-deb dpkg
 need nm binutils
 
-# The C library that it is linked against, as zig names it: what a board's system has at least.
-case $target in
-    *-gnueabihf | *-gnu) linked=$target.2.31 ;;
-    *) linked=$target ;;
-esac
-
 # compile SOURCES TARGET_DIR: the binary with its symbols. Where it was built stands nowhere in it.
 compile() {
     local sources=$1 into=$2 home=${CARGO_HOME:-$HOME/.cargo} remap='' flags=''
@@ -76,7 +70,7 @@ compile() {
     )
     [ -z "$quick" ] || settings+=(CARGO_PROFILE_DIST_LTO=off CARGO_PROFILE_DIST_CODEGEN_UNITS=16)
     case $with in
-        zig) command=(zigbuild --target "$linked") ;;
+        zig) command=(zigbuild --target "$(linked "$target")") ;;
         cross)
             command -v cross >/dev/null || fail "cross is not here: cargo install cross, and docker or podman; or --with zig"
             settings+=("CROSS_CONFIG=$root/cross.toml")

@@ -14,8 +14,7 @@ cd "$root"
 need_compiler
 # shellcheck disable=SC2119  # no component is needed to build
 need_rust
-need qemu-aarch64-static qemu-user-static
-[ -e /usr/arm-linux-gnueabihf/lib/libc.so.6 ] || apt libc6-armhf-cross
+need_emulators
 
 work=$(mktemp -d)
 node=
@@ -28,16 +27,6 @@ cleanup() {
     rm -rf "$work"
 }
 trap cleanup EXIT
-
-# emulator TARGET: what runs its programs here.
-emulator() {
-    case $1 in
-        aarch64-*) echo qemu-aarch64-static ;;
-        # Linked with the C library of the target's Debian.
-        armv7-*-gnueabihf) echo "qemu-arm-static -L /usr/arm-linux-gnueabihf" ;;
-        *) fail "no emulator is known for $1" ;;
-    esac
-}
 
 # try TARGET BINARY: runs a node under emulation.
 try() {

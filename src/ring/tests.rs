@@ -94,6 +94,28 @@ fn drain_part(ring: &mut Ring, disk: &mut MemDisk, part: TopicPart) -> Vec<(u64,
     }
 }
 
+/// Tokens of reads are those of writes and 2^63: where a place has 32 bits, no more of them may be looked at than both.
+#[test]
+fn a_read_that_is_done_makes_nothing_durable() {
+    let mut disk = MemDisk::new(MIN_RING);
+    let (mut ring, _) = open(&mut disk);
+    let id = topic(&mut ring, "pump");
+    let ticket = value(&mut ring, &mut disk, id, b"one").ticket;
+    ring.hurry(NOW);
+    let writes: Vec<_> = std::iter::from_fn(|| ring.poll(NOW)).collect();
+    assert!(!writes.is_empty());
+    for write in &writes {
+        ring.complete(NOW, Completion { token: (1 << 63) + write.token, result: Ok(()), buf: Vec::new() });
+        assert!(ring.settled() < ticket, "settled by a read");
+    }
+    for write in writes {
+        let done = execute(write, &mut disk);
+        ring.complete(NOW, done);
+    }
+    drive(&mut ring, &mut disk, NOW);
+    assert!(ring.settled() >= ticket);
+}
+
 #[test]
 fn bytes_over_the_rings_life_are_known_after_a_crash() {
     let mut disk = MemDisk::new(MIN_RING);

@@ -314,7 +314,9 @@ impl Ring {
         self.writer.now = self.writer.now.max(now);
         let Completion { token, result, buf } = completion;
         let group = &mut self.writer.group;
-        let part = token.checked_sub(group.base).and_then(|i| group.parts.get(i as usize).copied());
+        // Tokens of reads are far above all of these, and stay so where a place has 32 bits.
+        let place = token.checked_sub(group.base).and_then(|i| usize::try_from(i).ok());
+        let part = place.and_then(|i| group.parts.get(i).copied());
         let Some(part) = part.filter(|_| group.outstanding > 0) else {
             return self.complete_read(Completion { token, result, buf });
         };

@@ -5,9 +5,10 @@ use super::*;
 use toml::{Table, Value};
 
 /// Every key that a board has: the section (none for the top), the key, whether it is a list.
-const KEYS: [(&str, &str, bool); 29] = [
+const KEYS: [(&str, &str, bool); 30] = [
     ("", "name", false),
     ("", "title", false),
+    ("", "models", true),
     ("", "target", false),
     ("", "debian", false),
     ("", "features", true),
@@ -43,12 +44,12 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn read(path: &str) -> String {
+pub fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
 }
 
 /// The boards' names and texts, by name.
-fn boards() -> BTreeMap<String, String> {
+pub fn boards() -> BTreeMap<String, String> {
     let files = std::fs::read_dir(root().join("boards")).expect("there is a folder of boards");
     let name = |file: std::fs::DirEntry| {
         let name = file.file_name().into_string().expect("plain names");
@@ -77,7 +78,7 @@ fn percent(text: &str) -> Option<u64> {
 }
 
 /// A board's texts, by `section.key`; a list's elements joined by lines.
-fn values(table: &Table) -> BTreeMap<String, String> {
+pub fn values(table: &Table) -> BTreeMap<String, String> {
     let mut out = BTreeMap::new();
     let mut take = |name: String, value: &Value| {
         let text = match value {
@@ -114,7 +115,7 @@ fn shape(text: &str, table: &Table) -> Vec<String> {
         if section != "limits" && !KEYS.iter().any(|(s, k, _)| (*s, *k) == (section, key)) {
             wrong.push(format!("`{name}` is no key of a board"));
         }
-        let may_be_empty = ["features", "image.boot_labels", "image.root_labels"].contains(&name.as_str());
+        let may_be_empty = ["models", "features", "image.boot_labels", "image.root_labels"].contains(&name.as_str());
         if value.contains('?') || (value.is_empty() && !may_be_empty) {
             wrong.push(format!("`{name}` says nothing, or is neither a text nor a list of texts"));
         }
@@ -146,6 +147,10 @@ fn sense(name: &str, board: &BTreeMap<String, String>, cross: &Table) -> Vec<Str
     let pairs = [("arm64", "aarch64-unknown-linux-musl"), ("armhf", "armv7-unknown-linux-gnueabihf")];
     must(pairs.contains(&pair), "debian and target: not of the same processor");
     must(get("features").is_empty(), "features: there are none");
+    must(
+        get("models").is_empty() == name.starts_with("generic-"),
+        "models: those of any board, or none of a certain one",
+    );
     must(bytes("ram") >= 512 << 20, "ram: too little, or no size");
     must((1..=bytes("ram") / 4).contains(&bytes("budget.memory_max")), "memory_max: more than a quarter of the RAM");
     let (idle, busy) = (bytes("budget.memory_idle"), bytes("budget.memory_busy"));
@@ -204,6 +209,7 @@ fn a_board_that_is_wrong_is_found_out() {
     for (from, to) in [
         ("aarch64-unknown-linux-musl", "armv7-unknown-linux-gnueabihf"),
         ("aarch64-unknown-linux-musl", "mips-unknown-linux-gnu"),
+        ("models = [\"Raspberry Pi 4\", \"Raspberry Pi Compute Module 4\"]", "models = []"),
         ("name = \"rpi4\"", "name = \"rpi3\""),
         ("memory_max = \"256MiB\"", "memory_max = \"4GiB\""),
         ("max_bytes = \"1GiB\"", "max_bytes = \"3GiB\""),
@@ -217,6 +223,22 @@ fn a_board_that_is_wrong_is_found_out() {
         let bad = good.replacen(from, to, 1);
         assert_ne!(bad, good, "{from} is not there");
         assert_ne!(found(&bad), Vec::<String>::new(), "{to} is not found out");
+    }
+}
+
+/// A model that began as two boards say would be whichever is looked at first.
+#[test]
+fn a_model_is_one_board() {
+    let boards: Vec<_> = boards()
+        .into_iter()
+        .map(|(name, text)| (name, values(&text.parse().expect("TOML"))["models"].clone()))
+        .collect();
+    let models = || boards.iter().flat_map(|(name, models)| models.lines().map(move |model| (name, model)));
+    assert!(models().count() >= 4);
+    for (board, model) in models() {
+        for (other, begins) in models().filter(|(other, _)| *other != board) {
+            assert!(!model.starts_with(begins), "`{model}` of {board} is also {other}, of which it begins `{begins}`");
+        }
     }
 }
 

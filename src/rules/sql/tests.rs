@@ -109,6 +109,24 @@ fn integers_keep_every_digit_and_never_wrap() {
     assert_eq!(failure("7 / a", r#"{"a":0}"#).kind, Kind::DivisionByZero);
 }
 
+/// Where an address has 32 bits as well: the numbers begin anew at 2^32 there.
+#[test]
+fn a_number_of_characters_parts_or_times_may_be_larger_than_any_text() {
+    for n in [1_i64 << 32, (1 << 32) + 1, (1 << 33) - 1, i64::MAX] {
+        let record = format!(r#"{{"a":{n}}}"#);
+        let value = |what: &str| value(what, &record);
+        assert_eq!(value("left('xyz', CAST(a AS bigint)) || '.' || right('xyz', CAST(a AS bigint))"), "\"xyz.xyz\"");
+        assert_eq!(value("left('xyz', -CAST(a AS bigint)) || '.' || right('xyz', -CAST(a AS bigint))"), "\".\"");
+        assert_eq!(value("substring('xyz', CAST(a AS bigint)) || substring('xyz', 2, CAST(a AS bigint))"), "\"yz\"");
+        assert_eq!(value("split_part('x,y', ',', CAST(a AS bigint))"), "\"\"");
+        assert_eq!(value("split_part('x,y', ',', -CAST(a AS bigint))"), "\"\"");
+        assert_eq!(value("split_part('x,y', '', CAST(a AS bigint))"), "\"\"");
+        for too_long in ["repeat('xyz', CAST(a AS bigint))", "lpad('xyz', CAST(a AS bigint))"] {
+            assert_eq!(failure(too_long, &record).kind, Kind::TooLong, "{too_long}");
+        }
+    }
+}
+
 #[test]
 fn what_stands_beside_the_value_has_names_of_its_own() {
     let all = "_key, _topic, _node, _source, _time, _admitted, label('kind') AS l, attribute('mqtt.1') AS a";

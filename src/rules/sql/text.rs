@@ -60,6 +60,11 @@ pub fn call<'a>(function: Function, arguments: [Value<'a>; 4]) -> Result<Value<'
     }
 }
 
+/// A number of characters, parts or times. One that no machine of 32 bits can count to is more than there is of anything.
+fn many(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}
+
 fn int(value: &Value<'_>) -> Option<i64> {
     if let Value::Int(n) = value { Some(*n) } else { None }
 }
@@ -97,14 +102,15 @@ fn substring(text: Text<'_>, start: i64, count: Option<i64>) -> Result<Value<'_>
         return Err(EvalError::new(Kind::BadArgument, "negative substring length not allowed"));
     }
     let end = count.map_or(i64::MAX, |n| start.saturating_add(n));
-    let place = |n: i64| usize::try_from(n.saturating_sub(1).max(0)).unwrap_or(usize::MAX);
+    let place = |n: i64| many(n.saturating_sub(1).max(0).unsigned_abs());
     Ok(Value::Text(slice(text, place(start), place(end))))
 }
 
 /// The first (or last) `n` characters; with a negative `n` all but as many of the other end.
 fn cut(text: Text<'_>, n: i64, left: bool) -> Text<'_> {
     let len = text.chars().count();
-    let keep = if n < 0 { len.saturating_sub(n.unsigned_abs() as usize) } else { len.min(n as usize) };
+    let some = many(n.unsigned_abs());
+    let keep = if n < 0 { len.saturating_sub(some) } else { len.min(some) };
     if left { slice(text, 0, keep) } else { slice(text, len - keep, len) }
 }
 
@@ -156,21 +162,21 @@ fn split_part<'a>(text: &str, by: &str, n: i64) -> Result<Value<'a>> {
     if n == 0 {
         return Err(bad("field position must not be zero"));
     }
-    let place = n.unsigned_abs() as usize - 1;
+    let nth = many(n.unsigned_abs());
     let part = if by.is_empty() {
-        if place == 0 { Some(text) } else { None }
+        if nth == 1 { Some(text) } else { None }
     } else if n > 0 {
-        text.split(by).nth(place)
+        text.split(by).nth(nth - 1)
     } else {
         // From the end of the same parts: those found from the right may be others.
         let count = text.split(by).count();
-        count.checked_sub(place + 1).and_then(|from_start| text.split(by).nth(from_start))
+        count.checked_sub(nth).and_then(|from_start| text.split(by).nth(from_start))
     };
     Value::text(part.unwrap_or("").to_owned())
 }
 
 fn pad<'a>(text: &str, n: i64, fill: &str, left: bool) -> Result<Value<'a>> {
-    let n = usize::try_from(n).unwrap_or(0);
+    let n = many(n.max(0).unsigned_abs());
     if n > MAX_TEXT {
         return Err(too_long());
     }
@@ -183,7 +189,7 @@ fn pad<'a>(text: &str, n: i64, fill: &str, left: bool) -> Result<Value<'a>> {
 }
 
 fn repeat<'a>(text: &str, n: i64) -> Result<Value<'a>> {
-    let n = usize::try_from(n).unwrap_or(0);
+    let n = many(n.max(0).unsigned_abs());
     if text.len().checked_mul(n).is_none_or(|len| len > MAX_TEXT) {
         return Err(too_long());
     }

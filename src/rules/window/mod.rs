@@ -124,7 +124,10 @@ impl Window {
     /// Bytes that it keeps for each thing, about, at most.
     pub fn weight(&self) -> usize {
         let panes = match self.kind {
-            Kind::Steps { length, step } => 1 + (length.0.saturating_add(self.grace.0) / step.0.max(1)) as usize,
+            Kind::Steps { length, step } => {
+                let steps = length.0.saturating_add(self.grace.0) / step.0.max(1);
+                usize::try_from(steps).unwrap_or(usize::MAX).saturating_add(1)
+            }
             Kind::Session { .. } => 1,
         };
         let pane = self.empty(0, 0);

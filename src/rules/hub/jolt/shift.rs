@@ -154,14 +154,16 @@ impl<'t> Levels<'t> {
 
     /// None: one more.
     fn index(&self, index: &Index) -> Result<Option<usize>, Jolted> {
-        let parsed = |text: &str| text.parse().map(Some).map_err(|_| Jolted::NoIndex);
+        // One that no address reaches is too far, whatever this machine calls an address.
+        let far = |n: u64| Some(usize::try_from(n).unwrap_or(usize::MAX));
+        let parsed = |text: &str| text.parse().map(far).map_err(|_| Jolted::NoIndex);
         match index {
             Index::Push => Ok(None),
             Index::At(index) => Ok(Some(*index)),
             Index::Named(name) => parsed(self.name(*name)?),
             Index::Value(found) => match self.value(found)? {
                 Tree::Text(text) => parsed(text),
-                Tree::Number(n) => n.as_u64().and_then(|n| n.try_into().ok()).map(Some).ok_or(Jolted::NoIndex),
+                Tree::Number(n) => n.as_u64().map(far).ok_or(Jolted::NoIndex),
                 _ => Err(Jolted::NoIndex),
             },
         }
