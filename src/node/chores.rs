@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use tokio::sync::oneshot;
 
-use super::identity;
+use super::{identity, trial};
 use crate::config::{self, Config, HttpConfig};
 use crate::hub::{Hub, OfferError, PartKind, PartState};
 use crate::name::Name;
@@ -165,10 +165,21 @@ async fn look(hub: Hub, ops: Rc<Ops>, data_dir: Option<PathBuf>) {
             Health::Failed(what) => PartState::down(what, None),
         };
         disk.report(now, state);
-        if let Some(Ok(free)) = data_dir.as_deref().map(identity::free_bytes) {
-            disk.gauge("free_bytes", free);
+        if let Some(dir) = &data_dir {
+            if let Ok(free) = identity::free_bytes(dir) {
+                disk.gauge("free_bytes", free);
+            }
+            end_trial(&hub, dir);
         }
         tokio::time::sleep(LOOK.to_std()).await;
+    }
+}
+
+/// Who watches a new program confirms it by taking its mark away.
+fn end_trial(hub: &Hub, dir: &Path) {
+    if hub.with_pipeline(|pipeline| pipeline.ring().is_on_trial()) && !trial::is_marked(dir) {
+        hub.with_pipeline(|pipeline| pipeline.ring_mut().confirm());
+        tracing::info!("this program is confirmed: it is not on trial any more");
     }
 }
 

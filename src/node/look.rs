@@ -11,6 +11,7 @@ use super::disk::{FileDisk, Threads};
 use super::identity::{self, Lock, LockError};
 use super::open::{Opened, target};
 use super::plan;
+use super::trial;
 use super::whole::again;
 use crate::config::Config;
 use crate::config::model::RingConfig;
@@ -90,7 +91,7 @@ impl Look {
             };
             let keep_free = Arc::new(AtomicU64::new(keep_free));
             let mut disk = Watched { disk: FileDisk::sharing(&dir, keep_free.clone()), answered: answers };
-            let recovered = Ring::recover(&mut disk, Options { max_bytes, ..options });
+            let recovered = Ring::recover(&mut disk, Options { max_bytes, formats: trial::formats(&dir), ..options });
             let recovered = recovered.map_err(|error| in_words(&error, &dir)).and_then(|(mut ring, report)| {
                 if must_prove.load(Ordering::Relaxed) {
                     prove(&mut ring, &mut disk)?;

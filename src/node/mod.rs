@@ -24,6 +24,7 @@ pub mod stopped;
 mod supervisor;
 #[cfg(test)]
 pub mod testing;
+pub mod trial;
 mod watchdog;
 mod whole;
 

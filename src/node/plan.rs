@@ -74,5 +74,6 @@ pub fn ring(config: &Config, max_bytes: u64) -> Options {
         boot_id: identity::boot_id(),
         seed: identity::seed(),
         keys: Keys::default(),
+        formats: Default::default(),
     }
 }

@@ -15,6 +15,7 @@ use super::disk::FileDisk;
 use super::identity::{self, Lock, LockError};
 use super::plan;
 use super::stopped::StoppedRing;
+use super::trial;
 use crate::lane::LaneId;
 use crate::limits::{FRAME_RAW_TARGET, MAX_SLOT, MIN_RING, MIN_SLOT, TARGET_SLOTS};
 use crate::name::Name;
@@ -194,6 +195,7 @@ impl Restore {
             boot_id: identity::boot_id(),
             seed: identity::seed(),
             keys,
+            formats: trial::formats(dir),
         };
         let (mut ring, _) = Ring::recover(&mut disk, options)?;
         let clock = Clock::default();
@@ -423,6 +425,7 @@ mod tests {
             boot_id,
             seed: 5,
             keys: Default::default(),
+            formats: Default::default(),
         };
         let (mut ring, _) = Ring::recover(&mut disk, options).unwrap();
         let topic = ring.open_topic(&TopicName::new("own").unwrap(), LaneId(0), 1).unwrap();

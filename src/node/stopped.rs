@@ -101,6 +101,7 @@ impl StoppedRing {
             boot_id: identity::boot_id(),
             seed: 0,
             keys: keys.clone(),
+            formats: Default::default(),
         }
     }
 
@@ -258,8 +259,16 @@ mod tests {
         let lanes = plan::lanes().into_iter().map(|name| LaneOptions { name, reserve: 0 }).collect();
         let (binding, boot_id) = (identity::binding(), identity::boot_id());
         let linger = Span::from_secs(1);
-        let options =
-            Options { max_bytes: MIN_RING, lanes, linger, binding, boot_id, seed: 3, keys: Default::default() };
+        let options = Options {
+            max_bytes: MIN_RING,
+            lanes,
+            linger,
+            binding,
+            boot_id,
+            seed: 3,
+            keys: Default::default(),
+            formats: Default::default(),
+        };
         let (mut ring, _) = Ring::recover(&mut disk, options).unwrap();
         let topic = ring.open_topic(&TopicName::new("pump").unwrap(), LaneId(0), 1).unwrap();
         let now = BootTime(1);

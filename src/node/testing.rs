@@ -35,6 +35,7 @@ pub fn memory_hub_at(plan: Plan, clock: impl Fn() -> Now + 'static) -> Hub {
         boot_id: [2; 16],
         seed: 3,
         keys: Default::default(),
+        formats: Default::default(),
     };
     let (ring, report) = Ring::recover(&mut disk, options).expect("memory does not fail");
     let pipeline = Pipeline::new(ring, report, true, plan);

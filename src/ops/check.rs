@@ -168,6 +168,18 @@ mod tests {
     }
 
     #[test]
+    fn a_program_on_trial_is_said_on_the_page_and_is_nothing_to_look_at() {
+        let mut status = well();
+        (status.ring.on_trial, status.ring.format) = (true, 1);
+        assert_eq!(check(&status).0, Level::Ok);
+        let page = crate::ops::text::page(&status);
+        let line = page.lines().find(|line| line.starts_with("update")).unwrap();
+        assert!(line.contains("on trial since the start 3 d 4 h ago") && line.contains("format 1"), "{line}");
+        status.ring.on_trial = false;
+        assert!(!crate::ops::text::page(&status).contains("on trial"));
+    }
+
+    #[test]
     fn a_link_that_is_down_is_a_warning() {
         let (level, line) = check(&sample());
         assert_eq!(level.exit_code(), 1);

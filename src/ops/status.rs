@@ -110,6 +110,10 @@ pub struct RingStatus {
     pub id: String,
     /// Records are kept in memory because the disk cannot be used.
     pub in_memory: bool,
+    /// The program is on trial until its update is confirmed: slots are begun in the format that the program before reads.
+    pub on_trial: bool,
+    /// The version of the format that slots are begun in.
+    pub format: u8,
     pub max_bytes: u64,
     /// Bytes of the slots there are.
     pub used_bytes: u64,
@@ -398,6 +402,8 @@ fn ring(snapshot: &Snapshot, day: Day, evicting: bool) -> RingStatus {
     RingStatus {
         id: format!("{:032x}", snapshot.ring_id.0),
         in_memory: snapshot.memory_mode,
+        on_trial: stats.on_trial,
+        format: stats.format,
         max_bytes: stats.max_bytes,
         used_bytes: u64::from(stats.slots) * stats.slot_bytes,
         pending_bytes: pending,

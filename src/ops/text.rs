@@ -27,6 +27,7 @@ pub fn page(status: &Status) -> String {
     let longest = names.map(|p| p.name.chars().count()).max().unwrap_or(0);
     let mut page = Page { text: String::new(), column: longest.clamp(4, MAX_NAME_COLUMN) + 2 };
     heading(&mut page, status);
+    trial(&mut page, status);
     ring(&mut page, status);
     for sink in &status.sinks {
         self::sink(&mut page, sink);
@@ -92,6 +93,14 @@ fn heading(page: &mut Page, status: &Status) {
         "{}  v{}  config {config}{changed}  up {up}  {clock}{stopping}",
         status.node, status.version
     );
+}
+
+fn trial(page: &mut Page, status: &Status) {
+    if status.ring.on_trial {
+        let (up, format) = (long(status.up_s), status.ring.format);
+        let what = "what is written is what the program before reads, until it is confirmed";
+        page.line("update", &format!("on trial since the start {up} ago: {what} (format {format})"));
+    }
 }
 
 fn ring(page: &mut Page, status: &Status) {

@@ -473,7 +473,16 @@ mod tests {
         let lanes = vec![LaneOptions { name: Name::new("normal").unwrap(), reserve: 0 }];
         let linger = Span::from_secs(1);
         let keys = Default::default();
-        let options = Options { max_bytes: MIN_RING, lanes, linger, binding: [1; 16], boot_id: [2; 16], seed: 7, keys };
+        let options = Options {
+            max_bytes: MIN_RING,
+            lanes,
+            linger,
+            binding: [1; 16],
+            boot_id: [2; 16],
+            seed: 7,
+            keys,
+            formats: Default::default(),
+        };
         Ring::recover(&mut MemDisk::new(MIN_RING), options).unwrap().0
     }
 

@@ -35,8 +35,16 @@ fn recover(disk: &mut MemDisk) -> Pipeline {
     let (boot_id, plan) = ([2; 16], plan());
     let lanes = plan.lanes.iter().map(lane).collect();
     let linger = Span::from_secs(1);
-    let options =
-        Options { max_bytes: MIN_RING, lanes, linger, binding: [1; 16], boot_id, seed: 7, keys: Default::default() };
+    let options = Options {
+        max_bytes: MIN_RING,
+        lanes,
+        linger,
+        binding: [1; 16],
+        boot_id,
+        seed: 7,
+        keys: Default::default(),
+        formats: Default::default(),
+    };
     let (ring, report) = Ring::recover(disk, options).unwrap();
     Pipeline::new(ring, report, false, plan)
 }

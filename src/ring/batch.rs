@@ -192,6 +192,8 @@ pub struct Sealed {
 
 /// What every new frame's header begins with.
 pub struct Stamp {
+    /// Of the format.
+    pub version: u8,
     pub ring: RingId,
     pub boot: u32,
     pub session: u32,
@@ -211,6 +213,7 @@ impl Stamp {
             lane.admitted = admitted;
         }
         FrameHeader {
+            version: self.version,
             kind,
             flags: self.flags,
             codec: Codec::Raw,
@@ -443,6 +446,14 @@ fn tag(header: &FrameHeader, raw: &[u8], buf: &mut Vec<u8>) -> u32 {
 }
 
 impl Press {
+    /// Has a frame be of its slot's version of the format: one that was sealed in another is packed again.
+    pub fn recast(&mut self, sealed: &mut Sealed, version: u8) {
+        if sealed.header.version != version {
+            sealed.header.version = version;
+            self.encode(sealed);
+        }
+    }
+
     /// Whether the encoding of a frame that was placed is of no use for another place.
     pub fn encrypts(&self) -> bool {
         self.keys.current() != 0

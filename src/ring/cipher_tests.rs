@@ -114,7 +114,8 @@ fn bytes(disk: &mut MemDisk) -> BTreeMap<String, Vec<u8>> {
 
 fn headers(disk: &mut MemDisk) -> Vec<SlotHeader> {
     let slots: Vec<SlotId> = disk.list().unwrap().into_iter().map(|(slot, _)| slot).collect();
-    let header = |slot| SlotHeader::parse(disk.file_mut(FileId::Slot(slot)).unwrap(), slot).unwrap();
+    let header =
+        |slot| SlotHeader::parse(disk.file_mut(FileId::Slot(slot)).unwrap(), slot, Formats::default()).unwrap();
     slots.into_iter().map(header).collect()
 }
 
@@ -155,7 +156,7 @@ fn a_slot_is_under_one_key_that_its_header_names_with_a_flag_that_older_programs
     for header in headers(&mut disk) {
         let file = disk.file_mut(FileId::Slot(header.slot)).unwrap();
         assert_eq!(file[16..20] == [0; 4], header.key_id == 0, "the flag");
-        let mut walker = super::walk::Walker::new(&mut disk, header.slot, &keys(&[1, 2]));
+        let mut walker = super::walk::Walker::new(&mut disk, header.slot, (&keys(&[1, 2]), Formats::default()));
         let content = walker.frames(header.ring, header.generation, header.slot_bytes);
         assert!(!content.frames.is_empty());
         assert!(content.frames.iter().all(|seen| seen.header.key_id() == header.key_id && !seen.locked));
@@ -232,7 +233,7 @@ fn damage_is_found_without_the_key_and_told_from_what_is_locked() {
 /// A frame of one large record that is in no cache.
 fn large_frame(disk: &mut MemDisk) -> (SlotId, usize) {
     for header in headers(disk) {
-        let mut walker = super::walk::Walker::new(disk, header.slot, &keys(&[1]));
+        let mut walker = super::walk::Walker::new(disk, header.slot, (&keys(&[1]), Formats::default()));
         let content = walker.frames(header.ring, header.generation, header.slot_bytes);
         let large = content.frames.iter().find(|s| s.header.records == 1 && s.header.raw_len > 10_000);
         if let Some(seen) = large {
@@ -272,7 +273,7 @@ fn a_frame_of_which_any_bit_was_changed_is_refused_though_its_checksums_were_mad
     let mut unpack = Unpack::new(keys(&[1]));
     // The newest frame of all: it has runs, prev counts, a payload and a state section.
     let frames = headers(&mut disk).into_iter().flat_map(|header| {
-        let mut walker = super::walk::Walker::new(&mut disk, header.slot, &keys(&[1]));
+        let mut walker = super::walk::Walker::new(&mut disk, header.slot, (&keys(&[1]), Formats::default()));
         walker.frames(header.ring, header.generation, header.slot_bytes).frames
     });
     let header = frames.max_by_key(|seen| (seen.is_commit(), seen.header.commit)).unwrap().header;
@@ -283,7 +284,7 @@ fn a_frame_of_which_any_bit_was_changed_is_refused_though_its_checksums_were_mad
         // Wherever it says that it stands.
         let slot = SlotId(u16::from_le_bytes([frame[40], frame[41]]));
         let at = u32::from_le_bytes(frame[48..52].try_into().unwrap());
-        let header = FrameHeader::parse(frame, slot, at)?;
+        let header = FrameHeader::parse(frame, slot, at, Formats::default())?;
         match part {
             Part::Payload => Frame::default().decode(&header, frame, unpack),
             Part::State => unpack.section(&header, frame, part, &mut Vec::new()),

@@ -31,6 +31,8 @@ pub(super) const SKIP_COMMITS: u64 = 1 << 12;
 /// [`Ring::complete`] takes what the disk did.
 pub struct Ring {
     pub(super) options: Options,
+    /// The version of the format that slots are begun in.
+    pub(super) writes: u8,
     pub(super) id: RingId,
     pub(super) boot: u32,
     pub(super) session: u32,
@@ -409,7 +411,8 @@ impl Ring {
         let (boot, session, flags) = (self.boot, self.session, std::mem::take(&mut self.next_flags));
         let (prev_commit, commit) = (self.last_commit, self.next_commit);
         (self.last_commit, self.next_commit) = (commit, commit + 1);
-        let stamp = Stamp { ring: self.id, boot, session, commit, prev_commit, first_seq, now, flags, admitted };
+        let (ring, version) = (self.id, self.writes);
+        let stamp = Stamp { version, ring, boot, session, commit, prev_commit, first_seq, now, flags, admitted };
         self.stamp += 1;
         let lane = &mut self.lanes[at];
         let mut sealed = self.press.seal(&mut lane.batch, lane.id, &stamp, &self.prev_counts, self.stamp);
@@ -477,6 +480,17 @@ impl Ring {
         self.budget.is_overdrawn()
     }
 
+    /// The program is confirmed: the next slot is begun in its newest version of the format.
+    pub fn confirm(&mut self) {
+        self.options.formats.on_trial = false;
+        self.writes = self.options.formats.newest;
+    }
+
+    /// The program is on trial: the one before can read what is written.
+    pub fn is_on_trial(&self) -> bool {
+        self.options.formats.on_trial
+    }
+
     /// Changes the cap or the linger while running.
     pub fn set_limits(&mut self, max_bytes: u64, linger: Span) {
         self.options.max_bytes = max_bytes;
@@ -509,6 +523,8 @@ impl Ring {
             shown: l.shown,
         };
         Stats {
+            format: self.writes,
+            on_trial: self.is_on_trial(),
             max_bytes: self.options.max_bytes,
             slot_bytes: self.slots.slot_bytes.into(),
             slots: self.slots.existing.len() as u32,

@@ -149,10 +149,10 @@ pub fn moves_in<'h>(
 
 /// The ids under which slots of this ring may stand: its own and those before a change of machine, as the newest
 /// readable snapshot under its own has them and as the headers name one another.
-pub fn family(disk: &mut dyn Disk, keys: &Keys, own: RingId, good: &[SlotHeader]) -> Vec<RingId> {
+pub fn family(disk: &mut dyn Disk, reads: Reads<'_>, own: RingId, good: &[SlotHeader]) -> Vec<RingId> {
     let mut mine: Vec<_> = good.iter().filter(|h| h.ring == own).collect();
     mine.sort_unstable_by_key(|h| std::cmp::Reverse(h.generation));
-    let snapshot = mine.iter().find_map(|h| Walker::new(disk, h.slot, keys).snapshot(h.ring, h.generation));
+    let snapshot = mine.iter().find_map(|h| Walker::new(disk, h.slot, reads).snapshot(h.ring, h.generation));
     let mut ids = vec![own];
     ids.extend(snapshot.map(|(_, puts)| former_in(puts)).unwrap_or_default());
     let mut at = 0;

@@ -17,8 +17,8 @@ use super::*;
 const TRIES: u32 = 8;
 
 /// The generation of a slot as it is now; None where its header cannot be read.
-pub(super) fn generation(disk: &mut dyn Disk, slot: SlotId) -> Option<u64> {
-    Walker::new(disk, slot, &Keys::default()).slot_header().ok().map(|header| header.generation)
+pub(super) fn generation(disk: &mut dyn Disk, slot: SlotId, formats: Formats) -> Option<u64> {
+    Walker::new(disk, slot, (&Keys::default(), formats)).slot_header().ok().map(|header| header.generation)
 }
 
 impl Ring {
@@ -30,7 +30,7 @@ impl Ring {
             first < gap.to.ordinal && lane.slot_end(at).ordinal > gap.from.ordinal
         };
         let mut slots = lane.log.slots.iter().enumerate().filter(|(at, _)| holds(*at)).map(|(_, slot)| slot);
-        slots.any(|slot| generation(disk, slot.id).is_some_and(|now| now != slot.generation))
+        slots.any(|slot| generation(disk, slot.id, self.options.formats).is_some_and(|now| now != slot.generation))
     }
 }
 
@@ -109,7 +109,9 @@ impl Check {
         let (mark, before, mut tries) = (self.mark(), trail.clone(), 1..TRIES);
         loop {
             look(self, disk, trail);
-            if own.is_some_and(|meta| generation(disk, meta.id).is_some_and(|now| now != meta.generation)) {
+            let formats = self.ring.options.formats;
+            let now = own.and_then(|meta| generation(disk, meta.id, formats));
+            if own.is_some_and(|meta| now.is_some_and(|now| now != meta.generation)) {
                 self.take_back(&mark);
                 self.out.rewritten += 1;
                 *trail = before;
@@ -224,8 +226,16 @@ mod tests {
         fn new(seed: u64, every: u64) -> Self {
             let lanes = vec![LaneOptions { name: Name::new("normal").unwrap(), reserve: 0 }];
             let (binding, boot_id, linger) = ([1; 16], [2; 16], Span::from_secs(1));
-            let options =
-                Options { max_bytes: MIN_RING, lanes, linger, binding, boot_id, seed, keys: Default::default() };
+            let options = Options {
+                max_bytes: MIN_RING,
+                lanes,
+                linger,
+                binding,
+                boot_id,
+                seed,
+                keys: Default::default(),
+                formats: Default::default(),
+            };
             let mut disk = MemDisk::new(MIN_RING);
             let (mut ring, _) = Ring::recover(&mut disk, options).unwrap();
             let topic = ring.open_topic(&TopicName::new("load").unwrap(), LaneId(0), 1).unwrap();

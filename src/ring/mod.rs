@@ -34,7 +34,7 @@
 //! | bytes | type | field | |
 //! |---|---|---|---|
 //! | 0..4 | | magic | `HWsl` |
-//! | 4..6 | u16 | version | 1 |
+//! | 4..6 | u16 | version | 1, see below |
 //! | 6 | u8 | kind | 1 lane, 2 journal |
 //! | 7 | u8 | lane | 0 to 7; of the journal 0 |
 //! | 8..12 | u32 | compat flags | none yet |
@@ -73,7 +73,7 @@
 //! | bytes | type | field | |
 //! |---|---|---|---|
 //! | 0..4 | | magic | `HWfr` |
-//! | 4 | u8 | version | 1 |
+//! | 4 | u8 | version | that of its slot |
 //! | 5 | u8 | kind | 1 lane (records), 2 meta (state entries alone), 3 snapshot, 4 journal (either, in its slots), 5 copy |
 //! | 6..8 | u16 | flags | 1 clean end, 2 first frame of a process; 4 snapshot in a slot of the journal; 8 stub |
 //! | 8 | u8 | codec of the payload | 0 raw, 1 zstd |
@@ -161,7 +161,7 @@
 //! | bytes | type | field |
 //! |---|---|---|
 //! | 0..4 | | magic `HWrt` |
-//! | 4..6 | u16 | version, 1 |
+//! | 4..6 | u16 | version, that of the slots that are begun |
 //! | 6 | u8 | clean: nothing was written after `commit` |
 //! | 8..12 | u32 | slot_bytes |
 //! | 16..24 | u64 | serial; page serial % 2, the higher counts |
@@ -178,6 +178,24 @@
 //! hint could only be wrong.
 //!
 //! # Versions and flags
+//!
+//! There is one version of the whole format, 1. A slot is of one version, from its header to its last frame; a ring may have
+//! slots of several. A newer version is not written before the program that brings it is confirmed, so that the one before can
+//! go on with the ring: `format::version` has the rules and argues each crash. What is of a version that this program does
+//! not know is set aside: kept, not read, not written over.
+//!
+//! **State entries** are part of it, whosever they are (a sink's cursor, a source's checkpoint, a rule's windows, the history of
+//! events). Most have no version of their own, and the sinks' (see `forward`) only to tell an older life's. Two changes need
+//! no version of the format, because the program before goes on: something behind the end of an entry, which it does not look
+//! at and leaves out when it writes the entry again, so that its absence is the default; and a new key or owner, which it
+//! carries along unread, so that it has to be right, or to be found out, when nobody kept it up for a while. Any other change
+//! makes a version of the format: whoever owns the entry reads both, and writes what [`Stats::format`] says. Since every slot
+//! begins with all entries, each is in a slot of a version that knows it. To rely on less is to lose: what the program before
+//! cannot decode is none to it, and a sink would send again what it had sent.
+//!
+//! **What else is on the disk** has no version: `lock` (a number for people), what file sinks append (lines), and what only
+//! commands write (an exported ring is lines of JSON; a config belongs to people). The node never writes its config. A spilled
+//! record is in the ring, and nowhere else. The mark of a program on trial is not the node's: see `node::trial`.
 //!
 //! A slot with another version or an unknown **incompat** flag is set aside: neither read nor written, announced.
 //! With an unknown **read-only** flag it is read and, once a later generation, reused, but no frame is added to it.
@@ -456,12 +474,15 @@ mod reads_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod trial_tests;
+#[cfg(test)]
 mod verify_tests;
 
 pub use self::core::Ring;
 pub use cipher::{Key, Keys, NoKey, Nonces};
 pub use disk::*;
 pub use drive::drive;
+pub use format::Formats;
 pub use frame::{Entry, Frame};
 pub use lanes::Move;
 pub use memdisk::MemDisk;

@@ -59,6 +59,7 @@ impl Ring {
         let meta = SlotMeta {
             id: slot,
             generation,
+            version: self.writes,
             ring: self.id,
             first,
             opened: Some((self.boot, now)),
@@ -113,6 +114,7 @@ impl Ring {
             None => (SlotKind::Journal, LaneId(0), 0, flags::IN_JOURNAL),
         };
         let header = SlotHeader {
+            version: meta.version,
             kind,
             lane,
             compat: 0,
@@ -147,7 +149,8 @@ impl Ring {
             let commit = meta.last_commit;
             let (boot, session, ring) = (self.boot, self.session, self.id);
             let first_seq = meta.first.seq;
-            let stamp = Stamp { ring, boot, session, commit, prev_commit: commit, first_seq, now, flags, admitted };
+            let (version, prev_commit) = (meta.version, commit);
+            let stamp = Stamp { version, ring, boot, session, commit, prev_commit, first_seq, now, flags, admitted };
             let mut header = stamp.header(FrameKind::Snapshot, lane);
             (header.part, header.parts) = (part as u8, cuts.len() as u8);
             (header.slot, header.generation, header.at) = (meta.id, meta.generation, data.len() as u32);

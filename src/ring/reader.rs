@@ -430,7 +430,9 @@ impl Ring {
             let header = match self.reading.peek(place.slot, place.generation, place.at, FRAME_HEADER as u32, bytes) {
                 Peek::Wait => return Scan::Wait,
                 Peek::Unreadable => None,
-                Peek::At(w, from) => FrameHeader::parse(self.reading.bytes(w, from), place.slot, place.at).ok(),
+                Peek::At(w, from) => {
+                    FrameHeader::parse(self.reading.bytes(w, from), place.slot, place.at, self.options.formats).ok()
+                }
             };
             let good = header.filter(|h| {
                 let own = h.generation == place.generation && h.ring == ring && h.commit >= place.commit;

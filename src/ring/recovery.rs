@@ -6,7 +6,7 @@
 
 use super::batch::Press;
 use super::core::{Closing, Life, Ring, slot_cap};
-use super::format::{Bad, FrameHeader, FrameKind, RootPage, SlotHeader, SlotKind, flags};
+use super::format::{Bad, Formats, FrameHeader, FrameKind, RootPage, SlotHeader, SlotKind, flags};
 use super::identity::{family, former_in, moves_in};
 use super::journal::{JOURNAL, LOGS};
 use super::reader::Reading;
@@ -16,6 +16,7 @@ use super::slots::{Lane, Log, SlotMeta, Slots};
 use super::spill::Spill;
 use super::state::Store;
 use super::topics::Topics;
+use super::types::Reads;
 use super::walk::Walker;
 use super::writer::Writer;
 use super::*;
@@ -93,7 +94,7 @@ impl Survey {
 
     /// The same where the header that would say so is gone, the slot's own or that of the one after it: the lane went
     /// on in the slot before.
-    fn drop_dead_ends(&mut self, disk: &mut dyn Disk) {
+    fn drop_dead_ends(&mut self, disk: &mut dyn Disk, formats: Formats) {
         let mut kept: Vec<Found> = Vec::new();
         let mut rest = std::mem::take(&mut self.found).into_iter();
         while let Some(f) = rest.next() {
@@ -101,8 +102,8 @@ impl Survey {
             let doubtful = f.header.is_none() || next.is_some_and(|n| n.header.is_none());
             let before = kept.iter().rfind(|k| k.log == f.log).filter(|_| doubtful);
             let went_on = before.is_some_and(|before| {
-                let newest = newest_commit(disk, &before.meta, self.slot_bytes);
-                newest > newest_commit(disk, &f.meta, self.slot_bytes).max(Some(f.meta.last_commit))
+                let newest = newest_commit(disk, &before.meta, self.slot_bytes, formats);
+                newest > newest_commit(disk, &f.meta, self.slot_bytes, formats).max(Some(f.meta.last_commit))
             });
             if went_on {
                 self.free.push(f.meta.id);
@@ -144,7 +145,7 @@ impl Ring {
         // Also after a clean shutdown: the page that says so may be older than the newest process. What only the cache
         // had shows itself by a slot that is not what it was.
         for _ in 0..if write { SETTLE_TRIES } else { 0 } {
-            if settle_files(disk, &survey.found, &mut report) {
+            if settle_files(disk, &survey.found, options.formats, &mut report) {
                 break;
             }
             survey = self::survey(disk, &options)?;
@@ -217,7 +218,10 @@ impl Ring {
             quarantine: Vec::new(),
             next_generation: 1,
         };
+        // In order of generation.
+        let writes = options.formats.writes(survey.found.last().map(|f| f.meta.version));
         Ok(Ring {
+            writes,
             id: RingId::default(),
             boot: 1,
             session: 1,
@@ -269,27 +273,27 @@ fn fresh_slot_bytes(options: &Options) -> u32 {
 // ---------------------------------------------------------------------------------------------- survey
 
 /// The pages of the root file that were ever written, each with the byte where it begins; None for one that is damaged.
-pub(super) fn root_pages(disk: &mut dyn Disk) -> Option<Vec<(u64, Option<RootPage>)>> {
+pub(super) fn root_pages(disk: &mut dyn Disk, formats: Formats) -> Option<Vec<(u64, Option<RootPage>)>> {
     let mut buf = vec![0; ROOT_BYTES as usize];
     let n = disk.read(FileId::Root, 0, &mut buf).ok()?;
     let pages = buf[..n].chunks(PAGE).zip([0, PAGE as u64]).filter(|(page, _)| page.iter().any(|b| *b != 0));
-    Some(pages.map(|(page, at)| (at, RootPage::parse(page))).collect())
+    Some(pages.map(|(page, at)| (at, RootPage::parse(page, formats))).collect())
 }
 
-pub(super) fn read_root(disk: &mut dyn Disk) -> Option<RootPage> {
-    root_pages(disk)?.into_iter().filter_map(|(_, page)| page).max_by_key(|p| p.serial)
+pub(super) fn read_root(disk: &mut dyn Disk, formats: Formats) -> Option<RootPage> {
+    root_pages(disk, formats)?.into_iter().filter_map(|(_, page)| page).max_by_key(|p| p.serial)
 }
 
 fn survey(disk: &mut dyn Disk, options: &Options) -> Result<Survey, DiskError> {
     let mut files = disk.list()?;
     files.sort_unstable();
-    let mut survey = Survey { root: read_root(disk), ..Survey::default() };
+    let mut survey = Survey { root: read_root(disk, options.formats), ..Survey::default() };
     survey.existing = files.iter().map(|f| f.0).collect();
     let lengths = files.clone();
     let mut good: Vec<SlotHeader> = Vec::new();
     let mut lost: Vec<(SlotId, u64)> = Vec::new();
     for (slot, len) in files {
-        let mut walker = Walker::new(disk, slot, &options.keys);
+        let mut walker = Walker::new(disk, slot, options.reads());
         match walker.slot_header() {
             Ok(header) => {
                 if u64::from(header.slot_bytes) > len {
@@ -306,7 +310,7 @@ fn survey(disk: &mut dyn Disk, options: &Options) -> Result<Survey, DiskError> {
     }
     let newest = good.iter().max_by_key(|h| h.generation);
     survey.slot_bytes = newest.map_or(0, |h| h.slot_bytes);
-    let family = newest.map(|h| family(disk, &options.keys, h.ring, &good)).unwrap_or_default();
+    let family = newest.map(|h| family(disk, options.reads(), h.ring, &good)).unwrap_or_default();
     for header in good {
         survey.newest_generation = survey.newest_generation.max(header.generation);
         let own = family.contains(&header.ring) || header.binding == options.binding;
@@ -321,7 +325,7 @@ fn survey(disk: &mut dyn Disk, options: &Options) -> Result<Survey, DiskError> {
     }
     let mut unreadable: Vec<SlotId> = Vec::new();
     for (slot, len) in lost {
-        if !headerless(disk, &options.keys, (slot, len), &family, &mut survey) {
+        if !headerless(disk, options.reads(), (slot, len), &family, &mut survey) {
             survey.notes.push(format!("{}: cannot be read; set aside", FileId::Slot(slot)));
             unreadable.push(slot);
         }
@@ -341,7 +345,7 @@ fn survey(disk: &mut dyn Disk, options: &Options) -> Result<Survey, DiskError> {
     }
     survey.found.sort_by_key(|f| f.meta.generation);
     survey.drop_unchained();
-    survey.drop_dead_ends(disk);
+    survey.drop_dead_ends(disk, options.formats);
     // A creation that failed half-way.
     let whole = u64::from(survey.slot_bytes);
     survey.short.extend(lengths.iter().filter(|f| f.1 < whole).map(|f| f.0));
@@ -365,6 +369,7 @@ fn meta_of(header: &SlotHeader) -> SlotMeta {
     SlotMeta {
         id: header.slot,
         generation: header.generation,
+        version: header.version,
         ring: header.ring,
         first: LanePos { seq: header.first_seq, ordinal },
         opened: Some((header.boot, BootTime(header.opened_at))),
@@ -381,14 +386,14 @@ fn meta_of(header: &SlotHeader) -> SlotMeta {
 /// what it holds. `family`: ids under which slots of this ring may stand.
 fn headerless(
     disk: &mut dyn Disk,
-    keys: &Keys,
+    reads: Reads<'_>,
     (slot, len): (SlotId, u64),
     family: &[RingId],
     survey: &mut Survey,
 ) -> bool {
     let file = FileId::Slot(slot);
     let len = len.min(MAX_SLOT) as u32;
-    let mut walker = Walker::new(disk, slot, keys);
+    let mut walker = Walker::new(disk, slot, reads);
     let Some((ring, generation)) = walker.newest_generation(len) else {
         if !walker.unreadable().is_empty() {
             return false;
@@ -420,10 +425,11 @@ fn headerless(
         return true;
     }
     survey.notes.push(format!("{file}: its header is damaged; read by its frames"));
-    survey.uses(header.key_id(), keys);
+    survey.uses(header.key_id(), reads.0);
     let meta = SlotMeta {
         id: slot,
         generation,
+        version: header.version,
         ring,
         first: LanePos { seq: header.first_seq, ordinal: if log == JOURNAL { 0 } else { header.first_ordinal() } },
         opened: None,
@@ -438,14 +444,15 @@ fn headerless(
     true
 }
 
-fn newest_commit(disk: &mut dyn Disk, slot: &SlotMeta, slot_bytes: u32) -> Option<u64> {
-    Walker::new(disk, slot.id, &Keys::default()).frames(slot.ring, slot.generation, slot_bytes).newest_commit()
+fn newest_commit(disk: &mut dyn Disk, slot: &SlotMeta, slot_bytes: u32, formats: Formats) -> Option<u64> {
+    let mut walker = Walker::new(disk, slot.id, (&Keys::default(), formats));
+    walker.frames(slot.ring, slot.generation, slot_bytes).newest_commit()
 }
 
 /// After a crash of the process the page cache may hold what the device never got: the slots that could hold the newest
 /// commits of each lane are synced and dropped from the cache before they are believed. False when one of them is not
 /// what it seemed to be.
-fn settle_files(disk: &mut dyn Disk, found: &[Found], report: &mut Report) -> bool {
+fn settle_files(disk: &mut dyn Disk, found: &[Found], formats: Formats, report: &mut Report) -> bool {
     let mut same = true;
     for at in 0..LOGS {
         let mut newest: Option<u64> = None;
@@ -457,7 +464,7 @@ fn settle_files(disk: &mut dyn Disk, found: &[Found], report: &mut Report) -> bo
                     report.notes.push(format!("before recovery: {error}"));
                 }
             }
-            let header = Walker::new(disk, f.meta.id, &Keys::default()).slot_header().ok();
+            let header = Walker::new(disk, f.meta.id, (&Keys::default(), formats)).slot_header().ok();
             same &= header.map(|h| h.generation) == f.header.as_ref().map(|h| h.generation);
             // A slot that was opened in vain is opened again elsewhere, at the same commit.
             if newest.is_some_and(|last| f.meta.last_commit < last) {

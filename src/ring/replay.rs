@@ -92,10 +92,11 @@ impl<'a> Replay<'a> {
     /// Finds the newest good snapshot and reads every frame since.
     pub fn read(&mut self, disk: &mut dyn Disk, survey: &Survey) {
         let (bytes, keys) = (self.ring.slots.slot_bytes, self.ring.options.keys.clone());
+        let reads = (&keys, self.ring.options.formats);
         self.went_back = survey.dead_ends;
         let mut from = 0;
         for (i, f) in survey.found.iter().enumerate().rev() {
-            let snapshot = Walker::new(disk, f.meta.id, &keys).snapshot(f.meta.ring, f.meta.generation);
+            let snapshot = Walker::new(disk, f.meta.id, reads).snapshot(f.meta.ring, f.meta.generation);
             if let Some((header, puts)) = snapshot {
                 (from, self.base, self.base_commit, self.base_lanes) = (i, puts, header.commit, header.lanes);
                 self.base_session = header.session;
@@ -118,7 +119,7 @@ impl<'a> Replay<'a> {
             if i < from && *bounded && !wanted {
                 continue;
             }
-            let mut content = Walker::new(disk, f.meta.id, &keys).frames(f.meta.ring, f.meta.generation, bytes);
+            let mut content = Walker::new(disk, f.meta.id, reads).frames(f.meta.ring, f.meta.generation, bytes);
             self.locked = self.locked.or(content.locked);
             if content.unreadable > 0 {
                 let (file, pages) = (FileId::Slot(f.meta.id), content.unreadable);
@@ -370,7 +371,7 @@ impl<'a> Replay<'a> {
                 }
             }
         }
-        for (copy, runs) in self.rejoin.newest(disk, &self.ring.options.keys) {
+        for (copy, runs) in self.rejoin.newest(disk, self.ring.options.reads()) {
             self.believe_commit(copy.commit);
             runs.iter().for_each(|run| self.ring.topics.taken(run.part.topic));
             for at in 0..self.ring.lanes.len() {

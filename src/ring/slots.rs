@@ -19,6 +19,8 @@ use crate::topic::TopicPart;
 pub struct SlotMeta {
     pub id: SlotId,
     pub generation: u64,
+    /// Of the format; all of its frames are of it.
+    pub version: u8,
     pub ring: RingId,
     /// Where its lane stood when it was opened.
     pub first: LanePos,

@@ -248,8 +248,8 @@ impl Ring {
             }
             admitted[at] += stub.records;
             let (first_seq, flags) = (stub.end_seq - stub.records, flags::PASSED);
-            let (ring, boot, session) = (self.id, self.boot, self.session);
-            let stamp = Stamp { ring, boot, session, commit, prev_commit, first_seq, now, flags, admitted };
+            let (version, ring, boot, session) = (self.writes, self.id, self.boot, self.session);
+            let stamp = Stamp { version, ring, boot, session, commit, prev_commit, first_seq, now, flags, admitted };
             let mut header = stamp.header(FrameKind::Lane, LaneId(at as u8));
             header.records = stub.records as u32;
             let mut frame = Frame { runs: stub.runs, ..Frame::default() };

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::core::Ring;
-use super::format::VERSION;
+use super::format::NEWEST;
 use super::*;
 
 /// What a ring holds.
@@ -11,7 +11,7 @@ use super::*;
 pub struct Stat {
     /// In hexadecimal; empty: there is no ring.
     pub ring: String,
-    /// Version of the format that this program reads and writes.
+    /// The newest version of the format that this program reads and writes.
     pub format: u8,
     /// Number of the newest boot that wrote it.
     pub boot: u32,
@@ -109,8 +109,8 @@ pub struct LifeStat {
 pub(super) fn look(disk: &mut dyn Disk, keys: &Keys) -> Result<(Ring, Report), DiskError> {
     let lanes = Vec::new();
     let (binding, boot_id) = ([0; 16], [0; 16]);
-    let (linger, keys) = (Span::from_secs(1), keys.clone());
-    let options = Options { max_bytes: u64::MAX, lanes, linger, binding, boot_id, seed: 0, keys };
+    let (linger, keys, formats) = (Span::from_secs(1), keys.clone(), Formats::default());
+    let options = Options { max_bytes: u64::MAX, lanes, linger, binding, boot_id, seed: 0, keys, formats };
     Ring::open_read_only(disk, options)
 }
 
@@ -130,7 +130,7 @@ pub fn stat(disk: &mut dyn Disk, keys: &Keys, pause: &mut dyn FnMut() -> bool) -
     };
     Ok(Stat {
         ring: newest.map_or(String::new(), |s| format!("{:032x}", s.ring.0)),
-        format: VERSION,
+        format: NEWEST,
         boot: newest.map_or(0, |_| ring.boot),
         clean_shutdown: report.clean_shutdown,
         tail_unknown: report.tail_unknown,

@@ -24,6 +24,7 @@ pub(super) fn options() -> Options {
         boot_id: [2; 16],
         seed: 7,
         keys: Default::default(),
+        formats: Default::default(),
     }
 }
 
@@ -31,15 +32,15 @@ fn open(disk: &mut MemDisk) -> (Ring, Report) {
     Ring::recover(disk, options()).unwrap()
 }
 
-fn part(topic: TopicId) -> TopicPart {
+pub(super) fn part(topic: TopicId) -> TopicPart {
     TopicPart { topic, partition: 0 }
 }
 
-fn topic(ring: &mut Ring, name: &str) -> TopicId {
+pub(super) fn topic(ring: &mut Ring, name: &str) -> TopicId {
     ring.open_topic(&TopicName::new(name).unwrap(), LaneId(0), 1).unwrap()
 }
 
-fn value(ring: &mut Ring, disk: &mut MemDisk, id: TopicId, value: &[u8]) -> Appended {
+pub(super) fn value(ring: &mut Ring, disk: &mut MemDisk, id: TopicId, value: &[u8]) -> Appended {
     loop {
         match ring.append(NOW, part(id), &RecordRef::of(value)) {
             Ok(done) => return done,
@@ -49,14 +50,14 @@ fn value(ring: &mut Ring, disk: &mut MemDisk, id: TopicId, value: &[u8]) -> Appe
     }
 }
 
-fn flush(ring: &mut Ring, disk: &mut MemDisk) {
+pub(super) fn flush(ring: &mut Ring, disk: &mut MemDisk) {
     ring.hurry(NOW);
     drive(ring, disk, NOW);
     assert_eq!(ring.settled(), ring.last_ticket(), "{:?}", ring.health());
 }
 
 /// What a sink that reads everything from `pos` meets.
-fn drain(ring: &mut Ring, disk: &mut MemDisk, pos: LanePos) -> (Vec<Record>, Vec<Gap>) {
+pub(super) fn drain(ring: &mut Ring, disk: &mut MemDisk, pos: LanePos) -> (Vec<Record>, Vec<Gap>) {
     let mut reader = ring.lane_reader(LaneId(0), pos);
     let (mut records, mut gaps) = (Vec::new(), Vec::new());
     loop {
@@ -555,7 +556,7 @@ fn an_entry_between_records_of_two_lanes_never_overtakes_them_nor_falls_behind()
 
 /// The byte and the header of every frame of a slot that is of its newest generation.
 fn frames(disk: &mut MemDisk, slot: u16) -> Vec<super::walk::Seen> {
-    let mut walker = super::walk::Walker::new(disk, SlotId(slot), &Keys::default());
+    let mut walker = super::walk::Walker::new(disk, SlotId(slot), (&Keys::default(), Formats::default()));
     let header = walker.slot_header().unwrap();
     walker.frames(header.ring, header.generation, header.slot_bytes).frames
 }

@@ -1,6 +1,7 @@
 //! The words of the ring's face: options, positions, errors, gaps, reports.
 
 use super::cipher::Keys;
+use super::format::Formats;
 use crate::lane::LaneId;
 use crate::name::Name;
 use crate::time::Span;
@@ -21,7 +22,17 @@ pub struct Options {
     pub seed: u64,
     /// What frames are encrypted with, and read with.
     pub keys: Keys,
+    pub formats: Formats,
 }
+
+impl Options {
+    /// What slots are read with.
+    pub(super) fn reads(&self) -> Reads<'_> {
+        (&self.keys, self.formats)
+    }
+}
+
+pub(super) type Reads<'a> = (&'a Keys, Formats);
 
 #[derive(Clone, Debug)]
 pub struct LaneOptions {
@@ -204,6 +215,10 @@ pub enum Health {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
+    /// The version of the format that slots are begun in.
+    pub format: u8,
+    /// The program is on trial: that is the version of the program before.
+    pub on_trial: bool,
     pub max_bytes: u64,
     pub slot_bytes: u64,
     pub slots: u32,

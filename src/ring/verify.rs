@@ -40,7 +40,7 @@ pub fn verify(
     let mut files = disk.list()?;
     files.sort_unstable();
     // What a node has written when it says so here is found by all that is read later.
-    let root = read_root(disk);
+    let root = read_root(disk, Formats::default());
     let (ring, report) = live::look_again(disk, keys, pause)?;
     let mut check = Check::new(disk, ring, report, root);
     check.root(disk);
@@ -139,7 +139,7 @@ impl Check {
         let mut slots: Vec<_> = ring.own_slots().collect();
         slots.sort_unstable_by_key(|s| std::cmp::Reverse(s.generation));
         let snapshot = slots.iter().find_map(|s| {
-            let (header, _) = Walker::new(disk, s.id, &ring.options.keys).snapshot(s.ring, s.generation)?;
+            let (header, _) = Walker::new(disk, s.id, ring.options.reads()).snapshot(s.ring, s.generation)?;
             Some((header.commit, s.id))
         });
         let hex = id.map_or(String::new(), |id| format!("{:032x}", id.0));
@@ -173,7 +173,7 @@ impl Check {
     }
 
     fn root(&mut self, disk: &mut dyn Disk) {
-        let bad = match root_pages(disk) {
+        let bad = match root_pages(disk, self.ring.options.formats) {
             Some(pages) => pages.into_iter().filter(|(_, page)| page.is_none()).map(|(at, _)| at).collect(),
             None if self.out.ring.is_empty() => Vec::new(),
             None => vec![0],
@@ -254,7 +254,7 @@ impl Check {
     ) {
         let meta = own.1;
         let file = FileId::Slot(meta.id);
-        let mut walker = Walker::new(disk, meta.id, &self.ring.options.keys);
+        let mut walker = Walker::new(disk, meta.id, self.ring.options.reads());
         self.listed_own(meta, Some(own.0), bytes, &mut walker);
         trail.ordinal.get_or_insert(meta.first.ordinal);
         let mut cursor = Cursor::new(meta.ring, meta.generation, self.ring.slots.slot_bytes);
@@ -317,7 +317,7 @@ impl Check {
     /// A slot that the ring does not count among its own.
     pub(super) fn other_slot(&mut self, disk: &mut dyn Disk, slot: SlotId, bytes: u64) {
         let file = FileId::Slot(slot);
-        let mut walker = Walker::new(disk, slot, &self.ring.options.keys);
+        let mut walker = Walker::new(disk, slot, self.ring.options.reads());
         let header = walker.slot_header();
         match self.listed(slot, bytes, None, header.clone()) {
             // A node has opened it since.

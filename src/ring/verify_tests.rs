@@ -96,7 +96,7 @@ fn populated(clean: bool) -> MemDisk {
 }
 
 fn frames(disk: &mut MemDisk, slot: u16) -> Vec<FrameHeader> {
-    let mut walker = Walker::new(disk, SlotId(slot), &Keys::default());
+    let mut walker = Walker::new(disk, SlotId(slot), (&Keys::default(), Formats::default()));
     let h = walker.slot_header().unwrap();
     walker.frames(h.ring, h.generation, h.slot_bytes).frames.into_iter().map(|s| s.header).collect()
 }
@@ -220,9 +220,11 @@ fn a_slot_header_or_snapshot_that_a_power_cut_tore_is_a_note() {
 #[test]
 fn a_slot_header_that_was_being_written_over_by_the_next_is_a_note() {
     let mut disk = populated(false);
-    let mut newest = Walker::new(&mut disk, SlotId(0), &Keys::default()).slot_header().unwrap();
+    let mut newest = Walker::new(&mut disk, SlotId(0), (&Keys::default(), Formats::default())).slot_header().unwrap();
     let last = disk.list().unwrap().len() as u16 - 1;
-    newest.generation = Walker::new(&mut disk, SlotId(last), &Keys::default()).slot_header().unwrap().generation + 1;
+    newest.generation =
+        Walker::new(&mut disk, SlotId(last), (&Keys::default(), Formats::default())).slot_header().unwrap().generation
+            + 1;
     let mut page = [0; PAGE];
     newest.emit(&mut page);
     disk.file_mut(FileId::Slot(SlotId(0))).unwrap()[..1024].copy_from_slice(&page[..1024]);
@@ -335,7 +337,7 @@ fn a_slot_of_another_ring_is_a_note_and_a_blank_one_is_nothing() {
     for slot in [3, 4] {
         disk.create(FileId::Slot(SlotId(slot)), foreign.len() as u64).unwrap();
     }
-    let mut moved = super::format::SlotHeader::parse(&foreign, SlotId(0)).unwrap();
+    let mut moved = super::format::SlotHeader::parse(&foreign, SlotId(0), Formats::default()).unwrap();
     moved.slot = SlotId(4);
     disk.write(FileId::Slot(SlotId(4)), 0, &foreign).unwrap();
     moved.emit(disk.file_mut(FileId::Slot(SlotId(4))).unwrap());

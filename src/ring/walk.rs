@@ -5,11 +5,12 @@
 
 use std::collections::BTreeSet;
 
-use super::cipher::{Keys, Part};
+use super::cipher::Part;
 use super::format::{
-    Bad, Codec, FIRST_FRAME, FRAME_HEADER, FrameHeader, FrameKind, PrevCount, Run, SlotHeader, parse_directory,
+    Bad, Codec, FIRST_FRAME, FRAME_HEADER, Formats, FrameHeader, FrameKind, PrevCount, Run, SlotHeader, parse_directory,
 };
 use super::state::{Put, parse_section};
+use super::types::Reads;
 use super::unpack::Unpack;
 use super::*;
 use crate::limits::PAGE;
@@ -114,6 +115,7 @@ pub struct Walker<'a> {
     /// Bytes that are read at least.
     window: usize,
     slot: SlotId,
+    formats: Formats,
     unpack: Unpack,
     /// Where the pages begin that the device did not give.
     unreadable: BTreeSet<u64>,
@@ -122,10 +124,10 @@ pub struct Walker<'a> {
 }
 
 impl<'a> Walker<'a> {
-    pub fn new(disk: &'a mut dyn Disk, slot: SlotId, keys: &Keys) -> Self {
+    pub fn new(disk: &'a mut dyn Disk, slot: SlotId, (keys, formats): Reads<'_>) -> Self {
         let unpack = Unpack::new(keys.clone());
-        let window = WINDOW;
-        Self { disk, buf: Vec::new(), at: 0, window, slot, unpack, unreadable: BTreeSet::new(), locked: None }
+        let (window, unreadable) = (WINDOW, BTreeSet::new());
+        Self { disk, buf: Vec::new(), at: 0, window, slot, formats, unpack, unreadable, locked: None }
     }
 
     /// Where the pages begin that the device did not give so far.
@@ -175,7 +177,7 @@ impl<'a> Walker<'a> {
         // A page and no window: this is done to every slot at start.
         let mut page = [0; PAGE];
         match self.disk.read(FileId::Slot(self.slot), 0, &mut page) {
-            Ok(n) => SlotHeader::parse(&page[..n], self.slot),
+            Ok(n) => SlotHeader::parse(&page[..n], self.slot, self.formats),
             Err(_) => {
                 self.unreadable.insert(0);
                 Err(Bad::Magic)
@@ -192,8 +194,8 @@ impl<'a> Walker<'a> {
         let mut newest = None;
         let mut at = FIRST_FRAME;
         while at + FRAME_HEADER as u32 <= slot_bytes {
-            let slot = self.slot;
-            match FrameHeader::parse(self.bytes(at, FRAME_HEADER), slot, at) {
+            let (slot, formats) = (self.slot, self.formats);
+            match FrameHeader::parse(self.bytes(at, FRAME_HEADER), slot, at, formats) {
                 Ok(h) => {
                     newest = newest.max(Some((h.generation, h.ring)));
                     // What is damaged may be of an older generation, and a newer one begin inside it.
@@ -231,12 +233,12 @@ impl<'a> Walker<'a> {
 
     /// The next frame of the generation, or damage where one was; commit numbers never go down in a slot.
     pub fn next(&mut self, cursor: &mut Cursor) -> Option<Met> {
-        let slot = self.slot;
+        let (slot, formats) = (self.slot, self.formats);
         while cursor.at + FRAME_HEADER as u32 <= cursor.slot_bytes {
             let at = cursor.at;
             let bytes = self.bytes(at, FRAME_HEADER);
             cursor.at += PAGE as u32;
-            match FrameHeader::parse(bytes, slot, at) {
+            match FrameHeader::parse(bytes, slot, at, formats) {
                 Ok(h) => {
                     let own = h.generation == cursor.generation && h.ring == cursor.ring;
                     if own && h.commit >= cursor.commit {
@@ -261,9 +263,9 @@ impl<'a> Walker<'a> {
 
     /// Whether a frame of a later generation begins between the cursor and `end`.
     fn has_newer(&mut self, cursor: &Cursor, end: u32) -> bool {
-        let slot = self.slot;
+        let (slot, formats) = (self.slot, self.formats);
         (cursor.at..end).step_by(PAGE).any(|at| {
-            let header = FrameHeader::parse(self.bytes(at, FRAME_HEADER), slot, at);
+            let header = FrameHeader::parse(self.bytes(at, FRAME_HEADER), slot, at, formats);
             header.is_ok_and(|h| h.generation > cursor.generation)
         })
     }
@@ -277,8 +279,8 @@ impl<'a> Walker<'a> {
         let mut expected = 1;
         let mut part = 0;
         while part < expected {
-            let slot = self.slot;
-            let header = FrameHeader::parse(self.bytes(at, FRAME_HEADER), slot, at).ok()?;
+            let (slot, formats) = (self.slot, self.formats);
+            let header = FrameHeader::parse(self.bytes(at, FRAME_HEADER), slot, at, formats).ok()?;
             let own = header.generation == generation && header.ring == ring && header.kind == FrameKind::Snapshot;
             if !own || header.part != part || header.parts == 0 || (part > 0 && header.parts != expected) {
                 return None;
@@ -325,8 +327,8 @@ impl<'a> Walker<'a> {
     pub fn frame_at(&mut self, at: u32, len: u32) -> Option<(FrameHeader, super::frame::Frame)> {
         self.window = PAGE;
         self.bytes(at, len as usize);
-        let slot = self.slot;
-        let header = FrameHeader::parse(self.bytes(at, FRAME_HEADER), slot, at).ok()?;
+        let (slot, formats) = (self.slot, self.formats);
+        let header = FrameHeader::parse(self.bytes(at, FRAME_HEADER), slot, at, formats).ok()?;
         let frame = self.records(&header)?;
         Some((header, frame))
     }

@@ -201,14 +201,20 @@ impl Ring {
     /// Puts the next sealed frame into the commit; false when it must wait for another one.
     fn place_next(&mut self, now: BootTime) -> bool {
         let Some(front) = self.queue.front() else { return false };
-        let (at, len) = (log_of(&front.header), front.header.frame_len);
+        let at = log_of(&front.header);
         // What is new in a lane's own slots stands behind all that was there before, its tail included.
         let alone = front.header.kind != FrameKind::Lane;
         let follows = alone || self.lanes[at].tail.is_empty() && !self.writer.group.journals(front.header.lane);
         let late = !front.state.is_empty() && !self.writer.group.frames.is_empty();
-        if !follows || late || !self.make_room(now, at, len) {
+        if !follows || late {
             return false;
         }
+        let len = self.recast_front(at);
+        if !self.make_room(now, at, len) {
+            return false;
+        }
+        // Where another slot was opened. That has room for any frame.
+        let len = self.recast_front(at);
         let Some(((id, generation), write_at)) = self.next_place(at) else { return false };
         let Some(mut sealed) = self.queue.pop_front() else { return false };
         let counters = self.counters();
@@ -230,6 +236,22 @@ impl Ring {
         let part = Part::Frame(self.writer.group.frames.len() - 1);
         self.writer.push(part, Op::Write { file, at: write_at.into(), data, sync: false });
         true
+    }
+
+    /// Has the next sealed frame be of the version of its log's slot; its length.
+    fn recast_front(&mut self, at: usize) -> u32 {
+        let version = self.version_at(at);
+        let Some(front) = self.queue.front_mut() else { return 0 };
+        self.queue_weight -= front.weight;
+        self.press.recast(front, version);
+        self.queue_weight += front.weight;
+        front.header.frame_len
+    }
+
+    /// The version of the format that a log's next frame is in, unless it is the first of another slot.
+    pub(super) fn version_at(&self, at: usize) -> u8 {
+        let log = self.log(at);
+        log.slots.back().filter(|_| log.write_at.is_some()).map_or(self.writes, |slot| slot.version)
     }
 
     /// Whether a frame goes into this commit; for one that fits no more in its log's slot, another is opened.
@@ -260,6 +282,7 @@ impl Ring {
         let (slot, generation) = newest.map_or((SlotId(0), 0), |s| (s.id, s.generation));
         self.writer.root_serial += 1;
         let page = RootPage {
+            version: self.writes,
             serial: self.writer.root_serial,
             ring: self.id,
             slot_bytes: self.slots.slot_bytes,

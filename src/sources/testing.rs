@@ -52,6 +52,7 @@ impl House {
             boot_id: [2; 16],
             seed: 3,
             keys: Default::default(),
+            formats: Default::default(),
         };
         let (ring, report) = Ring::recover(&mut *disk.borrow_mut(), options).unwrap();
         let plan = Plan {

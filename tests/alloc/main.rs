@@ -92,6 +92,7 @@ impl Site {
             boot_id: [2; 16],
             seed: 3,
             keys,
+            formats: Default::default(),
         };
         let mut disk = MemDisk::new(MIN_RING);
         let (mut ring, _) = Ring::recover(&mut disk, options).unwrap();

@@ -95,6 +95,7 @@ pub fn options(max_bytes: u64) -> Result<Options> {
         boot_id: [0; 16],
         seed: 1,
         keys: Keys::default(),
+        formats: Default::default(),
     })
 }
 

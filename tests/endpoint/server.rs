@@ -61,6 +61,7 @@ fn hub(plan: Plan, bytes: u64) -> Hub {
         boot_id: [2; 16],
         seed: 3,
         keys: Default::default(),
+        formats: Default::default(),
     };
     let (ring, report) = Ring::recover(&mut disk, options).expect("memory does not fail");
     let start = Instant::now();

@@ -40,6 +40,7 @@ fn options(boot: u8, keys: Keys) -> Options {
         boot_id: [boot; 16],
         seed: 20,
         keys,
+        formats: Default::default(),
     }
 }
 

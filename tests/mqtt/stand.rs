@@ -152,6 +152,7 @@ impl Stand {
             boot_id: [2; 16],
             seed: 3,
             keys: Default::default(),
+            formats: Default::default(),
         };
         let (ring, report) = Ring::recover(&mut opened, options).expect("the disk works");
         let plan = Plan { node: "n1".into(), lanes: vec![lane], labels: BTreeMap::new(), ..Plan::default() };

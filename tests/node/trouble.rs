@@ -65,6 +65,7 @@ fn ring_of_another_machine(dir: &std::path::Path) -> u128 {
         boot_id: [8; 16],
         seed: 7,
         keys: Default::default(),
+        formats: Default::default(),
     };
     let (mut ring, report) = Ring::recover(&mut disk, options).unwrap();
     assert!(report.fresh);

@@ -42,6 +42,7 @@ fn recover(disk: &mut MemDisk, rules: &[RulePlan]) -> Pipeline {
         boot_id: [2; 16],
         seed: 7,
         keys: Default::default(),
+        formats: Default::default(),
     };
     let (ring, report) = Ring::recover(disk, options).unwrap();
     let two = TopicPlan { lane: 0, partitions: 2, pause: false, max_age: None };

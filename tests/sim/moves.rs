@@ -136,6 +136,7 @@ fn options(max_bytes: u64, seed: u64) -> Options {
         boot_id: [2; 16],
         seed,
         keys: Default::default(),
+        formats: Default::default(),
     }
 }
 

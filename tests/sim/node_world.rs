@@ -156,6 +156,7 @@ impl World {
             boot_id: boot_id(&mut rng),
             seed: rng.next_u64(),
             keys: keys(seed, 0),
+            formats: Default::default(),
         };
         let buses = (0..2).map(|n| Bus {
             id: headwater::pipeline::SourceId(n),

@@ -21,6 +21,8 @@ pub enum Plant {
     FloorFromUnsyncedCursor,
     /// The writer thread does not keep the order of its commands.
     WritesReordered,
+    /// A program on trial writes what only it can read.
+    NewFormatOnTrial,
     // In a whole node.
     /// The cursor moves over what was sent, not over what was answered.
     CursorBeforeAnswer,

@@ -112,6 +112,7 @@ impl World {
             boot_id: boot_id(&mut rng),
             seed: rng.next_u64(),
             keys: keys(seed, 0),
+            formats: Default::default(),
         };
         let disk = SimDisk::new(rng.next_u64());
         let mut world = Self {

@@ -19,6 +19,7 @@ use crate::keys::keys;
 use crate::model::{Check, Counts, Model, StateKey, Violation, ensure};
 use crate::planted::Plant;
 use crate::threads::Threads;
+use crate::updates::Updates;
 
 /// What the seeds of a run have met, added up.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +44,9 @@ pub struct Coverage {
     pub expired: u64,
     /// Topics that went to another lane.
     pub moves: u64,
+    /// Programs on trial that were taken back, and that were confirmed.
+    pub rolled_back: u64,
+    pub confirmed: u64,
     /// Streams that were split off and absorbed, and the most of one sink and lane at once.
     pub splits: u64,
     pub absorbed: u64,
@@ -71,6 +75,8 @@ impl Coverage {
         self.refused += o.refused;
         self.announced += o.announced;
         self.moves += o.moves;
+        self.rolled_back += o.rolled_back;
+        self.confirmed += o.confirmed;
         self.splits += o.splits;
         self.absorbed += o.absorbed;
         self.most_streams = self.most_streams.max(o.most_streams);
@@ -119,6 +125,7 @@ pub struct World {
     /// Bytes per append and how often someone waits: differs from seed to seed.
     big: u64,
     hurry: u64,
+    updates: Updates,
     trace: bool,
     pub cover: Coverage,
 }
@@ -146,6 +153,7 @@ pub fn run(seed: u64, plant: Plant) -> Check<Coverage> {
     world.cover.least_faults = world.threads.disk.tape.total();
     world.cover.gaps = world.model.gaps_seen;
     world.cover.slots_reused = world.threads.slots_begun;
+    (world.cover.rolled_back, world.cover.confirmed) = (world.updates.rolled_back, world.updates.confirmed);
     Ok(world.cover)
 }
 
@@ -166,6 +174,7 @@ impl World {
             boot_id: boot_id(&mut rng),
             seed: rng.next_u64(),
             keys: keys(seed, 0),
+            formats: Default::default(),
         };
         let mut world = World {
             seed,
@@ -183,6 +192,7 @@ impl World {
             next_id: 0,
             big: [0, 5, 30, 60][rng.below(4) as usize],
             hurry: [2, 10, 40][rng.below(3) as usize],
+            updates: Updates::new(seed),
             trace: std::env::var_os("HEADWATER_TRACE").is_some(),
             cover: Coverage::default(),
             rng,
@@ -397,6 +407,9 @@ impl World {
 
     fn odd_job(&mut self) -> Check {
         let now = self.now;
+        if let Some(ring) = &mut self.ring {
+            self.updates.turn(ring);
+        }
         match self.rng.below(5) {
             0 if self.topics.len() < 12 => self.open_topic()?,
             3 if self.options.lanes.len() > 1 && !self.topics.is_empty() => self.move_topic(),
@@ -635,6 +648,7 @@ impl World {
     fn recover(&mut self) -> Check {
         self.cover.recoveries += 1;
         self.options.keys = keys(self.seed, self.cover.recoveries);
+        self.options.formats = self.updates.next(self.plant);
         let Self { threads, model, rng, now, options, .. } = self;
         let mut ground = Ground { threads, model, rng, now: *now };
         let (ring, report) = ground.recover(options, self.cover.recoveries > 1)?;

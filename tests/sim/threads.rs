@@ -21,7 +21,7 @@ pub struct Copied {
 /// What a copy holds, by its directory; None: the bytes are no copy.
 fn runs_of_copy(frame: &[u8]) -> Option<Vec<(TopicPart, u64, u64)>> {
     let number = |at: usize, n: usize| frame[at..at + n].iter().rev().fold(0u64, |sum, b| sum << 8 | u64::from(*b));
-    let is_copy = frame.starts_with(b"HWfr\x01\x05");
+    let is_copy = frame.starts_with(b"HWfr") && frame[5] == 5;
     let run = |at: usize| {
         let part = TopicPart { topic: TopicId(number(at, 2) as u16), partition: frame[at + 2] };
         let first = number(at + 16, 8);

@@ -196,6 +196,7 @@ fn options(ring_bytes: u64, keys: &Keys) -> Options {
         boot_id: identity::boot_id(),
         seed: identity::seed(),
         keys: keys.clone(),
+        formats: Default::default(),
     }
 }
 

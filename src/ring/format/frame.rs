@@ -98,6 +98,8 @@ const FRAME_MAGIC: [u8; 4] = *b"HWfr";
 /// A frame's header; see [`super`] for what each field is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FrameHeader {
+    /// Of the format: its slot's.
+    pub version: u8,
     pub kind: FrameKind,
     pub flags: u16,
     pub codec: Codec,
@@ -187,7 +189,7 @@ impl FrameHeader {
         let out = &mut out[..FRAME_HEADER];
         out.fill(0);
         set(out, MAGIC, FRAME_MAGIC);
-        out[self::frame_field::VERSION] = super::VERSION;
+        out[VERSION] = self.version;
         out[KIND] = self.kind as u8;
         set(out, FLAGS, self.flags.to_le_bytes());
         out[CODEC] = self.codec as u8;
@@ -230,7 +232,7 @@ impl FrameHeader {
     }
 
     /// Reads a header that should stand at `at` of `slot`. Trusted afterwards: every length in it is in range.
-    pub fn parse(b: &[u8], slot: SlotId, at: u32) -> Result<FrameHeader, Bad> {
+    pub fn parse(b: &[u8], slot: SlotId, at: u32, formats: Formats) -> Result<FrameHeader, Bad> {
         use frame_field::*;
         let b = b.get(..FRAME_HEADER).ok_or(Bad::Magic)?;
         if b[MAGIC] != FRAME_MAGIC {
@@ -241,9 +243,7 @@ impl FrameHeader {
         if crc32c::crc32c_append(seed(ring, found, generation), &b[..CRC.start]) != u32_at(b, CRC) {
             return Err(Bad::Crc);
         }
-        if b[self::frame_field::VERSION] != super::VERSION {
-            return Err(Bad::Version(b[self::frame_field::VERSION].into()));
-        }
+        formats.known(b[VERSION].into())?;
         if found != slot || u32_at(b, AT) != at {
             return Err(Bad::Place);
         }
@@ -254,6 +254,7 @@ impl FrameHeader {
     fn fields(b: &[u8], ring: RingId, generation: u64, slot: SlotId) -> Result<FrameHeader, Bad> {
         use frame_field::*;
         Ok(FrameHeader {
+            version: b[VERSION],
             kind: frame_kind(b[KIND])?,
             flags: u16_at(b, FLAGS),
             codec: codec(b[CODEC])?,

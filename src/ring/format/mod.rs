@@ -8,6 +8,7 @@ mod directory;
 mod frame;
 mod root;
 mod slot;
+mod version;
 
 use std::ops::Range;
 
@@ -15,13 +16,12 @@ pub use directory::{PrevCount, Run, parse_directory};
 pub use frame::{Codec, FrameHeader, FrameKind, XCHACHA20_POLY1305, flags, without_checksums};
 pub use root::RootPage;
 pub use slot::{PrevSlot, SlotHeader, SlotKind, most_starts};
+pub use version::{Formats, NEWEST, OLDEST};
 
 use super::{RingId, SlotId};
 use crate::limits::{MAX_LANES, MAX_RECORD, MAX_STATE_OWNER_BYTES, PAGE};
 use crate::topic::{TopicId, TopicPart};
 
-/// Version of the whole format, in every slot header and frame header.
-pub const VERSION: u8 = 1;
 /// Bytes of a frame header.
 pub const FRAME_HEADER: usize = 512;
 /// Bytes of one run in the directory.
@@ -58,7 +58,7 @@ pub const fn pages(bytes: usize) -> usize {
 pub enum Bad {
     #[error("no magic")]
     Magic,
-    #[error("version {0} is newer than this program's {VERSION}")]
+    #[error("format {0}, and this program reads {OLDEST} to {NEWEST}")]
     Version(u16),
     #[error("checksum mismatch")]
     Crc,

@@ -24,6 +24,7 @@ const ROOT_MAGIC: [u8; 4] = *b"HWrt";
 /// The hint beside the slots. Two pages, written in turn; the higher serial counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RootPage {
+    pub version: u8,
     pub serial: u64,
     pub ring: RingId,
     pub slot_bytes: u32,
@@ -44,7 +45,7 @@ impl RootPage {
         let out = &mut out[..PAGE];
         out.fill(0);
         set(out, MAGIC, ROOT_MAGIC);
-        set(out, self::root_field::VERSION, u16::from(super::VERSION).to_le_bytes());
+        set(out, VERSION, u16::from(self.version).to_le_bytes());
         out[CLEAN] = u8::from(self.clean);
         set(out, SLOT_BYTES, self.slot_bytes.to_le_bytes());
         set(out, SERIAL, self.serial.to_le_bytes());
@@ -57,15 +58,16 @@ impl RootPage {
         set(out, CRC, crc.to_le_bytes());
     }
 
-    pub fn parse(b: &[u8]) -> Option<RootPage> {
+    pub fn parse(b: &[u8], formats: Formats) -> Option<RootPage> {
         use root_field::*;
         let b = b.get(..PAGE)?;
+        let version = formats.known(u16_at(b, VERSION)).ok()?;
         let good = b[MAGIC] == ROOT_MAGIC
-            && u16_at(b, self::root_field::VERSION) == u16::from(super::VERSION)
             && crc32c::crc32c(&b[..CRC.start]) == u32_at(b, CRC)
             && [SERIAL, GENERATION, COMMIT].into_iter().all(|number| u64_at(b, number) <= MAX_NUMBER)
             && u32_at(b, SESSION) <= MAX_SESSION;
         good.then(|| RootPage {
+            version,
             serial: u64_at(b, SERIAL),
             ring: RingId(u128_at(b, RING)),
             slot_bytes: u32_at(b, SLOT_BYTES),

@@ -66,6 +66,8 @@ pub struct PrevSlot {
 /// A slot's first page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlotHeader {
+    /// Of the format, here and in all of its frames.
+    pub version: u8,
     pub kind: SlotKind,
     pub lane: LaneId,
     pub compat: u32,
@@ -108,7 +110,7 @@ impl SlotHeader {
         let out = &mut out[..PAGE];
         out.fill(0);
         set(out, MAGIC, SLOT_MAGIC);
-        set(out, self::slot_field::VERSION, u16::from(super::VERSION).to_le_bytes());
+        set(out, VERSION, u16::from(self.version).to_le_bytes());
         out[KIND] = self.kind as u8;
         out[LANE] = self.lane.0;
         set(out, COMPAT, self.compat.to_le_bytes());
@@ -158,7 +160,7 @@ impl SlotHeader {
     }
 
     /// Reads the first page of `slot`.
-    pub fn parse(b: &[u8], slot: SlotId) -> Result<SlotHeader, Bad> {
+    pub fn parse(b: &[u8], slot: SlotId, formats: Formats) -> Result<SlotHeader, Bad> {
         use slot_field::*;
         let b = b.get(..PAGE).ok_or(Bad::Magic)?;
         if b[MAGIC] != SLOT_MAGIC {
@@ -167,15 +169,15 @@ impl SlotHeader {
         if crc32c::crc32c(&b[..CRC.start]) != u32_at(b, CRC) {
             return Err(Bad::Crc);
         }
-        let version = u16_at(b, self::slot_field::VERSION);
-        let incompat = u32_at(b, INCOMPAT);
-        if version != u16::from(super::VERSION) || incompat & !ENCRYPTED != 0 {
+        let (version, incompat) = (u16_at(b, VERSION), u32_at(b, INCOMPAT));
+        if incompat & !ENCRYPTED != 0 {
             return Err(Bad::Version(version));
         }
+        let version = formats.known(version)?;
         if u16_at(b, SLOT) != slot.0 {
             return Err(Bad::Place);
         }
-        let header = Self::fields(b, slot, incompat & ENCRYPTED != 0)?;
+        let header = Self::fields(b, (slot, version), incompat & ENCRYPTED != 0)?;
         let bytes = u64::from(header.slot_bytes);
         let in_range = (MIN_SLOT..=MAX_SLOT).contains(&bytes)
             && bytes.is_multiple_of(PAGE as u64)
@@ -194,7 +196,7 @@ impl SlotHeader {
             && self.boot.max(self.session).max(self.oldest_boot) <= MAX_SESSION
     }
 
-    fn fields(b: &[u8], slot: SlotId, encrypted: bool) -> Result<SlotHeader, Bad> {
+    fn fields(b: &[u8], (slot, version): (SlotId, u8), encrypted: bool) -> Result<SlotHeader, Bad> {
         use slot_field::*;
         let starts_len = u16_at(b, STARTS_LEN) as usize;
         if starts_len > most_starts(encrypted) {
@@ -206,6 +208,7 @@ impl SlotHeader {
         }
         let starts = b[STARTS].chunks_exact(START).take(starts_len);
         Ok(SlotHeader {
+            version,
             kind: match b[KIND] {
                 1 => SlotKind::Lane,
                 2 => SlotKind::Journal,

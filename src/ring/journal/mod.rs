@@ -137,6 +137,7 @@ impl Ring {
         let mut admitted = [0; MAX_LANES];
         self.lanes.iter().for_each(|l| admitted[l.id.index()] = l.durable.ordinal);
         let stamp = Stamp {
+            version: self.writes,
             ring: self.id,
             boot: self.boot,
             session: self.session,
@@ -150,11 +151,17 @@ impl Ring {
         let mut header = stamp.header(FrameKind::Copy, self.lanes[at].id);
         chunk.describe(&mut header);
         let mut buf = self.press.buf();
+        header.version = self.version_at(at);
         self.press.encode_copy(&mut header, &chunk.frame, &mut buf);
         if !self.make_room(now, at, header.frame_len) {
             return self.press.recycle_buf(buf);
         }
         let Some((slot, write_at)) = self.next_place(at) else { return self.press.recycle_buf(buf) };
+        if header.version != self.version_at(at) {
+            // Another slot was opened.
+            header.version = self.version_at(at);
+            self.press.encode_copy(&mut header, &chunk.frame, &mut buf);
+        }
         (header.slot, header.generation, header.at) = (slot.0, slot.1, write_at);
         header.synced_through = through;
         let counters = self.counters();

@@ -151,7 +151,7 @@ impl Rejoin {
         let mut rest = &spots[..];
         while let Some(slot) = rest.first().map(|s| s.slot) {
             let (here, after) = rest.split_at(rest.iter().position(|s| s.slot != slot).unwrap_or(rest.len()));
-            let mut walker = Walker::new(disk, slot, &ring.options.keys);
+            let mut walker = Walker::new(disk, slot, ring.options.reads());
             for spot in here {
                 let behind = found.last().is_none_or(|(lane, _, end)| *lane != spot.lane || spot.first >= *end);
                 let Some(lane) = ring.lanes.get_mut(spot.lane.index()).filter(|_| behind) else { continue };
@@ -186,13 +186,13 @@ impl Rejoin {
     }
 
     /// The newest copy of each lane, with its runs: what was durable when it was made.
-    pub fn newest(&self, disk: &mut dyn Disk, keys: &Keys) -> Vec<(FrameHeader, Vec<Run>)> {
+    pub fn newest(&self, disk: &mut dyn Disk, reads: Reads<'_>) -> Vec<(FrameHeader, Vec<Run>)> {
         let mut newest: BTreeMap<LaneId, Spot> = BTreeMap::new();
         for copy in &self.copies {
             let spot = newest.entry(copy.lane).or_insert(*copy);
             *spot = if copy.end > spot.end { *copy } else { *spot };
         }
-        let read = |spot: &Spot| read(&mut Walker::new(disk, spot.slot, keys), spot);
+        let read = |spot: &Spot| read(&mut Walker::new(disk, spot.slot, reads), spot);
         newest.values().filter_map(read).map(|(header, frame)| (header, frame.runs)).collect()
     }
 }

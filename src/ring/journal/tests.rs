@@ -121,7 +121,8 @@ impl Trickle {
         let slots: Vec<_> = self.ring.own_slots().map(|s| (s.id, s.ring, s.generation)).collect();
         let bytes = self.ring.slots.slot_bytes;
         let frames = slots.into_iter().flat_map(|(slot, ring, generation)| {
-            let content = Walker::new(&mut self.disk, slot, &Keys::default()).frames(ring, generation, bytes);
+            let content = Walker::new(&mut self.disk, slot, (&Keys::default(), Formats::default()))
+                .frames(ring, generation, bytes);
             content.frames.into_iter().map(|s| s.header)
         });
         frames.filter(|h| h.kind == kind).collect()

@@ -43,7 +43,7 @@ impl Check {
         bytes: u64,
     ) {
         let file = FileId::Slot(meta.id);
-        let mut walker = Walker::new(disk, meta.id, &self.ring.options.keys);
+        let mut walker = Walker::new(disk, meta.id, self.ring.options.reads());
         self.listed_own(meta, None, bytes, &mut walker);
         let mut cursor = Cursor::new(meta.ring, meta.generation, self.ring.slots.slot_bytes);
         let mut snapshot = SnapshotCheck::default();

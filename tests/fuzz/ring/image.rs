@@ -25,6 +25,7 @@ pub fn options() -> Options {
         boot_id: [3; 16],
         seed: 11,
         keys: Default::default(),
+        formats: Default::default(),
     }
 }
 

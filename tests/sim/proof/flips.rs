@@ -83,6 +83,7 @@ impl Builder {
             boot_id: [1; 16],
             seed,
             keys: keys(seed, 0),
+            formats: Default::default(),
         };
         let mut disk = Recorder::new(CowDisk::new(Trick::None), seed, true);
         let (mut ring, _) = recover(&mut disk, &options)?;

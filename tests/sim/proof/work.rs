@@ -73,6 +73,7 @@ impl<J: Judge> Work<J> {
             boot_id: boot_id(&mut rng),
             seed: rng.next_u64(),
             keys: keys(seed, 0),
+            formats: Default::default(),
         };
         let mut work = Self {
             book: Book::new(lanes),

@@ -1,0 +1,668 @@
+#!/bin/sh
+# The device's side of update.sh, which brings it along: everything that has to go on without the desk. Run as root.
+# For dash or a busybox's shell, with systemd 252 or later, sed, awk, gzip, sha256sum and flock.
+#
+# One file says where an update stands, written whole and synced: $home/state. Its steps are
+#
+#   ready            the new program lies beside the old one and runs; nothing was switched
+#   armed            the trial: from here on the unit headwater-update.service has it, also after a reboot
+#   confirming       it was well for as long as it was to be: nothing takes it back any more
+#   rolling-back     the old program is put back, whatever happens meanwhile
+#   confirmed, rolled-back
+#
+# The program's name always leads to a whole program: it changes by rename, on one file system, and the old one has a second
+# name before. Each step is repeated until the next one is on the disk, so the power may go at any moment.
+set -eu
+umask 022
+LC_ALL=C
+PATH=$PATH:/usr/sbin:/sbin
+export LC_ALL PATH
+
+unit=headwater.service
+own_unit=headwater-update.service
+home=/var/lib/headwater-update
+units=/etc/systemd/system
+lock=/run/headwater-update.lock
+# In the data directory; the node looks for it.
+mark=update-on-trial
+# Starts of the trial, by reboots and power cuts, until it is given up.
+most_runs=5
+
+refuse() {
+    printf 'refused=%s\n' "$*"
+    exit 10
+}
+
+# ------------------------------------------------------------------------------------------------ the state
+
+get() { sed -n "s/^$1=//p" "$home/state" 2>/dev/null | head -n 1; }
+
+# settle FILE...: on the disk. A sync that knows no files syncs all.
+settle() { sync "$@" 2>/dev/null || sync; }
+
+# put KEY VALUE ...: all of them at once.
+put() {
+    cat "$home/state" >"$home/state.new" 2>/dev/null || :
+    while [ $# -gt 1 ]; do
+        grep -v "^$1=" "$home/state.new" >"$home/state.next" || :
+        printf '%s=%s\n' "$1" "$(printf '%s' "$2" | tr '\n' ' ')" >>"$home/state.next"
+        mv -f "$home/state.next" "$home/state.new"
+        shift 2
+    done
+    settle "$home/state.new"
+    mv -f "$home/state.new" "$home/state"
+    settle "$home"
+}
+
+# note WORDS: for who follows, and for the journal.
+note() {
+    printf '%s\n' "$*" | tr -c '[:print:]\n' '?' >>"$home/log"
+    printf '%s\n' "$*"
+}
+
+# runs PID PROGRAM: that process is of the program that is there now.
+# shellcheck disable=SC3013  # dash and busybox know it
+runs() { [ "${1:-0}" -gt 0 ] && [ "/proc/$1/exe" -ef "$2" ]; }
+
+hash_of() { sha256sum <"$1" 2>/dev/null | cut -d' ' -f1; }
+uptime_s() { cut -d. -f1 </proc/uptime; }
+boot_id() { cat /proc/sys/kernel/random/boot_id; }
+shown() { systemctl show -p "$1" --value "$unit" 2>/dev/null || :; }
+
+# ------------------------------------------------------------------------------------------------ where things are
+
+# find_program: $program and $config, as the unit has them.
+find_program() {
+    local_exec=$(shown ExecStart)
+    program=$(printf '%s\n' "$local_exec" | sed -n 's/^{ path=\([^ ;]*\) ;.*/\1/p' | head -n 1)
+    program=$(readlink -f "${program:-/usr/bin/headwater}" || echo /usr/bin/headwater)
+    config=/etc/headwater/headwater.toml
+    previous=''
+    for word in $(printf '%s\n' "$local_exec" | sed -n 's/.*argv\[\]=\([^;]*\) ;.*/\1/p' | head -n 1); do
+        case $previous in -c | --config) config=$word ;; esac
+        case $word in --config=*) config=${word#*=} ;; esac
+        previous=$word
+    done
+}
+
+# ask PROGRAM ARGUMENT...: a command of the program, as the service would have it, for half a minute at most.
+ask() {
+    (
+        exec 9>&-
+        [ -n "${CREDENTIALS_DIRECTORY-}" ] || [ ! -d /etc/headwater/credentials ] ||
+            export CREDENTIALS_DIRECTORY=/etc/headwater/credentials
+        exec timeout 30 "$@" </dev/null
+    )
+}
+
+# data_dir PROGRAM: the node's, as the config has it.
+data_dir() { ask "$1" check -c "$config" 2>/dev/null | sed -n 's/^node .*, data in //p' | head -n 1; }
+
+# mount_of PATH: type, options and mount point of the file system that it is on.
+mount_of() {
+    at=$(readlink -f "$1" || echo "$1")
+    awk -v at="$at/" '
+        { point = $2 == "/" ? "/" : $2 "/" }
+        index(at, point) == 1 && length(point) >= best { best = length(point); found = $3 " " $4 " " $2 }
+        END { print found }
+    ' /proc/self/mounts
+}
+
+# A place that is forgotten at the next boot is none for a program.
+keeps() {
+    for at in "$(dirname "$program")" /var/lib "$units"; do
+        kind=$(mount_of "$at" | cut -d' ' -f1)
+        case $kind in
+            overlay | tmpfs | ramfs | squashfs | erofs | aufs)
+                refuse "$at is on $kind, which forgets at a reboot or cannot be written: switch the overlay off (raspi-config," \
+                    "Performance Options, Overlay File System), reboot, and update again; or flash a new card" ;;
+        esac
+    done
+}
+
+# A root that is mounted read-only is made writable as long as it takes, and read-only again at the end.
+opened=''
+open_root() {
+    for at in "$(dirname "$program")" /var/lib "$units"; do
+        # shellcheck disable=SC2046  # three words
+        set -- $(mount_of "$at")
+        case ",${2-}," in
+            *,ro,*)
+                mount -o remount,rw "$3" 2>/dev/null || refuse "$3 is mounted read-only and cannot be remounted: is the card dying (dmesg)?"
+                opened="$opened $3" ;;
+        esac
+    done
+}
+close_root() {
+    for at in $opened; do
+        settle "$at"
+        mount -o remount,ro "$at" 2>/dev/null || printf 'note=%s stays writable until the next reboot: something there is in use\n' "$at"
+    done
+}
+
+# alone: one update at a time. A connection that died holds it for half a minute at most.
+alone() {
+    exec 9>"$lock"
+    flock -w "${1:-40}" 9 || refuse "another update of this device is under way"
+}
+
+under_way() {
+    case $(get state) in armed | confirming | rolling-back) return 0 ;; esac
+    return 1
+}
+
+# ------------------------------------------------------------------------------------------------ how the node is
+
+# health PROGRAM: `level`, as `status --check` has it, and counts, each as KEY=NUMBER.
+health() {
+    level=0
+    ask "$1" status --check -c "$config" >/dev/null 2>&1 || level=$?
+    [ "$level" -le 3 ] || level=3
+    printf 'level=%s\n' "$level"
+    ask "$1" status --json -c "$config" 2>/dev/null | awk '
+        function number(line) { gsub(/[^0-9]/, "", line); return line + 0 }
+        /^  "ring": \{/ { ring = 1 }
+        /^  "sinks": \[/ { sinks = 1 }
+        /^  [}\]]/ { ring = 0; sinks = 0 }
+        ring && /^    "lanes": \[/ { lanes = 1 }
+        ring && /^    \]/ { lanes = 0 }
+        lanes && /^        "(corrupt|lost_unsynced)": / { lost += number($2) }
+        ring && /^    "commits": / { commits = number($2) }
+        ring && /^    "in_memory": true/ { memory = 1 }
+        ring && /^    "health": "failed"/ { failed = 1 }
+        ring && /^      "set_aside": true/ { aside = 1 }
+        ring && /^    "failed_syncs": / { syncs = number($2) }
+        ring && /^    "state_refused": / { state = number($2) }
+        sinks && /^      "refused": / { refused += number($2) }
+        /^  "rule_errors": / { rules = number($2) }
+        END {
+            if (NR < 20) exit
+            printf "asked=1\nlost=%d\ncommits=%d\nin_memory=%d\nfailed=%d\nset_aside=%d\n", lost, commits, memory, failed, aside
+            printf "failed_syncs=%d\nstate_refused=%d\nrefused=%d\nrule_errors=%d\n", syncs, state, refused, rules
+        }'
+}
+
+# of KEY: a number of the health just taken; 0 where it was not told.
+of() {
+    found=$(printf '%s\n' "$now_is" | sed -n "s/^$1=//p" | head -n 1)
+    printf '%s' "${found:-0}"
+}
+before() {
+    found=$(get "before_$1")
+    printf '%s' "${found:-0}"
+}
+
+# worse: says what is worse than before the update and cannot be the world's doing.
+worse() {
+    [ "$(of asked)" = 1 ] || return 0
+    lost=$(($(of lost) - $(before lost)))
+    [ "$lost" -le 0 ] || echo "$lost records were lost or are corrupt that were not before"
+    [ "$(of in_memory)" -le "$(before in_memory)" ] || echo "its ring is in memory, and was on the disk"
+    [ "$(of failed)" -le "$(before failed)" ] || echo "its ring has failed"
+    [ "$(of set_aside)" -le "$(before set_aside)" ] || echo "it sets slots of the ring aside that the program before read"
+    for name in failed_syncs state_refused refused rule_errors; do
+        if [ "$(before "$name")" -eq 0 ] && [ "$(of "$name")" -gt 0 ]; then
+            echo "$name went from 0 to $(of "$name")"
+        fi
+    done
+}
+
+# not_well: what keeps it from being confirmed now.
+not_well() {
+    [ "$(of asked)" = 1 ] || { echo "it does not answer \`headwater status\`"; return 0; }
+    most=$(before level)
+    [ "$most" -ne 3 ] || most=2
+    if [ "$(of level)" -gt "$most" ]; then
+        said=$(ask "$program" status --check -c "$config" 2>/dev/null | sed 's/ | .*//' | head -n 1 || :)
+        echo "\`status --check\` is $(of level) and was $most: $said"
+    elif [ "$(of commits)" -le "$(get commits_at)" ]; then
+        echo "its ring has written nothing"
+    fi
+}
+
+# ------------------------------------------------------------------------------------------------ looking
+
+look() {
+    find_program
+    printf 'machine=%s\n' "$(uname -m)"
+    printf 'uid=%s\n' "$(id -u)"
+    [ -d /run/systemd/system ] || refuse "there is no systemd"
+    for tool in flock sha256sum gzip timeout awk; do
+        command -v "$tool" >/dev/null || refuse "there is no $tool"
+    done
+    [ -f "$program" ] || refuse "there is no $program: this updates a node; install it first"
+    keeps
+    printf 'program=%s\nconfig=%s\n' "$program" "$config"
+    printf 'program_sha=%s\n' "$(hash_of "$program")"
+    printf 'elf=%s\n' "$(od -An -tx1 -N20 "$program" | tr -d ' \n')"
+    printf 'version=%s\n' "$(ask "$program" --version 2>/dev/null | head -n 1)"
+    printf 'active=%s\n' "$(shown ActiveState)"
+    pid=$(shown MainPID)
+    ! runs "$pid" "$program" || printf 'running=1\n'
+    [ ! -f "$program.old" ] || printf 'former=%s\n' "$(ask "$program.old" --version 2>/dev/null | head -n 1)"
+    at=$home
+    [ -d "$at" ] || at=/var/lib
+    printf 'room_home=%s\n' "$(df -P -k "$at" | awk 'NR == 2 { print $4 }')"
+    printf 'room_program=%s\n' "$(df -P -k "$(dirname "$program")" | awk 'NR == 2 { print $4 }')"
+    for tool in xz zstd; do
+        ! command -v "$tool" >/dev/null || printf '%s=1\n' "$tool"
+    done
+    printf 'state=%s\nnew=%s\nreason=%s\n' "$(get state)" "$(get new)" "$(get reason)"
+}
+
+# part ID: how much of what is sent is there already.
+part() {
+    if [ -f "$home/part-$1" ]; then
+        printf 'part_bytes=%s\npart_sha=%s\n' "$(wc -c <"$home/part-$1" | tr -d ' ')" "$(hash_of "$home/part-$1")"
+    fi
+}
+
+# take_script: this script, from the standard input, to its place.
+take_script() {
+    find_program
+    open_root
+    mkdir -p "$home"
+    chmod 700 "$home"
+    alone
+    # A trial goes on as it began.
+    under_way || {
+        cat >"$home/device.sh.new"
+        settle "$home/device.sh.new"
+        mv -f "$home/device.sh.new" "$home/device.sh"
+    }
+    close_root
+}
+
+# receive ID FROM: appends the standard input to the part, which is cut to FROM bytes before. Ends when nothing came for half
+# a minute: what a dead connection has left running must not hold the next one up.
+receive() {
+    find_program
+    open_root
+    alone
+    ! under_way || refuse "another update of this device is on trial"
+    for at in "$home"/part-*; do
+        [ "$at" = "$home/part-$1" ] || rm -f "$at"
+    done
+    [ "$2" -gt 0 ] || : >"$home/part-$1"
+    [ "$(wc -c <"$home/part-$1")" -eq "$2" ] || refuse "the part has changed meanwhile"
+    cat <&3 >>"$home/part-$1" &
+    writer=$!
+    size=$2 still=0
+    while kill -0 "$writer" 2>/dev/null; do
+        sleep 1
+        now=$(wc -c <"$home/part-$1")
+        still=$((still + 1))
+        [ "$now" -eq "$size" ] || still=0
+        size=$now
+        if [ "$still" -ge 30 ]; then
+            kill "$writer" 2>/dev/null || :
+            break
+        fi
+    done
+    wait "$writer" 2>/dev/null || :
+    settle "$home/part-$1"
+    close_root
+}
+
+# ------------------------------------------------------------------------------------------------ checking
+
+# check ID SHA PACKED: what has arrived becomes PROGRAM.new, if it is what was sent and runs here with this config.
+check() {
+    find_program
+    open_root
+    alone
+    ! under_way || refuse "another update of this device is on trial"
+    case $3 in xz | gzip | zstd) ;; *) refuse "packed by $3, which is not known" ;; esac
+    new=$program.new
+    if ! "$3" -dc <"$home/part-$1" >"$new" 2>/dev/null; then
+        rm -f "$new" "$home/part-$1"
+        refuse "what arrived is damaged: it cannot be unpacked (or there was no room)"
+    fi
+    settle "$new"
+    if [ "$(hash_of "$new")" != "$2" ]; then
+        rm -f "$new" "$home/part-$1"
+        refuse "what arrived is damaged: its SHA-256 is not that of what was sent"
+    fi
+    try "$new"
+    rm -f "$home/part-$1"
+    close_root
+}
+
+# former: the program before becomes PROGRAM.new.
+former() {
+    find_program
+    open_root
+    alone
+    ! under_way || refuse "another update of this device is on trial"
+    [ -f "$program.old" ] || refuse "there is no $program.old: nothing was updated here"
+    dir=$(data_dir "$program")
+    if [ -n "$dir" ]; then
+        now=$(aside "$program" "$dir") then=$(aside "$program.old" "$dir")
+        [ "${then:-0}" -le "${now:-0}" ] ||
+            refuse "the program before cannot read $then slots of the ring, which were written in a newer format since it was confirmed"
+    fi
+    cp -p "$program.old" "$program.new"
+    settle "$program.new"
+    try "$program.new"
+    printf 'new_sha=%s\n' "$(hash_of "$program.new")"
+    close_root
+}
+
+# aside PROGRAM DIR: slots that a program does not read.
+aside() { ask "$1" ring stat --json "$2" 2>/dev/null | sed -n 's/^ *"set_aside": \([0-9]*\).*/\1/p' | head -n 1; }
+
+# try PROGRAM: it runs here, and takes the config.
+try() {
+    chmod 755 "$1"
+    chown 0:0 "$1"
+    version=$(ask "$1" --version 2>/dev/null | head -n 1) || version=''
+    case $version in
+        headwater\ *) printf 'new_version=%s\n' "$version" ;;
+        *)
+            rm -f "$1"
+            refuse "the new program does not run on this machine ($(uname -m))" ;;
+    esac
+    if ! said=$(ask "$1" check -c "$config" 2>&1); then
+        # Where the old one does not take it either, by hand, the service has something that is not here.
+        if ask "$program" check -c "$config" >/dev/null 2>&1; then
+            rm -f "$1"
+            printf '%s\n' "$said" | sed 's/^/said=/' | head -n 20
+            refuse "the new program does not take $config"
+        fi
+        printf 'note=neither program takes %s outside of its service: the trial will tell\n' "$config"
+    fi
+}
+
+# ------------------------------------------------------------------------------------------------ beginning
+
+# begin WATCH SHA: the trial, of PROGRAM.new.
+begin() {
+    find_program
+    open_root
+    alone
+    if under_way; then
+        [ "$(get new)" = "$2" ] || refuse "another update of this device is on trial"
+        systemctl start --no-block "$own_unit" || :
+        return 0
+    fi
+    [ "$(hash_of "$program.new")" = "$2" ] || refuse "there is no checked program to begin with"
+    old=$(hash_of "$program")
+    ln -f "$program" "$program.old.new" 2>/dev/null || cp -p "$program" "$program.old.new"
+    mv -f "$program.old.new" "$program.old"
+    settle "$program.old" "$(dirname "$program")"
+    dir=$(data_dir "$program")
+    [ -n "$dir" ] || dir=$(data_dir "$program.new")
+    [ -n "$dir" ] || dir=$(get data_dir)
+    [ -n "$dir" ] || refuse "where the node keeps its data is not known: neither program takes $config"
+    : >"$home/log"
+    rm -f "$home/journal"
+    now_is=$(health "$program")
+    put state ready new "$2" old "$old" watch "$1" program "$program" config "$config" data_dir "$dir" runs 0 reason '' boot "$(boot_id)"
+    for name in level lost in_memory failed set_aside failed_syncs state_refused refused rule_errors; do
+        put "before_$name" "$(of "$name")"
+    done
+    [ "$(of asked)" = 1 ] || put before_level 2 before_in_memory 1 before_set_aside 1
+    put commits_at "$(of commits)"
+    own_unit >"$units/$own_unit.new"
+    mv -f "$units/$own_unit.new" "$units/$own_unit"
+    systemctl daemon-reload
+    systemctl enable "$own_unit" >/dev/null 2>&1 || refuse "systemd does not take $units/$own_unit"
+    settle "$units/$own_unit" "$units"
+    sync
+    if ! set_mark; then
+        close_up
+        refuse "$dir cannot be written: without it the new program would not know that it is on trial; look at the card and its mount"
+    fi
+    # From here on it goes on by itself.
+    put state armed
+    systemctl start --no-block "$own_unit"
+}
+
+own_unit() {
+    cat <<UNIT
+# Written by update.sh; removed when the trial of the new program is over.
+[Unit]
+Description=Headwater: a new program on trial
+# Not after headwater.service: one that does not come up is what this is for.
+After=local-fs.target var-lib-headwater.mount
+StartLimitIntervalSec=0
+
+[Service]
+Type=exec
+ExecStart=/bin/sh $home/device.sh trial
+Restart=on-failure
+RestartSec=5s
+TimeoutStopSec=10s
+OOMScoreAdjust=-900
+
+[Install]
+WantedBy=multi-user.target
+UNIT
+}
+
+# set_mark: the file that tells the node. The directory is the node's: a link that lies there is not followed.
+set_mark() {
+    dir=$(get data_dir)
+    [ -d "$dir" ] || return 1
+    [ ! -f "$dir/$mark" ] || [ -L "$dir/$mark" ] || return 0
+    rm -f "${dir:?}/$mark" || return 1
+    (
+        set -C
+        printf 'update.sh: %s is on trial\n' "$(get new)" >"$dir/$mark"
+    ) 2>/dev/null || return 1
+    settle "$dir/$mark" "$dir"
+}
+
+clear_mark() {
+    dir=$(get data_dir)
+    [ -n "$dir" ] || return 0
+    rm -f "$dir/$mark" 2>/dev/null || :
+    [ ! -d "$dir" ] || settle "$dir"
+}
+
+# ------------------------------------------------------------------------------------------------ the trial
+
+trial() {
+    program=$(get program) config=$(get config)
+    [ -n "$program" ] || find_program
+    open_root
+    alone 600
+    case $(get state) in
+        armed) on_trial ;;
+        confirming) confirm ;;
+        rolling-back) roll_back "$(get reason)" ;;
+        *) close_up ;;
+    esac
+    close_root
+}
+
+on_trial() {
+    runs=$(($(get runs) + 1))
+    put runs "$runs"
+    if [ "$runs" -gt "$most_runs" ]; then
+        roll_back "the trial was cut short $most_runs times: the device restarts, or loses its power"
+        return 0
+    fi
+    [ "$runs" -eq 1 ] || note "the trial begins again: the device was restarted, or the trial was"
+    set_mark || note "the data directory cannot be written now"
+    if [ "$(hash_of "$program")" != "$(get new)" ]; then
+        if [ "$(hash_of "$program.new")" != "$(get new)" ]; then
+            roll_back "the new program is damaged on the disk"
+            return 0
+        fi
+        mv -f "$program.new" "$program"
+        settle "$(dirname "$program")"
+        note "switched to the new program"
+    fi
+    start_node
+    if ! await_node; then
+        roll_back "$trouble"
+        return 0
+    fi
+    if [ "$(get boot)" != "$(boot_id)" ]; then
+        # What the power cut took is not the new program's doing, and the counts of a process begin anew.
+        now_is=$(health "$program")
+        [ "$(of asked)" != 1 ] || put before_lost "$(of lost)" boot "$(boot_id)"
+    fi
+    watch_node
+}
+
+# start_node: anew, unless it runs as the program that is there. Not `restart`: starts are counted anew after a stop.
+start_node() {
+    pid=$(shown MainPID)
+    if runs "$pid" "$program" && [ "$(shown NRestarts)" = 0 ]; then
+        return 0
+    fi
+    systemctl stop "$unit" || :
+    systemctl reset-failed "$unit" 2>/dev/null || :
+    systemctl start --no-block "$unit" || :
+}
+
+# await_node: until it is ready; false, with $trouble, when it does not come up. The service's own limits say how long that is.
+await_node() {
+    began=$(uptime_s)
+    while [ $(($(uptime_s) - began)) -lt 900 ]; do
+        broken && return 1
+        [ "$(shown ActiveState)" != active ] || { note "it is up"; return 0; }
+        sleep 1
+    done
+    trouble="it was not ready after 15 minutes"
+    return 1
+}
+
+# broken: it ended, in $trouble.
+broken() {
+    if [ "$(shown ActiveState)" = failed ]; then
+        trouble="it ended ($(shown Result), exit status $(shown ExecMainStatus)) and is not started again"
+    elif [ "$(shown NRestarts)" -gt 0 ] 2>/dev/null; then
+        trouble="it ended and was started again ($(shown Result), exit status $(shown ExecMainStatus))"
+    else
+        return 1
+    fi
+}
+
+watch_node() {
+    seconds=$(get watch) began=$(uptime_s) asked_at=0
+    note "watched for $seconds s"
+    while :; do
+        sleep 1
+        passed=$(($(uptime_s) - began))
+        if broken; then
+            roll_back "$trouble"
+            return 0
+        fi
+        if [ "$(shown ActiveState)" != active ]; then
+            # Somebody has it started anew; one that does not come back is told by the next look.
+            await_node || { roll_back "$trouble"; return 0; }
+        fi
+        [ "$passed" -ge "$seconds" ] || [ $((passed - asked_at)) -ge 10 ] || continue
+        asked_at=$passed
+        now_is=$(health "$program")
+        bad=$(worse | paste -sd ';' -)
+        if [ -n "$bad" ]; then
+            roll_back "$bad"
+            return 0
+        fi
+        [ "$passed" -ge "$seconds" ] || continue
+        bad=$(not_well | paste -sd ';' -)
+        if [ -z "$bad" ]; then
+            confirm
+            return 0
+        fi
+        # A sink may need another minute to connect.
+        if [ "$passed" -ge $((seconds * 2)) ]; then
+            roll_back "$bad"
+            return 0
+        fi
+    done
+}
+
+confirm() {
+    put state confirming
+    clear_mark
+    note "confirmed"
+    put state confirmed
+    close_up
+}
+
+# roll_back REASON
+roll_back() {
+    [ "$(get state)" = rolling-back ] || {
+        journalctl -u "$unit" -n 20 --no-pager -o cat 2>/dev/null | tr -c '[:print:]\n' '?' | cut -c 1-300 >"$home/journal" || :
+        note "rolled back: $1"
+        put state rolling-back reason "$1"
+    }
+    if [ "$(hash_of "$program")" != "$(get old)" ]; then
+        cp -p "$program.old" "$program.back"
+        settle "$program.back"
+        mv -f "$program.back" "$program"
+        settle "$(dirname "$program")"
+    fi
+    pid=$(shown MainPID)
+    if ! runs "$pid" "$program"; then
+        systemctl stop "$unit" || :
+        systemctl reset-failed "$unit" 2>/dev/null || :
+        systemctl start --no-block "$unit" || :
+    fi
+    if await_node; then
+        note "the program before runs again"
+    else
+        note "the program before does not come up: $trouble"
+    fi
+    clear_mark
+    rm -f "$program.new"
+    put state rolled-back
+    close_up
+}
+
+# close_up: nothing of an update is left to be done.
+close_up() {
+    clear_mark
+    systemctl disable "$own_unit" >/dev/null 2>&1 || :
+    rm -f "${units:?}/$own_unit"
+    systemctl daemon-reload || :
+    settle "$units"
+}
+
+# ------------------------------------------------------------------------------------------------ following
+
+# follow FROM: the lines of the log from there on, until the trial is over.
+follow() {
+    from=$1 idle=0
+    while :; do
+        state=$(get state)
+        lines=$(wc -l <"$home/log" 2>/dev/null || echo 0)
+        if [ "$lines" -gt "$from" ]; then
+            sed -n "$((from + 1)),${lines}s/^/log=/p" "$home/log"
+            from=$lines
+        fi
+        case $state in
+            confirmed | rolled-back)
+                [ ! -f "$home/journal" ] || [ "$state" = confirmed ] || sed 's/^/journal=/' "$home/journal"
+                printf 'reason=%s\nstate=%s\n' "$(get reason)" "$state"
+                return 0 ;;
+            armed | confirming | rolling-back) ;;
+            *) refuse "there is no update on trial" ;;
+        esac
+        idle=$((idle + 1))
+        if [ $((idle % 20)) -eq 0 ]; then
+            printf 'beat=%s\n' "$idle"
+            systemctl is-active --quiet "$own_unit" || systemctl start --no-block "$own_unit" || :
+        fi
+        sleep 1
+    done
+}
+
+case ${1-} in
+    look) look ;;
+    part) part "$2" ;;
+    receive) exec 3<&0 && receive "$2" "$3" ;;
+    check) check "$2" "$3" "$4" ;;
+    former) former ;;
+    begin) begin "$2" "$3" && close_root ;;
+    trial) trial ;;
+    follow) follow "$2" ;;
+    # The desk's next line is a call.
+    none) ;;
+    *) refuse "unknown: ${1-}" ;;
+esac
