@@ -169,6 +169,9 @@ struct Rest {
     anchors: Vec<(u64, [u8; 4])>,
 }
 
+/// The hash of the [`ANCHOR_WINDOW`] bytes, or as many as there are, before a place in the file.
+pub type HashBefore<'a> = &'a mut dyn FnMut(u64) -> io::Result<u32>;
+
 /// A file as it is found.
 #[derive(Clone, Copy)]
 pub struct Look<'a> {
@@ -198,8 +201,8 @@ impl Checkpoint {
         Self { boot: Some(!boot), ..Self::default() }
     }
 
-    /// Judges a file. `hash_before`: of the [`ANCHOR_WINDOW`] bytes (or as many as there are) before a place in it.
-    pub fn judge(&self, look: &Look<'_>, hash_before: &mut dyn FnMut(u64) -> io::Result<u32>) -> io::Result<Verdict> {
+    /// Judges a file.
+    pub fn judge(&self, look: &Look<'_>, hash_before: HashBefore<'_>) -> io::Result<Verdict> {
         let fits = self.print.fits(look.head);
         if !self.is_of_another_boot(look.boot) || self.anchors.is_empty() {
             return Ok(if look.size >= self.offset && fits { Verdict::Same } else { Verdict::BeginAgain });
@@ -224,7 +227,7 @@ impl Checkpoint {
     }
 
     /// Goes on as judged; whether some of what was read is not there any more, because of a power cut.
-    pub fn meet(&mut self, verdict: Verdict, look: &Look<'_>) -> bool {
+    pub fn meet(&mut self, verdict: Verdict, look: &Look<'_>, hash_before: HashBefore<'_>) -> bool {
         let another = self.is_of_another_boot(look.boot);
         let fits = another && self.offset > 0 && self.print.fits(look.head);
         let again = self.offset.max(self.again).min(look.size);
@@ -240,7 +243,13 @@ impl Checkpoint {
             Verdict::BeginAgain => *self = Self { again: if fits { again } else { 0 }, ..Self::default() },
         }
         if another {
+            // One that stood in a hole fits never more, and others would be left out for it.
+            self.anchors.retain(|anchor| hash_before(anchor.offset).is_ok_and(|hash| hash == anchor.hash));
             (self.met_size, self.again) = (look.size, self.again.min(look.size));
+        }
+        if self.offset > 0 && self.anchors.first().is_none_or(|anchor| anchor.offset != self.offset) {
+            let here = hash_before(self.offset).ok().map(|hash| Anchor { offset: self.offset, hash });
+            self.anchors.splice(0..0, here);
         }
         self.boot = Some(look.boot);
         match verdict {
@@ -258,11 +267,6 @@ impl Checkpoint {
     /// Before here, zeros may be what a power cut left of lost blocks.
     pub fn holes_until(&self) -> u64 {
         self.met_size
-    }
-
-    /// Whether there is no anchor where there could be one.
-    pub fn lacks_anchor(&self) -> bool {
-        self.offset > 0 && self.anchors.first().is_none_or(|anchor| anchor.offset != self.offset)
     }
 
     /// The file was read up to here. `hash`: of the bytes before, if they could be read; `most` anchors are kept.

@@ -427,10 +427,7 @@ impl Follower {
         let followed = &mut self.files[index];
         let point = &mut followed.point;
         let is_known = point.offset > 0;
-        let is_cut = point.meet(verdict, look);
-        if point.lacks_anchor() {
-            point.advance(point.offset, point.skip_line, hash_before(file, point.offset).ok(), self.anchors);
-        }
+        let is_cut = point.meet(verdict, look, &mut |place| hash_before(file, place));
         let has_holes = point.holes_until() > 0;
         if is_cut {
             let files = self.cut_back.take().map_or(1, |(files, _)| files + 1);

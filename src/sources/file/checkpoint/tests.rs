@@ -29,6 +29,11 @@ fn judge(point: &Checkpoint, boot: u32, content: &[u8]) -> Verdict {
     point.judge(&look, &mut |place| Ok(hash_in(content, place))).unwrap()
 }
 
+fn meet(point: &mut Checkpoint, verdict: Verdict, boot: u32, content: &[u8]) -> bool {
+    let look = Look { boot, size: content.len() as u64, head: head(content) };
+    point.meet(verdict, &look, &mut |place| Ok(hash_in(content, place)))
+}
+
 proptest! {
     #[test]
     fn a_file_that_only_grew_is_the_same(
@@ -87,7 +92,7 @@ proptest! {
     ) {
         let offset = (content.len() as f64 * offset) as u64;
         let mut known = checkpoint(&content, offset);
-        known.meet(Verdict::Same, &Look { boot: BOOT, size: content.len() as u64, head: head(&content) });
+        meet(&mut known, Verdict::Same, BOOT, &content);
         known.advance(offset, false, Some(hash_in(&content, offset)), MAX_ANCHORS);
         content.truncate((content.len() as f64 * cut) as usize);
         content.extend(more);
@@ -98,8 +103,7 @@ proptest! {
         let same = content.len() as u64 >= offset && known.print.fits(head(&content));
         let verdict = if same { Verdict::Same } else { Verdict::BeginAgain };
         prop_assert_eq!(judge(&known, BOOT, &content), verdict);
-        let look = Look { boot: BOOT, size: content.len() as u64, head: head(&content) };
-        prop_assert!(!known.meet(verdict, &look));
+        prop_assert!(!meet(&mut known, verdict, BOOT, &content));
         prop_assert!(!known.may_repeat(0) && known.holes_until() == 0);
     }
 
@@ -150,13 +154,13 @@ fn the_checkpoints_of_any_number_of_files_fit_the_state_of_their_source() {
 fn a_file_on_the_inode_of_another_begins_again_also_after_a_boot_and_its_lines_are_no_repeats() {
     let old: Vec<u8> = (0..1000).flat_map(|n| format!("line {n} of the old one\n").into_bytes()).collect();
     let mut known = checkpoint(&old, old.len() as u64);
-    known.meet(Verdict::Same, &Look { boot: BOOT, size: old.len() as u64, head: head(&old) });
+    meet(&mut known, Verdict::Same, BOOT, &old);
     known.advance(old.len() as u64, false, Some(hash_in(&old, old.len() as u64)), MAX_ANCHORS);
     for lines in [3, 2000] {
         let new: Vec<u8> = (0..lines).flat_map(|n| format!("line {n} of the new one\n").into_bytes()).collect();
         assert_eq!(judge(&known, BOOT + 1, &new), Verdict::BeginAgain);
         let mut met = known.clone();
-        let is_cut = met.meet(Verdict::BeginAgain, &Look { boot: BOOT + 1, size: new.len() as u64, head: head(&new) });
+        let is_cut = meet(&mut met, Verdict::BeginAgain, BOOT + 1, &new);
         assert_eq!((is_cut, met.offset, met.may_repeat(0)), (false, 0, false));
     }
 }
@@ -165,11 +169,11 @@ fn a_file_on_the_inode_of_another_begins_again_also_after_a_boot_and_its_lines_a
 fn a_file_that_is_cut_to_the_bone_begins_again_and_is_marked() {
     let old: Vec<u8> = (0..1000).flat_map(|n| format!("line {n}\n").into_bytes()).collect();
     let mut known = checkpoint(&old, old.len() as u64);
-    known.meet(Verdict::Same, &Look { boot: BOOT, size: old.len() as u64, head: head(&old) });
+    meet(&mut known, Verdict::Same, BOOT, &old);
     known.advance(old.len() as u64, false, Some(hash_in(&old, old.len() as u64)), MAX_ANCHORS);
     let left = [&old[..300], b"\nnew\n"].concat();
     assert_eq!(judge(&known, BOOT + 1, &left), Verdict::BeginAgain);
-    assert!(known.meet(Verdict::BeginAgain, &Look { boot: BOOT + 1, size: left.len() as u64, head: head(&left) }));
+    assert!(meet(&mut known, Verdict::BeginAgain, BOOT + 1, &left));
     assert!(known.offset == 0 && known.may_repeat(304) && !known.may_repeat(305));
 }
 
@@ -232,6 +236,8 @@ struct World {
     entry: Option<Vec<u8>>,
     taken: BTreeSet<usize>,
     marked: usize,
+    /// The most bytes between two checkpoints.
+    longest: usize,
     /// Bytes of lines taken in this boot that were taken before.
     repeated: usize,
     /// The most that may be.
@@ -267,14 +273,9 @@ impl World {
     /// As the source does it, from a start to a `kill -9`.
     fn read(&mut self, groups: usize) {
         let mut point = self.known();
-        let look = Look { boot: self.boot, size: self.content.len() as u64, head: head(&self.content) };
         let verdict = judge(&point, self.boot, &self.content);
         if verdict != Verdict::Same || !point.was_met_in(self.boot) {
-            point.meet(verdict, &look);
-            if point.lacks_anchor() {
-                let hash = hash_in(&self.content, point.offset);
-                point.advance(point.offset, point.skip_line, Some(hash), MAX_ANCHORS);
-            }
+            meet(&mut point, verdict, self.boot, &self.content);
             self.entry = Some(point.encode(MAX_ANCHORS));
         }
         let mut framer = Framer::new(Framing::Lines, 2000, 4096);
@@ -294,6 +295,7 @@ impl World {
                 return;
             }
             let offset = framer.offset();
+            self.longest = self.longest.max((offset - point.offset) as usize);
             point.advance(offset, framer.skip() == Skip::Line, Some(hash_in(&content, offset)), MAX_ANCHORS);
             if point.print.can_grow(offset) {
                 point.print = Print::of(head(&content), offset);
@@ -329,8 +331,8 @@ impl World {
     /// `damaged`: from where on what was in the file is not there, but for so many bytes that are `left`.
     fn boot(&mut self, damaged: usize, left: usize, lines: usize) {
         let lost = (self.known().offset as usize).saturating_sub(damaged);
-        // A group may be longer by a line. What was not read again in the boot before comes in this one.
-        let more = if lost == 0 { 0 } else { left + lost.max(GRAIN as usize).max(Self::GROUP + 300) };
+        // What was not read again in the boot before comes in this one.
+        let more = if lost == 0 { 0 } else { left + lost.max(GRAIN as usize).max(self.longest) };
         self.bound = self.bound + more - self.repeated;
         (self.repeated, self.boot, self.cuts) = (0, self.boot + 1, self.cuts + 1);
         self.synced = self.content.len();
@@ -360,6 +362,29 @@ impl World {
             }
         }
     }
+}
+
+#[test]
+fn an_anchor_that_stood_in_a_hole_is_in_nobodys_way() {
+    let steps = [
+        Step::Append { lines: 137, width: 188 },
+        Step::Append { lines: 129, width: 5 },
+        Step::Sync,
+        Step::Append { lines: 58, width: 62 },
+        Step::PowerCut { kept: 0.06252338532902763, zeros: 0.0, lines: 147 },
+        Step::Append { lines: 90, width: 31 },
+        Step::ReadAll,
+        Step::Hole { at: 0.5347818634795765, lines: 7 },
+        Step::Read { groups: 1 },
+        Step::Append { lines: 226, width: 73 },
+        Step::Append { lines: 35, width: 50 },
+        Step::ReadAll,
+        Step::PowerCut { kept: 0.40955388206756355, zeros: 0.0, lines: 0 },
+        Step::Append { lines: 1, width: 0 },
+    ];
+    let mut world = World::new();
+    steps.iter().for_each(|step| world.step(step));
+    world.check();
 }
 
 proptest! {
