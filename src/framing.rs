@@ -13,6 +13,10 @@
 //! Lines end in LF or CR LF; neither is part of the frame. In [`Framing::Syslog`] each message decides for itself, as
 //! RFC 6587 has it in the field: a length, a blank and `<` begin an octet-counted message, anything else is a line.
 //! It knows nothing of character sets: bytes stay as they came.
+//!
+//! A file that lived through a power cut may have holes: zeros, where blocks were lost. Before the place that
+//! [`Framer::expect_holes`] names, [`HOLE`] zeros or more in a row are in no frame: a line that runs into them ends there,
+//! flagged, and the next one begins behind them.
 
 use embedded_io::Read;
 
@@ -45,8 +49,10 @@ pub enum Skip {
 
 /// Digits of an octet count that is believed: messages of up to 9,999,999 bytes can be stepped over.
 const MAX_COUNT_DIGITS: usize = 7;
-/// What can stand around a frame of the limit's length: count and blank before, or CR LF after.
-const AROUND: usize = MAX_COUNT_DIGITS + 2;
+/// Zeros in a row that are a hole: more than any text in UTF-16 or UTF-32 has.
+pub const HOLE: usize = 16;
+/// What can stand around a frame of the limit's length: CR LF and what may be a hole after, or count and blank before.
+const AROUND: usize = HOLE + 2;
 /// The first read of a stream that may stay quiet; the block grows from here when more comes.
 const SMALL_BLOCK: usize = 4096;
 
@@ -64,6 +70,12 @@ pub struct Framer {
     skip: Skip,
     /// The next frame, when somebody has asked how long it is.
     ready: Option<Cut>,
+    /// Before here there may be holes.
+    holes_until: u64,
+    /// What was read ended amid one.
+    in_hole: bool,
+    /// Bytes of holes that were passed over.
+    passed: u64,
 }
 
 /// A frame's place in the buffer.
@@ -86,12 +98,37 @@ impl Framer {
     /// `max`: the longest frame; `block`: how much is read at once at most (more if `max` asks for it).
     pub fn new(framing: Framing, max: usize, block: usize) -> Self {
         let block = block.max(max.saturating_add(AROUND));
-        Self { framing, max, buf: Vec::new(), block, start: 0, end: 0, offset: 0, skip: Skip::Nothing, ready: None }
+        let (buf, skip) = (Vec::new(), Skip::Nothing);
+        Self {
+            framing,
+            max,
+            buf,
+            block,
+            start: 0,
+            end: 0,
+            offset: 0,
+            skip,
+            ready: None,
+            holes_until: 0,
+            in_hole: false,
+            passed: 0,
+        }
     }
 
     /// Forgets what was read and goes on elsewhere.
     pub fn restart(&mut self, offset: u64, skip: Skip) {
         (self.start, self.end, self.offset, self.skip, self.ready) = (0, 0, offset, skip, None);
+        (self.holes_until, self.in_hole) = (0, false);
+    }
+
+    /// Until the next restart: there may be holes before this place.
+    pub fn expect_holes(&mut self, until: u64) {
+        self.holes_until = until;
+    }
+
+    /// Bytes of holes that were passed over since this was last asked.
+    pub fn take_passed(&mut self) -> u64 {
+        std::mem::take(&mut self.passed)
     }
 
     /// Where in the stream the first byte stands that no frame has taken.
@@ -144,6 +181,27 @@ impl Framer {
     }
 
     fn find(&mut self) -> Option<Cut> {
+        while self.offset < self.holes_until && self.start < self.end {
+            if self.in_hole {
+                self.pass_hole();
+                continue;
+            }
+            let Some((at, sure)) = self.next_hole() else { break };
+            if !sure {
+                if self.skip == Skip::Line {
+                    self.consume(at);
+                } else if at >= self.max + 2 {
+                    break;
+                }
+                return None;
+            }
+            if at > 0 && self.skip == Skip::Nothing {
+                return Some(Cut { from: 0, to: at.min(self.max), consume: at, truncated: true, skip: Skip::Nothing });
+            }
+            // What was skipped of a line ends at the hole as well.
+            self.consume(at);
+            (self.skip, self.in_hole) = (Skip::Nothing, true);
+        }
         self.skip_rest();
         if self.skip != Skip::Nothing || self.start == self.end {
             return None;
@@ -203,6 +261,38 @@ impl Framer {
         self.skip = left;
     }
 
+    /// What is held, as far as there may be holes in it.
+    fn torn(&self) -> &[u8] {
+        let held = &self.buf[self.start..self.end];
+        let until = usize::try_from(self.holes_until - self.offset).unwrap_or(usize::MAX);
+        &held[..held.len().min(until)]
+    }
+
+    /// Where in the line that is held a hole begins, or (not sure) zeros of which more must be read to tell.
+    fn next_hole(&self) -> Option<(usize, bool)> {
+        let torn = self.torn();
+        let goes_on = self.offset + (torn.len() as u64) < self.holes_until;
+        let line = &torn[..memchr::memchr(b'\n', torn).unwrap_or(torn.len())];
+        let mut from = 0;
+        loop {
+            let at = from + memchr::memchr(0, &line[from..])?;
+            let zeros = zeros_of(&line[at..]);
+            if zeros >= HOLE || (goes_on && at + zeros == torn.len()) {
+                return Some((at, zeros >= HOLE));
+            }
+            from = at + zeros;
+        }
+    }
+
+    /// A line's end right behind a hole is the end of what was lost in it.
+    fn pass_hole(&mut self) {
+        let torn = self.torn();
+        let zeros = zeros_of(torn);
+        let (inside, end) = (zeros == torn.len(), torn.get(zeros) == Some(&b'\n'));
+        self.consume(zeros + usize::from(end));
+        (self.in_hole, self.passed) = (inside, self.passed + zeros as u64);
+    }
+
     fn head(&self, held: &[u8]) -> Head {
         if self.framing == Framing::Lines || !matches!(held[0], b'1'..=b'9') {
             return Head::Line;
@@ -223,6 +313,10 @@ impl Framer {
         }
         Head::NeedMore
     }
+}
+
+fn zeros_of(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|byte| **byte == 0).count()
 }
 
 /// A line of `max` bytes may have CR LF after it; what has no LF by then is over the limit wherever its end is.
@@ -399,6 +493,54 @@ mod tests {
             got.extend(again.flush().map(|frame| (frame.bytes.to_vec(), frame.truncated)));
             prop_assert_eq!(got, whole);
         }
+    }
+
+    proptest! {
+        #[test]
+        fn what_stands_around_a_hole_is_a_line_each_however_long_it_is_and_however_it_arrives(
+            before in 0usize..30, zeros in HOLE..300, end in any::<bool>(), max in 10usize..40,
+            sizes in prop::collection::vec(1usize..50, 1..6)
+        ) {
+            let begun = "b".repeat(before);
+            let hole = "\0".repeat(zeros);
+            let bytes = format!("first\n{begun}{hole}{}behind\nlast\n", if end { "\n" } else { "" });
+            let mut framer = Framer::new(Framing::Lines, max, 64);
+            framer.expect_holes(bytes.len() as u64);
+            let mut from = Chunks { bytes: bytes.as_bytes(), sizes, turn: 0 };
+            let mut got = Vec::new();
+            loop {
+                while let Some(frame) = framer.next_frame() {
+                    got.push((String::from_utf8_lossy(frame.bytes).into_owned(), frame.truncated));
+                }
+                if framer.fill(&mut from).unwrap() == 0 {
+                    break;
+                }
+            }
+            let mut expect = vec![("first".to_owned(), false)];
+            if before > 0 {
+                expect.push((begun[..before.min(max)].to_owned(), true));
+            }
+            expect.extend([("behind".to_owned(), false), ("last".to_owned(), false)]);
+            prop_assert_eq!(got, expect);
+            prop_assert_eq!((framer.take_passed(), framer.offset()), (zeros as u64, bytes.len() as u64));
+        }
+    }
+
+    #[test]
+    fn zeros_are_bytes_like_others_where_no_holes_are_expected_and_where_they_are_few() {
+        let many = [b"a\n".as_slice(), &[0; HOLE], b"b\n"].concat();
+        let few = [b"c\0d".as_slice(), &[0; HOLE - 1], b"e\n"].concat();
+        let bytes = [many.as_slice(), &few].concat();
+        let mut framer = Framer::new(Framing::Lines, 100, 64);
+        framer.expect_holes(2);
+        framer.fill(&mut bytes.as_slice()).unwrap();
+        assert_eq!(framer.next_frame().unwrap().bytes, b"a");
+        assert_eq!(framer.next_frame().unwrap().bytes, &many[2..many.len() - 1]);
+        framer.restart(0, Skip::Nothing);
+        framer.expect_holes(1000);
+        framer.fill(&mut few.as_slice()).unwrap();
+        assert_eq!(framer.next_frame().unwrap().bytes, &few[..few.len() - 1]);
+        assert_eq!(framer.take_passed(), 0);
     }
 
     #[test]

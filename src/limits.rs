@@ -66,6 +66,9 @@ pub const MAX_WASM_PARAM: usize = i16::MAX as usize;
 
 /// Files that one `file` source follows: their checkpoints, 16 bytes of key and at most 24 of value, fit its state.
 pub const MAX_FOLLOWED_FILES: usize = 1024;
+/// Bytes of what these checkpoints have beside, to find a place again after a power cut; a quarter of all state in the
+/// smallest ring.
+pub const MAX_ANCHOR_BYTES: usize = 16 * 1024;
 
 /// Bytes that wait in memory for the writer before sources are held back.
 pub const MAX_UNSYNCED_BYTES: usize = 1024 * 1024;
@@ -104,6 +107,8 @@ const _: () = {
     // Two of the largest frames fit the cache, so that two sinks at different places make progress.
     assert!(READ_CACHE_BYTES >= 2 * FRAME_RAW_TARGET);
     assert!(MAX_UPSTREAM_PARTITIONS <= u16::MAX as usize && MAX_UPSTREAM_TOPICS <= MAX_UPSTREAM_PARTITIONS);
-    assert!(MAX_FOLLOWED_FILES * 40 <= MAX_STATE_OWNER_BYTES && MAX_FOLLOWED_FILES < MAX_STATE_OWNER_ENTRIES);
+    assert!(MAX_FOLLOWED_FILES * 40 + MAX_ANCHOR_BYTES <= MAX_STATE_OWNER_BYTES);
+    assert!(MAX_ANCHOR_BYTES <= MIN_SLOT as usize / 16);
+    assert!(MAX_FOLLOWED_FILES < MAX_STATE_OWNER_ENTRIES);
     assert!(MAX_LANES <= u8::MAX as usize && MAX_PARTITIONS <= u8::MAX as usize + 1);
 };

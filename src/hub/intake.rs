@@ -53,6 +53,12 @@ impl Intake {
         self.core.now()
     }
 
+    /// Tells this boot of the machine from others, whichever ring is in use: part of the kernel's own name for it.
+    pub fn boot_mark(&self) -> u32 {
+        let [a, b, c, d, ..] = self.core.pipeline.borrow().ring().boot_id();
+        u32::from_le_bytes([a, b, c, d])
+    }
+
     /// The topic's number, the topic made if it is not there.
     pub fn topic(&self, name: &TopicName) -> Result<TopicId, TopicError> {
         let id = self.core.pipeline.borrow_mut().open_topic(name, None)?;

@@ -133,6 +133,11 @@ impl Ring {
         self.boot
     }
 
+    /// The kernel's name for it.
+    pub fn boot_id(&self) -> [u8; 16] {
+        self.options.boot_id
+    }
+
     /// What all slots together may take on the device.
     pub fn max_bytes(&self) -> u64 {
         self.options.max_bytes

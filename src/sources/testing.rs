@@ -43,13 +43,18 @@ pub struct House {
 impl House {
     /// Starts on what the disk holds. After `writes_left` writes the disk takes no more, as if the process were gone.
     pub fn open(disk: &SharedDisk, rules: Vec<RulePlan>, writes_left: u64) -> Self {
+        Self::open_in_boot(2, disk, rules, writes_left)
+    }
+
+    /// As if the machine had been started so many times.
+    pub fn open_in_boot(boot: u8, disk: &SharedDisk, rules: Vec<RulePlan>, writes_left: u64) -> Self {
         let lanes: Vec<Name> = DEFAULT_LANES.iter().map(|name| Name::new(name).unwrap()).collect();
         let options = Options {
             max_bytes: 32 << 20,
             lanes: lanes.iter().map(|name| LaneOptions { name: name.clone(), reserve: 0 }).collect(),
             linger: Span::from_millis(5),
             binding: [1; 16],
-            boot_id: [2; 16],
+            boot_id: [boot; 16],
             seed: 3,
             keys: Default::default(),
             formats: Default::default(),

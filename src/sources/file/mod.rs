@@ -6,6 +6,12 @@
 //! for, and taken as it is when the file has been rotated away and is quiet; lines over the limit are cut, flagged,
 //! counted; bytes that are not UTF-8 stay as they are. What a directory held that cannot be seen for now is remembered.
 //!
+//! After a reboot, what the power cut left of a file is searched for the place where what was read of it ends (see
+//! [`checkpoint`]): lines that came since are not missed, lines that may come a second time are flagged and counted, the
+//! file is counted and named in the status. In what was there at the first look after a boot and had not been read,
+//! zeros in the place of lost blocks ([`HOLE`](crate::framing::HOLE) or more) are no part of a line: passed over, counted.
+//! A line that ends in them is cut: taken, flagged.
+//!
 //! Files are read in bounded blocks by plain calls in the task: what a log's reader wants is in the page cache, and a
 //! thread pool would cost a thread and two wake-ups a block. The loop is given back after each group of lines. Changes
 //! are noticed by looking: soon after the last one, then ever less often, at least every `poll`.
@@ -15,23 +21,27 @@
 
 mod checkpoint;
 mod globs;
+mod look;
+mod taken;
 
 use std::collections::HashMap;
-use std::fs::{File, Metadata};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::checkpoint::{Checkpoint, FileId, PRINT_BYTES, Print, Verdict};
+use self::checkpoint::{Checkpoint, FileId, Look, Print, Verdict, anchors_each};
 use self::globs::Globs;
+use self::look::{From, Stamp, at_end, hash_before, head_of, id_of, judged, open, standing_in};
+use self::taken::{Taken, restart, set_attrs};
 use super::{Inlet, SourceError, enter_group};
 use crate::config::model::FileSource;
 use crate::framing::{Framer, Framing, Skip};
-use crate::hub::{PartState, counters};
+use crate::hub::PartState;
 use crate::limits::MAX_FOLLOWED_FILES;
-use crate::record::{AttrBuf, Flags, RecordRef};
+use crate::record::AttrBuf;
 use crate::topic::TopicId;
 
 /// Read at once.
@@ -50,7 +60,11 @@ const QUIET_POLLS: u32 = 10;
 const MAX_UNSEEN: usize = MAX_FOLLOWED_FILES / 2;
 /// Files that were removed before they were surely read to their end.
 const VANISHED: &str = "vanished";
-/// The state entry that says that this source has run before.
+/// Files that came back from a power cut with less than had been read of them.
+const CUT_BACK: &str = "cut_back";
+/// Bytes of zeros that a power cut left in the place of others.
+const ZERO_BYTES: &str = "zero_bytes";
+/// The state entry that says that this source has run before, and in which boot.
 const SEEN: &[u8] = b"seen";
 
 /// Follows files until the node stops.
@@ -64,6 +78,8 @@ pub async fn run(config: &FileSource, intake: Inlet) -> Result<(), SourceError> 
     let poll = config.poll.to_std().max(Duration::from_millis(1));
     let framer = Framer::new(Framing::Lines, config.max_line, BLOCK);
     let mut follower = Follower {
+        boot: intake.boot_mark(),
+        noted: false,
         intake,
         topic,
         globs,
@@ -71,6 +87,8 @@ pub async fn run(config: &FileSource, intake: Inlet) -> Result<(), SourceError> 
         poll,
         files: Vec::new(),
         unseen: HashMap::new(),
+        anchors: anchors_each(0),
+        cut_back: None,
         trouble: None,
         unread: None,
         attrs: AttrBuf::default(),
@@ -82,6 +100,7 @@ pub async fn run(config: &FileSource, intake: Inlet) -> Result<(), SourceError> 
         if follower.intake.is_stopping() {
             return Ok(());
         }
+        follower.note_boot();
         wait = if moved { SOON.min(poll) } else { (wait * 2).min(poll) };
         tokio::select! {
             () = follower.intake.stopping() => return Ok(()),
@@ -90,24 +109,6 @@ pub async fn run(config: &FileSource, intake: Inlet) -> Result<(), SourceError> 
         if looked.elapsed() >= poll {
             follower.look();
             looked = Instant::now();
-        }
-    }
-}
-
-/// What tells that nothing happened to a file since.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(meta: &Metadata) -> Self {
-        Self {
-            size: meta.size(),
-            modified: (meta.mtime(), meta.mtime_nsec()),
-            changed: (meta.ctime(), meta.ctime_nsec()),
         }
     }
 }
@@ -140,6 +141,10 @@ impl Followed {
 
 struct Follower {
     intake: Inlet,
+    /// Tells this boot from others.
+    boot: u32,
+    /// Whether the ring knows that this source ran in it.
+    noted: bool,
     topic: TopicId,
     globs: Globs,
     framer: Framer,
@@ -147,6 +152,10 @@ struct Follower {
     files: Vec<Followed>,
     /// Checkpoints of files that cannot be seen: what they are on may be mounted later.
     unseen: HashMap<FileId, Checkpoint>,
+    /// How many each checkpoint may have.
+    anchors: usize,
+    /// How many files a power cut cut back, and what became of the last one.
+    cut_back: Option<(u64, String)>,
     /// What a person should know, of this look.
     /// Files that are not followed.
     trouble: Option<String>,
@@ -155,89 +164,13 @@ struct Follower {
     attrs: AttrBuf,
 }
 
-/// One byte source for the framer: a file from a place on.
-struct From<'a> {
-    file: &'a File,
-    at: u64,
-}
-
-impl embedded_io::ErrorType for From<'_> {
-    type Error = std::io::Error;
-}
-
-impl embedded_io::Read for From<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> Result<usize, std::io::Error> {
-        loop {
-            match self.file.read_at(buf, self.at) {
-                Ok(n) => {
-                    self.at += n as u64;
-                    return Ok(n);
-                }
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-    }
-}
-
-fn id_of(meta: &Metadata) -> FileId {
-    FileId { device: meta.dev(), inode: meta.ino() }
-}
-
-/// Opened without waiting, so that a pipe that took a file's place cannot hold the node up.
-fn open(path: &Path) -> std::io::Result<File> {
-    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
-    std::fs::OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)
-}
-
-fn head_of(file: &File) -> std::io::Result<([u8; PRINT_BYTES], usize)> {
-    let mut head = [0; PRINT_BYTES];
-    let mut n = 0;
-    while n < PRINT_BYTES {
-        match file.read_at(&mut head[n..], n as u64) {
-            Ok(0) => break,
-            Ok(more) => n += more,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok((head, n))
-}
-
-/// The regular files in these directories.
-fn standing_in(dirs: Vec<PathBuf>) -> impl Iterator<Item = (FileId, PathBuf)> {
-    let entries = dirs.into_iter().filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().flatten();
-    entries.filter_map(|entry| {
-        let meta = std::fs::metadata(entry.path()).ok().filter(Metadata::is_file)?;
-        Some((id_of(&meta), entry.path()))
-    })
-}
-
-/// Whether a file under a name that no glob has is the one that was read: inodes of removed files are given away. What
-/// cannot be read now is told later.
-fn is_still(point: &Checkpoint, path: &Path) -> bool {
-    let read = || -> std::io::Result<_> {
-        let file = open(path)?;
-        Ok((file.metadata()?.size(), head_of(&file)?))
-    };
-    read().map_or(true, |(size, (head, n))| point.judge(size, &head[..n]) == Verdict::Same)
-}
-
-/// Where a file begins that is read from its end: a line that is under way belongs to what came before.
-fn at_end(path: &Path) -> Checkpoint {
-    let Ok(file) = open(path) else { return Checkpoint::default() };
-    let (Ok(meta), Ok((head, n))) = (file.metadata(), head_of(&file)) else { return Checkpoint::default() };
-    let mut last = [b'\n'];
-    if meta.size() > 0 {
-        let _ = file.read_at(&mut last, meta.size() - 1);
-    }
-    Checkpoint { offset: meta.size(), print: Print::of(&head[..n], meta.size()), skip_line: last != [b'\n'] }
-}
-
 impl Follower {
     /// Matches the checkpoints with what is there: by name, then among what was renamed meanwhile.
     fn begin(&mut self, from_end: bool) {
         let first_run = self.intake.states().is_empty();
+        let seen = self.intake.state(SEEN).unwrap_or_default();
+        self.noted = seen == self.boot.to_le_bytes();
+        let another_boot = !self.noted && !seen.is_empty();
         self.unseen = self
             .intake
             .states()
@@ -248,18 +181,26 @@ impl Follower {
             let id = id_of(&meta);
             let point = match self.known(id, &path) {
                 None if first_run && from_end => at_end(&path),
+                None if another_boot => Checkpoint::before(self.boot),
                 found => found.unwrap_or_default(),
             };
             self.follow(id, path, point, None);
         }
         self.find_renamed();
         self.forget_unseen();
-        self.put(SEEN, Some(b""));
-        let started: Vec<_> = self.files.iter().map(|f| (f.id, f.point)).filter(|(_, p)| p.offset > 0).collect();
-        for (id, point) in started {
-            self.put(&id.to_key(), Some(&point.encode()));
+        self.share_anchors();
+        self.put(SEEN, Some(&seen));
+        for file in self.files.iter().filter(|file| file.point.offset > 0) {
+            self.put_point(file.id, &file.point);
         }
         self.report();
+    }
+
+    /// Every file that stood there at the start has been met in this boot.
+    fn note_boot(&mut self) {
+        if !std::mem::replace(&mut self.noted, true) {
+            self.put(SEEN, Some(&self.boot.to_le_bytes()));
+        }
     }
 
     /// Finds what was renamed while the node was off, to finish it.
@@ -269,10 +210,13 @@ impl Follower {
             return;
         }
         for (id, path) in standing_in(self.globs.every_directory()) {
-            if let Some(point) = self.unseen.get(&id).copied()
-                && is_still(&point, &path)
+            // Inodes of removed files are given away. What cannot be read now is told later.
+            let is_still = |point: &Checkpoint| {
+                judged(point, &path, self.boot).map_or(true, |verdict| verdict != Verdict::BeginAgain)
+            };
+            if self.unseen.get(&id).is_some_and(is_still)
+                && let Some(point) = self.unseen.remove(&id)
             {
-                self.unseen.remove(&id);
                 self.follow(id, path, point, Some(Instant::now()));
             }
         }
@@ -286,9 +230,7 @@ impl Follower {
     /// Device numbers can change from boot to boot: the inode and the first bytes still tell the file.
     fn moved_device(&mut self, id: FileId, path: &Path) -> Option<Checkpoint> {
         let (&old, point) = self.unseen.iter().find(|(other, point)| other.inode == id.inode && point.offset > 0)?;
-        let file = open(path).ok()?;
-        let (head, n) = head_of(&file).ok()?;
-        if point.judge(file.metadata().ok()?.size(), &head[..n]) != Verdict::Same {
+        if judged(point, path, self.boot).ok()? == Verdict::BeginAgain {
             return None;
         }
         self.put(&old.to_key(), None);
@@ -307,6 +249,28 @@ impl Follower {
         for id in gone {
             self.put(&id.to_key(), None);
             self.unseen.remove(&id);
+        }
+    }
+
+    /// The more files, the fewer anchors for each: together they fit the source's state, before others come.
+    fn share_anchors(&mut self) {
+        let most = anchors_each(self.files.len() + self.unseen.len());
+        let fewer = most < self.anchors;
+        self.anchors = most;
+        if !fewer {
+            return;
+        }
+        let points = self.files.iter_mut().map(|f| (f.id, &mut f.point));
+        let mut thinned = Vec::new();
+        for (id, point) in points.chain(self.unseen.iter_mut().map(|(id, point)| (*id, point))) {
+            if point.anchors() > most {
+                point.thin(most);
+                thinned.push((id, point.encode(most)));
+            }
+        }
+        thinned.sort();
+        for (id, entry) in thinned {
+            self.put(&id.to_key(), Some(&entry));
         }
     }
 
@@ -346,6 +310,7 @@ impl Follower {
             let point = self.known(id, &path).unwrap_or_default();
             self.follow(id, path, point, None);
         }
+        self.share_anchors();
         self.report();
     }
 
@@ -371,12 +336,16 @@ impl Follower {
 
     fn report(&self) {
         let count = self.files.len();
-        let state = match self.trouble.as_ref().or(self.unread.as_ref()) {
+        let mut state = match self.trouble.as_ref().or(self.unread.as_ref()) {
             Some(what) => PartState::warn(what.clone()),
             None if count == 0 => PartState::warn(self.globs.nothing()),
             None if count == 1 => PartState::up(format!("reading {}", self.files[0].path.display())),
             None => PartState::up(format!("reading {count} files")),
         };
+        if let (PartState::Up { what } | PartState::Warn { what }, Some((files, last))) = (&mut state, &self.cut_back) {
+            let which = if *files == 1 { String::new() } else { format!("{files} files, the last: ") };
+            what.push_str(&format!("; after a power cut: {which}{last}"));
+        }
         self.intake.report(state);
         self.intake.gauge("files", count as u64);
     }
@@ -440,11 +409,10 @@ impl Follower {
             return Ok(false);
         }
         let (head, n) = head_of(file)?;
-        if followed.point.judge(stamp.size, &head[..n]) == Verdict::BeginAgain {
-            followed.point = Checkpoint::default();
-            let entry = followed.point.encode();
-            let key = followed.id.to_key();
-            self.put(&key, Some(&entry));
+        let look = Look { boot: self.boot, size: stamp.size, head: &head[..n] };
+        let verdict = followed.point.judge(&look, &mut |place| hash_before(file, place))?;
+        if verdict != Verdict::Same || !followed.point.was_met_in(self.boot) {
+            self.meet(index, file, verdict, &look);
         }
         if let Some(away) = &mut self.files[index].away {
             *away = Instant::now();
@@ -454,11 +422,32 @@ impl Follower {
         Ok(true)
     }
 
+    /// Goes on with the file as it was judged, at the first look in this boot and where it is not what it was.
+    fn meet(&mut self, index: usize, file: &File, verdict: Verdict, look: &Look<'_>) {
+        let followed = &mut self.files[index];
+        let point = &mut followed.point;
+        let is_known = point.offset > 0;
+        let is_cut = point.meet(verdict, look, &mut |place| hash_before(file, place));
+        let has_holes = point.holes_until() > 0;
+        if is_cut {
+            let files = self.cut_back.take().map_or(1, |(files, _)| files + 1);
+            let (path, from) = (followed.path.display(), point.offset);
+            let what = format!("{path} came back with less than had been read of it; read again from byte {from}");
+            self.cut_back = Some((files, what));
+            self.intake.count(CUT_BACK, 1);
+            self.report();
+        }
+        if is_known || has_holes {
+            self.put_point(self.files[index].id, &self.files[index].point);
+        }
+    }
+
     /// Takes whole lines; whether the end was reached.
     async fn read_lines(&mut self, index: usize, file: &File) -> std::io::Result<bool> {
-        let (begin, away) = (self.files[index].point.offset, self.files[index].away.is_some());
-        self.framer.restart(begin, self.files[index].point.skip());
-        self.set_attrs(index);
+        let followed = &self.files[index];
+        let (begin, away) = (followed.point.offset, followed.away.is_some());
+        restart(&mut self.framer, &followed.point);
+        set_attrs(&mut self.attrs, &followed.path);
         let mut from = From { file, at: begin };
         loop {
             let n = self.framer.fill(&mut from)?;
@@ -471,12 +460,6 @@ impl Follower {
         }
     }
 
-    fn set_attrs(&mut self, index: usize) {
-        self.attrs.clear();
-        let path = self.files[index].path.as_os_str().as_encoded_bytes();
-        let _fits = self.attrs.push("file.path", &path[..path.len().min(1024)]);
-    }
-
     /// Offers every whole line that was read, in groups that each end with a checkpoint; false: the node stops.
     async fn offer_lines(&mut self, index: usize, file: &File) -> bool {
         while let Some(len) = self.framer.peek_len() {
@@ -487,8 +470,9 @@ impl Follower {
                 if taken.lines > 0 && taken.bytes + len as u64 > GROUP as u64 {
                     break;
                 }
+                let again = self.files[index].point.may_repeat(self.framer.offset());
                 let Some(line) = self.framer.next_frame() else { break };
-                taken.offer(&intake, self.topic, &self.attrs, line.bytes, line.truncated);
+                taken.offer(&intake, self.topic, &self.attrs, &line, again);
             }
             self.set_point(index, file);
             drop(group);
@@ -498,23 +482,31 @@ impl Follower {
                 return false;
             }
         }
-        // What was skipped of a line that was cut has moved the offset as well.
-        self.files[index].point.offset = self.framer.offset();
-        self.files[index].point.skip_line = self.framer.skip() == Skip::Line;
+        // What was skipped of a line that was cut, or of a hole, has moved the offset as well.
+        self.files[index].point.pass(self.framer.offset(), self.framer.skip() == Skip::Line);
+        match self.framer.take_passed() {
+            0 => {}
+            zeros => self.intake.count(ZERO_BYTES, zeros),
+        }
         true
     }
 
     /// Puts the checkpoint of all that the framer has given.
     fn set_point(&mut self, index: usize, file: &File) {
-        let point = &mut self.files[index].point;
-        (point.offset, point.skip_line) = (self.framer.offset(), self.framer.skip() == Skip::Line);
+        let Followed { id, point, .. } = &mut self.files[index];
+        let offset = self.framer.offset();
+        point.advance(offset, self.framer.skip() == Skip::Line, hash_before(file, offset).ok(), self.anchors);
         if point.print.can_grow(point.offset)
             && let Ok((head, n)) = head_of(file)
         {
             point.print = Print::of(&head[..n], point.offset);
         }
-        let (key, value) = (self.files[index].id.to_key(), self.files[index].point.encode());
+        let (key, value) = (id.to_key(), point.encode(self.anchors));
         self.put(&key, Some(&value));
+    }
+
+    fn put_point(&self, id: FileId, point: &Checkpoint) {
+        self.put(&id.to_key(), Some(&point.encode(self.anchors)));
     }
 
     fn put(&self, key: &[u8], value: Option<&[u8]>) {
@@ -552,48 +544,19 @@ impl Follower {
             self.put(&key, None);
             return true;
         };
-        self.framer.restart(followed.point.offset, followed.point.skip());
+        restart(&mut self.framer, &followed.point);
         let mut from = From { file: &file, at: followed.point.offset };
         while self.framer.peek_len().is_none() && self.framer.fill(&mut from).is_ok_and(|n| n > 0) {}
         let intake = self.intake.clone();
         let Some(_group) = enter_group(&intake, GROUP.max(self.framer.pending())).await else { return true };
-        self.attrs.clear();
-        let path = followed.path.as_os_str().as_encoded_bytes();
-        let _fits = self.attrs.push("file.path", &path[..path.len().min(1024)]);
+        set_attrs(&mut self.attrs, &followed.path);
         let mut taken = Taken::default();
+        let again = followed.point.may_repeat(self.framer.offset());
         if let Some(line) = self.framer.flush() {
-            taken.offer(&intake, self.topic, &self.attrs, line.bytes, line.truncated);
+            taken.offer(&intake, self.topic, &self.attrs, &line, again);
         }
         self.put(&key, None);
         taken.count(&intake);
         true
-    }
-}
-
-/// What one group took, counted once for all its lines.
-#[derive(Default)]
-struct Taken {
-    lines: u64,
-    bytes: u64,
-    cut: u64,
-}
-
-impl Taken {
-    fn offer(&mut self, intake: &Inlet, topic: TopicId, attrs: &AttrBuf, line: &[u8], truncated: bool) {
-        let flags = if truncated { Flags::TRUNCATED } else { Flags::default() };
-        let record = RecordRef { value: line, flags, attrs: attrs.as_attrs(), ..RecordRef::default() };
-        // Never busy inside a group; one that is too large for this ring is counted by the intake.
-        let _too_large = intake.offer(topic, &record);
-        self.lines += 1;
-        self.bytes += line.len() as u64;
-        self.cut += u64::from(truncated);
-    }
-
-    fn count(&self, intake: &Inlet) {
-        intake.count(counters::RECEIVED, self.lines);
-        intake.count(counters::RECEIVED_BYTES, self.bytes);
-        if self.cut > 0 {
-            intake.count(counters::TRUNCATED, self.cut);
-        }
     }
 }

@@ -3,13 +3,14 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::backoff::Rng;
 use crate::config::model::{FileSource, SourceKind};
 use crate::hub::{PartState, counters};
 use crate::name::Name;
 use crate::pipeline::RulePlan;
-use crate::record::Flags;
+use crate::record::{Flags, Record};
 use crate::rules::filter::{Condition, Needle};
 use crate::rules::{Rule, RuleSpec};
 use crate::sources::testing::{House, SharedDisk, block_on, disk, topic};
@@ -357,4 +358,142 @@ fn a_source_that_is_stopped_ends() {
         house.stop();
         task.await.unwrap().unwrap();
     });
+}
+
+/// Lines of which each is another, of 40 bytes with its end.
+fn numbered(lines: std::ops::Range<usize>) -> String {
+    lines.map(|n| format!("line {n:08} {}\n", "x".repeat(25))).collect()
+}
+
+/// Waits for a line and gives all records, in order.
+async fn records_up_to(house: &House, last: &str) -> Vec<Record> {
+    let begin = Instant::now();
+    loop {
+        let records = house.records("t").await;
+        if records.last().is_some_and(|record| record.value.ends_with(last.as_bytes())) {
+            return records;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(20), "{last} did not come; the source says {:?}", house.part());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// A file of 4,000 lines that was read to its end in boot 2, and what a power cut left of it: its first 3,000 lines and a
+/// half, and so many zeros; then its writer went on.
+fn cut_back(zeros: usize, appended: usize) -> (Dir, SharedDisk) {
+    let (dir, disk) = (Dir::new(), disk());
+    dir.append("app.log", &numbered(0..4000));
+    run_until(&disk, dir.source("app.log"), 4000);
+    let file = OpenOptions::new().write(true).open(dir.at("app.log")).unwrap();
+    file.set_len(3000 * 40 + 20).unwrap();
+    file.set_len(3000 * 40 + 20 + zeros as u64).unwrap();
+    dir.append("app.log", &numbered(4000..4000 + appended));
+    (dir, disk)
+}
+
+#[test]
+fn what_a_power_cut_left_of_a_file_is_gone_on_with_and_what_comes_twice_is_flagged_and_told() {
+    // Shorter than what was read, longer, and with zeros in the place of lost lines: more than the longest line has.
+    for (zeros, appended) in [(0, 10), (0, 2000), (70_000, 10)] {
+        let (dir, disk) = cut_back(zeros, appended);
+        let last = numbered(3999 + appended..4000 + appended);
+        block_on(async {
+            let house = House::open_in_boot(3, &disk, vec![], u64::MAX);
+            house.start(SourceKind::File(dir.source("app.log")));
+            let records = records_up_to(&house, last.trim_end()).await;
+            let (before, after) = records.split_at(4000);
+            let again = after.iter().filter(|record| record.flags.has(Flags::REDELIVERED)).count();
+            let lines: Vec<_> = after.iter().map(|record| String::from_utf8_lossy(&record.value)).collect();
+            let repeats =
+                before.iter().filter(|record| lines.contains(&String::from_utf8_lossy(&record.value))).count();
+            // 1,000 lines were lost, a group has 819.
+            assert!(repeats <= 1000, "{repeats} lines twice");
+            let doubled = |record: &Record| before.iter().any(|old| old.value == record.value);
+            assert!(after.iter().all(|record| !doubled(record) || record.flags.has(Flags::REDELIVERED)));
+            for line in numbered(4000..4000 + appended).lines() {
+                assert_eq!(lines.iter().filter(|got| got.ends_with(line)).count(), 1, "{line}");
+            }
+            assert_eq!((house.counted(counters::REDELIVERED), house.counted("cut_back")), (again as u64, 1));
+            assert_eq!(house.counted("zero_bytes"), zeros as u64);
+            let PartState::Up { what } = house.state() else { panic!("{:?}", house.state()) };
+            assert!(what.contains("after a power cut") && what.contains("app.log"), "{what}");
+        });
+        // The boot is known by now: nothing comes a third time.
+        let count = block_on(async { House::open(&disk, vec![], u64::MAX).values("t").await.len() });
+        dir.append("app.log", "the last\n");
+        block_on(async {
+            let house = House::open_in_boot(3, &disk, vec![], u64::MAX);
+            house.start(SourceKind::File(dir.source("app.log")));
+            assert_eq!(house.values_of("t", count + 1).await[count..], ["the last"]);
+            assert_eq!(house.counted("cut_back"), 0);
+        });
+    }
+}
+
+#[test]
+fn a_file_that_is_whole_after_a_boot_goes_on_and_nothing_is_flagged() {
+    let (dir, disk) = (Dir::new(), disk());
+    dir.append("app.log", &numbered(0..4000));
+    run_until(&disk, dir.source("app.log"), 4000);
+    dir.append("app.log", &numbered(4000..4010));
+    for boot in 3..6 {
+        block_on(async {
+            let house = House::open_in_boot(boot, &disk, vec![], u64::MAX);
+            house.start(SourceKind::File(dir.source("app.log")));
+            let records = records_up_to(&house, numbered(4009..4010).trim_end()).await;
+            assert_eq!(records.len(), 4010);
+            assert!(records.iter().all(|record| !record.flags.has(Flags::REDELIVERED)));
+            assert_eq!((house.counted("cut_back"), house.counted(counters::REDELIVERED)), (0, 0));
+        });
+    }
+}
+
+#[test]
+fn a_file_that_is_shorter_in_the_same_boot_was_emptied_and_begins_again() {
+    let (dir, disk) = cut_back(0, 10);
+    let got = run_until(&disk, dir.source("app.log"), 4000 + 3010);
+    assert_eq!(got[4000..7000], got[..3000]);
+    block_on(async {
+        let house = House::open(&disk, vec![], u64::MAX);
+        let records = house.records("t").await;
+        assert!(records.iter().all(|record| !record.flags.has(Flags::REDELIVERED)));
+    });
+}
+
+#[test]
+fn a_file_renamed_before_the_power_went_is_still_found_and_finished() {
+    let (dir, disk) = cut_back(0, 10);
+    fs::rename(dir.at("app.log"), dir.at("app.log.1")).unwrap();
+    dir.append("app.log", "another\n");
+    block_on(async {
+        let house = House::open_in_boot(3, &disk, vec![], u64::MAX);
+        house.start(SourceKind::File(dir.source("app.log")));
+        let records = records_up_to(&house, "another").await;
+        let last = numbered(4009..4010);
+        assert!(records.iter().any(|record| record.value == last.trim_end().as_bytes()));
+        assert!(records.len() <= 4000 + 1000 + 11, "{} records", records.len());
+    });
+}
+
+#[test]
+fn what_is_left_to_read_again_stays_flagged_over_a_crash() {
+    let (dir, disk) = cut_back(0, 2000);
+    let last = numbered(5999..6000);
+    for writes in [1, 2, 3, u64::MAX] {
+        block_on(async {
+            let house = House::open_in_boot(3, &disk, vec![], writes);
+            house.start(SourceKind::File(dir.source("app.log")));
+            if writes < u64::MAX {
+                let through = || house.counted(counters::RECEIVED) > 0 && house.part().gauge("files") == Some(1);
+                house.until("the crash, or lines", || house.disk_is_dead() || through()).await;
+                return;
+            }
+            let mut seen = std::collections::HashSet::new();
+            for record in &records_up_to(&house, last.trim_end()).await {
+                let first = seen.insert(record.value.clone());
+                assert!(first || record.flags.has(Flags::REDELIVERED), "{}", String::from_utf8_lossy(&record.value));
+            }
+            assert_eq!(seen.len(), 6000);
+        });
+    }
 }
