@@ -497,3 +497,29 @@ fn what_is_left_to_read_again_stays_flagged_over_a_crash() {
         });
     }
 }
+
+#[test]
+fn zeros_of_a_power_cut_are_passed_over_in_a_file_that_was_never_read_and_are_a_line_without_one() {
+    let (dir, disk) = (Dir::new(), disk());
+    dir.append("a.log", "one\n");
+    run_until(&disk, dir.source("*.log"), 1);
+    // More than the longest line: without care, the line behind them is the rest of one that is cut.
+    let zeros = "\0".repeat(70_000);
+    dir.append("b.log", &format!("{zeros}behind\n"));
+    block_on(async {
+        let house = House::open_in_boot(3, &disk, vec![], u64::MAX);
+        house.start(SourceKind::File(dir.source("*.log")));
+        assert_eq!(house.values_of("t", 2).await, ["one", "behind"]);
+        assert_eq!((house.counted("zero_bytes"), house.counted("cut_back")), (70_000, 0));
+        dir.append("b.log", "and on\n");
+        house.values_of("t", 3).await;
+    });
+    dir.append("c.log", &format!("{zeros}behind\nlast\n"));
+    block_on(async {
+        let house = House::open_in_boot(3, &disk, vec![], u64::MAX);
+        house.start(SourceKind::File(dir.source("*.log")));
+        let got = house.values_of("t", 5).await;
+        assert_eq!(got[2..], ["and on", &zeros[..64 * 1024], "last"]);
+        assert_eq!((house.counted("zero_bytes"), house.counted(counters::TRUNCATED)), (0, 1));
+    });
+}
