@@ -5,7 +5,7 @@
 //! `HEADWATER_POWER_CUTS` says how many moments (200 unless it does), `HEADWATER_SEED` which.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use headwater::backoff::Rng;
 
@@ -58,15 +58,19 @@ fn within(history: &[Done], (start, bytes): (u64, u64)) -> Vec<Done> {
 }
 
 /// The file system of a partition is mended by what its journal says alone, and is without fault then.
-fn checked(image: &Path, at: u64, what: &str) {
-    let device = format!("{}?offset={at}", image.display());
+fn checked(image: &Path, (at, bytes): (u64, u64), what: &str) {
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
-    let fsck = |how: &str| Command::new("e2fsck").args([how, &device]).env("PATH", &path).output().unwrap();
-    let journal = fsck("-fp");
-    let said = String::from_utf8_lossy(&journal.stdout).into_owned();
-    assert!(journal.status.code().is_some_and(|code| code <= 1), "{what}: {said}");
-    let clean = fsck("-fn");
-    assert!(clean.status.success(), "{what}: {}", String::from_utf8_lossy(&clean.stdout));
+    let run = |program: &str, args: &[&str]| Command::new(program).args(args).env("PATH", &path).output().unwrap();
+    let (at, bytes, image) = (at.to_string(), bytes.to_string(), image.display().to_string());
+    let attached = run("losetup", &["--find", "--show", "--offset", &at, "--sizelimit", &bytes, &image]);
+    let device = String::from_utf8_lossy(&attached.stdout).trim().to_owned();
+    assert!(attached.status.success(), "no loop device for {image}");
+    let journal = run("e2fsck", &["-fp", &device]);
+    let clean = run("e2fsck", &["-fn", &device]);
+    run("losetup", &["-d", &device]);
+    let said = |output: &Output| String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned();
+    assert!(journal.status.code().is_some_and(|code| code <= 1), "{what}: {:?} {}", journal.status, said(&journal));
+    assert!(clean.status.success(), "{what}: {}", said(&clean));
 }
 
 /// A card on which the power went is put in again.
@@ -120,7 +124,7 @@ fn nothing_that_a_board_acknowledged_is_lost_whenever_its_power_goes() {
         (0..cuts).map(|_| born + chance.below((history.len() + 1 - born) as u64) as usize).collect();
     moments.sort_unstable();
     let settled = data_of(&flashed, scratch.path());
-    let (root_at, _) = partition(&flashed, 2);
+    let root_at = partition(&flashed, 2);
     let mut replay = Replay::from(settled, &of_data);
     let mut whole = Replay::from(flashed, &history);
     let (image, disk) = (scratch.path().join("image"), scratch.path().join("disk"));
@@ -132,7 +136,7 @@ fn nothing_that_a_board_acknowledged_is_lost_whenever_its_power_goes() {
         let _keep = Keep(&image);
         let what = format!("seed {seed}, cut {n} of {cuts}: {cut} entries, manner {how}");
         look(&image, &told, told.safe_at(cut), &what, n % 3 == 0, &mut tally);
-        checked(&image, 0, &what);
+        checked(&image, (0, data_at.1), &what);
         if n % WHOLE == 0 {
             // Whole writes only: the superblock of root lies somewhere within.
             whole.cut(cut, &disk, |at, sectors| landed(&mut chance, how % 3, at, sectors));

@@ -58,7 +58,7 @@ pub const fn pages(bytes: usize) -> usize {
 pub enum Bad {
     #[error("no magic")]
     Magic,
-    #[error("format {0}, and this program reads {OLDEST} to {NEWEST}")]
+    #[error("format version {0}, and this program reads {OLDEST} to {NEWEST}")]
     Version(u16),
     #[error("checksum mismatch")]
     Crc,
