@@ -2,9 +2,9 @@
 # An emulated board: a Debian for arm64, laid out like a stock image, goes through flash.sh and is booted by QEMU. What the
 # node does there, under a real systemd, without a network, with its power pulled, is looked at by tests/board.
 #
-#   scripts/test-board.sh             all of it: some minutes
+#   scripts/test-board.sh             all of it: 20 minutes
 #   scripts/test-board.sh NAME        only the tests whose name contains NAME
-#   scripts/test-board.sh --long      200 moments of a power cut and 20 hard kills, more than otherwise
+#   scripts/test-board.sh --long      400 moments of a power cut rather than 200, and 20 hard kills rather than 3
 #
 # Needs root, binfmt_misc and loop mounts. The stock image stays in target/board and is made anew when what makes it changes.
 # $DEBIAN_MIRROR names another mirror than deb.debian.org. $HEADWATER_BOARD_BUILT names what

@@ -8,6 +8,10 @@ if command -v systemd-sysusers >/dev/null; then
 elif ! getent passwd headwater >/dev/null; then
     useradd --system --home-dir /var/lib/headwater --shell /usr/sbin/nologin headwater
 fi
+# Where nothing of the kind is (no systemd), whoever starts the node makes its directory.
+if command -v systemd-tmpfiles >/dev/null; then
+    systemd-tmpfiles --create headwater.conf
+fi
 mkdir -p /etc/headwater
 if [ ! -e /etc/headwater/headwater.toml ]; then
     headwater init /etc/headwater/headwater.toml >/dev/null

@@ -112,6 +112,15 @@ fn is_same_double(a: &str, b: &str) -> bool {
     matches!((a.parse::<f64>(), b.parse::<f64>()), (Ok(a), Ok(b)) if a == b) && a.contains('e')
 }
 
+/// PostgreSQL has these from the C library, which computes them one way or another: as ours does where it is glibc on the same
+/// processor, which under an emulator it is not.
+fn is_last_digit(expression: &str, ours: &Ours, theirs: &Result<Option<String>, String>) -> bool {
+    let (Ours::Text(Some(a)), Ok(Some(b))) = (ours, theirs) else { return false };
+    let (Ok(a), Ok(b)) = (a.parse::<f64>(), b.parse::<f64>()) else { return false };
+    let computed = ["exp(", "ln(", "log(", "log10(", "power(", "^"].iter().any(|name| expression.contains(name));
+    !cfg!(all(target_arch = "x86_64", target_env = "gnu")) && computed && (a - b).abs() <= b.abs() * 1e-15
+}
+
 /// Whether parts of an expression may not be come to.
 fn has_branches(expression: &str) -> bool {
     ["CASE", "coalesce", " IN (", " AND ", " OR ", "greatest", "least", "nullif", " || "]
@@ -147,6 +156,9 @@ fn compare(seed: u64, cases: usize) -> (BTreeMap<String, usize>, Vec<String>, St
             }
             Verdict::Different if theirs.is_err() != !matches!(ours, Ours::Text(_)) && has_branches(&expression) => {
                 Verdict::Order
+            }
+            Verdict::Different if is_last_digit(&expression, &ours, theirs) => {
+                Verdict::Named("the C library's last digit")
             }
             found => found,
         };

@@ -25,7 +25,7 @@
 //! - integers are `bigint`; `integer` and `smallint` are casts that check the range. `1 + 1` does not overflow at 32 bits;
 //! - `numeric` has 37 digits; roots, powers, logarithms and angles of numerics are doubles;
 //! - doubles have the fewest digits that read back as the same, where PostgreSQL at times has one more; the last digit of
-//!   `cbrt` and of angles is the C library's;
+//!   `cbrt`, angles, `exp`, logarithms and powers is the C library's, which has it from the processor at times;
 //! - a text in quotes beside a field is read as the type that the field has in that record; `CAST(field AS jsonb)` is the field's
 //!   own JSON, `CAST(CAST(field AS text) AS jsonb)` what its text spells;
 //! - `SELECT x` of a missing field leaves the member out; an operand is evaluated from left to right, constants first;

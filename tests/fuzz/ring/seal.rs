@@ -27,8 +27,9 @@ impl Parts {
         }
         let directory = 32 * number(frame, 42, 2) as usize + 16 * number(frame, 44, 2) as usize;
         let directory = FRAME_HEADER..FRAME_HEADER + directory;
-        let payload = directory.end..directory.end + number(frame, 112, 4) as usize;
-        let state = payload.end..payload.end + number(frame, 120, 4) as usize;
+        // Two lengths of 32 bits are more than an address has on some boards.
+        let payload = directory.end..directory.end.checked_add(number(frame, 112, 4) as usize)?;
+        let state = payload.end..payload.end.checked_add(number(frame, 120, 4) as usize)?;
         (state.end <= frame.len()).then_some(Parts { directory, payload, state })
     }
 }
