@@ -135,9 +135,11 @@ exec 3>&1
 # ------------------------------------------------------------------------------------------------ what is sent
 
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/headwater-update.XXXXXX")
+sender=''
 cleanup() {
     local code=$?
     trap '' INT TERM HUP
+    [ -z "$sender" ] || kill "$sender" 2>/dev/null || true
     rm -rf "$work"
     exit "$code"
 }
@@ -310,7 +312,12 @@ send() {
         fi
         before=$at
         tell "sends $((total - at)) of $total bytes ($packer${rate:+, $rate a second}); $at are there"
-        from_here "$at" 2>/dev/null | installed receive "$part_id" "$at" >"$work/answer" 2>"$work/ssh" || sleep 1
+        # In the background, so that an interruption is heard while it lasts.
+        "${ssh[@]}" -- "$host" "$sudo sh /var/lib/headwater-update/device.sh receive $part_id $at" \
+            < <(from_here "$at" 2>/dev/null) >"$work/answer" 2>"$work/ssh" &
+        sender=$!
+        wait "$sender" || sleep 1
+        sender=''
         heed <"$work/answer" || return 1
     done
 }

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Inside of namespaces of its own: a device of test-update.sh starts. boot.sh DEVICE PORT: its root is DEVICE/root.img, its
-# first process the stand-in for systemd. The power goes before the CUT-th sync of what runs there, if DEVICE/cut has a number.
+# first process the stand-in for systemd. The power goes before the CUT-th sync of what runs there, if DEVICE/cut has a number;
+# DEVICE/ro: its root is mounted read-only.
 set -euo pipefail
 device=$1 port=$2 at=$1/mnt here=$(cd "$(dirname "$0")" && pwd)
-mount -t ext4 -o "loop,$(cat "$device/options" 2>/dev/null || echo rw)" "$device/root.img" "$at"
+mount -t ext4 -o loop "$device/root.img" "$at"
 mount --bind /usr "$at/usr"
 mount -t tmpfs tmpfs "$at/run"
 mount -t tmpfs tmpfs "$at/tmp"
@@ -28,5 +29,6 @@ fi
 exec /usr/bin/sync "$@"
 SYNC
 chmod 755 "$at/standin/sync"
+[ ! -f "$device/ro" ] || mount -o remount,ro "$at"
 export PATH=/standin:/usr/sbin:/usr/bin:/sbin:/bin
 exec chroot "$at" /standin/init /usr/sbin/sshd -D -e -p "$port" -f /etc/sshd_config -E /run/sshd.log

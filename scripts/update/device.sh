@@ -60,9 +60,11 @@ note() {
     printf '%s\n' "$*"
 }
 
-# runs PID PROGRAM: that process is of the program that is there now.
+# same FILE FILE: two names of one.
 # shellcheck disable=SC3013  # dash and busybox know it
-runs() { [ "${1:-0}" -gt 0 ] && [ "/proc/$1/exe" -ef "$2" ]; }
+same() { [ "$1" -ef "$2" ]; }
+# runs PID PROGRAM: that process is of the program that is there now.
+runs() { [ "${1:-0}" -gt 0 ] && same "/proc/$1/exe" "$2"; }
 
 hash_of() { sha256sum <"$1" 2>/dev/null | cut -d' ' -f1; }
 uptime_s() { cut -d. -f1 </proc/uptime; }
@@ -120,9 +122,11 @@ keeps() {
     done
 }
 
-# A root that is mounted read-only is made writable as long as it takes, and read-only again at the end.
+# A root that is mounted read-only is made writable as long as it takes, and read-only again however this ends: by who holds the
+# lock.
 opened=''
 open_root() {
+    trap close_root EXIT
     for at in "$(dirname "$program")" /var/lib "$units"; do
         # shellcheck disable=SC2046  # three words
         set -- $(mount_of "$at")
@@ -140,7 +144,7 @@ close_root() {
     done
 }
 
-# alone: one update at a time. A connection that died holds it for half a minute at most.
+# alone: one update at a time, until this ends. A connection that died holds it for half a minute at most.
 alone() {
     exec 9>"$lock"
     flock -w "${1:-40}" 9 || refuse "another update of this device is under way"
@@ -236,7 +240,9 @@ look() {
     printf 'program_sha=%s\n' "$(hash_of "$program")"
     printf 'elf=%s\n' "$(od -An -tx1 -N20 "$program" | tr -d ' \n')"
     printf 'version=%s\n' "$(ask "$program" --version 2>/dev/null | head -n 1)"
-    printf 'active=%s\n' "$(shown ActiveState)"
+    active=$(shown ActiveState)
+    printf 'active=%s\n' "$active"
+    [ "$active" != inactive ] || under_way || refuse "the node is stopped there: a trial needs one that runs"
     pid=$(shown MainPID)
     ! runs "$pid" "$program" || printf 'running=1\n'
     [ ! -f "$program.old" ] || printf 'former=%s\n' "$(ask "$program.old" --version 2>/dev/null | head -n 1)"
@@ -260,31 +266,31 @@ part() {
 # take_script: this script, from the standard input, to its place.
 take_script() {
     find_program
+    alone
     open_root
     mkdir -p "$home"
     chmod 700 "$home"
-    alone
     # A trial goes on as it began.
     under_way || {
         cat >"$home/device.sh.new"
         settle "$home/device.sh.new"
         mv -f "$home/device.sh.new" "$home/device.sh"
     }
-    close_root
 }
 
 # receive ID FROM: appends the standard input to the part, which is cut to FROM bytes before. Ends when nothing came for half
 # a minute: what a dead connection has left running must not hold the next one up.
 receive() {
     find_program
-    open_root
     alone
+    open_root
     ! under_way || refuse "another update of this device is on trial"
     for at in "$home"/part-*; do
         [ "$at" = "$home/part-$1" ] || rm -f "$at"
     done
     [ "$2" -gt 0 ] || : >"$home/part-$1"
-    [ "$(wc -c <"$home/part-$1")" -eq "$2" ] || refuse "the part has changed meanwhile"
+    # A connection that was thought dead may have sent more: the desk asks again.
+    [ "$(wc -c <"$home/part-$1")" -eq "$2" ] || return 0
     cat <&3 >>"$home/part-$1" &
     writer=$!
     size=$2 still=0
@@ -301,7 +307,6 @@ receive() {
     done
     wait "$writer" 2>/dev/null || :
     settle "$home/part-$1"
-    close_root
 }
 
 # ------------------------------------------------------------------------------------------------ checking
@@ -309,11 +314,17 @@ receive() {
 # check ID SHA PACKED: what has arrived becomes PROGRAM.new, if it is what was sent and runs here with this config.
 check() {
     find_program
-    open_root
     alone
+    open_root
     ! under_way || refuse "another update of this device is on trial"
     case $3 in xz | gzip | zstd) ;; *) refuse "packed by $3, which is not known" ;; esac
     new=$program.new
+    if [ "$(hash_of "$new")" = "$2" ]; then
+        # The answer was lost on the way, or the power went.
+        try "$new"
+        rm -f "$home/part-$1"
+        return 0
+    fi
     if ! "$3" -dc <"$home/part-$1" >"$new" 2>/dev/null; then
         rm -f "$new" "$home/part-$1"
         refuse "what arrived is damaged: it cannot be unpacked (or there was no room)"
@@ -325,14 +336,13 @@ check() {
     fi
     try "$new"
     rm -f "$home/part-$1"
-    close_root
 }
 
 # former: the program before becomes PROGRAM.new.
 former() {
     find_program
-    open_root
     alone
+    open_root
     ! under_way || refuse "another update of this device is on trial"
     [ -f "$program.old" ] || refuse "there is no $program.old: nothing was updated here"
     dir=$(data_dir "$program")
@@ -345,7 +355,6 @@ former() {
     settle "$program.new"
     try "$program.new"
     printf 'new_sha=%s\n' "$(hash_of "$program.new")"
-    close_root
 }
 
 # aside PROGRAM DIR: slots that a program does not read.
@@ -378,8 +387,8 @@ try() {
 # begin WATCH SHA: the trial, of PROGRAM.new.
 begin() {
     find_program
-    open_root
     alone
+    open_root
     if under_way; then
         [ "$(get new)" = "$2" ] || refuse "another update of this device is on trial"
         systemctl start --no-block "$own_unit" || :
@@ -387,22 +396,28 @@ begin() {
     fi
     [ "$(hash_of "$program.new")" = "$2" ] || refuse "there is no checked program to begin with"
     old=$(hash_of "$program")
-    ln -f "$program" "$program.old.new" 2>/dev/null || cp -p "$program" "$program.old.new"
-    mv -f "$program.old.new" "$program.old"
+    # Two names of one file, from a beginning that was cut: `mv` would refuse.
+    same "$program" "$program.old" || {
+        ln -f "$program" "$program.old.new" 2>/dev/null || cp -p "$program" "$program.old.new"
+        mv -f "$program.old.new" "$program.old"
+    }
     settle "$program.old" "$(dirname "$program")"
     dir=$(data_dir "$program")
     [ -n "$dir" ] || dir=$(data_dir "$program.new")
     [ -n "$dir" ] || dir=$(get data_dir)
+    [ -n "$dir" ] || grep -qs data_dir "$config" || dir=/var/lib/headwater
     [ -n "$dir" ] || refuse "where the node keeps its data is not known: neither program takes $config"
     : >"$home/log"
     rm -f "$home/journal"
     now_is=$(health "$program")
-    put state ready new "$2" old "$old" watch "$1" program "$program" config "$config" data_dir "$dir" runs 0 reason '' boot "$(boot_id)"
+    set -- state ready new "$2" old "$old" watch "$1" program "$program" config "$config" data_dir "$dir" runs 0 reason '' \
+        boot "$(boot_id)" commits_at "$(of commits)"
     for name in level lost in_memory failed set_aside failed_syncs state_refused refused rule_errors; do
-        put "before_$name" "$(of "$name")"
+        set -- "$@" "before_$name" "$(of "$name")"
     done
-    [ "$(of asked)" = 1 ] || put before_level 2 before_in_memory 1 before_set_aside 1
-    put commits_at "$(of commits)"
+    # One that did not answer is no example.
+    [ "$(of asked)" = 1 ] || set -- "$@" before_level 2 before_in_memory 1 before_set_aside 1
+    put "$@"
     own_unit >"$units/$own_unit.new"
     mv -f "$units/$own_unit.new" "$units/$own_unit"
     systemctl daemon-reload
@@ -465,15 +480,14 @@ clear_mark() {
 trial() {
     program=$(get program) config=$(get config)
     [ -n "$program" ] || find_program
-    open_root
     alone 600
+    open_root
     case $(get state) in
         armed) on_trial ;;
         confirming) confirm ;;
         rolling-back) roll_back "$(get reason)" ;;
         *) close_up ;;
     esac
-    close_root
 }
 
 on_trial() {
@@ -592,7 +606,9 @@ roll_back() {
         note "rolled back: $1"
         put state rolling-back reason "$1"
     }
-    if [ "$(hash_of "$program")" != "$(get old)" ]; then
+    if [ "$(hash_of "$program.old")" != "$(get old)" ]; then
+        note "the program before is damaged on the disk: $program is left as it is"
+    elif [ "$(hash_of "$program")" != "$(get old)" ]; then
         cp -p "$program.old" "$program.back"
         settle "$program.back"
         mv -f "$program.back" "$program"
@@ -659,7 +675,7 @@ case ${1-} in
     receive) exec 3<&0 && receive "$2" "$3" ;;
     check) check "$2" "$3" "$4" ;;
     former) former ;;
-    begin) begin "$2" "$3" && close_root ;;
+    begin) begin "$2" "$3" ;;
     trial) trial ;;
     follow) follow "$2" ;;
     # The desk's next line is a call.

@@ -7,7 +7,7 @@
 # shellcheck disable=SC2154  # its variables are those of update.sh
 
 hosts=() failures=0
-declare -A job result_of words_of
+declare -A job=() result_of=() words_of=()
 
 # read_hosts: the hosts of the file, each once.
 read_hosts() {
