@@ -270,6 +270,7 @@ join_group() {
 
 service_user() {
     make_user headwater "$(free_id 999 -1)" "Headwater stream node" /var/lib/headwater /usr/sbin/nologin '!*'
+    # shellcheck disable=SC2034  # whose the data partition is: flash.sh
     node_uid=$uid node_gid=$gid
 }
 
