@@ -220,9 +220,8 @@ close_root() {
 }
 
 make_data() {
-    local data_at=$((data_sector * 512)) bytes=$((data_sectors * 512)) features=()
-    # What this machine's mkfs may know and an older Debian's fsck does not.
-    ! grep -qs orphan_file /etc/mke2fs.conf || features=(-O ^orphan_file)
+    local data_at=$((data_sector * 512)) bytes=$((data_sectors * 512)) features
+    mapfile -t features < <(older_ext4)
     [ -n "$device" ] || truncate -s "$total_bytes" "$target"
     attach "$target" "$data_at" "$bytes"
     mkfs.ext4 -q -F "${features[@]}" -L "$(board image.data_label)" -m 1 -E "root_owner=$node_uid:$node_gid,nodiscard" "$loop" 2>"$work/mkfs" ||

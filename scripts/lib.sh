@@ -41,6 +41,9 @@ need() {
     command -v "$command" >/dev/null || PATH="$PATH:/usr/sbin:/sbin" command -v "$command" >/dev/null || apt "$@"
 }
 
+# older_ext4: options of mkfs.ext4, one a line, without what this machine's may know and an older Debian's fsck does not.
+older_ext4() { ! grep -qs orphan_file /etc/mke2fs.conf || printf '%s\n' -O ^orphan_file; }
+
 need_compiler() {
     need cc gcc libc6-dev
     # cc alone may be there without the C library's headers.

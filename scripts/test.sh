@@ -65,6 +65,8 @@ step() {
 if [ $# -eq 0 ]; then
     step formatting cargo fmt --all --check
     step lints cargo clippy --locked --all-targets -- -D warnings
+    # It is not run here, and `--all-targets` leaves it out.
+    step lints-of-the-board cargo clippy --locked --test board -- -D warnings
 fi
 # The same cases each time, so that a commit is judged the same twice; scripts/slow.sh --long takes others.
 export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-1}

@@ -8,9 +8,9 @@ if command -v systemd-sysusers >/dev/null; then
 elif ! getent passwd headwater >/dev/null; then
     useradd --system --home-dir /var/lib/headwater --shell /usr/sbin/nologin headwater
 fi
-# Where nothing of the kind is (no systemd), whoever starts the node makes its directory.
+# A directory that cannot be made keeps nothing from being installed: the node says so, and keeps records in memory.
 if command -v systemd-tmpfiles >/dev/null; then
-    systemd-tmpfiles --create headwater.conf
+    systemd-tmpfiles --create headwater.conf || true
 fi
 mkdir -p /etc/headwater
 if [ ! -e /etc/headwater/headwater.toml ]; then

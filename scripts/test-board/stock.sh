@@ -94,7 +94,7 @@ PLANT
 
 # stock_image FILE: all of it, as a disk.
 stock_image() {
-    local to=$1 tree=$work/tree root_mib
+    local to=$1 tree=$work/tree root_mib features
     arm_runs
     stock_tree "$tree"
     stock_units "$tree"
@@ -112,8 +112,8 @@ stock_image() {
     echo "console=ttyS1,115200 console=ttyAMA0 root=LABEL=RASPIROOT rw fsck.repair=yes net.ifnames=0 rootwait" |
         mcopy -i "$work/boot" - ::cmdline.txt
     dd if="$work/boot" of="$to.part" bs=1M seek=4 conv=notrunc,sparse status=none
-    mkfs.ext4 -q -F -L RASPIROOT -O ^orphan_file -d "$tree" -E offset=$(((4 + boot_mib) << 20)) "$to.part" "${root_mib}M" 2>/dev/null ||
-        mkfs.ext4 -q -F -L RASPIROOT -d "$tree" -E offset=$(((4 + boot_mib) << 20)) "$to.part" "${root_mib}M"
+    mapfile -t features < <(older_ext4)
+    mkfs.ext4 -q -F "${features[@]}" -L RASPIROOT -d "$tree" -E offset=$(((4 + boot_mib) << 20)) "$to.part" "${root_mib}M"
     rm -rf "$tree" "${work:?}/boot"
     mv "$to.part" "$to"
     sha256sum <"$to" | cut -d' ' -f1 >"$to.sha256"

@@ -5,10 +5,11 @@
 //! `HEADWATER_POWER_CUTS` says how many moments (200 unless it does), `HEADWATER_SEED` which.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use headwater::backoff::Rng;
 
+use super::card::administer;
 use super::kept::Kept;
 use super::machine::{Machine, Setup, fresh_card};
 use super::moment::{Keep, TOPIC, Tally, Told, landed, look};
@@ -59,8 +60,7 @@ fn within(history: &[Done], (start, bytes): (u64, u64)) -> Vec<Done> {
 
 /// The file system of a partition is mended by what its journal says alone, and is without fault then.
 fn checked(image: &Path, (at, bytes): (u64, u64), what: &str) {
-    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
-    let run = |program: &str, args: &[&str]| Command::new(program).args(args).env("PATH", &path).output().unwrap();
+    let run = |program: &str, args: &[&str]| administer(program, args).expect("a tool of e2fsprogs or util-linux");
     let (at, bytes, image) = (at.to_string(), bytes.to_string(), image.display().to_string());
     let attached = run("losetup", &["--find", "--show", "--offset", &at, "--sizelimit", &bytes, &image]);
     let device = String::from_utf8_lossy(&attached.stdout).trim().to_owned();

@@ -76,12 +76,8 @@ fn what_a_board_acknowledged_between_hard_kills_arrives_once() {
     let mut upstream = upstream();
     let machine = Machine::start(&card, &Setup::default());
     machine.is_ready();
-    machine.link(true);
     machine.ok("systemctl stop plant; sleep 3");
-    machine.eventually("the backlog to drain", || {
-        let sink = machine.sink();
-        (sink.delivered > 0 && sink.pending == 0).then_some(())
-    });
+    machine.drains();
     machine.shut_down();
     upstream.stop();
 

@@ -73,15 +73,6 @@ fn load(machine: &Machine, seconds: u64) {
     machine.ok(&format!("sh -c '{loads}' >/dev/null 2>&1 &"));
 }
 
-/// The link is there until all that the node has is upstream.
-fn drains(machine: &Machine) {
-    machine.link(true);
-    machine.eventually("the backlog to drain", || {
-        let sink = machine.sink();
-        (sink.delivered > 0 && sink.pending == 0).then_some(())
-    });
-}
-
 #[test]
 fn a_board_that_was_just_flashed_collects_without_a_network_or_the_time_and_delivers_all_of_it_once() {
     let dir = tempfile::tempdir().unwrap();
@@ -114,7 +105,7 @@ fn a_board_that_was_just_flashed_collects_without_a_network_or_the_time_and_deli
     assert_eq!(machine.send("notes", &["before the link"]), ["0"]);
 
     let (mut upstream, _time) = (upstream(), TimeServer::start());
-    drains(&machine);
+    machine.drains();
     // It asks once in a while; the cable was out for long.
     machine.ok("systemctl restart systemd-timesyncd");
     machine.eventually("the time", || machine.status().clock.trusted.then_some(()));
@@ -127,7 +118,7 @@ fn a_board_that_was_just_flashed_collects_without_a_network_or_the_time_and_deli
     assert_eq!(identity(&machine), made, "{}", machine.journal());
     assert_eq!(machine.send("notes", &["of the second boot"]), ["1"]);
     machine.ok("systemctl stop plant; sleep 3");
-    drains(&machine);
+    machine.drains();
     machine.shut_down();
     upstream.stop();
 

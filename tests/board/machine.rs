@@ -55,8 +55,6 @@ pub struct Machine {
     console: RefCell<Console>,
     monitor: RefCell<BufReader<UnixStream>>,
     pub started: Instant,
-    /// Where the host reaches its SSH server, once the link is up.
-    pub ssh: u16,
 }
 
 struct Console {
@@ -68,7 +66,6 @@ impl Machine {
     /// Power on, with the link pulled out.
     pub fn start(card: &Path, setup: &Setup) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let ssh = super::node::free_port();
         let mut qemu = Command::new("qemu-system-aarch64");
         qemu.args("-M virt -cpu cortex-a72 -smp 2 -m 512 -display none -nodefaults -no-reboot -S".split(' '));
         qemu.arg("-kernel").arg(home().join("kernel")).arg("-initrd").arg(home().join("initrd"));
@@ -76,7 +73,7 @@ impl Machine {
         qemu.arg("-serial").arg(format!("file:{}", dir.path().join("serial").display()));
         qemu.args(drives(card, setup.log.as_deref()));
         qemu.args(["-device", "virtio-blk-pci,drive=card"]);
-        qemu.args(["-netdev", &format!("user,id=net,hostfwd=tcp:127.0.0.1:{ssh}-:22")]);
+        qemu.args(["-netdev", "user,id=net"]);
         qemu.args(["-device", "virtio-net-pci,netdev=net,id=link,romfile="]);
         qemu.args(["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=console,name=board"]);
         qemu.args(["-device", "virtio-rng-pci", "-device", "i6300esb", "-action", "watchdog=poweroff"]);
@@ -100,7 +97,7 @@ impl Machine {
         };
         let console = RefCell::new(Console { port: connect("console"), asked: 0 });
         let monitor = RefCell::new(connect("monitor"));
-        let mut machine = Self { child, console, monitor, dir, started: Instant::now(), ssh };
+        let mut machine = Self { child, console, monitor, dir, started: Instant::now() };
         machine.monitor(r#"{"execute":"qmp_capabilities"}"#);
         machine.link(false);
         machine.monitor(r#"{"execute":"cont"}"#);
@@ -182,8 +179,17 @@ impl Machine {
         serde_json::from_str(&text).unwrap_or_else(|why| panic!("{why}: {text}"))
     }
 
-    pub fn sink(&self) -> SinkStatus {
+    fn sink(&self) -> SinkStatus {
         self.status().sinks.remove(0)
+    }
+
+    /// The link is there until all that the node has is upstream.
+    pub fn drains(&self) {
+        self.link(true);
+        self.eventually("the backlog to drain", || {
+            let sink = self.sink();
+            (sink.delivered > 0 && sink.pending == 0).then_some(())
+        });
     }
 
     pub fn end_of(&self, topic: &str) -> u64 {

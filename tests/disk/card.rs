@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
@@ -16,11 +16,16 @@ pub struct Card {
     data: &'static str,
 }
 
-/// Runs a program that administrators have; what it said if it failed.
-pub fn tool(program: &str, args: &[&str]) -> Result<(), String> {
+/// What a program that administrators have came to.
+pub fn administer(program: &str, args: &[&str]) -> Result<Output, String> {
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
     let output = Command::new(program).args(args).env("PATH", path).output();
-    let output = output.map_err(|error| format!("{program}: {error}"))?;
+    output.map_err(|error| format!("{program}: {error}"))
+}
+
+/// Runs such a program; what it said if it failed.
+pub fn tool(program: &str, args: &[&str]) -> Result<(), String> {
+    let output = administer(program, args)?;
     let said = String::from_utf8_lossy(&output.stderr);
     let said = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("it failed").trim();
     output.status.success().then_some(()).ok_or_else(|| format!("{program}: {said}"))
