@@ -297,6 +297,21 @@ a_program_that_never_gets_ready_is_taken_back() {
     has one old
 }
 
+a_node_that_keeps_its_ring_in_memory_is_left_alone() {
+    fresh one
+    # A place where no directory can be made.
+    on one 'sed -i "s,^id = .*,&\ndata_dir = \"/proc/none\"\ncontrol = \"/run/control.sock\"," /etc/headwater/headwater.toml; systemctl stop headwater.service; systemctl start headwater.service'
+    in_memory() { on one /opt/headwater/headwater status -c /etc/headwater/headwater.toml 2>/dev/null | grep -q 'IN MEMORY'; }
+    await "the ring to be in memory" in_memory
+    local pid
+    pid=$(on one systemctl show -p MainPID --value headwater.service)
+    ends 1 update one good
+    says "keeps its ring in memory"
+    has one old
+    [ "$(on one systemctl show -p MainPID --value headwater.service)" = "$pid" ] || wrong "it was restarted"
+    ! on one test -e /opt/headwater/headwater.old || wrong "what a rollback would put back is another"
+}
+
 a_program_that_does_not_fit_is_refused_before_anything_is_switched() {
     fresh one
     ends 1 update one foreign
@@ -540,6 +555,24 @@ too_many_failures_stop_the_fleet_and_it_goes_on_when_run_again() {
     done
 }
 
+what_became_of_a_host_last_is_what_counts() {
+    fleet_of 2
+    there_and_back() {
+        ends 0 fleet --binary "$work/good" --canary 1
+        has d1 good
+        has d2 good
+        ends 0 fleet --rollback --canary 1
+        has d1 old
+        has d2 old
+    }
+    there_and_back
+    there_and_back
+    # The same once more is done before.
+    ends 0 fleet --rollback --canary 1
+    says "d1: done before"
+    has d1 old
+}
+
 what_is_no_hosts_name_is_refused() {
     for name in -oProxyCommand=x 'a b' 'a;b' '@x' 'u@-x' ''; do
         ends 2 scripts/update.sh "$name" --binary "$work/good" >"$work/said" 2>&1
@@ -563,6 +596,7 @@ tests=(
     a_program_that_raises_an_alarm_is_taken_back
     a_program_that_loses_records_is_taken_back
     a_program_that_does_not_fit_is_refused_before_anything_is_switched
+    a_node_that_keeps_its_ring_in_memory_is_left_alone
     a_copy_that_is_cut_goes_on_where_it_stopped
     a_copy_is_resumed_by_another_run_and_its_rate_is_held_to_by_pieces
     what_is_damaged_on_the_way_is_never_run
@@ -574,6 +608,7 @@ tests=(
     a_power_that_goes_again_and_again_ends_the_trial
     a_canary_that_is_taken_back_stops_the_fleet
     too_many_failures_stop_the_fleet_and_it_goes_on_when_run_again
+    what_became_of_a_host_last_is_what_counts
 )
 ran=0
 for test in "${tests[@]}"; do

@@ -226,6 +226,13 @@ not_well() {
 
 # ------------------------------------------------------------------------------------------------ looking
 
+# kept_on_disk: refuses a node that keeps its ring in memory, where a restart ends it; $now_is is its health.
+kept_on_disk() {
+    now_is=$(health "$program")
+    [ "$(of in_memory)" = 0 ] ||
+        refuse "the node keeps its ring in memory, and with a restart all of it would be lost: mend the disk first, \`headwater doctor\` says what is wrong"
+}
+
 look() {
     find_program
     printf 'machine=%s\n' "$(uname -m)"
@@ -243,6 +250,7 @@ look() {
     active=$(shown ActiveState)
     printf 'active=%s\n' "$active"
     [ "$active" != inactive ] || under_way || refuse "the node is stopped there: a trial needs one that runs"
+    under_way || kept_on_disk
     pid=$(shown MainPID)
     ! runs "$pid" "$program" || printf 'running=1\n'
     [ ! -f "$program.old" ] || printf 'former=%s\n' "$(ask "$program.old" --version 2>/dev/null | head -n 1)"
@@ -395,13 +403,8 @@ begin() {
         return 0
     fi
     [ "$(hash_of "$program.new")" = "$2" ] || refuse "there is no checked program to begin with"
+    kept_on_disk
     old=$(hash_of "$program")
-    # Two names of one file, from a beginning that was cut: `mv` would refuse.
-    same "$program" "$program.old" || {
-        ln -f "$program" "$program.old.new" 2>/dev/null || cp -p "$program" "$program.old.new"
-        mv -f "$program.old.new" "$program.old"
-    }
-    settle "$program.old" "$(dirname "$program")"
     dir=$(data_dir "$program")
     [ -n "$dir" ] || dir=$(data_dir "$program.new")
     [ -n "$dir" ] || dir=$(get data_dir)
@@ -409,7 +412,6 @@ begin() {
     [ -n "$dir" ] || refuse "where the node keeps its data is not known: neither program takes $config"
     : >"$home/log"
     rm -f "$home/journal"
-    now_is=$(health "$program")
     set -- state ready new "$2" old "$old" watch "$1" program "$program" config "$config" data_dir "$dir" runs 0 reason '' \
         boot "$(boot_id)" commits_at "$(of commits)"
     for name in level lost in_memory failed set_aside failed_syncs state_refused refused rule_errors; do
@@ -423,6 +425,12 @@ begin() {
     systemctl daemon-reload
     systemctl enable "$own_unit" >/dev/null 2>&1 || refuse "systemd does not take $units/$own_unit"
     settle "$units/$own_unit" "$units"
+    # What a rollback puts back. Two names of one file, from a beginning that was cut: `mv` would refuse.
+    same "$program" "$program.old" || {
+        ln -f "$program" "$program.old.new" 2>/dev/null || cp -p "$program" "$program.old.new"
+        mv -f "$program.old.new" "$program.old"
+    }
+    settle "$program.old" "$(dirname "$program")"
     sync
     if ! set_mark; then
         close_up

@@ -27,7 +27,7 @@ read_hosts() {
     [ "${#hosts[@]}" -gt 0 ] || usage_error "$hosts_file names no host"
 }
 
-# read_state: what became of each with this program.
+# read_state: what became of each with this program. The last line of a host counts: after another program it is to be done again.
 read_state() {
     local name sha what rest
     state_file=${state_file:-$hosts_file.state}
@@ -35,8 +35,11 @@ read_state() {
     exec 8>>"$state_file" || fail "$state_file cannot be written"
     flock -n 8 || fail "another run has $state_file"
     while IFS=$'\t' read -r name sha what rest; do
-        [ "$sha" = "${new_sha:-rollback}" ] || continue
-        result_of[$name]=$what words_of[$name]=$rest
+        if [ "$sha" = "${new_sha:-rollback}" ]; then
+            result_of[$name]=$what words_of[$name]=$rest
+        else
+            unset "result_of[$name]" "words_of[$name]"
+        fi
     done <"$state_file"
 }
 

@@ -117,6 +117,7 @@ fn a_board_that_was_just_flashed_collects_without_a_network_or_the_time_and_deli
     machine.is_ready();
     assert_eq!(identity(&machine), made, "{}", machine.journal());
     assert_eq!(machine.send("notes", &["of the second boot"]), ["1"]);
+    machine.eventually("a minute of the machinery's log", || (machine.end_of("plant") >= 60).then_some(()));
     machine.ok("systemctl stop plant; sleep 3");
     machine.drains();
     machine.shut_down();
