@@ -144,7 +144,7 @@ fn a_program_that_does_not_know_a_version_sets_its_slots_aside_and_writes_over_n
     let new: Vec<_> = slots.iter().filter_map(|(slot, _)| Some((*slot, is_new(&mut disk, *slot)?))).collect();
     assert!(new.len() > 2);
     let (mut ring, report) = open(&mut disk, BEFORE);
-    assert!(report.set_aside && report.notes.iter().any(|note| note.contains("format 2")), "{report:?}");
+    assert!(report.set_aside && report.notes.iter().any(|note| note.contains("version 2")), "{report:?}");
     let id = topic(&mut ring, "pump");
     (700..3000).for_each(|n| _ = value(&mut ring, &mut disk, id, &bulk(n)));
     flush(&mut ring, &mut disk);
