@@ -62,7 +62,7 @@ HELP
 # ------------------------------------------------------------------------------------------------ arguments
 
 board_name='' image='' sha256='' site_file='' sites_file='' device='' output='' binary='' dry='' allow_fixed='' and_erase=''
-sets=()
+sets=() given=("$@")
 usage_error() { printf 'error: %s\n' "$1" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     case $1 in
@@ -97,6 +97,12 @@ if [ -n "$device" ] && [ -n "$output" ] || [ -z "$device$output" ]; then
 fi
 use_board "$board_name"
 [ -f "$image" ] || fail "there is no image $image"
+
+# In a namespace of its own for mounts. A service or a container that starts meanwhile would have a copy of root's mount and
+# hold it for as long as it lives: the file system would be written to after it was unmounted here, checked and copied.
+if [ -z "$dry${HEADWATER_FLASH_APART-}" ] && [ "$(id -u)" -eq 0 ] && unshare --mount true 2>/dev/null; then
+    HEADWATER_FLASH_APART=1 exec unshare --mount --propagation slave "$0" "${given[@]}"
+fi
 
 # ------------------------------------------------------------------------------------------------ what is left behind
 

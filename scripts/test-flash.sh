@@ -592,6 +592,28 @@ an_interruption_at_any_step_leaves_nothing_behind() {
     done
 }
 
+what_starts_meanwhile_with_mounts_of_its_own_holds_nothing() {
+    local pid holder mounts held
+    HEADWATER_FLASH_STOP_AT=boot HEADWATER_FLASH_SIGNAL=STOP "$flash" --board rpi4 --binary "$work/headwater" --site "$site" \
+        --image "$work/bookworm.img" --output "$work/out.img" >"$work/said" 2>&1 &
+    pid=$!
+    # Root is mounted there.
+    until [ "$(awk '{ print $3 }' "/proc/$pid/stat")" = T ]; do sleep 0.1; done
+    mounts=$(grep -c "$TMPDIR" "/proc/$pid/mountinfo" || true)
+    unshare --mount --propagation private sleep 600 &
+    holder=$!
+    until [ "$(readlink "/proc/$holder/ns/mnt")" != "$(readlink /proc/self/ns/mnt)" ]; do sleep 0.1; done
+    held=$(grep "$TMPDIR" "/proc/$holder/mountinfo" || true)
+    kill -CONT "$pid"
+    code=0
+    wait "$pid" || code=$?
+    kill "$holder"
+    wait "$holder" || true
+    [ "$mounts" -gt 0 ] || wrong "nothing was mounted"
+    is "$held" ""
+    succeeds
+}
+
 a_disk_in_use_is_refused_whatever_is_said() {
     local system
     card 64M
