@@ -38,6 +38,7 @@ need mkfs.vfat dosfstools
 need mkfs.ext4 e2fsprogs
 need mcopy mtools
 need ssh-keygen openssh-client
+need xz xz-utils
 need python3 python3
 
 board_name=rpi4
@@ -63,6 +64,18 @@ if [ -z "$built" ]; then
     scripts/build.sh $board_name --quick
     built=$target_dir/boards/$board_name
 fi
+
+# Programs for updates: the one that was flashed, another by its bytes, and bad ones.
+rm -rf "$home/programs"
+mkdir "$home/programs"
+cp "$built/headwater" "$home/programs/flashed"
+{ cat "$built/headwater" && echo 1; } >"$home/programs/good"
+python_with "$target_dir/zig" ziglang ziglang cargo-zigbuild
+for how in crash late; do
+    "$target_dir/zig/bin/python" -m ziglang cc -target aarch64-linux-musl -O1 -s -DHOW="\"$how\"" \
+        -DBEHIND='"/usr/local/lib/headwater-behind"' -o "$home/programs/$how" scripts/test-update/shim.c
+done
+chmod 755 "$home"/programs/*
 
 # A port nobody listens at: where the site's sink looks for its cluster.
 port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }

@@ -90,6 +90,16 @@ done
 # For another machine: ELF's field of it says AArch64.
 { head -c 18 "$work/old" && printf '\xb7\x00' && tail -c +21 "$work/old"; } >"$work/foreign"
 chmod 755 "$work"/{old,good,better,foreign}
+# Packed once.
+mkdir "$work/packings"
+export HEADWATER_UPDATE_PACKED=$work/packings
+# packed PROGRAM: the file that is sent.
+packed() {
+    local at
+    at=$HEADWATER_UPDATE_PACKED/$(sha "$work/$1").xz
+    [ -f "$at" ] || xz -6 -T1 -c "$work/$1" >"$at"
+    echo "$at"
+}
 
 # ------------------------------------------------------------------------------------------------ devices
 
@@ -161,7 +171,7 @@ device() {
 boot() {
     local at
     at=$(cat "$work/$1/port")
-    unshare --mount --pid --fork --kill-child=KILL --propagation private scripts/test-update/boot.sh "$work/$1" "$at" >"$work/$1/console" 2>&1 &
+    unshare --mount --pid --fork --kill-child=KILL --propagation slave scripts/test-update/boot.sh "$work/$1" "$at" >"$work/$1/console" 2>&1 &
     booted[$1]=$!
     await "$1 to answer" answers "$1"
 }
@@ -186,11 +196,16 @@ fresh() {
     await "the node of $1" ready "$1"
 }
 
+# desk COMMAND...: in the background it is that process, which a test may end.
+desk() {
+    [ "$BASHPID" = $$ ] || exec "$@"
+    "$@"
+}
 # update DEVICE PROGRAM [OPTION...]: update.sh, what it says in $work/said; its exit code.
 update() {
     local name=$1 program=$2
     shift 2
-    scripts/update.sh root@127.0.0.1 --binary "$work/$program" --ssh "$(ssh_to "$name")" --watch 3 --patience 120 "$@" >"$work/said" 2>&1
+    desk scripts/update.sh root@127.0.0.1 --binary "$work/$program" --ssh "$(ssh_to "$name")" --watch 3 --patience 120 "$@" >"$work/said" 2>&1
 }
 # ends CODE COMMAND...
 ends() {
@@ -205,6 +220,7 @@ sha() { sha256sum <"$1" | cut -d' ' -f1; }
 program_of() { on "$1" sha256sum /opt/headwater/headwater | cut -d' ' -f1; }
 # has DEVICE PROGRAM: that is its program, it runs, and nothing of an update is left but the program before.
 has() {
+    await "the update of $1 to be over" over "$1"
     [ "$(program_of "$1")" = "$(sha "$work/$2")" ] || wrong "$1 does not have $2"
     await "the node of $1" ready "$1"
     on "$1" 'pid=$(systemctl show -p MainPID --value headwater.service); [ /proc/$pid/exe -ef /opt/headwater/headwater ] || [ /proc/$pid/exe -ef /opt/headwater/behind ]' ||
@@ -213,6 +229,8 @@ has() {
     left=$(on "$1" 'ls /etc/systemd/system /etc/systemd/system/multi-user.target.wants | grep update; ls /var/lib/headwater/update-on-trial /opt/headwater/*.new /opt/headwater/*.back /var/lib/headwater-update/part-* 2>/dev/null' || true)
     [ -z "$left" ] || wrong "left behind: $left"
 }
+# over DEVICE: it runs, and has nothing to do with an update.
+over() { on "$1" '[ ! -e /etc/systemd/system/headwater-update.service ] && ! systemctl is-active --quiet headwater-update.service' 2>/dev/null; }
 # collects DEVICE FROM TO: lines come.
 collects() { on "$1" "for n in \$(seq $2 $3); do echo line-\$n >>/var/lib/headwater/in.log; done"; }
 # kept DEVICE COUNT: that many lines are there, each once, in order, under offsets without a gap; none is lost.
@@ -329,26 +347,28 @@ a_program_that_does_not_fit_is_refused_before_anything_is_switched() {
     ! on one ls /opt/headwater | grep -qvx -e headwater -e behind || wrong "something is left"
 }
 
-# ssh_that WORDS: an ssh that does this with what is sent, each time a copy begins.
-ssh_that() {
+# ssh_when VERB WORDS: an ssh that does this, each time that verb is asked for.
+ssh_when() {
     cat >"$work/ssh-that" <<SSH
 #!/usr/bin/env bash
 case "\$*" in
-    *' receive '*) $1 ;;
+    *' $1 '*) $2 ;;
     *) exec $(ssh_to one) "\$@" ;;
 esac
 SSH
     chmod 755 "$work/ssh-that"
 }
 
+# ssh_that WORDS: an ssh that does this with what is sent, each time a copy begins.
+ssh_that() { ssh_when receive "$1"; }
+
 a_copy_that_is_cut_goes_on_where_it_stopped() {
     fresh one
-    xz -6e -T1 -c "$work/good" >"$work/packed"
     rm -f "$work"/sent "$work"/cut-once
     ssh_that "if [ -e $work/cut-once ]; then tee >(wc -c >>$work/sent) | $(ssh_to one) \"\$@\"; else touch $work/cut-once; head -c 1000000 | tee >(wc -c >>$work/sent) | $(ssh_to one) \"\$@\"; exit 255; fi"
     ends 0 scripts/update.sh root@127.0.0.1 --binary "$work/good" --ssh "$work/ssh-that" --watch 2 >"$work/said" 2>&1
     says "1000000 are there"
-    [ "$(awk '{ n += $1 } END { print n }' "$work/sent")" -eq "$(stat -c %s "$work/packed")" ] || wrong "sent more than there is: $(cat "$work/sent")"
+    [ "$(awk '{ n += $1 } END { print n }' "$work/sent")" -eq "$(stat -c %s "$(packed good)")" ] || wrong "sent more than there is: $(cat "$work/sent")"
     has one good
 }
 
@@ -363,7 +383,7 @@ a_copy_is_resumed_by_another_run_and_its_rate_is_held_to_by_pieces() {
     kill -TERM "$desk"
     wait "$desk" || true
     before=$(on one 'cat /var/lib/headwater-update/part-* | wc -c')
-    [ "$before" -lt "$(stat -c %s "$work/packed" 2>/dev/null || echo 99999999)" ] || wrong "all of it was there"
+    [ "$before" -lt "$(stat -c %s "$(packed good)")" ] || wrong "all of it was there"
     ends 0 scripts/update.sh root@127.0.0.1 --binary "$work/good" --ssh "$work/ssh-that" --watch 2 --rate 4M >"$work/said" 2>&1
     grep -qE '[1-9][0-9]{5,} are there' "$work/said" || wrong "began anew"
     has one good
@@ -407,6 +427,55 @@ the_link_goes_in_the_trial_and_the_device_goes_on() {
 }
 trial_begun() { on one 'grep -qE "^state=(armed|rolling-back|rolled-back)" /var/lib/headwater-update/state 2>/dev/null'; }
 
+an_answer_to_the_beginning_that_is_lost_is_asked_for_again() {
+    fresh one
+    rm -f "$work/begun-once"
+    # Until long after the trial is over.
+    ssh_when begin "if [ -e $work/begun-once ]; then exec $(ssh_to one) \"\$@\"; fi; touch $work/begun-once; $(ssh_to one) \"\$@\" >/dev/null; sleep 20; exit 255"
+    ends 0 scripts/update.sh root@127.0.0.1 --binary "$work/good" --ssh "$work/ssh-that" --watch 2 >"$work/said" 2>&1
+    says "confirmed"
+    has one good
+    # And where none ever comes, the desk does not say that nothing was changed.
+    ssh_when begin "$(ssh_to one) \"\$@\" >/dev/null; exit 255"
+    ends 4 scripts/update.sh root@127.0.0.1 --binary "$work/better" --ssh "$work/ssh-that" --watch 2 --patience 2 >"$work/said" 2>&1
+    says "the device decides alone"
+    has one better
+}
+
+a_state_that_cannot_be_written_keeps_no_bad_program() {
+    fresh one
+    update one late --watch 15 &
+    local desk=$! code=0
+    await "the trial" trial_begun
+    on one 'cd /var/lib/headwater-update && mount --bind . . && mount -o remount,ro,bind /var/lib/headwater-update'
+    back() { [ "$(program_of one)" = "$(sha "$work/old")" ]; }
+    await "the program before" back
+    await "the node" ready one
+    on one 'umount /var/lib/headwater-update'
+    wait "$desk" || code=$?
+    [ "$code" -eq 3 ] || wrong "exit code $code"
+    has one old
+}
+
+a_program_before_that_is_damaged_is_not_put_back_and_the_desk_is_told() {
+    fresh one
+    update one late --watch 15 &
+    local desk=$! code=0
+    await "the trial" trial_begun
+    on one 'rm /opt/headwater/headwater.old; echo rubbish >/opt/headwater/headwater.old'
+    wait "$desk" || code=$?
+    [ "$code" -eq 5 ] || wrong "exit code $code"
+    says "damaged on the disk"
+    await "the update to be over" over one
+    [ "$(program_of one)" = "$(sha "$work/late")" ] || wrong "the program is another"
+    # What it writes can be read by the one before still.
+    on one test -f /var/lib/headwater/update-on-trial || wrong "the program counts as confirmed"
+    ends 1 scripts/update.sh --rollback root@127.0.0.1 --ssh "$(ssh_to one)" >"$work/said" 2>&1
+    says "damaged on the disk"
+    ends 0 update one good
+    has one good
+}
+
 two_updates_of_a_device_do_not_meet() {
     fresh one
     update one good --watch 8 &
@@ -433,6 +502,15 @@ a_root_that_is_read_only_is_so_again_afterwards() {
     is_ro() { on one 'grep -q " / ext4 ro" /proc/self/mounts'; }
     await "root to be read-only" is_ro
     [ "$(program_of one)" = "$(sha "$work/good")" ] || wrong "the program is another"
+    # However the desk ends.
+    update one better --rate 64k &
+    local desk=$!
+    is_rw() { ! is_ro; }
+    await "root to be written to" is_rw
+    kill -KILL "$desk"
+    wait "$desk" || true
+    on one 'for at in $(pgrep -f "sshd: root"); do kill -9 $at; done' || true
+    await "root to be read-only again" is_ro
     # And one that forgets is refused.
     fresh one
     on one 'mkdir -p /tmp/o/u /tmp/o/w; mount -t overlay overlay -o lowerdir=/opt/headwater,upperdir=/tmp/o/u,workdir=/tmp/o/w /opt/headwater'
@@ -454,7 +532,8 @@ cut_at_each_step() {
         rm -f "$work/one/cut"
         update one "$program" --watch 2 &
         local desk=$! code=0 went=''
-        while kill -0 "$desk" 2>/dev/null; do
+        # The device has something to do after the desk has heard how it ended.
+        while kill -0 "$desk" 2>/dev/null || ! over one; do
             if [ -z "$went" ] && is_off one; then
                 went=1
                 power_off one
@@ -479,11 +558,12 @@ cut_at_each_step() {
         [ -n "$went" ] || break
         printf '%s ' "$n"
     done
+    # Fewer would mean that the power does not go: the state alone is written ten times.
     [ "$n" -gt "$4" ] || wrong "only $n steps were cut"
     printf 'cuts\n'
 }
-the_power_goes_at_each_step_of_a_good_update() { cut_at_each_step good good 0 25; }
-the_power_goes_at_each_step_of_a_rollback() { cut_at_each_step crash old 3 25; }
+the_power_goes_at_each_step_of_a_good_update() { cut_at_each_step good good 0 20; }
+the_power_goes_at_each_step_of_a_rollback() { cut_at_each_step crash old 3 20; }
 
 a_power_that_goes_again_and_again_ends_the_trial() {
     fresh one
@@ -518,7 +598,7 @@ fleet_of() {
     { echo '# pumps'; for ((n = 1; n <= $1; n++)); do echo "d$n   # pump $n"; done; } >"$work/hosts"
     rm -f "$work/hosts.state"
 }
-fleet() { scripts/update.sh --hosts "$work/hosts" --ssh "$work/ssh-fleet" --watch 2 --patience 3 "$@" >"$work/said" 2>&1; }
+fleet() { desk scripts/update.sh --hosts "$work/hosts" --ssh "$work/ssh-fleet" --watch 2 --patience 3 "$@" >"$work/said" 2>&1; }
 
 a_canary_that_is_taken_back_stops_the_fleet() {
     fleet_of 3
@@ -573,6 +653,22 @@ what_became_of_a_host_last_is_what_counts() {
     has d1 old
 }
 
+a_fleet_that_is_interrupted_leaves_no_desk_and_goes_on_when_run_again() {
+    fleet_of 2
+    fleet --binary "$work/good" --canary 2 --parallel 2 --rate 64k &
+    local run=$!
+    desks() { pgrep -f "update.sh d[12] --binary $work/good" >"$work/desks"; }
+    both() { desks && [ "$(wc -l <"$work/desks")" -ge 2 ]; }
+    await "both desks" both
+    kill -TERM "$run"
+    wait "$run" || true
+    none() { ! desks; }
+    await "the desks to end" none
+    ends 0 fleet --binary "$work/good" --canary 2 --parallel 2
+    has d1 good
+    has d2 good
+}
+
 what_is_no_hosts_name_is_refused() {
     for name in -oProxyCommand=x 'a b' 'a;b' '@x' 'u@-x' ''; do
         ends 2 scripts/update.sh "$name" --binary "$work/good" >"$work/said" 2>&1
@@ -601,6 +697,9 @@ tests=(
     a_copy_is_resumed_by_another_run_and_its_rate_is_held_to_by_pieces
     what_is_damaged_on_the_way_is_never_run
     the_link_goes_in_the_trial_and_the_device_goes_on
+    an_answer_to_the_beginning_that_is_lost_is_asked_for_again
+    a_state_that_cannot_be_written_keeps_no_bad_program
+    a_program_before_that_is_damaged_is_not_put_back_and_the_desk_is_told
     two_updates_of_a_device_do_not_meet
     a_root_that_is_read_only_is_so_again_afterwards
     the_power_goes_at_each_step_of_a_good_update
@@ -609,6 +708,7 @@ tests=(
     a_canary_that_is_taken_back_stops_the_fleet
     too_many_failures_stop_the_fleet_and_it_goes_on_when_run_again
     what_became_of_a_host_last_is_what_counts
+    a_fleet_that_is_interrupted_leaves_no_desk_and_goes_on_when_run_again
 )
 ran=0
 for test in "${tests[@]}"; do

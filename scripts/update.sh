@@ -46,7 +46,7 @@ It can be run again after any interruption, here or there: what was sent is not 
 followed. One update of a device at a time.
 
 Exit codes: 0 confirmed, or nothing to do; 1 nothing was changed; 2 wrong usage; 3 rolled back; 4 not heard of again, the
-device decides alone; of many hosts 0 all, 1 not all.
+device decides alone; 5 worse, but the program before is damaged there: see to that host; of many hosts 0 all, 1 not all.
 
     scripts/build.sh rpi4 && scripts/update.sh pump-07 --board rpi4
     scripts/update.sh admin@192.0.2.7 --binary target/dist/headwater --ssh "ssh -p 2222" --rate 16k
@@ -140,13 +140,22 @@ cleanup() {
     local code=$?
     trap '' INT TERM HUP
     [ -z "$sender" ] || kill "$sender" 2>/dev/null || true
+    # The desks of a fleet, which do not hear an interruption from the terminal.
+    if [ "${#job[@]}" -gt 0 ]; then
+        kill "${!job[@]}" 2>/dev/null || true
+        wait "${!job[@]}" 2>/dev/null || true
+    fi
     rm -rf "$work"
     exit "$code"
 }
 trap cleanup EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-trap 'exit 129' HUP
+trap 'interrupted 130' INT
+trap 'interrupted 143' TERM
+trap 'interrupted 129' HUP
+interrupted() {
+    printf '%s: interrupted. A trial that is under way goes on; the same again follows it, or goes on with what was sent\n' "${host:-the hosts}" >&2
+    exit "$1"
+}
 
 sha_of() { sha256sum <"$1" | cut -d' ' -f1; }
 # elf FILE: the class and the machine that a program is for, of the first 20 bytes.
@@ -171,24 +180,30 @@ find_binary() {
     new_elf=$(elf "$binary")
 }
 
-# pack TOOL: the program as it is sent, in $packed; the same bytes each time, so that what is there already counts.
+# pack TOOL: the program as it is sent, in $packed; the same bytes each time, so that what is there already counts. The desks of
+# a fleet share what one of them packed.
 packed='' packer=''
 pack() {
-    packer=$1 packed=$work/$1
+    local begun=$work/packing
+    packer=$1 packed=${HEADWATER_UPDATE_PACKED:-$work}/$new_sha.$1
     [ ! -f "$packed" ] || return 0
     case $1 in
         # What takes more memory to unpack would be no smaller.
-        xz) xz -6e -T1 -c "$binary" >"$packed" ;;
-        zstd) zstd -q -19 -c "$binary" >"$packed" ;;
-        gzip) gzip -9n -c "$binary" >"$packed" ;;
+        xz) xz -6 -T1 -c "$binary" >"$begun" ;;
+        zstd) zstd -q -19 -c "$binary" >"$begun" ;;
+        gzip) gzip -9n -c "$binary" >"$begun" ;;
     esac
+    mv "$begun" "$packed"
 }
 
 # ------------------------------------------------------------------------------------------------ the host
 
 sudo='' # of the host
+# Each of these takes the place of a shell of its own, so that one signal ends it.
 # installed VERB [ARGUMENT...]: the device's side, from where it stays; arguments are of letters and digits.
-installed() { "${ssh[@]}" -- "$host" "$sudo sh /var/lib/headwater-update/device.sh $*"; }
+installed() { exec "${ssh[@]}" -- "$host" "$sudo sh /var/lib/headwater-update/device.sh $*"; }
+there() { exec "${ssh[@]}" -- "$host" "$1"; }
+stdin_from() { exec "${ssh[@]}" -- "$host" "$2" <"$1"; }
 
 declare -A fact
 # heed: takes the facts that come, and says the notes among them. False where the device refused.
@@ -197,12 +212,13 @@ heed() {
     while IFS= read -r line; do
         line=$(printf '%s' "${line:0:600}" | LC_ALL=C tr -c '[:print:]' '?')
         key=${line%%=*} value=${line#*=}
+        heard=$SECONDS
         case $key in
             refused) words=$value good=1 ;;
             note | said) tell "$value" ;;
             log) tell "$value" && seen=$((seen + 1)) ;;
             journal) tell "  journal: $value" ;;
-            machine | uid | program | config | program_sha | elf | version | active | running | former | room_home | room_program | \
+            machine | uid | may_sudo | program | config | program_sha | elf | version | active | running | former | room_home | room_program | \
                 xz | zstd | state | new | reason | part_bytes | part_sha | new_version | new_sha) fact[$key]=$value ;;
         esac
     done
@@ -214,16 +230,23 @@ tell() { printf '%s: %s\n' "$host" "$1"; }
 # Numbers are only that.
 number() { [[ ${fact[$1]-} =~ ^[0-9]{1,15}$ ]] && echo "$((10#${fact[$1]}))" || echo 0; }
 
-# calls WHAT COMMAND...: its answer, heeded; tried again while the host is away.
-words=''
+# calls WHAT COMMAND...: its answer, heeded; tried again while the host is away. False where it refused, and where there is
+# no answer: then $away says so.
+words='' away='' heard=0
 calls() {
     local what=$1 began=$SECONDS code out=$work/answer
     shift
+    away=''
     while :; do
         code=0
-        "$@" >"$out" 2>"$work/ssh" </dev/null || code=$?
+        # In the background, so that an interruption is heard while it lasts.
+        "$@" >"$out" 2>"$work/ssh" </dev/null &
+        sender=$!
+        wait "$sender" || code=$?
+        sender=''
         heed <"$out" || return 1
         [ "$code" -ne 0 ] || return 0
+        away=1
         # 255 is ssh's own; anything else is an answer.
         if [ "$code" -ne 255 ]; then
             words="$what failed there (exit code $code): $(last_line "$work/ssh")"
@@ -234,6 +257,7 @@ calls() {
             words="cannot be reached: $(last_line "$work/ssh")"
             return 1
         fi
+        away=''
         sleep 3
     done
 }
@@ -241,22 +265,17 @@ calls() {
 last_line() { tail -n 1 "$1" | LC_ALL=C tr -c '[:print:]\n' '?' | cut -c 1-200; }
 
 who_am_i() {
-    local code=0 id
-    fact=()
+    fact=() sudo=''
     # shellcheck disable=SC2016  # by the shell there
-    calls "asking who it is" "${ssh[@]}" -- "$host" 'printf "uid=%s\n" "$(id -u)"' || return 1
-    id=${fact[uid]-}
-    sudo=''
-    [ "$id" = 0 ] && return 0
-    "${ssh[@]}" -- "$host" 'sudo -n true' </dev/null 2>"$work/ssh" || code=$?
-    if [ "$code" -ne 0 ]; then
+    calls "asking who it is" there \
+        'id=$(id -u); printf "uid=%s\n" "$id"; [ "$id" = 0 ] || { sudo -n true && printf "may_sudo=1\n"; }; true' || return 1
+    [ "${fact[uid]-}" != 0 ] || return 0
+    if [ -z "${fact[may_sudo]-}" ]; then
         words="needs root: log in as root, or let this user \`sudo\` without a password ($(last_line "$work/ssh"))"
         return 1
     fi
     sudo='sudo -n'
 }
-
-stdin_from() { "${ssh[@]}" -- "$host" "$2" <"$1"; }
 
 look() {
     fact=()
@@ -325,21 +344,30 @@ send() {
 # follow: until the trial is over, whatever becomes of the link meanwhile.
 seen=0
 follow() {
-    local heard=$SECONDS before
-    seen=0
+    # A node may take a quarter of an hour to come up, the new one and then the old, and the power go each time.
+    local before began=$SECONDS most=$((7200 + 3 * watch))
+    seen=0 heard=$SECONDS
     fact[state]='' fact[reason]=''
+    [ -p "$work/told" ] || mkfifo "$work/told"
     while :; do
         before=$seen
-        if ! heed < <(installed follow "$seen" 2>"$work/ssh" </dev/null); then
+        installed follow "$seen" 2>"$work/ssh" </dev/null >"$work/told" &
+        sender=$!
+        if ! heed <"$work/told"; then
             return 1
         fi
+        wait "$sender" || true
+        sender=''
         case ${fact[state]-} in
             confirmed) result=confirmed && return 0 ;;
-            rolled-back) result=rolled-back words=${fact[reason]-} && return 0 ;;
+            rolled-back | stuck) result=${fact[state]} words=${fact[reason]-} && return 0 ;;
         esac
-        [ "$seen" -eq "$before" ] || heard=$SECONDS
         if [ $((SECONDS - heard)) -ge "$patience" ]; then
             result=unknown words="not heard of again after $patience s: the device decides alone; run this again to hear how"
+            return 0
+        fi
+        if [ $((SECONDS - began)) -ge "$most" ]; then
+            result=unknown words="the trial does not end: look at \`journalctl -u headwater-update\` there"
             return 0
         fi
         [ "$seen" -ne "$before" ] || sleep 2
@@ -381,6 +409,8 @@ look_over() {
 }
 
 update_host() {
+    # By this the device knows a question that is asked again.
+    local attempt=$EPOCHSECONDS$RANDOM
     result=refused words=''
     look_over || return 0
     case ${fact[state]-} in
@@ -406,7 +436,11 @@ update_host() {
         calls "the check" installed check "$part_id" "$new_sha" "$packer" || return 0
     fi
     tell "${fact[new_version]-} runs there and takes ${fact[config]-}"
-    calls "the beginning" installed begin "$watch" "$new_sha" || return 0
+    if ! calls "the beginning" installed begin "$watch" "$new_sha" "$attempt"; then
+        # What was asked for may have been done, and only the answer be lost.
+        [ -z "$away" ] || result=unknown words="it was told to begin, and $words; the device decides alone: run this again to hear how"
+        return 0
+    fi
     tell "on trial; from here on the device needs nobody"
     follow || result=refused
 }
@@ -417,6 +451,7 @@ outcome() {
         confirmed) tell "confirmed: ${fact[new_version]:-the new program} stays" ;;
         same | planned) [ -z "$words" ] || tell "$words" ;;
         rolled-back) tell "ROLLED BACK: $words" ;;
+        stuck) tell "WORSE, AND NOT TAKEN BACK: $words" ;;
         unknown) tell "UNKNOWN: $words" ;;
         *) result=refused && tell "FAILED, nothing was changed: $words" ;;
     esac
@@ -425,6 +460,7 @@ outcome() {
         confirmed | same | planned) return 0 ;;
         rolled-back) return 3 ;;
         unknown) return 4 ;;
+        stuck) return 5 ;;
         *) return 1 ;;
     esac
 }

@@ -1,10 +1,13 @@
 /* A program that is bad in one way and else the one behind it: what update.sh has to find out. Built with -DHOW="...". */
+#ifndef BEHIND
+#define BEHIND "/opt/headwater/behind"
+#endif
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-static const char *behind = "/opt/headwater/behind";
+static const char *behind = BEHIND;
 
 static int is(const char *how) { return strcmp(HOW, how) == 0; }
 

@@ -9,6 +9,7 @@
 #   confirming       it was well for as long as it was to be: nothing takes it back any more
 #   rolling-back     the old program is put back, whatever happens meanwhile
 #   confirmed, rolled-back
+#   stuck            it is worse and stays: the old program is damaged on the disk, or cannot be put back
 #
 # The program's name always leads to a whole program: it changes by rename, on one file system, and the old one has a second
 # name before. Each step is repeated until the next one is on the disk, so the power may go at any moment.
@@ -40,24 +41,29 @@ get() { sed -n "s/^$1=//p" "$home/state" 2>/dev/null | head -n 1; }
 # settle FILE...: on the disk. A sync that knows no files syncs all.
 settle() { sync "$@" 2>/dev/null || sync; }
 
-# put KEY VALUE ...: all of them at once.
+# put KEY VALUE ...: all of them at once, or none; false where the disk does not take them.
 put() {
-    cat "$home/state" >"$home/state.new" 2>/dev/null || :
+    now_told=''
+    [ ! -f "$home/state" ] || now_told=$(cat "$home/state") || return 1
     while [ $# -gt 1 ]; do
-        grep -v "^$1=" "$home/state.new" >"$home/state.next" || :
-        printf '%s=%s\n' "$1" "$(printf '%s' "$2" | tr '\n' ' ')" >>"$home/state.next"
-        mv -f "$home/state.next" "$home/state.new"
+        now_told=$(
+            printf '%s\n' "$now_told" | sed "/^$1=/d; /^\$/d"
+            printf '%s=%s\n' "$1" "$(printf '%s' "$2" | tr '\n' ' ')"
+        )
         shift 2
     done
-    settle "$home/state.new"
-    mv -f "$home/state.new" "$home/state"
-    settle "$home"
+    { printf '%s\n' "$now_told" >"$home/state.new"; } 2>/dev/null || return 1
+    settle "$home/state.new" || return 1
+    mv -f "$home/state.new" "$home/state" 2>/dev/null || return 1
+    settle "$home" || return 1
 }
 
-# note WORDS: for who follows, and for the journal.
+# note WORDS: for the journal, and for who follows as far as the disk takes it.
 note() {
-    printf '%s\n' "$*" | tr -c '[:print:]\n' '?' >>"$home/log"
     printf '%s\n' "$*"
+    { printf '%s\n' "$*" | tr -c '[:print:]\n' '?' >>"$home/log"; } 2>/dev/null || :
+    # The desk counts the lines: one that it has seen is there after a power cut.
+    settle "$home/log" || :
 }
 
 # same FILE FILE: two names of one.
@@ -127,6 +133,10 @@ keeps() {
 opened=''
 open_root() {
     trap close_root EXIT
+    # A signal ends dash without what it has for its end.
+    trap 'exit 129' HUP
+    trap 'exit 141' PIPE
+    trap 'exit 143' TERM
     for at in "$(dirname "$program")" /var/lib "$units"; do
         # shellcheck disable=SC2046  # three words
         set -- $(mount_of "$at")
@@ -253,7 +263,7 @@ look() {
     under_way || kept_on_disk
     pid=$(shown MainPID)
     ! runs "$pid" "$program" || printf 'running=1\n'
-    [ ! -f "$program.old" ] || printf 'former=%s\n' "$(ask "$program.old" --version 2>/dev/null | head -n 1)"
+    [ ! -f "$program.old" ] || printf 'former=%s\n' "$(ask "$program.old" --version 2>/dev/null | head -n 1 | grep . || echo unknown)"
     at=$home
     [ -d "$at" ] || at=/var/lib
     printf 'room_home=%s\n' "$(df -P -k "$at" | awk 'NR == 2 { print $4 }')"
@@ -296,7 +306,7 @@ receive() {
     for at in "$home"/part-*; do
         [ "$at" = "$home/part-$1" ] || rm -f "$at"
     done
-    [ "$2" -gt 0 ] || : >"$home/part-$1"
+    [ "$2" -gt 0 ] || true >"$home/part-$1"
     # A connection that was thought dead may have sent more: the desk asks again.
     [ "$(wc -c <"$home/part-$1")" -eq "$2" ] || return 0
     cat <&3 >>"$home/part-$1" &
@@ -353,6 +363,8 @@ former() {
     open_root
     ! under_way || refuse "another update of this device is on trial"
     [ -f "$program.old" ] || refuse "there is no $program.old: nothing was updated here"
+    [ "$(hash_of "$program.old")" != "$(hash_of "$program")" ] || refuse "the program before is the one that is there: the last update was taken back"
+    [ -z "$(get old)" ] || [ "$(hash_of "$program.old")" = "$(get old)" ] || refuse "$program.old is damaged on the disk"
     dir=$(data_dir "$program")
     if [ -n "$dir" ]; then
         now=$(aside "$program" "$dir") then=$(aside "$program.old" "$dir")
@@ -392,7 +404,7 @@ try() {
 
 # ------------------------------------------------------------------------------------------------ beginning
 
-# begin WATCH SHA: the trial, of PROGRAM.new.
+# begin WATCH SHA ATTEMPT: the trial, of PROGRAM.new. What the desk asks again, since the answer was lost, is not begun again.
 begin() {
     find_program
     alone
@@ -400,6 +412,9 @@ begin() {
     if under_way; then
         [ "$(get new)" = "$2" ] || refuse "another update of this device is on trial"
         systemctl start --no-block "$own_unit" || :
+        return 0
+    fi
+    if [ "$(get attempt)" = "$3" ] && [ "$(get state)" != ready ]; then
         return 0
     fi
     [ "$(hash_of "$program.new")" = "$2" ] || refuse "there is no checked program to begin with"
@@ -410,35 +425,46 @@ begin() {
     [ -n "$dir" ] || dir=$(get data_dir)
     [ -n "$dir" ] || grep -qs data_dir "$config" || dir=/var/lib/headwater
     [ -n "$dir" ] || refuse "where the node keeps its data is not known: neither program takes $config"
-    : >"$home/log"
     rm -f "$home/journal"
-    set -- state ready new "$2" old "$old" watch "$1" program "$program" config "$config" data_dir "$dir" runs 0 reason '' \
-        boot "$(boot_id)" commits_at "$(of commits)"
+    set -- state ready attempt "$3" new "$2" old "$old" watch "$1" program "$program" config "$config" data_dir "$dir" runs 0 \
+        reason '' boot "$(boot_id)" commits_at "$(of commits)"
     for name in level lost in_memory failed set_aside failed_syncs state_refused refused rule_errors; do
         set -- "$@" "before_$name" "$(of "$name")"
     done
     # One that did not answer is no example.
     [ "$(of asked)" = 1 ] || set -- "$@" before_level 2 before_in_memory 1 before_set_aside 1
-    put "$@"
-    own_unit >"$units/$own_unit.new"
-    mv -f "$units/$own_unit.new" "$units/$own_unit"
-    systemctl daemon-reload
-    systemctl enable "$own_unit" >/dev/null 2>&1 || refuse "systemd does not take $units/$own_unit"
+    if ! { true >"$home/log"; } 2>/dev/null || ! put "$@"; then
+        refuse "$home cannot be written"
+    fi
+    enable_own_unit || give_up "systemd does not take $units/$own_unit, or it cannot be written"
+    set_mark ||
+        give_up "$dir cannot be written: without it the new program would not know that it is on trial; look at the card and its mount"
+    keep_old || give_up "$program.old cannot be written"
+    sync
+    # From here on it goes on by itself.
+    put state armed || give_up "$home cannot be written"
+    systemctl start --no-block "$own_unit" || :
+}
+
+# give_up WORDS: before anything was switched.
+give_up() {
+    close_up
+    refuse "$@"
+}
+
+enable_own_unit() {
+    { own_unit >"$units/$own_unit.new"; } 2>/dev/null && mv -f "$units/$own_unit.new" "$units/$own_unit" || return 1
+    systemctl daemon-reload && systemctl enable "$own_unit" >/dev/null 2>&1 || return 1
     settle "$units/$own_unit" "$units"
-    # What a rollback puts back. Two names of one file, from a beginning that was cut: `mv` would refuse.
+}
+
+# keep_old: what a rollback puts back, PROGRAM.old. Two names of one file, from a beginning that was cut: `mv` would refuse.
+keep_old() {
     same "$program" "$program.old" || {
-        ln -f "$program" "$program.old.new" 2>/dev/null || cp -p "$program" "$program.old.new"
-        mv -f "$program.old.new" "$program.old"
+        ln -f "$program" "$program.old.new" 2>/dev/null || cp -p "$program" "$program.old.new" || return 1
+        mv -f "$program.old.new" "$program.old" || return 1
     }
     settle "$program.old" "$(dirname "$program")"
-    sync
-    if ! set_mark; then
-        close_up
-        refuse "$dir cannot be written: without it the new program would not know that it is on trial; look at the card and its mount"
-    fi
-    # From here on it goes on by itself.
-    put state armed
-    systemctl start --no-block "$own_unit"
 }
 
 own_unit() {
@@ -494,13 +520,15 @@ trial() {
         armed) on_trial ;;
         confirming) confirm ;;
         rolling-back) roll_back "$(get reason)" ;;
+        stuck) remove_own_unit ;;
         *) close_up ;;
     esac
 }
 
 on_trial() {
     runs=$(($(get runs) + 1))
-    put runs "$runs"
+    # It is watched all the same.
+    put runs "$runs" || note "$home cannot be written now"
     if [ "$runs" -gt "$most_runs" ]; then
         roll_back "the trial was cut short $most_runs times: the device restarts, or loses its power"
         return 0
@@ -524,7 +552,7 @@ on_trial() {
     if [ "$(get boot)" != "$(boot_id)" ]; then
         # What the power cut took is not the new program's doing, and the counts of a process begin anew.
         now_is=$(health "$program")
-        [ "$(of asked)" != 1 ] || put before_lost "$(of lost)" boot "$(boot_id)"
+        [ "$(of asked)" != 1 ] || put before_lost "$(of lost)" boot "$(boot_id)" || note "$home cannot be written now"
     fi
     watch_node
 }
@@ -557,10 +585,16 @@ broken() {
     if [ "$(shown ActiveState)" = failed ]; then
         trouble="it ended ($(shown Result), exit status $(shown ExecMainStatus)) and is not started again"
     elif [ "$(shown NRestarts)" -gt 0 ] 2>/dev/null; then
-        trouble="it ended and was started again ($(shown Result), exit status $(shown ExecMainStatus))"
+        trouble="it ended and was started again ($(how_it_ended))"
     else
         return 1
     fi
+}
+
+# how_it_ended: of a program that was started again since, when only the journal knows it.
+how_it_ended() {
+    said=$(journalctl -u "$unit" -n 50 --no-pager -o cat 2>/dev/null | sed -n 's/^.*: Main process exited, //p' | tail -n 1)
+    printf '%s' "${said:-$(shown Result), exit status $(shown ExecMainStatus)}"
 }
 
 watch_node() {
@@ -599,29 +633,41 @@ watch_node() {
     done
 }
 
+# later WORDS: what the disk does not take now; the unit is started again, and goes on with it.
+later() {
+    note "$1: it is tried again"
+    exit 1
+}
+
 confirm() {
-    put state confirming
+    # Before this stands on the disk, the program before has to be able to read all that is written.
+    put state confirming || later "$home cannot be written"
     clear_mark
     note "confirmed"
-    put state confirmed
+    put state confirmed || later "$home cannot be written"
     close_up
+}
+
+# put_back: the program before, under its name again; needs no room but for the name.
+put_back() {
+    [ "$(hash_of "$program")" != "$(get old)" ] || return 0
+    ln -f "$program.old" "$program.back" 2>/dev/null || cp -p "$program.old" "$program.back" 2>/dev/null || return 1
+    settle "$program.back" && mv -f "$program.back" "$program" 2>/dev/null || return 1
+    settle "$(dirname "$program")"
 }
 
 # roll_back REASON
 roll_back() {
     [ "$(get state)" = rolling-back ] || {
-        journalctl -u "$unit" -n 20 --no-pager -o cat 2>/dev/null | tr -c '[:print:]\n' '?' | cut -c 1-300 >"$home/journal" || :
+        { journalctl -u "$unit" -n 20 --no-pager -o cat 2>/dev/null | tr -c '[:print:]\n' '?' | cut -c 1-300 >"$home/journal"; } 2>/dev/null || :
         note "rolled back: $1"
-        put state rolling-back reason "$1"
+        put state rolling-back reason "$1" || note "$home cannot be written now"
     }
     if [ "$(hash_of "$program.old")" != "$(get old)" ]; then
-        note "the program before is damaged on the disk: $program is left as it is"
-    elif [ "$(hash_of "$program")" != "$(get old)" ]; then
-        cp -p "$program.old" "$program.back"
-        settle "$program.back"
-        mv -f "$program.back" "$program"
-        settle "$(dirname "$program")"
+        stuck "$1; it stays, as the program before is damaged on the disk: install one by hand"
+        return 0
     fi
+    put_back || later "$program cannot be written"
     pid=$(shown MainPID)
     if ! runs "$pid" "$program"; then
         systemctl stop "$unit" || :
@@ -635,13 +681,23 @@ roll_back() {
     fi
     clear_mark
     rm -f "$program.new"
-    put state rolled-back
+    put state rolled-back || later "$home cannot be written"
     close_up
+}
+
+# stuck WORDS: it can be neither kept nor taken back. The node goes on writing what a program before can read.
+stuck() {
+    note "$1"
+    put state stuck reason "$1" || later "$home cannot be written"
+    remove_own_unit
 }
 
 # close_up: nothing of an update is left to be done.
 close_up() {
     clear_mark
+    remove_own_unit
+}
+remove_own_unit() {
     systemctl disable "$own_unit" >/dev/null 2>&1 || :
     rm -f "${units:?}/$own_unit"
     systemctl daemon-reload || :
@@ -661,7 +717,7 @@ follow() {
             from=$lines
         fi
         case $state in
-            confirmed | rolled-back)
+            confirmed | rolled-back | stuck)
                 [ ! -f "$home/journal" ] || [ "$state" = confirmed ] || sed 's/^/journal=/' "$home/journal"
                 printf 'reason=%s\nstate=%s\n' "$(get reason)" "$state"
                 return 0 ;;
@@ -683,7 +739,7 @@ case ${1-} in
     receive) exec 3<&0 && receive "$2" "$3" ;;
     check) check "$2" "$3" "$4" ;;
     former) former ;;
-    begin) begin "$2" "$3" ;;
+    begin) begin "$2" "$3" "$4" ;;
     trial) trial ;;
     follow) follow "$2" ;;
     # The desk's next line is a call.

@@ -49,7 +49,7 @@ is_done() { case ${result_of[$1]-} in confirmed | same) return 0 ;; esac; return
 start() {
     local from=(--binary "$binary")
     [ -z "$back" ] || from=()
-    HEADWATER_UPDATE_RESULT=$work/result-$1 "$root/scripts/update.sh" "$1" "${from[@]}" "${options[@]}" 8>&- &
+    HEADWATER_UPDATE_RESULT=$work/result-$1 HEADWATER_UPDATE_PACKED=$work "$root/scripts/update.sh" "$1" "${from[@]}" "${options[@]}" 8>&- &
     job[$!]=$1
 }
 

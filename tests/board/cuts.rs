@@ -24,7 +24,7 @@ const WHOLE: usize = 10;
 
 /// Boots, collects and is asked to keep lines, until the plug is pulled.
 fn life(card: &Path, log: &Path, chance: &mut Rng) -> Told {
-    let machine = Machine::start(card, &Setup { clock: None, log: Some(log.to_owned()) });
+    let machine = Machine::start(card, &Setup { log: Some(log.to_owned()), ..Setup::default() });
     machine.is_ready();
     let written = Log::open(log);
     let (mut kept, mut times) = (Kept::new(TOPIC), Vec::new());

@@ -8,7 +8,7 @@ use super::rings::{assert_same, records};
 use super::site::{TimeServer, on_the_desk, upstream};
 
 /// Long ago, to the board's clock.
-const UNSET: Setup = Setup { clock: Some("2001-09-09T01:46:40"), log: None };
+const UNSET: Setup = Setup { clock: Some("2001-09-09T01:46:40"), log: None, ssh: None };
 
 /// What is made once, at the first boot.
 fn identity(machine: &Machine) -> String {

@@ -47,6 +47,8 @@ pub struct Setup {
     pub clock: Option<&'static str>,
     /// All that is done to the card is written down here.
     pub log: Option<PathBuf>,
+    /// A port of this host that leads to its SSH server, once the link is there.
+    pub ssh: Option<u16>,
 }
 
 pub struct Machine {
@@ -73,7 +75,8 @@ impl Machine {
         qemu.arg("-serial").arg(format!("file:{}", dir.path().join("serial").display()));
         qemu.args(drives(card, setup.log.as_deref()));
         qemu.args(["-device", "virtio-blk-pci,drive=card"]);
-        qemu.args(["-netdev", "user,id=net"]);
+        let forward = setup.ssh.map(|port| format!(",hostfwd=tcp:127.0.0.1:{port}-:22")).unwrap_or_default();
+        qemu.args(["-netdev", &format!("user,id=net{forward}")]);
         qemu.args(["-device", "virtio-net-pci,netdev=net,id=link,romfile="]);
         qemu.args(["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=console,name=board"]);
         qemu.args(["-device", "virtio-rng-pci", "-device", "i6300esb", "-action", "watchdog=poweroff"]);

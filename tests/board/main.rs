@@ -26,3 +26,4 @@ mod recorded;
 mod rings;
 mod service;
 mod site;
+mod update;
