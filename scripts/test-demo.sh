@@ -88,7 +88,7 @@ law() {
 }
 
 law "a machine with memory compiles without asking"
-machine 8000000
+machine 3900000
 demo --seconds 12
 says "compiled with: build --release --locked --bin headwater" "ran compiled: demo --seconds 12"
 ends_with 0
@@ -104,6 +104,13 @@ machine 427000 "Raspberry Pi Zero 2 W Rev 1.0"
 demo
 says "416 MiB" "an hour or more" "scripts/build.sh rpi-zero2w" "scp target/boards/rpi-zero2w/headwater tech@pump-07:$sources/" \
     "--compile"
+says_not "compiled with" "ran "
+ends_with 1
+
+law "a board that would swap is a small machine"
+machine 1900000 "Raspberry Pi 4 Model B Rev 1.5"
+demo
+says "1855 MiB" "scripts/build.sh rpi4"
 says_not "compiled with" "ran "
 ends_with 1
 

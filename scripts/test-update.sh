@@ -283,11 +283,11 @@ the_node_knows_that_it_is_on_trial_and_when_it_is_not() {
     has one good
 }
 
-# bad PROGRAM WORDS: it is taken back, and what came meanwhile is kept.
+# bad PROGRAM WORDS [OPTION...]: it is taken back, and what came meanwhile is kept.
 bad() {
     fresh one
     collects one 1 10
-    ends 3 update one "$1"
+    ends 3 update one "$1" "${@:3}"
     says "$2"
     has one old
     collects one 11 20
@@ -298,7 +298,7 @@ a_program_that_crashes_at_start_is_taken_back() {
     says "the last words of a program that crashes"
 }
 a_program_that_ends_for_good_is_taken_back() { bad exit "exit status 2"; }
-a_program_that_dies_later_is_taken_back() { bad late "ended and was started again"; }
+a_program_that_dies_later_is_taken_back() { bad late "ended and was started again" --watch 10; }
 a_program_that_raises_an_alarm_is_taken_back() { bad alarm "rule shape has stopped"; }
 a_program_that_loses_records_is_taken_back() { bad loss "21 records were lost"; }
 
