@@ -117,7 +117,7 @@ pub(super) fn look(disk: &mut dyn Disk, keys: &Keys) -> Result<(Ring, Report), D
 /// What the ring on this disk holds; without the keys for it, what can be told without. `pause` is asked whether a node may be writing meanwhile, as for `verify`.
 pub fn stat(disk: &mut dyn Disk, keys: &Keys, pause: &mut dyn FnMut() -> bool) -> Result<Stat, DiskError> {
     let files = disk.list()?;
-    let (ring, report) = super::live::look_again(disk, keys, pause)?;
+    let super::live::Looked { ring, report, .. } = super::live::look_again(disk, keys, pause)?;
     let newest = ring.own_slots().max_by_key(|s| s.generation);
     let used = ring.own_slots().count() as u32;
     let (all, free) = (files.len() as u32, ring.slots.free.len() as u32);

@@ -27,6 +27,7 @@ const MAX_FINDINGS: usize = 1000;
 pub(super) const STEPPED_OVER: &str =
     "the node steps over it: nothing to do, but a card that shows more of these wants replacing";
 const NOTHING: &str = "nothing to do";
+pub(super) const MISSING: &str = "frames are missing";
 
 /// Reads everything and says what holds. `progress` gets the slots done and all slots; `pause` is asked whether a node
 /// may be writing meanwhile, and then waits a moment: what looks damaged is looked at again. Of frames under a key that is
@@ -41,8 +42,8 @@ pub fn verify(
     files.sort_unstable();
     // What a node has written when it says so here is found by all that is read later.
     let root = read_root(disk, Formats::default());
-    let (ring, report) = live::look_again(disk, keys, pause)?;
-    let mut check = Check::new(disk, ring, report, root);
+    let looked = live::look_again(disk, keys, pause)?;
+    let mut check = Check::new(disk, looked, root);
     check.root(disk);
     let all = files.len();
     let mut done = 0;
@@ -127,12 +128,17 @@ pub(super) struct Check {
     /// The last commit that the root page knows as durable.
     root_commit: u64,
     pub(super) newest_commit: u64,
+    /// A node writes meanwhile.
+    pub(super) live: bool,
+    /// It does so faster than this reads.
+    pub(super) hasty: bool,
     /// The last commit that a good snapshot contains, and where.
     snapshot: Option<(u64, SlotId)>,
 }
 
 impl Check {
-    fn new(disk: &mut dyn Disk, ring: Ring, report: Report, root: Option<RootPage>) -> Self {
+    fn new(disk: &mut dyn Disk, looked: live::Looked, root: Option<RootPage>) -> Self {
+        let live::Looked { ring, report, live, hasty } = looked;
         let newest = ring.own_slots().max_by_key(|s| s.generation);
         let id = newest.map(|s| s.ring);
         let root_commit = root.filter(|r| Some(r.ring) == id).map_or(0, |r| r.commit);
@@ -145,7 +151,7 @@ impl Check {
         let hex = id.map_or(String::new(), |id| format!("{:032x}", id.0));
         let keys = report.keys.iter().map(super::stat::key_stat).collect();
         let out = Verification { ring: hex, keys, recovery: report.notes, ..Verification::default() };
-        Self { ring, out, root_commit, newest_commit: 0, snapshot }
+        Self { ring, out, root_commit, newest_commit: 0, live, hasty, snapshot }
     }
 
     fn finding(&mut self, severity: Severity, place: (FileId, u64), what: String, meaning: String, advice: &str) {
@@ -375,7 +381,7 @@ impl Check {
     fn frame(&mut self, trail: &mut Trail, file: FileId, seen: &Seen, next: Option<&SlotMeta>, decodes: bool) {
         let h = &seen.header;
         let rewritten = h.records > 0 && next.is_some_and(|n| h.first_seq >= n.first.seq);
-        if rewritten || h.kind != FrameKind::Copy && self.ring.sessions.dead(h.session, h.commit) {
+        if rewritten || h.kind != FrameKind::Copy && self.is_dead(h) {
             self.counts().given_up += 1;
             return;
         }
@@ -470,7 +476,7 @@ impl Check {
         } else if records == 0 && found {
             self.note(place, "a frame was torn when the power was cut", "it was never acknowledged");
         } else if records > 0 {
-            let what = if found { "a frame's header is damaged" } else { "frames are missing" };
+            let what = if found { "a frame's header is damaged" } else { MISSING };
             let (from, to) = (trail.ordinal.unwrap_or(0), h.first_ordinal());
             let synced = self.ring.sessions.reason(h.lane, from, to).0 == GapReason::Corrupt;
             let slot = self.out.slots.iter().rposition(|s| s.file == place.0.to_string()).unwrap_or(0);
@@ -501,7 +507,16 @@ impl Check {
                 format!("{} are lost", named.join(", "))
             }
         };
-        if lost.synced {
+        if self.hasty && lost.what == MISSING {
+            let meaning = format!("{what}, or were written meanwhile: the node writes faster than this reads");
+            self.finding(
+                Severity::Note,
+                place,
+                lost.what,
+                meaning,
+                "verify when less comes in, or with the node stopped",
+            );
+        } else if lost.synced {
             self.out.slots[lost.slot].counts.records_lost += lost.records;
             self.damage(place, &lost.what, format!("{what}; the node counts them as corrupt"), STEPPED_OVER);
         } else {

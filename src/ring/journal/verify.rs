@@ -3,7 +3,7 @@
 
 use super::super::format::FrameHeader;
 use super::super::slots::SlotMeta;
-use super::super::verify::{Check, Lost, STEPPED_OVER, SnapshotCheck};
+use super::super::verify::{Check, Lost, MISSING, STEPPED_OVER, SnapshotCheck};
 use super::super::walk::{Cursor, Met, Seen, Walker};
 use super::super::*;
 use crate::topic::TopicPart;
@@ -81,7 +81,7 @@ impl Check {
     ) {
         let h = &seen.header;
         let again = next.is_some_and(|next| h.commit > next.last_commit);
-        if again || self.ring.sessions.dead(h.session, h.commit) {
+        if again || self.is_dead(h) {
             self.counts().given_up += 1;
             return;
         }
@@ -148,7 +148,7 @@ impl Check {
                 Some(bad) => ("a frame's records are damaged", bad.place, bad.slot, &bad.parts[..]),
                 None => {
                     let (place, slot) = trail.end.unwrap_or(((FileId::Root, 0), 0));
-                    ("frames are missing", place, slot, &[][..])
+                    (MISSING, place, slot, &[][..])
                 }
             };
             let whole = parts.iter().map(|(_, from, to)| to - from).sum::<u64>() == end - from;
