@@ -102,6 +102,13 @@ topic = "load"
 type = "host"
 topic = "host"
 
+# A broker that is not there, with a secret of systemd's.
+[sources.bus]
+type = "mqtt"
+url = "mqtt://127.0.0.1:1883"
+password = { credential = "bus" }
+subscribe = [{ filter = "#", topic = "bus" }]
+
 [sinks.hq]
 type = "fluvio"
 endpoint = ["10.0.2.2:$(cat "$home/upstream-sc")"]
@@ -109,6 +116,7 @@ topics = ["*"]
 TOML
 rm -f "$home"/key "$home"/key.pub
 ssh-keygen -q -t ed25519 -N '' -C board -f "$home/key"
+echo "a secret of the bus" >"$work/bus.secret"
 cat >"$work/site.toml" <<TOML
 node = "board-1"
 config = "headwater.toml"
@@ -117,6 +125,8 @@ ssh_key_files = ["$home/key.pub"]
 time_servers = ["10.0.2.2"]
 root_size = "1100MiB"
 data_size = "64MiB"
+[credentials]
+bus = "bus.secret"
 [network]
 interface = "eth0"
 address = "10.0.2.15/24"

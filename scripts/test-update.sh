@@ -374,9 +374,7 @@ a_copy_that_is_cut_goes_on_where_it_stopped() {
 
 a_copy_is_resumed_by_another_run_and_its_rate_is_held_to_by_pieces() {
     fresh one
-    rm -f "$work/sent"
-    ssh_that "tee >(wc -c >>$work/sent) | $(ssh_to one) \"\$@\""
-    scripts/update.sh root@127.0.0.1 --binary "$work/good" --ssh "$work/ssh-that" --watch 2 --rate 256k >"$work/said" 2>&1 &
+    scripts/update.sh root@127.0.0.1 --binary "$work/good" --ssh "$(ssh_to one)" --watch 2 --rate 256k >"$work/said" 2>&1 &
     local desk=$! before
     some() { [ "$(on one 'cat /var/lib/headwater-update/part-* 2>/dev/null | wc -c')" -gt 500000 ]; }
     await "some of it to be there" some
@@ -384,7 +382,7 @@ a_copy_is_resumed_by_another_run_and_its_rate_is_held_to_by_pieces() {
     wait "$desk" || true
     before=$(on one 'cat /var/lib/headwater-update/part-* | wc -c')
     [ "$before" -lt "$(stat -c %s "$(packed good)")" ] || wrong "all of it was there"
-    ends 0 scripts/update.sh root@127.0.0.1 --binary "$work/good" --ssh "$work/ssh-that" --watch 2 --rate 4M >"$work/said" 2>&1
+    ends 0 scripts/update.sh root@127.0.0.1 --binary "$work/good" --ssh "$(ssh_to one)" --watch 2 --rate 4M >"$work/said" 2>&1
     grep -qE '[1-9][0-9]{5,} are there' "$work/said" || wrong "began anew"
     has one good
 }
@@ -407,8 +405,7 @@ the_link_goes_in_the_trial_and_the_device_goes_on() {
     fresh one
     update one good --watch 6 &
     local desk=$!
-    trial() { on one 'grep -q watched /var/lib/headwater-update/log 2>/dev/null'; }
-    await "the trial" trial
+    await "the trial" watched
     # Every connection there is, but the listener's.
     on one 'for at in $(pgrep -f "sshd: root"); do kill -9 $at; done' || true
     wait "$desk" || wrong "did not hear how it ended"
@@ -426,6 +423,46 @@ the_link_goes_in_the_trial_and_the_device_goes_on() {
     has one old
 }
 trial_begun() { on one 'grep -qE "^state=(armed|rolling-back|rolled-back)" /var/lib/headwater-update/state 2>/dev/null'; }
+
+# upstream: a node of this machine with an endpoint, where the sink of `one` looks for it; its process in $upstream.
+upstream() {
+    mkdir -p "$work/upstream"
+    cat >"$work/upstream.toml" <<CONFIG
+[node]
+id = "up"
+data_dir = "$work/upstream"
+[endpoint]
+sc_listen = "127.0.0.1:$1"
+spu_listen = "127.0.0.1:$(($1 + 1))"
+CONFIG
+    "$work/old" run -c "$work/upstream.toml" >"$work/upstream.log" 2>&1 &
+    upstream=$!
+}
+
+a_link_that_goes_in_the_trial_is_waited_for() {
+    local at
+    fresh one
+    port=$((port + 3)) at=$((port - 2))
+    upstream "$at"
+    on one "sed -i 's/127.0.0.1:1\"/127.0.0.1:$at\"/' /etc/headwater/headwater.toml; systemctl stop headwater.service; systemctl start headwater.service"
+    linked() { on one /opt/headwater/headwater status -c /etc/headwater/headwater.toml 2>/dev/null | grep -q 'hq.* up '; }
+    await "the link" linked
+    update one good --watch 15 &
+    local desk=$!
+    await "the trial" watched
+    await "the link" linked
+    kill -9 "$upstream"
+    wait "$upstream" || true
+    waits() { on one 'grep -q "waited for, an hour" /var/lib/headwater-update/log'; }
+    await "the device to wait" waits
+    [ "$(program_of one)" = "$(sha "$work/good")" ] || wrong "it was taken back"
+    upstream "$at"
+    wait "$desk" || wrong "was not confirmed"
+    kill "$upstream"
+    wait "$upstream" || true
+    has one good
+}
+watched() { on one 'grep -q watched /var/lib/headwater-update/log 2>/dev/null'; }
 
 an_answer_to_the_beginning_that_is_lost_is_asked_for_again() {
     fresh one
@@ -697,6 +734,7 @@ tests=(
     a_copy_is_resumed_by_another_run_and_its_rate_is_held_to_by_pieces
     what_is_damaged_on_the_way_is_never_run
     the_link_goes_in_the_trial_and_the_device_goes_on
+    a_link_that_goes_in_the_trial_is_waited_for
     an_answer_to_the_beginning_that_is_lost_is_asked_for_again
     a_state_that_cannot_be_written_keeps_no_bad_program
     a_program_before_that_is_damaged_is_not_put_back_and_the_desk_is_told

@@ -28,6 +28,8 @@ lock=/run/headwater-update.lock
 mark=update-on-trial
 # Starts of the trial, by reboots and power cuts, until it is given up.
 most_runs=5
+# How long a link is waited for that was up before and went in the trial: it may be the world's doing or the program's.
+link_s=3600
 
 refuse() {
     printf 'refused=%s\n' "$*"
@@ -188,11 +190,12 @@ health() {
         ring && /^    "failed_syncs": / { syncs = number($2) }
         ring && /^    "state_refused": / { state = number($2) }
         sinks && /^      "refused": / { refused += number($2) }
+        sinks && /^      "state": "down"/ { down++ }
         /^  "rule_errors": / { rules = number($2) }
         END {
             if (NR < 20) exit
             printf "asked=1\nlost=%d\ncommits=%d\nin_memory=%d\nfailed=%d\nset_aside=%d\n", lost, commits, memory, failed, aside
-            printf "failed_syncs=%d\nstate_refused=%d\nrefused=%d\nrule_errors=%d\n", syncs, state, refused, rules
+            printf "failed_syncs=%d\nstate_refused=%d\nrefused=%d\nrule_errors=%d\nlinks_down=%d\n", syncs, state, refused, rules, down
         }'
 }
 
@@ -229,6 +232,8 @@ not_well() {
     if [ "$(of level)" -gt "$most" ]; then
         said=$(ask "$program" status --check -c "$config" 2>/dev/null | sed 's/ | .*//' | head -n 1 || :)
         echo "\`status --check\` is $(of level) and was $most: $said"
+    elif [ "$(of links_down)" -gt "$(before links_down)" ]; then
+        echo "a link is down that was up"
     elif [ "$(of commits)" -le "$(get commits_at)" ]; then
         echo "its ring has written nothing"
     fi
@@ -428,7 +433,7 @@ begin() {
     rm -f "$home/journal"
     set -- state ready attempt "$3" new "$2" old "$old" watch "$1" program "$program" config "$config" data_dir "$dir" runs 0 \
         reason '' boot "$(boot_id)" commits_at "$(of commits)"
-    for name in level lost in_memory failed set_aside failed_syncs state_refused refused rule_errors; do
+    for name in level lost in_memory failed set_aside failed_syncs state_refused refused rule_errors links_down; do
         set -- "$@" "before_$name" "$(of "$name")"
     done
     # One that did not answer is no example.
@@ -599,6 +604,8 @@ how_it_ended() {
 
 watch_node() {
     seconds=$(get watch) began=$(uptime_s) asked_at=0
+    # A sink may need another minute to connect.
+    most=$((seconds * 2))
     note "watched for $seconds s"
     while :; do
         sleep 1
@@ -625,8 +632,11 @@ watch_node() {
             confirm
             return 0
         fi
-        # A sink may need another minute to connect.
-        if [ "$passed" -ge $((seconds * 2)) ]; then
+        if [ "$(of links_down)" -gt "$(before links_down)" ] && [ "$most" -lt "$link_s" ]; then
+            most=$link_s
+            note "$bad: it is waited for, an hour at most"
+        fi
+        if [ "$passed" -ge "$most" ]; then
             roll_back "$bad"
             return 0
         fi

@@ -8,7 +8,7 @@ use super::rings::{assert_same, records};
 use super::site::{TimeServer, on_the_desk, upstream};
 
 /// Long ago, to the board's clock.
-const UNSET: Setup = Setup { clock: Some("2001-09-09T01:46:40"), log: None, ssh: None };
+const UNSET: Setup = Setup { clock: Some("2001-09-09T01:46:40"), log: None, ssh: None, init: None };
 
 /// What is made once, at the first boot.
 fn identity(machine: &Machine) -> String {
@@ -73,6 +73,27 @@ fn load(machine: &Machine, seconds: u64) {
     machine.ok(&format!("sh -c '{loads}' >/dev/null 2>&1 &"));
 }
 
+/// It gives up its secrets once nothing waits, and not before; and is not started again.
+fn retires(machine: &Machine) {
+    let secret = "/etc/headwater/credentials/bus";
+    machine.ok(&format!("test -s {secret}"));
+    machine.link(false);
+    machine.send("notes", &["one that waits"]);
+    // It waits for the link; ^C ends that.
+    let said = machine.ask("timeout -s INT 10 headwater retire --node board-1");
+    assert_ne!(said.code, Some(0), "{}", said.out);
+    println!("{}", said.out);
+    machine.ok(&format!("test -s {secret} && headwater reload"));
+    machine.eventually("it to collect again", || {
+        (machine.ask("echo 'and another' | headwater send notes").code == Some(0)).then_some(())
+    });
+    machine.drains();
+    let said = machine.ok("headwater retire --node board-1");
+    println!("{said}");
+    machine.ok(&format!("test ! -e {secret} && ! systemctl is-enabled --quiet headwater"));
+    assert_eq!(machine.ask("systemctl is-active headwater").out.trim(), "inactive");
+}
+
 #[test]
 fn a_board_that_was_just_flashed_collects_without_a_network_or_the_time_and_delivers_all_of_it_once() {
     let dir = tempfile::tempdir().unwrap();
@@ -120,11 +141,12 @@ fn a_board_that_was_just_flashed_collects_without_a_network_or_the_time_and_deli
     machine.eventually("a minute of the machinery's log", || (machine.end_of("plant") >= 60).then_some(()));
     machine.ok("systemctl stop plant; sleep 3");
     machine.drains();
+    retires(&machine);
     machine.shut_down();
     upstream.stop();
 
     let desk = on_the_desk(&card);
-    for (topic, least) in [("plant", 60), ("load", 10_000), ("notes", 2)] {
+    for (topic, least) in [("plant", 60), ("load", 10_000), ("notes", 4)] {
         let stored = records(&desk.data(), topic);
         println!("{topic}: {} records", stored.len());
         assert!(stored.len() >= least, "{topic}: {}", stored.len());

@@ -49,6 +49,8 @@ pub struct Setup {
     pub log: Option<PathBuf>,
     /// A port of this host that leads to its SSH server, once the link is there.
     pub ssh: Option<u16>,
+    /// The first process, in place of systemd.
+    pub init: Option<&'static str>,
 }
 
 pub struct Machine {
@@ -71,7 +73,8 @@ impl Machine {
         let mut qemu = Command::new("qemu-system-aarch64");
         qemu.args("-M virt -cpu cortex-a72 -smp 2 -m 512 -display none -nodefaults -no-reboot -S".split(' '));
         qemu.arg("-kernel").arg(home().join("kernel")).arg("-initrd").arg(home().join("initrd"));
-        qemu.arg("-append").arg(word("cmdline.txt"));
+        let init = setup.init.map(|init| format!(" init={init}")).unwrap_or_default();
+        qemu.arg("-append").arg(word("cmdline.txt") + &init);
         qemu.arg("-serial").arg(format!("file:{}", dir.path().join("serial").display()));
         qemu.args(drives(card, setup.log.as_deref()));
         qemu.args(["-device", "virtio-blk-pci,drive=card"]);

@@ -18,6 +18,7 @@ mod moment;
 #[path = "../node/node.rs"]
 #[allow(dead_code, reason = "shared: what the node's tests ask of it")]
 mod node;
+mod overlay;
 #[path = "../disk/recorded.rs"]
 #[allow(dead_code, reason = "shared: a device that is recorded by another program")]
 mod recorded;

@@ -6,8 +6,8 @@ use std::process::{Child, Command, Stdio};
 use super::machine::{Machine, Setup, fresh_card, home};
 
 /// The desk, and the board it updates.
-struct Desk {
-    port: u16,
+pub struct Desk {
+    pub port: u16,
 }
 
 impl Desk {
@@ -25,7 +25,7 @@ impl Desk {
     }
 
     /// Has this done; gives its exit code and what it said.
-    fn done(&self, watch: u32, what: &[&str]) -> (Option<i32>, String) {
+    pub fn done(&self, watch: u32, what: &[&str]) -> (Option<i32>, String) {
         ended(self.update(watch, what).spawn().unwrap())
     }
 }
@@ -133,6 +133,6 @@ fn an_update_over_ssh_stays_when_it_is_good_and_is_taken_back_when_it_is_not() {
     machine.shut_down();
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
