@@ -79,11 +79,13 @@ impl Running {
         lock
     }
 
-    /// Ends what takes records in; sinks go on.
+    /// Ends what takes records in; sinks go on, and have the node's own events up to here: who drains them next may end the node
+    /// and erase its keys as soon as nothing waits.
     async fn cease(&mut self) -> Reply {
         self.parts.end_intake().await;
         let ceased = PartState::warn("collects nothing any more; `headwater reload` begins it again");
         self.hub.board().part(PartKind::Node, "node", self.hub.now()).report(self.hub.now(), ceased);
+        chores::write_events(&self.hub);
         Ok("sources and endpoint have ended".into())
     }
 

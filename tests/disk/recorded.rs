@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::card::{MIB, tool};
-use super::node::PATIENCE;
+use super::node::patience;
 
 const MAGIC: u64 = 0x006a_7366_7773_6872;
 pub const SECTOR: usize = 512;
@@ -64,7 +64,7 @@ impl Recorded {
             }
         };
         let mut recorded = Recorded { home, daemon };
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + patience();
         while std::fs::metadata(recorded.device()).map_or(true, |device| device.len() == 0) {
             if let Some(status) = recorded.daemon.try_wait().unwrap() {
                 println!("a recorded device: not available here (qemu-storage-daemon: {status})");
@@ -192,7 +192,7 @@ impl Drop for Recorded {
     fn drop(&mut self) {
         // It takes its device away when it is asked to end.
         let _ = Command::new("kill").args(["-s", "TERM", &self.daemon.id().to_string()]).status();
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + patience();
         while matches!(self.daemon.try_wait(), Ok(None)) {
             if Instant::now() > end {
                 let _ = self.daemon.kill();

@@ -9,7 +9,7 @@ use fluvio::{Fluvio, FluvioClusterConfig};
 use headwater::sinks::fluvio::wire;
 use serde_json::Value;
 
-use super::node::{Done, Node, eventually};
+use super::node::{Done, Node, eventually, patience};
 use super::upstream::{Upstream, numbered, send_all};
 
 fn audit(node: &Node, words: &[&str]) -> Done {
@@ -42,7 +42,7 @@ fn delete(sc: u16, topic: &'static str, again: bool) {
     };
     let done = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), work).await.expect("an end") })
+        runtime.block_on(async { tokio::time::timeout(patience(), work).await.expect("an end") })
     });
     done.join().unwrap();
 }

@@ -2,7 +2,7 @@
 //! upstream stored is read from their rings, never through a client.
 //!
 //! Each test has its own directory and its own ports and ends only the processes that it started. Nothing here waits by
-//! sleeping: what must come true is asked for until it does, and a test fails when it has not after [`node::PATIENCE`].
+//! sleeping: what must come true is asked for until it does, and a test fails when it has not after [`node::patience`].
 
 mod audit;
 mod clusters;

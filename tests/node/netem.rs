@@ -6,16 +6,12 @@
 
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
 
-use super::node::Node;
+use super::node::{Node, patience};
 use super::upstream::{Upstream, send_all};
 use super::weather::{arrives, noise};
 
 const INSIDE: &str = "HEADWATER_NETNS";
-/// Two waits of a test inside.
-const PATIENCE: Duration = Duration::from_secs(150);
-
 /// Commands that make a weather, one after the other.
 type Way<'a> = &'a [&'a str];
 
@@ -50,7 +46,8 @@ fn again(test: &str) {
     };
     let (id, (tell, ended)) = (child.id(), mpsc::channel());
     std::thread::spawn(move || tell.send(child.wait_with_output()));
-    let Ok(output) = ended.recv_timeout(PATIENCE) else {
+    // Two waits of the test inside, and a little.
+    let Ok(output) = ended.recv_timeout(patience() * 5 / 2) else {
         let _ = Command::new("kill").args(["-9", &id.to_string()]).status();
         panic!("{test} does not end in its namespace");
     };

@@ -1,11 +1,9 @@
 //! A second node as the upstream, behind a link; and what arrives there.
 
-use std::time::Duration;
-
 use fluvio::{Fluvio, FluvioClusterConfig, RecordKey};
 
 use super::link::Link;
-use super::node::{Node, config, eventually, free_port};
+use super::node::{Node, config, eventually, free_port, patience};
 use super::rings::{assert_same, records};
 
 /// A node with an endpoint, and the link that leads to it.
@@ -172,7 +170,7 @@ fn a_produce_is_answered_with_the_first_offset_that_was_stored() {
                 }
                 offsets
             };
-            tokio::time::timeout(Duration::from_secs(60), work).await.expect("an end")
+            tokio::time::timeout(patience(), work).await.expect("an end")
         })
     });
     // What the rules drop is answered with the log end.

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::fault::Fault;
-use super::node::{BINARY, Node, PATIENCE, config, eventually};
+use super::node::{BINARY, Node, config, eventually, patience};
 
 /// The service manager's end.
 struct Manager {
@@ -39,7 +39,7 @@ impl Manager {
 
     /// Listens until these words come; gives all that came until then.
     fn until(&self, words: &str) -> Vec<String> {
-        let (end, mut all) = (Instant::now() + PATIENCE, Vec::new());
+        let (end, mut all) = (Instant::now() + patience(), Vec::new());
         while Instant::now() < end {
             all.extend(self.heard(Duration::from_secs(1)));
             if all.last().is_some_and(|last| last.contains(words)) {

@@ -12,14 +12,19 @@ use tempfile::TempDir;
 use crate::golden::Normal;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_headwater");
-/// Long enough for a busy machine; a situation that is not there by then never comes.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// An ordinary user's number, for tests that run as root.
 const NOBODY: u32 = 65534;
 
 /// What every node of these tests has, unless the test says otherwise.
 const HEAD: &str = "[node]\nid = \"site-7\"\ndata_dir = \"data\"\nheartbeat = \"off\"\n[http]\nlisten = \"off\"\n";
 const RING: &str = "[ring]\nmax_bytes = \"16MiB\"\nkeep_free = \"0B\"\n";
+
+/// Long enough for a busy machine; a situation that is not there by then never comes. As for the node's other tests, it is longer
+/// where who starts them says so.
+fn patience() -> Duration {
+    let said = std::env::var("HEADWATER_TEST_PATIENCE");
+    Duration::from_secs(said.map_or(60, |said| said.parse().expect("a number of seconds")))
+}
 
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
@@ -190,7 +195,7 @@ impl Node {
     }
 
     fn page_of(&self, wanted: &[&str], ask: impl Fn() -> Said) -> String {
-        let (end, mut page) = (Instant::now() + PATIENCE, String::new());
+        let (end, mut page) = (Instant::now() + patience(), String::new());
         while Instant::now() < end {
             page = ask().text;
             // Columns are as wide as the longest name.
@@ -202,6 +207,11 @@ impl Node {
             std::thread::sleep(Duration::from_millis(100));
         }
         panic!("no {wanted:?} in\n{page}\nlog:\n{}", self.log());
+    }
+
+    /// A sink of it sends nothing, so that the node's own records wait for good.
+    pub fn waits(&self) {
+        self.quiet.set(false);
     }
 
     /// One line into a topic.
