@@ -460,6 +460,7 @@ mod spill;
 pub mod stat;
 mod state;
 mod topics;
+mod trail;
 mod types;
 mod unpack;
 pub mod verify;

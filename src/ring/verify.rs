@@ -17,6 +17,7 @@ use super::journal::JournalTrail;
 use super::live;
 use super::recovery::{read_root, root_pages};
 use super::slots::SlotMeta;
+pub(super) use super::trail::{Lost, TornCopy, Trail};
 use super::walk::{Cursor, Met, Seen, Walker};
 use super::*;
 use crate::topic::TopicPart;
@@ -77,49 +78,6 @@ pub fn verify(
         progress(done, all);
     }
     Ok(check.finish())
-}
-
-/// Records of a lane that are not there.
-#[derive(Clone)]
-pub(super) struct Lost {
-    file: FileId,
-    at: u64,
-    what: String,
-    records: u64,
-    commit: u64,
-    synced: bool,
-    slot: usize,
-}
-
-impl Lost {
-    pub fn new((file, at): (FileId, u64), what: &str, records: u64, synced: bool, slot: usize) -> Self {
-        Self { file, at, what: what.into(), records, commit: 0, synced, slot }
-    }
-}
-
-#[derive(Clone)]
-struct TornCopy {
-    lost: Lost,
-    parts: Vec<(TopicPart, u64, u64)>,
-    first: u64,
-    end: u64,
-}
-
-/// How far a lane was followed.
-#[derive(Clone, Default)]
-pub(super) struct Trail {
-    /// The next record's ordinal.
-    pub(super) ordinal: Option<u64>,
-    commit: u64,
-    session: u32,
-    /// Where the last frame ended.
-    end: Option<(FileId, u64)>,
-    /// Damaged headers since then.
-    suspects: Vec<(FileId, u64)>,
-    /// Records of the last frame, when its own directory cannot tell whose they were.
-    untold: Option<Lost>,
-    /// A copy that does not hold: perhaps it was torn, and made again behind.
-    torn: Option<TornCopy>,
 }
 
 pub(super) struct Check {
