@@ -390,12 +390,12 @@ a_copy_is_resumed_by_another_run_and_its_rate_is_held_to_by_pieces() {
 what_is_damaged_on_the_way_is_never_run() {
     fresh one
     rm -f "$work/damaged-once"
-    ssh_that "if [ -e $work/damaged-once ]; then $(ssh_to one) \"\$@\"; else touch $work/damaged-once; { head -c 5000; head -c 1 >/dev/null; printf '\\0'; cat; } | $(ssh_to one) \"\$@\"; fi"
+    ssh_that "if [ -e $work/damaged-once ]; then $(ssh_to one) \"\$@\"; else touch $work/damaged-once; { head -c 5000; head -c 8 >/dev/null; printf 'DAMAGED!'; cat; } | $(ssh_to one) \"\$@\"; fi"
     ends 0 scripts/update.sh root@127.0.0.1 --binary "$work/good" --ssh "$work/ssh-that" --watch 2 >"$work/said" 2>&1
     [ "$(grep -c ' 0 are there' "$work/said")" -eq 2 ] || wrong "what was damaged was not sent again"
     has one good
     fresh one
-    ssh_that "{ head -c 5000; head -c 1 >/dev/null; printf '\\0'; cat; } | $(ssh_to one) \"\$@\""
+    ssh_that "{ head -c 5000; head -c 8 >/dev/null; printf 'DAMAGED!'; cat; } | $(ssh_to one) \"\$@\""
     ends 1 scripts/update.sh root@127.0.0.1 --binary "$work/good" --ssh "$work/ssh-that" --patience 3 >"$work/said" 2>&1
     has_program_alone
 }
