@@ -101,7 +101,7 @@ use_board "$board_name"
 # In a namespace of its own for mounts. A service or a container that starts meanwhile would have a copy of root's mount and
 # hold it for as long as it lives: the file system would be written to after it was unmounted here, checked and copied.
 if [ -z "$dry${HEADWATER_FLASH_APART-}" ] && [ "$(id -u)" -eq 0 ] && unshare --mount true 2>/dev/null; then
-    HEADWATER_FLASH_APART=1 exec unshare --mount --propagation slave "$0" "${given[@]}"
+    HEADWATER_FLASH_APART=1 exec unshare --mount --propagation slave "$BASH" "$root/scripts/flash.sh" "${given[@]}"
 fi
 
 # ------------------------------------------------------------------------------------------------ what is left behind

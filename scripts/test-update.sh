@@ -472,6 +472,13 @@ an_answer_to_the_beginning_that_is_lost_is_asked_for_again() {
     ends 0 scripts/update.sh root@127.0.0.1 --binary "$work/good" --ssh "$work/ssh-that" --watch 2 >"$work/said" 2>&1
     says "confirmed"
     has one good
+    # Nor does a trial that is under way keep it from the answer.
+    fresh one
+    rm -f "$work/begun-once"
+    ssh_when begin "if [ -e $work/begun-once ]; then exec $(ssh_to one) \"\$@\"; fi; touch $work/begun-once; $(ssh_to one) \"\$@\" >/dev/null; exit 255"
+    ends 0 scripts/update.sh root@127.0.0.1 --binary "$work/good" --ssh "$work/ssh-that" --watch 60 >"$work/said" 2>&1
+    says "confirmed"
+    has one good
     # And where none ever comes, the desk does not say that nothing was changed.
     ssh_when begin "$(ssh_to one) \"\$@\" >/dev/null; exit 255"
     ends 4 scripts/update.sh root@127.0.0.1 --binary "$work/better" --ssh "$work/ssh-that" --watch 2 --patience 2 >"$work/said" 2>&1
@@ -505,6 +512,9 @@ a_program_before_that_is_damaged_is_not_put_back_and_the_desk_is_told() {
     says "damaged on the disk"
     await "the update to be over" over one
     [ "$(program_of one)" = "$(sha "$work/late")" ] || wrong "the program is another"
+    # The same again does not call it done.
+    ends 5 update one late
+    says "damaged on the disk"
     # What it writes can be read by the one before still.
     on one test -f /var/lib/headwater/update-on-trial || wrong "the program counts as confirmed"
     ends 1 scripts/update.sh --rollback root@127.0.0.1 --ssh "$(ssh_to one)" >"$work/said" 2>&1

@@ -390,6 +390,16 @@ look_over() {
         [ -n "${fact[former]-}" ] || { words="there is no program before: nothing was updated there"; return 1; }
         return 0
     fi
+    if [ "${fact[new]-}" = "$new_sha" ]; then
+        case ${fact[state]-} in
+            stuck)
+                if [ "${fact[program_sha]-}" = "$new_sha" ]; then
+                    result=stuck words=${fact[reason]-}
+                    return 1
+                fi ;;
+            rolled-back) tell "this program was taken back there before: ${fact[reason]-}; it is tried again" ;;
+        esac
+    fi
     if [ "${fact[program_sha]-}" = "$new_sha" ]; then
         result=same words="nothing to do: ${fact[version]-} is there already"
         return 1

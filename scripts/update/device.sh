@@ -134,6 +134,7 @@ keeps() {
 # lock.
 opened=''
 open_root() {
+    otherwise=${1:-refuse}
     trap close_root EXIT
     # A signal ends dash without what it has for its end.
     trap 'exit 129' HUP
@@ -144,8 +145,11 @@ open_root() {
         set -- $(mount_of "$at")
         case ",${2-}," in
             *,ro,*)
-                mount -o remount,rw "$3" 2>/dev/null || refuse "$3 is mounted read-only and cannot be remounted: is the card dying (dmesg)?"
-                opened="$opened $3" ;;
+                if mount -o remount,rw "$3" 2>/dev/null; then
+                    opened="$opened $3"
+                else
+                    $otherwise "$3 is mounted read-only and cannot be remounted: is the card dying (dmesg)?"
+                fi ;;
         esac
     done
 }
@@ -412,16 +416,11 @@ try() {
 # begin WATCH SHA ATTEMPT: the trial, of PROGRAM.new. What the desk asks again, since the answer was lost, is not begun again.
 begin() {
     find_program
+    # A trial holds the lock for as long as it takes.
+    ! is_begun "$2" "$3" || return 0
     alone
     open_root
-    if under_way; then
-        [ "$(get new)" = "$2" ] || refuse "another update of this device is on trial"
-        systemctl start --no-block "$own_unit" || :
-        return 0
-    fi
-    if [ "$(get attempt)" = "$3" ] && [ "$(get state)" != ready ]; then
-        return 0
-    fi
+    ! is_begun "$2" "$3" || return 0
     [ "$(hash_of "$program.new")" = "$2" ] || refuse "there is no checked program to begin with"
     kept_on_disk
     old=$(hash_of "$program")
@@ -431,7 +430,7 @@ begin() {
     [ -n "$dir" ] || grep -qs data_dir "$config" || dir=/var/lib/headwater
     [ -n "$dir" ] || refuse "where the node keeps its data is not known: neither program takes $config"
     rm -f "$home/journal"
-    set -- state ready attempt "$3" new "$2" old "$old" watch "$1" program "$program" config "$config" data_dir "$dir" runs 0 \
+    set -- state ready attempt "$3" new "$2" watch "$1" program "$program" config "$config" data_dir "$dir" runs 0 \
         reason '' boot "$(boot_id)" commits_at "$(of commits)"
     for name in level lost in_memory failed set_aside failed_syncs state_refused refused rule_errors links_down; do
         set -- "$@" "before_$name" "$(of "$name")"
@@ -447,8 +446,18 @@ begin() {
     keep_old || give_up "$program.old cannot be written"
     sync
     # From here on it goes on by itself.
-    put state armed || give_up "$home cannot be written"
+    put state armed old "$old" || give_up "$home cannot be written"
     systemctl start --no-block "$own_unit" || :
+}
+
+# is_begun SHA ATTEMPT: that trial is under way, or was.
+is_begun() {
+    if under_way; then
+        [ "$(get new)" = "$1" ] || refuse "another update of this device is on trial"
+        systemctl start --no-block "$own_unit" || :
+        return 0
+    fi
+    [ "$(get attempt)" = "$2" ] && [ "$(get state)" != ready ]
 }
 
 # give_up WORDS: before anything was switched.
@@ -520,20 +529,28 @@ trial() {
     program=$(get program) config=$(get config)
     [ -n "$program" ] || find_program
     alone 600
-    open_root
+    # A bad program is taken back all the same, where its own file system can be written.
+    open_root note
     case $(get state) in
         armed) on_trial ;;
         confirming) confirm ;;
         rolling-back) roll_back "$(get reason)" ;;
         stuck) remove_own_unit ;;
+        '') later "$home/state cannot be read" ;;
         *) close_up ;;
     esac
 }
 
 on_trial() {
     runs=$(($(get runs) + 1))
-    # It is watched all the same.
-    put runs "$runs" || note "$home cannot be written now"
+    # It is watched all the same; but a restart that cannot be counted is the last one.
+    if ! put runs "$runs"; then
+        note "$home cannot be written now"
+        if [ "$(get boot)" != "$(boot_id)" ]; then
+            roll_back "the device was restarted in the trial, and $home cannot be written"
+            return 0
+        fi
+    fi
     if [ "$runs" -gt "$most_runs" ]; then
         roll_back "the trial was cut short $most_runs times: the device restarts, or loses its power"
         return 0
@@ -604,8 +621,7 @@ how_it_ended() {
 
 watch_node() {
     seconds=$(get watch) began=$(uptime_s) asked_at=0
-    # A sink may need another minute to connect.
-    most=$((seconds * 2))
+    said_link=''
     note "watched for $seconds s"
     while :; do
         sleep 1
@@ -632,9 +648,12 @@ watch_node() {
             confirm
             return 0
         fi
+        # A sink may need another minute to connect.
+        most=$((seconds * 2))
         if [ "$(of links_down)" -gt "$(before links_down)" ] && [ "$most" -lt "$link_s" ]; then
             most=$link_s
-            note "$bad: it is waited for, an hour at most"
+            [ -n "$said_link" ] || note "$bad: it is waited for, an hour at most"
+            said_link=1
         fi
         if [ "$passed" -ge "$most" ]; then
             roll_back "$bad"
@@ -674,7 +693,7 @@ roll_back() {
         put state rolling-back reason "$1" || note "$home cannot be written now"
     }
     if [ "$(hash_of "$program.old")" != "$(get old)" ]; then
-        stuck "$1; it stays, as the program before is damaged on the disk: install one by hand"
+        stuck "$1; it stays, as the program before is damaged on the disk: update to a good one"
         return 0
     fi
     put_back || later "$program cannot be written"
