@@ -585,6 +585,9 @@ start_node() {
     if runs "$pid" "$program" && [ "$(shown NRestarts)" = 0 ]; then
         return 0
     fi
+    start_anew
+}
+start_anew() {
     systemctl stop "$unit" || :
     systemctl reset-failed "$unit" 2>/dev/null || :
     systemctl start --no-block "$unit" || :
@@ -699,9 +702,7 @@ roll_back() {
     put_back || later "$program cannot be written"
     pid=$(shown MainPID)
     if ! runs "$pid" "$program"; then
-        systemctl stop "$unit" || :
-        systemctl reset-failed "$unit" 2>/dev/null || :
-        systemctl start --no-block "$unit" || :
+        start_anew
     fi
     if await_node; then
         note "the program before runs again"

@@ -1,6 +1,8 @@
 //! A root that forgets at each power-off, under an overlay in memory as raspi-config makes one: what is collected does not.
 
-use super::machine::{Machine, Setup, fresh_card, home};
+use super::machine::{Machine, Setup, fresh_card};
+use super::node::free_port;
+use super::update::Desk;
 
 /// The first process puts root under an overlay and goes on as systemd.
 const INIT: &str = "#!/bin/sh
@@ -22,30 +24,27 @@ fn under_a_root_that_forgets_nothing_that_was_collected_is_forgotten() {
     let ring = machine.status().ring.id;
     machine.shut_down();
 
-    let under =
-        Setup { init: Some("/usr/local/lib/overlay"), ssh: Some(super::update::free_port()), ..Setup::default() };
-    for boot in 1..=2 {
+    let desk = Desk { port: free_port() };
+    let under = Setup { init: Some("/usr/local/lib/overlay"), ssh: Some(desk.port), ..Setup::default() };
+    let boot = |number: u32| {
         let machine = Machine::start(&card, &under);
         machine.is_ready();
         assert_eq!(machine.ok("findmnt -no FSTYPE /"), "overlay");
         machine.eventually("the disk", || (!machine.status().ring.in_memory).then_some(()));
         let status = machine.status();
         assert_eq!((&status.ring.id, status.ring.health.as_str()), (&ring, "good"));
-        assert_eq!(machine.send("notes", &["and on"]), [boot.to_string()]);
+        assert_eq!(machine.send("notes", &["and on"]), [number.to_string()]);
         assert_eq!(machine.ask("test -e /etc/written-under-the-overlay").code, Some(1), "root forgets");
         machine.ok("touch /etc/written-under-the-overlay");
-        if boot == 1 {
-            machine.power_off();
-            continue;
-        }
-        println!("{}", machine.ask("headwater doctor | grep -A 3 'file system'").out);
-        // A program that would be gone at the next boot is not begun with.
-        machine.link(true);
-        let desk = super::update::Desk { port: under.ssh.unwrap() };
-        let (code, said) = desk.done(20, &["--binary", &home().join("programs/good").display().to_string()]);
-        assert_eq!(code, Some(1));
-        assert!(said.contains("is on overlay, which forgets at a reboot"), "{said}");
-        machine.shut_down();
-        break;
-    }
+        machine
+    };
+    boot(1).power_off();
+    let machine = boot(2);
+    println!("{}", machine.ask("headwater doctor | grep -A 3 'file system'").out);
+    // A program that would be gone at the next boot is not begun with.
+    machine.link(true);
+    let (code, said) = desk.offer(20, "good");
+    assert_eq!(code, Some(1));
+    assert!(said.contains("is on overlay, which forgets at a reboot"), "{said}");
+    machine.shut_down();
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use super::machine::{Machine, Setup, fresh_card, home};
+use super::node::free_port;
 
 /// The desk, and the board it updates.
 pub struct Desk {
@@ -25,8 +26,13 @@ impl Desk {
     }
 
     /// Has this done; gives its exit code and what it said.
-    pub fn done(&self, watch: u32, what: &[&str]) -> (Option<i32>, String) {
+    fn done(&self, watch: u32, what: &[&str]) -> (Option<i32>, String) {
         ended(self.update(watch, what).spawn().unwrap())
+    }
+
+    /// Has a program of test-board.sh put there; its exit code and what it said.
+    pub fn offer(&self, watch: u32, name: &str) -> (Option<i32>, String) {
+        self.done(watch, &["--binary", &program(name).display().to_string()])
     }
 }
 
@@ -88,9 +94,8 @@ fn an_update_over_ssh_stays_when_it_is_good_and_is_taken_back_when_it_is_not() {
     goes_on(&machine, &mut lines);
     // What a bad program of these tests is in all else.
     machine.ok("cp /usr/bin/headwater /usr/local/lib/headwater-behind");
-    let offer = |name: &str| program(name).display().to_string();
 
-    let (code, said) = desk.done(20, &["--binary", &offer("crash")]);
+    let (code, said) = desk.offer(20, "crash");
     assert_eq!(code, Some(3));
     assert!(
         said.contains("started again (code=killed, status=6/ABRT)") && said.contains("the last words of a program"),
@@ -98,7 +103,7 @@ fn an_update_over_ssh_stays_when_it_is_good_and_is_taken_back_when_it_is_not() {
     );
     has(&machine, "flashed");
     goes_on(&machine, &mut lines);
-    let (code, said) = desk.done(60, &["--binary", &offer("late")]);
+    let (code, said) = desk.offer(60, "late");
     assert_eq!(code, Some(3));
     assert!(said.contains("started again (code=killed, status=14/ALRM)"), "{said}");
     has(&machine, "flashed");
@@ -106,7 +111,7 @@ fn an_update_over_ssh_stays_when_it_is_good_and_is_taken_back_when_it_is_not() {
 
     // Root that is read-only is so again.
     machine.ok("systemctl stop plant && mount -o remount,ro /");
-    let (code, said) = desk.done(20, &["--binary", &offer("good")]);
+    let (code, said) = desk.offer(20, "good");
     assert_eq!(code, Some(0), "{said}");
     has(&machine, "good");
     machine.eventually("root to be read-only", || {
@@ -131,8 +136,4 @@ fn an_update_over_ssh_stays_when_it_is_good_and_is_taken_back_when_it_is_not() {
     has(&machine, "flashed");
     goes_on(&machine, &mut lines);
     machine.shut_down();
-}
-
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
